@@ -1,0 +1,45 @@
+# What a person does with a checkout. Needs Python 3.11, make and git; everything else goes into .venv.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-slow bench lint clean .venv
+
+BIN := .venv/bin
+MADE := .venv/made
+IS_311 := -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))'
+LINT := $(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports
+
+help: ## this list
+	@sed -nE 's/^([a-z.-]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | sort | awk -F'\t' '{printf "make %-10s %s\n", $$1, $$2}'
+
+demo: $(MADE) ## a small simulated night, end to end; its state and report go into .nightbeam
+	NIGHTBEAM_HOME='$(CURDIR)/.nightbeam' $(BIN)/nightbeam demo
+
+test: $(MADE) ## lint, and every test but the slow ones
+	@$(LINT); lint=$$?; $(BIN)/python -m pytest -n 2 --dist loadfile && exit $$lint
+
+test-slow: $(MADE) ## the slow tests; ONLY=topic for some of them
+	$(BIN)/python -m pytest -m slow --timeout 1800 $(if $(ONLY),-k '$(ONLY)')
+
+bench: $(MADE) ## the benchmarks: prints a table and writes bench.json; ONLY=topic for some of them
+	$(BIN)/python -m benchmarks
+
+lint: $(MADE) ## ruff, mypy and the import contracts
+	@$(LINT)
+
+.venv: $(MADE) ## the environment; every other target makes it when it is missing
+
+clean: ## remove caches, builds and the demo's state; environments stay
+	rm -rf .nightbeam .hypothesis .mypy_cache .ruff_cache .import_linter_cache build dist bench.json
+	find . -path './.venv*' -prune -o -name __pycache__ -type d -print0 | xargs -0 rm -rf
+
+# --no-compile: Python compiles what is used when it is first used, in a quarter of the time that compiling all takes.
+$(MADE): pyproject.toml constraints.txt
+	@$(BIN)/python $(IS_311) 2>/dev/null || { \
+	  found=; for candidate in $(PYTHON) python3.11 python3 python; do \
+	    if "$$candidate" $(IS_311) 2>/dev/null; then found="$$candidate"; break; fi; \
+	  done; \
+	  [ -n "$$found" ] || { echo 'nightbeam needs Python 3.11 and found none: install it, or name it: make PYTHON=/path/to/python3.11' >&2; exit 1; }; \
+	  echo "making .venv with $$found"; "$$found" -m venv --clear .venv; }
+	@echo 'installing what constraints.txt names: some two minutes the first time'
+	$(BIN)/python -m pip install --no-compile --quiet --disable-pip-version-check -c constraints.txt -e '.[formats,dev]'
+	@touch $@

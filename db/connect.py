@@ -1,0 +1,165 @@
+"""Connections: URLs without secrets, SQLite and PostgreSQL set up for durability, errors in our own words."""
+
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
+from sqlalchemy.exc import ArgumentError, DatabaseError, OperationalError
+
+from db.errors import DatabaseAway
+from stem4d.errors import BadInput
+
+BUSY_TIMEOUT_MS = 5000
+WRITES = "nightbeam_writes"
+"""Execution option of a connection that will write."""
+
+_REMEDY = "Give sqlite:///FILE or postgresql://USER:PASSWORD@HOST/DATABASE"
+# Busy, locked, read-only, I/O error, full, cannot open: the database is there no more, or not for us, or not now.
+_SQLITE_AWAY = {
+    sqlite3.SQLITE_BUSY,
+    sqlite3.SQLITE_LOCKED,
+    sqlite3.SQLITE_READONLY,
+    sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_CANTOPEN,
+}
+
+
+def redacted(url: str | URL) -> str:
+    """A database URL as it may stand in a message: no password, no query, nothing of what cannot be parsed."""
+    try:
+        parsed = make_url(url)
+    except (ArgumentError, ValueError):
+        scheme, found, _ = str(url).partition("://")
+        return f"{scheme}://***" if found else "***"
+    return parsed.set(query={}).render_as_string(hide_password=True)
+
+
+def connect(url: str) -> Engine:
+    """An engine with our settings; the schema is not looked at and nothing is opened yet."""
+    parsed, secrets = _parse(url)
+    try:
+        if parsed.get_backend_name() == "sqlite":
+            engine = create_engine(parsed)
+            event.listen(engine, "connect", _set_up_sqlite)
+            event.listen(engine, "begin", _begin_sqlite)
+        else:
+            engine = create_engine(parsed, pool_pre_ping=True, connect_args=secrets)
+            event.listen(engine, "connect", _set_up_postgresql)
+    except ModuleNotFoundError as missing:
+        raise BadInput(
+            field="database",
+            value=redacted(parsed),
+            limit=f"PostgreSQL needs the module {missing.name}, which is not installed",
+            remedy="Install it with: pip install 'nightbeam[postgres]'",
+        ) from None
+    return engine
+
+
+def for_writing(engine: Engine) -> Engine:
+    """The same engine, its transactions taking the write lock at their beginning."""
+    return engine.execution_options(**{WRITES: True})
+
+
+def for_reading(engine: Engine) -> Engine:
+    """The same engine, its transactions read-only and each of them one consistent view."""
+    if engine.dialect.name == "sqlite":
+        return engine
+    return engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+
+
+@contextmanager
+def answering(engine: Engine) -> Iterator[None]:
+    """Turn errors that mean "the database is away" into `DatabaseAway`, without secrets."""
+    try:
+        yield
+    except OperationalError as error:
+        code = getattr(error.orig, "sqlite_errorcode", None)
+        if code is not None and code & 0xFF not in _SQLITE_AWAY:
+            raise
+        raise DatabaseAway(f"database {redacted(engine.url)}: {_first_line(error)}") from None
+    except DatabaseError as error:
+        if getattr(error.orig, "sqlite_errorcode", None) != sqlite3.SQLITE_NOTADB:
+            raise
+        raise BadInput(
+            field="database",
+            value=redacted(engine.url),
+            limit="the file is not an SQLite database",
+            remedy="Give another file",
+        ) from None
+
+
+def _first_line(error: DatabaseError) -> str:
+    return str(error.orig).strip().partition("\n")[0]
+
+
+def _parse(url: str) -> tuple[URL, dict[str, Any]]:
+    try:
+        parsed = make_url(url)
+        backend = parsed.get_backend_name()
+    except (ArgumentError, ValueError):
+        raise BadInput(field="database", value=redacted(url), limit="not a database URL", remedy=_REMEDY) from None
+    if backend == "sqlite":
+        _check_sqlite(parsed)
+        return parsed, {}
+    if parsed.drivername not in ("postgresql", "postgresql+psycopg"):
+        raise BadInput(field="database", value=redacted(parsed), limit="SQLite or PostgreSQL (psycopg)", remedy=_REMEDY)
+    # `repr(engine)` shows the query: passwords go another way.
+    secrets = {key: value for key, value in parsed.query.items() if "pass" in key}
+    return parsed.difference_update_query(secrets).set(drivername="postgresql+psycopg"), secrets
+
+
+def _check_sqlite(url: URL) -> None:
+    if url.drivername not in ("sqlite", "sqlite+pysqlite") or url.query or not url.database or url.database[0] == ":":
+        raise BadInput(field="database", value=redacted(url), limit="a plain SQLite file", remedy=_REMEDY)
+    folder = Path(url.database).parent
+    if not folder.is_dir():
+        raise BadInput(
+            field="database",
+            value=redacted(url),
+            limit=f"the folder {folder} does not exist",
+            remedy="Create it first",
+        )
+
+
+def _set_up_sqlite(connection: sqlite3.Connection, record: object) -> None:
+    # Python must not begin transactions by itself: ours begin in _begin_sqlite.
+    connection.isolation_level = None
+    connection.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
+    mode = _journal_mode(connection)
+    if mode != "wal":
+        raise sqlite3.OperationalError(f"this file system cannot hold an SQLite database with a WAL (mode is {mode})")
+    connection.execute("PRAGMA synchronous = FULL")
+    connection.execute("PRAGMA foreign_keys = ON")
+
+
+def _journal_mode(connection: sqlite3.Connection) -> str:
+    # SQLite does not apply the busy timeout to this pragma when several connections open a new file at once.
+    give_up = time.monotonic() + BUSY_TIMEOUT_MS / 1000
+    while True:
+        try:
+            return str(connection.execute("PRAGMA journal_mode = WAL").fetchone()[0])
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > give_up:
+                raise
+            time.sleep(0.005)
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    writes = bool(connection.get_execution_options().get(WRITES))
+    connection.exec_driver_sql(f"PRAGMA query_only = {'OFF' if writes else 'ON'}")
+    # A deferred transaction that reads and then writes fails at once when another has written in between, whatever the
+    # busy timeout is.
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+def _set_up_postgresql(connection: Any, record: object) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("SET synchronous_commit TO on")
+        cursor.execute("SET timezone TO 'UTC'")
+        cursor.execute(f"SET lock_timeout TO {BUSY_TIMEOUT_MS}")
+    connection.commit()

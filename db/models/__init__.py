@@ -1,0 +1,37 @@
+"""The tables of the provenance database, by topic."""
+
+from db.models.base import Base
+from db.models.instrument import (
+    Calibration,
+    DeviceReading,
+    DeviceSnapshot,
+    DoseEntry,
+    ExposureIntent,
+    RunCalibration,
+)
+from db.models.results import AnalysisResult, Dataset, DatasetLocation, DatasetParent, QualityResult, Remedy
+from db.models.work import Area, Event, Night, Plan, Run, Sample, SoftwareEnvironment, Target
+
+__all__ = [
+    "AnalysisResult",
+    "Area",
+    "Base",
+    "Calibration",
+    "Dataset",
+    "DatasetLocation",
+    "DatasetParent",
+    "DeviceReading",
+    "DeviceSnapshot",
+    "DoseEntry",
+    "Event",
+    "ExposureIntent",
+    "Night",
+    "Plan",
+    "QualityResult",
+    "Remedy",
+    "Run",
+    "RunCalibration",
+    "Sample",
+    "SoftwareEnvironment",
+    "Target",
+]

@@ -1,0 +1,130 @@
+"""Tables of the instrument's part in a run: exposures and dose, calibrations, settings."""
+
+from datetime import datetime
+
+from sqlalchemy import CheckConstraint, ForeignKey, Index, UniqueConstraint
+from sqlalchemy.orm import Mapped, mapped_column
+
+from db.models.base import AreaId, Base, CalibrationId, Id, IntentId, Json, RunId, SnapshotId
+from db.vocabulary import Phase, Purpose, Source, Verdict, is_one_of
+
+
+class ExposureIntent(Base):
+    """An exposure that may begin, committed before the beam is unblanked."""
+
+    __tablename__ = "exposure_intent"
+
+    id: Mapped[Id]
+    run_id: Mapped[RunId]
+    area_id: Mapped[AreaId]
+    purpose: Mapped[Purpose]
+    token: Mapped[str] = mapped_column(unique=True)
+    fluence_e_per_a2: Mapped[float]
+    opened: Mapped[datetime]
+    closed: Mapped[datetime | None]
+
+    __table_args__ = (
+        Index(None, "run_id"),
+        Index(None, "area_id", "closed"),
+        CheckConstraint(is_one_of("purpose", Purpose), name="purpose"),
+        CheckConstraint("fluence_e_per_a2 >= 0", name="fluence"),
+    )
+
+
+class DoseEntry(Base):
+    """What an exposure delivered."""
+
+    __tablename__ = "dose_entry"
+
+    id: Mapped[Id]
+    intent_id: Mapped[IntentId] = mapped_column(unique=True)
+    area_id: Mapped[AreaId]
+    intended_e_per_a2: Mapped[float]
+    delivered_e_per_a2: Mapped[float]
+    electrons: Mapped[float | None]
+    reason: Mapped[str | None]
+    recorded: Mapped[datetime]
+
+    __table_args__ = (
+        Index(None, "area_id"),
+        CheckConstraint("intended_e_per_a2 >= 0", name="intended"),
+        CheckConstraint("delivered_e_per_a2 >= 0", name="delivered"),
+        CheckConstraint("electrons >= 0", name="electrons"),
+        CheckConstraint("delivered_e_per_a2 >= intended_e_per_a2 OR reason IS NOT NULL", name="reason"),
+    )
+
+
+class Calibration(Base):
+    """A measured property of an instrument in one mode, and until when it may be used."""
+
+    __tablename__ = "calibration"
+
+    id: Mapped[Id]
+    kind: Mapped[str]
+    mode_key: Mapped[str]
+    instrument: Mapped[str]
+    value: Mapped[Json]
+    uncertainty: Mapped[Json | None]
+    unit: Mapped[str]
+    measured_at: Mapped[datetime]
+    valid_until: Mapped[datetime | None]
+    superseded_by: Mapped[int | None] = mapped_column(ForeignKey("calibration.id"))
+    evidence_run_id: Mapped[RunId | None]
+    verdict: Mapped[Verdict]
+
+    __table_args__ = (
+        Index(None, "instrument", "kind", "mode_key", "measured_at"),
+        Index(None, "superseded_by"),
+        Index(None, "evidence_run_id"),
+        CheckConstraint(is_one_of("verdict", Verdict), name="verdict"),
+        CheckConstraint("valid_until > measured_at", name="validity"),
+    )
+
+
+class RunCalibration(Base):
+    """A calibration that a run used, and as what."""
+
+    __tablename__ = "run_calibration"
+
+    id: Mapped[Id]
+    run_id: Mapped[RunId]
+    calibration_id: Mapped[CalibrationId]
+    role: Mapped[str]
+
+    __table_args__ = (UniqueConstraint("run_id", "role", "calibration_id"), Index(None, "calibration_id"))
+
+
+class DeviceSnapshot(Base):
+    """All settings of the instrument at one moment of a run."""
+
+    __tablename__ = "device_snapshot"
+
+    id: Mapped[Id]
+    run_id: Mapped[RunId]
+    phase: Mapped[Phase]
+    taken_at: Mapped[datetime]
+
+    __table_args__ = (UniqueConstraint("run_id", "phase"), CheckConstraint(is_one_of("phase", Phase), name="phase"))
+
+
+class DeviceReading(Base):
+    """One setting in a snapshot: a number or a text."""
+
+    __tablename__ = "reading"
+
+    id: Mapped[Id]
+    snapshot_id: Mapped[SnapshotId]
+    name: Mapped[str]
+    number: Mapped[float | None]
+    text: Mapped[str | None]
+    unit: Mapped[str]
+    source: Mapped[Source]
+    read_at: Mapped[datetime]
+
+    __table_args__ = (
+        UniqueConstraint("snapshot_id", "name"),
+        Index(None, "name", "number"),
+        Index(None, "name", "text"),
+        CheckConstraint(is_one_of("source", Source), name="source"),
+        CheckConstraint("(number IS NULL) <> (text IS NULL)", name="value"),
+    )

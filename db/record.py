@@ -1,0 +1,239 @@
+"""What is written of specimens, plans, nights, targets, runs and events."""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from db.clock import Clock, utc_now
+from db.models import Area, Event, Night, Plan, QualityResult, Run, Sample, SoftwareEnvironment, Target
+from db.rows import added, existing, find_or_add
+from db.vocabulary import JsonValue, NightState, RunState, TargetState, Verdict
+from stem4d.errors import BadInput
+from stem4d.model import NAME_PATTERN, sha256_of
+
+_FINAL_TARGET = ("done", "mended", "marked", "refused", "skipped", "failed")
+_WORST_FIRST: tuple[Verdict, ...] = ("fail", "warn", "not_measurable", "pass")
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a run takes, predicted or actual; None where it is not known."""
+
+    seconds: float | None = None
+    size_bytes: int | None = None
+    fluence_e_per_a2: float | None = None
+
+
+def register_sample(session: Session, *, name: str, clock: Clock = utc_now) -> int:
+    """Id of the sample with this name, added if new."""
+    return find_or_add(session, Sample, {"name": name}, {"registered": clock()}).id
+
+
+def register_area(
+    session: Session, *, sample_id: int, name: str, fluence_budget_e_per_a2: float, clock: Clock = utc_now
+) -> int:
+    """Id of an area of a sample, added if new; raises `BadInput` if it is known with another budget."""
+    if not fluence_budget_e_per_a2 > 0:
+        raise BadInput(field="fluence_budget_e_per_a2", value=fluence_budget_e_per_a2, limit="> 0", unit="e/Å²")
+    rest = {"fluence_budget_e_per_a2": fluence_budget_e_per_a2, "registered": clock()}
+    area = find_or_add(session, Area, {"sample_id": sample_id, "name": name}, rest)
+    if area.fluence_budget_e_per_a2 != fluence_budget_e_per_a2:
+        raise BadInput(
+            field=f"fluence budget of area {name}",
+            value=fluence_budget_e_per_a2,
+            limit=f"this area was registered with {area.fluence_budget_e_per_a2:g} e/Å², and a budget is not changed "
+            "by a plan",
+            unit="e/Å²",
+            remedy="Keep that budget, or name another area",
+        )
+    return area.id
+
+
+def register_plan(session: Session, *, name: str, canonical_json: str, clock: Clock = utc_now) -> int:
+    """Id of the plan with this content, added if new; the name is that of its first registration."""
+    rest = {"name": name, "canonical_json": canonical_json, "registered": clock()}
+    return find_or_add(session, Plan, {"sha256": sha256_of(canonical_json)}, rest).id
+
+
+def register_environment(session: Session, *, python: str, packages: Mapping[str, str], code_revision: str) -> int:
+    """Id of a software environment (package name to version), added if new."""
+    facts = {"python": python, "packages": dict(packages), "code_revision": code_revision}
+    text = json.dumps(facts, sort_keys=True, separators=(",", ":"))
+    return find_or_add(session, SoftwareEnvironment, {"sha256": sha256_of(text)}, facts).id
+
+
+def start_night(session: Session, *, name: str, canonical_json: str, clock: Clock = utc_now) -> int:
+    """Begin a night under a new public name (`db.clock.new_night_name`); gives its id."""
+    _check_name("night", name)
+    night = added(
+        session,
+        Night(
+            name=name,
+            sha256=sha256_of(canonical_json),
+            canonical_json=canonical_json,
+            state="running",
+            started=clock(),
+        ),
+    )
+    add_event(session, kind="night_started", message=f"night {name} started", night_id=night.id, clock=clock)
+    return night.id
+
+
+def add_target(
+    session: Session,
+    *,
+    night_id: int,
+    position: int,
+    name: str,
+    plan_id: int | None = None,
+    expected_state: TargetState | None = None,
+) -> int:
+    """Add a pending target to a night; `plan_id` is None only if its plan could not be read."""
+    target = Target(
+        night_id=night_id,
+        position=position,
+        name=name,
+        plan_id=plan_id,
+        state="pending",
+        expected_state=expected_state,
+    )
+    return added(session, target).id
+
+
+def set_target_state(
+    session: Session, *, target_id: int, state: TargetState, reason: str = "", clock: Clock = utc_now
+) -> None:
+    """Move a target on and leave an event; raises `BadInput` if it has already ended."""
+    target = existing(session, Target, target_id)
+    if target.state in _FINAL_TARGET:
+        raise _ended("target", target.name, target.state, state)
+    before, target.state, target.reason = target.state, state, reason or None
+    add_event(
+        session,
+        kind="target_state",
+        message=f"target {target.name}: {before} to {state}" + (f": {reason}" if reason else ""),
+        data={"from": before, "to": state},
+        night_id=target.night_id,
+        target_id=target_id,
+        clock=clock,
+    )
+
+
+def finish_night(
+    session: Session, *, night_id: int, state: NightState, exit_reason: str = "", clock: Clock = utc_now
+) -> None:
+    """End a running night."""
+    night = existing(session, Night, night_id)
+    if night.state != "running" or state == "running":
+        raise _ended("night", night.name, night.state, state)
+    night.state, night.exit_reason, night.ended = state, exit_reason or None, clock()
+    message = f"night {night.name}: {state}" + (f": {exit_reason}" if exit_reason else "")
+    add_event(session, kind="night_ended", message=message, night_id=night_id, clock=clock)
+
+
+def start_run(
+    session: Session,
+    *,
+    name: str,
+    plan_id: int,
+    area_id: int,
+    instrument: str,
+    target_id: int | None = None,
+    attempt: int = 1,
+    parent_id: int | None = None,
+    environment_id: int | None = None,
+    predicted: Cost | None = None,
+    flow_run_id: str | None = None,
+    clock: Clock = utc_now,
+) -> int:
+    """Begin a run under a new public name (`db.clock.new_run_name`); gives its id."""
+    _check_name("run", name)
+    cost = predicted or Cost()
+    run = added(
+        session,
+        Run(
+            name=name,
+            plan_id=plan_id,
+            target_id=target_id,
+            area_id=area_id,
+            environment_id=environment_id,
+            instrument=instrument,
+            attempt=attempt,
+            parent_id=parent_id,
+            state="running",
+            started=clock(),
+            predicted_seconds=cost.seconds,
+            predicted_bytes=cost.size_bytes,
+            predicted_fluence_e_per_a2=cost.fluence_e_per_a2,
+            flow_run_id=flow_run_id,
+        ),
+    )
+    _run_event(session, run, "run_started", f"run {name} started, attempt {attempt}", clock)
+    return run.id
+
+
+def finish_run(
+    session: Session,
+    *,
+    run_id: int,
+    state: RunState,
+    exit_reason: str = "",
+    actual: Cost | None = None,
+    clock: Clock = utc_now,
+) -> Verdict | None:
+    """End a running run; gives its verdict, the worst of its final quality results, None if there are none."""
+    run = existing(session, Run, run_id)
+    if run.state != "running" or state == "running":
+        raise _ended("run", run.name, run.state, state)
+    cost = actual or Cost()
+    run.state, run.exit_reason, run.ended = state, exit_reason or None, clock()
+    run.actual_seconds, run.actual_bytes, run.actual_fluence_e_per_a2 = (
+        cost.seconds,
+        cost.size_bytes,
+        cost.fluence_e_per_a2,
+    )
+    verdicts = set(
+        session.scalars(select(QualityResult.verdict).filter_by(run_id=run_id, stage="final").distinct()).all()
+    )
+    run.verdict = next((verdict for verdict in _WORST_FIRST if verdict in verdicts), None)
+    message = f"run {run.name}: {state}" + (f": {exit_reason}" if exit_reason else "")
+    _run_event(session, run, "run_ended", message, clock)
+    return run.verdict
+
+
+def add_event(
+    session: Session,
+    *,
+    kind: str,
+    message: str,
+    data: JsonValue = None,
+    night_id: int | None = None,
+    target_id: int | None = None,
+    run_id: int | None = None,
+    clock: Clock = utc_now,
+) -> int:
+    """Record that something happened; gives its sequence number, which orders events whatever the clock does."""
+    event = Event(
+        time=clock(), kind=kind, message=message, data=data, night_id=night_id, target_id=target_id, run_id=run_id
+    )
+    return added(session, event).sequence
+
+
+def _run_event(session: Session, run: Run, kind: str, message: str, clock: Clock) -> None:
+    night_id = None if run.target_id is None else existing(session, Target, run.target_id).night_id
+    add_event(
+        session, kind=kind, message=message, night_id=night_id, target_id=run.target_id, run_id=run.id, clock=clock
+    )
+
+
+def _check_name(field: str, name: str) -> None:
+    if re.fullmatch(NAME_PATTERN, name) is None:
+        raise BadInput(field=f"{field} name", value=name, limit="at most 64 letters, digits, dots, dashes, underscores")
+
+
+def _ended(kind: str, name: str, is_now: str, asked: str) -> BadInput:
+    return BadInput(field=f"{kind} {name}", value=asked, limit=f"it is {is_now}, which is not followed by that")

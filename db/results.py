@@ -1,0 +1,180 @@
+"""What is written of a run's settings, data, quality, remedies and analyses."""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy.orm import Session
+
+from db.clock import Clock, utc_now
+from db.models import (
+    AnalysisResult,
+    Dataset,
+    DatasetLocation,
+    DatasetParent,
+    DeviceReading,
+    DeviceSnapshot,
+    QualityResult,
+    Remedy,
+)
+from db.rows import added, find_or_add
+from db.vocabulary import AnalysisVerdict, JsonValue, Phase, Source, Stage, Verdict
+from stem4d.errors import BadInput
+
+
+@dataclass(frozen=True)
+class Reading:
+    """One setting of an instrument: value, unit, where the value comes from, when it was read."""
+
+    name: str
+    value: float | int | str | bool
+    unit: str
+    source: Source
+    read_at: datetime
+
+
+def add_snapshot(
+    session: Session, *, run_id: int, phase: Phase, readings: Iterable[Reading], clock: Clock = utc_now
+) -> int:
+    """Record the instrument's settings before or after a run; numbers and texts are indexed by name."""
+    snapshot = added(session, DeviceSnapshot(run_id=run_id, phase=phase, taken_at=clock()))
+    for reading in readings:
+        number, text = _number_or_text(reading.value)
+        session.add(
+            DeviceReading(
+                snapshot_id=snapshot.id,
+                name=reading.name,
+                number=number,
+                text=text,
+                unit=reading.unit,
+                source=reading.source,
+                read_at=reading.read_at,
+            )
+        )
+    session.flush()
+    return snapshot.id
+
+
+def add_dataset(
+    session: Session,
+    *,
+    run_id: int,
+    pass_index: int,
+    sha256: str,
+    size_bytes: int,
+    scan_shape: tuple[int, int],
+    detector_shape: tuple[int, int],
+    dtype: str,
+    frames: int,
+    complete: bool,
+    path: str | None = None,
+    host: str = "",
+    parents: Sequence[int] = (),
+) -> int:
+    """Register the data of one pass of a run, its place, and the ids of the datasets it was made from.
+
+    The same run and pass again give the same id; `BadInput` if the content differs (sha256).
+    """
+    facts = {
+        "sha256": sha256,
+        "size_bytes": size_bytes,
+        "scan_y": scan_shape[0],
+        "scan_x": scan_shape[1],
+        "det_y": detector_shape[0],
+        "det_x": detector_shape[1],
+        "dtype": dtype,
+        "frames": frames,
+        "complete": complete,
+    }
+    dataset = find_or_add(session, Dataset, {"run_id": run_id, "pass_index": pass_index}, facts)
+    if dataset.sha256 != sha256:
+        raise BadInput(
+            field=f"dataset of pass {pass_index}",
+            value=sha256,
+            limit=f"this pass was registered with the checksum {dataset.sha256}",
+            remedy="Register other content as another pass",
+        )
+    if path is not None:
+        find_or_add(session, DatasetLocation, {"dataset_id": dataset.id, "host": host, "path": path}, {})
+    for parent in parents:
+        find_or_add(session, DatasetParent, {"dataset_id": dataset.id, "parent_id": parent}, {})
+    return dataset.id
+
+
+def add_quality(
+    session: Session,
+    *,
+    run_id: int,
+    stage: Stage,
+    metric: str,
+    verdict: Verdict,
+    message: str,
+    value: float | None = None,
+    limit: float | None = None,
+    unit: str = "",
+    uncertainty: float | None = None,
+    analysis: str | None = None,
+) -> int:
+    """Record one figure of quality; what could not be measured has the value None, never NaN."""
+    row = QualityResult(
+        run_id=run_id,
+        stage=stage,
+        metric=metric,
+        analysis=analysis,
+        value=value,
+        limit_value=limit,
+        unit=unit,
+        uncertainty=uncertainty,
+        verdict=verdict,
+        message=message,
+    )
+    return added(session, row).id
+
+
+def add_remedy(
+    session: Session,
+    *,
+    run_id: int,
+    cause_metric: str,
+    action: str,
+    outcome: str,
+    from_value: JsonValue = None,
+    to_value: JsonValue = None,
+    cost: str = "",
+) -> int:
+    """Record a change made because a figure was bad: what, from, to, at what cost, and what came of it."""
+    row = Remedy(
+        run_id=run_id,
+        cause_metric=cause_metric,
+        action=action,
+        from_value=from_value,
+        to_value=to_value,
+        cost=cost,
+        outcome=outcome,
+    )
+    return added(session, row).id
+
+
+def add_analysis(
+    session: Session,
+    *,
+    run_id: int,
+    method: str,
+    verdict: AnalysisVerdict,
+    reason: str,
+    path: str | None = None,
+    summary: JsonValue = None,
+) -> int:
+    """Record what one analysis made of a run, and where its result lies."""
+    row = AnalysisResult(run_id=run_id, method=method, verdict=verdict, reason=reason, path=path, summary=summary)
+    return added(session, row).id
+
+
+def _number_or_text(value: float | int | str | bool) -> tuple[float | None, str | None]:
+    if isinstance(value, bool):
+        return None, str(value).lower()
+    if isinstance(value, str):
+        return None, value
+    # A device that reads back NaN is a fact worth keeping, but no number.
+    return (float(value), None) if math.isfinite(value) else (None, str(value))

@@ -1,0 +1,54 @@
+"""Small helpers of the recording functions: find or add a row, fetch one that must exist."""
+
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from sqlalchemy import select
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from db.models import Base
+from stem4d.errors import BadInput
+
+Row = TypeVar("Row", bound=Base)
+
+
+def find_or_add(session: Session, table: type[Row], key: Mapping[str, Any], rest: Mapping[str, Any]) -> Row:
+    """The row with this unique key, added with the other columns if it is not there."""
+    found = session.scalars(select(table).filter_by(**key)).one_or_none()
+    if found is not None:
+        return found
+    row = table(**key, **rest)
+    try:
+        with session.begin_nested():
+            session.add(row)
+    except IntegrityError:
+        # Another writer may have added the same key in between (PostgreSQL); anything else is an error.
+        other = session.scalars(select(table).filter_by(**key)).one_or_none()
+        if other is None:
+            raise
+        return other
+    return row
+
+
+def added(session: Session, row: Row) -> Row:
+    """Insert a row now, so that its id is known and its constraints have been checked."""
+    session.add(row)
+    session.flush()
+    return row
+
+
+def existing(session: Session, table: type[Row], row_id: int) -> Row:
+    """The row with this id, read afresh."""
+    row = session.get(table, row_id, populate_existing=True)
+    if row is None:
+        raise BadInput(field=f"{table.__tablename__}_id", value=row_id, limit="no such row in the database")
+    return row
+
+
+def named(session: Session, table: type[Row], name: str, remedy: str) -> Row:
+    """The row with this public name."""
+    row = session.scalars(select(table).filter_by(name=name)).one_or_none()
+    if row is None:
+        raise BadInput(field=table.__tablename__, value=name, limit="not in this database", remedy=remedy)
+    return row

@@ -1,0 +1,1 @@
+"""What touches the instrument: protocols, drivers, simulator, acquisition worker, safety."""

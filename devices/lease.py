@@ -1,0 +1,42 @@
+"""One owner of an instrument on this host: a kernel lock on a file, freed by the kernel whatever ends the owner."""
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+from stem4d.errors import BadInput
+
+
+@contextmanager
+def owned(instrument: str, folder: Path) -> Iterator[None]:
+    """Hold an instrument for the length of the block.
+
+    Raises
+    ------
+    BadInput
+        At once, naming the owner, when another process holds it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "owner.lock"
+    with path.open("a+", encoding="utf-8") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.seek(0)
+            raise BadInput(
+                field="instrument",
+                value=instrument,
+                limit=f"one owner at a time; held by {lock.read(500).strip() or 'another process'}",
+                remedy="Wait for that run to end, or stop it",
+            ) from None
+        lock.truncate(0)
+        lock.write(json.dumps({"pid": os.getpid(), "since": datetime.now(UTC).isoformat(timespec="seconds")}))
+        lock.flush()
+        try:
+            yield
+        finally:
+            lock.truncate(0)

@@ -1,0 +1,243 @@
+"""What nightbeam asks of an instrument: small typed protocols and the values that pass through them.
+
+``prepare`` returns what the device resolved, and the caller compares. A value out of range is a
+``LimitViolation``, never clipped. ``ensure_stopped`` is idempotent and may be called at any time.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal, NamedTuple, Protocol, Self, runtime_checkable
+
+import numpy as np
+import numpy.typing as npt
+
+from stem4d.detector import DetectorFacts
+from stem4d.dose import DoseLease
+from stem4d.model import Count, Name, NonNegative, Positive, Strict
+from stem4d.plan import Optics
+
+Matrix = tuple[tuple[float, float], tuple[float, float]]
+"""Rows and columns in (y, x) order."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """One setting of a device as it stands: value, unit, time and how it is known."""
+
+    name: str
+    value: float | str | bool
+    unit: str
+    read_at: datetime
+    source: Literal["measured", "commanded", "cached"]
+
+
+class ColumnSetting(Strict):
+    """Everything the column is set to for an exposure."""
+
+    optics: Optics
+    diffraction_shift_mrad: tuple[float, float] = (0.0, 0.0)
+    """Moves the pattern on the detector, (y, x) [mrad]."""
+    descan_mrad_per_nm: Matrix = ((0.0, 0.0), (0.0, 0.0))
+    """Descan correction: pattern shift (y, x) [mrad] for a probe position (y, x) [nm] from the field's centre."""
+
+
+class ScanRequest(Strict):
+    """One raster pass; shape is (scan_y, scan_x)."""
+
+    shape: tuple[Count, Count]
+    step_nm: Positive
+    rotation_deg: float
+    dwell_time_us: Positive
+    flyback_us: NonNegative
+    flyback_blanked: bool
+
+    @property
+    def duration_s(self) -> float:
+        """Time of the pass [s]."""
+        return self.shape[0] * (self.shape[1] * self.dwell_time_us + self.flyback_us) * 1e-6
+
+
+class ExposureRequest(Strict):
+    """What the detector is to record: one frame per probe position."""
+
+    detector: Name
+    shape: tuple[Count, Count]
+    bit_depth: Count
+    exposure_time_us: Positive
+    frames: Count
+
+
+class FrameBatch(NamedTuple):
+    """Consecutive frames in scan order."""
+
+    first: int
+    """Scan position of the first frame, counted along the fast axis from 0."""
+    frames: npt.NDArray[np.unsignedinteger]
+    """(n, det_y, det_x) counts."""
+
+
+class FrameSource(Protocol):
+    """An open connection that frames arrive on."""
+
+    def batches(self) -> Iterator[FrameBatch]:
+        """Frames as they come, until all have come or the source ends."""
+        ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, *exc_info: object) -> None: ...
+
+
+class FrameSourceSpec(Protocol):
+    """How to connect to the frames of one armed exposure; picklable, opened in the acquisition process."""
+
+    @property
+    def frames(self) -> int:
+        """Frames that will come."""
+        ...
+
+    @property
+    def detector_shape(self) -> tuple[int, int]:
+        """(det_y, det_x)."""
+        ...
+
+    @property
+    def dtype(self) -> str:
+        """uint8, uint16 or uint32."""
+        ...
+
+    def open(self) -> FrameSource:
+        """Connect; the caller arms the detector only afterwards."""
+        ...
+
+
+class Column(Protocol):
+    """The optics."""
+
+    def prepare(self, setting: ColumnSetting) -> ColumnSetting:
+        """Set the column and return what it reads back."""
+        ...
+
+    def snapshot(self) -> tuple[Reading, ...]:
+        """Every setting as it stands; a pure read."""
+        ...
+
+
+class Stage(Protocol):
+    """The specimen stage, by named positions."""
+
+    def go_to(self, position: str) -> str:
+        """Move to a named position and return where the stage is."""
+        ...
+
+    def position(self) -> str:
+        """Where the stage is."""
+        ...
+
+
+class ScanGenerator(Protocol):
+    """The scan engine."""
+
+    def prepare(self, request: ScanRequest) -> ScanRequest:
+        """Load a raster and return what was resolved."""
+        ...
+
+    def start(self) -> None:
+        """Start the prepared raster."""
+        ...
+
+    def wait(self) -> None:
+        """Return when the raster has ended."""
+        ...
+
+    def ensure_stopped(self) -> None:
+        """Stop scanning and park the probe outside the field."""
+        ...
+
+
+class Detector(Protocol):
+    """A pixel detector."""
+
+    @property
+    def facts(self) -> DetectorFacts:
+        """What this detector is."""
+        ...
+
+    def prepare(self, request: ExposureRequest) -> ExposureRequest:
+        """Configure the detector and return what was resolved."""
+        ...
+
+    def source(self) -> FrameSourceSpec:
+        """How to receive the prepared exposure's frames."""
+        ...
+
+    def arm(self) -> None:
+        """Be ready to count; only after the receiver listens."""
+        ...
+
+    def ensure_stopped(self) -> None:
+        """Disarm; frames not yet recorded will not come."""
+        ...
+
+
+class BeamGate(Protocol):
+    """The beam blanker."""
+
+    def blank(self) -> None:
+        """Take the beam off the specimen."""
+        ...
+
+    def unblank(self, lease: DoseLease) -> None:
+        """Let the beam through under a dose lease; refuses one that is expired or older than the newest seen."""
+        ...
+
+    def is_blanked(self) -> bool | None:
+        """None where the instrument cannot tell."""
+        ...
+
+
+class Valves(Protocol):
+    """The column valves; closing is always allowed."""
+
+    def close(self) -> None:
+        """Close them."""
+        ...
+
+
+@runtime_checkable
+class Instrument(Protocol):
+    """A whole microscope. One thread of one process owns it."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def column(self) -> Column: ...
+
+    @property
+    def stage(self) -> Stage: ...
+
+    @property
+    def scan(self) -> ScanGenerator: ...
+
+    @property
+    def detector(self) -> Detector: ...
+
+    @property
+    def gate(self) -> BeamGate: ...
+
+    @property
+    def valves(self) -> Valves: ...
+
+    def pause(self, seconds: float) -> None:
+        """Let the instrument's time pass: real seconds, or simulated ones."""
+        ...
+
+    def now_s(self) -> float:
+        """The instrument's clock [s], simulated or real; differences only."""
+        ...
+
+    def close(self) -> None:
+        """Let go of the instrument, beam blanked."""
+        ...

@@ -1,0 +1,240 @@
+"""The parts of the simulated instrument: column, stage, scan generator, detector, beam gate, valves."""
+
+from datetime import UTC, datetime
+
+from devices.dose_lease import require_valid
+from devices.protocols import ColumnSetting, ExposureRequest, Reading, ScanRequest
+from devices.simulator.scene import check, compose
+from devices.simulator.settings import VACUUM
+from devices.simulator.source import SimulatedSource
+from devices.simulator.state import State, one_of, within
+from stem4d.detector import DetectorFacts
+from stem4d.dose import DoseLease
+from stem4d.errors import DeviceFault, LimitViolation
+from stem4d.instrument import Range
+
+SHIFT_MRAD = Range(lowest=-60, highest=60)
+"""What the diffraction shift coils can do, per axis."""
+
+
+class SimulatedColumn:
+    """The optics. Resolves every value exactly as asked."""
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+
+    def prepare(self, setting: ColumnSetting) -> ColumnSetting:
+        """Check every value against the instrument's facts, then set all of them."""
+        facts, optics = self._state.facts, setting.optics
+        one_of("column", "beam_energy_kev", optics.beam_energy_kev, facts.beam_energies_kev, "keV")
+        angles = tuple(aperture.convergence_semi_angle_mrad for aperture in facts.apertures)
+        one_of("column", "convergence_semi_angle_mrad", optics.convergence_semi_angle_mrad, angles, "mrad")
+        one_of("column", "camera_length_mm", optics.camera_length_mm, facts.camera_lengths_mm, "mm")
+        within("column", "defocus_nm", optics.defocus_nm, facts.defocus_nm, "nm")
+        within("column", "probe_current_pa", optics.probe_current_pa, facts.probe_current_pa, "pA")
+        for value in setting.diffraction_shift_mrad:
+            within("column", "diffraction_shift_mrad", value, SHIFT_MRAD, "mrad")
+        self._state.note("column", setting=setting.model_dump(mode="json"))
+        self._state.column = setting
+        return setting
+
+    def snapshot(self) -> tuple[Reading, ...]:
+        """What was commanded, setting by setting; nothing before the first `prepare`."""
+        setting = self._state.column
+        if setting is None:
+            return ()
+        now, told = datetime.now(UTC), setting.optics
+        (yy, yx), (xy, xx) = setting.descan_mrad_per_nm
+        values = (
+            ("beam_energy_kev", told.beam_energy_kev, "keV"),
+            ("convergence_semi_angle_mrad", told.convergence_semi_angle_mrad, "mrad"),
+            ("defocus_nm", told.defocus_nm, "nm"),
+            ("spherical_aberration_mm", told.spherical_aberration_mm, "mm"),
+            ("probe_current_pa", told.probe_current_pa, "pA"),
+            ("camera_length_mm", told.camera_length_mm, "mm"),
+            ("diffraction_shift_y_mrad", setting.diffraction_shift_mrad[0], "mrad"),
+            ("diffraction_shift_x_mrad", setting.diffraction_shift_mrad[1], "mrad"),
+            ("descan_yy_mrad_per_nm", yy, "mrad/nm"),
+            ("descan_yx_mrad_per_nm", yx, "mrad/nm"),
+            ("descan_xy_mrad_per_nm", xy, "mrad/nm"),
+            ("descan_xx_mrad_per_nm", xx, "mrad/nm"),
+        )
+        return tuple(Reading(name, value, unit, now, "commanded") for name, value, unit in values)
+
+
+class SimulatedStage:
+    """The stage: the areas of the settings, and ``vacuum``."""
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+
+    def go_to(self, position: str) -> str:
+        """Move to an area or to ``vacuum``."""
+        known = (VACUUM, *self._state.truth.areas)
+        if position not in known:
+            raise LimitViolation(device="stage", setting="position", asked=position, limit="one of " + ", ".join(known))
+        self._state.note("stage", position=position)
+        return self._state.position
+
+    def position(self) -> str:
+        """Where the stage is."""
+        return self._state.position
+
+
+class SimulatedScan:
+    """The scan engine. In accelerated runs `wait` returns at once, with the clock at the scan's end."""
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+
+    def prepare(self, request: ScanRequest) -> ScanRequest:
+        """Load a raster."""
+        self._not_running("prepare")
+        facts = self._state.facts
+        within("scan", "dwell_time_us", request.dwell_time_us, facts.dwell_time_us, "us")
+        field_nm = max(request.shape) * request.step_nm
+        within("scan", "field_nm", field_nm, Range(lowest=0, highest=facts.max_field_nm), "nm")
+        self._state.note("raster", request=request.model_dump(mode="json"))
+        self._state.scan = request
+        return request
+
+    def start(self) -> None:
+        """Start the prepared raster."""
+        self._not_running("start")
+        if self._state.scan is None or not self._state.armed:
+            missing = "no raster is prepared" if self._state.scan is None else "the detector is not armed"
+            raise DeviceFault(f"scan: start was called but {missing}")
+        self._state.note("scan", run=self._state.run, duration_s=self._state.scan.duration_s)
+
+    def wait(self) -> None:
+        """Return when the raster has ended; accelerated, this moves the clock to its end.
+
+        A caller that may have to stop early watches the frames first and waits afterwards.
+        """
+        self._state.look()
+        if self._state.scan_ends_s is None:
+            raise DeviceFault("scan: wait was called but no raster runs; none was started, or it was stopped")
+        self._state.pass_time(self._state.scan_ends_s - self._state.now_s())
+        self._state.note("scanned")
+
+    def ensure_stopped(self) -> None:
+        """Stop scanning; frames of positions not yet reached will not come."""
+        self._state.look()
+        if self._state.scan_ends_s is not None:
+            self._state.note("stop", device="scan")
+
+    def _not_running(self, what: str) -> None:
+        self._state.look()
+        if self._state.scan_ends_s is not None:
+            raise DeviceFault(f"scan: {what} was called while a raster runs")
+
+
+class SimulatedDetector:
+    """The detectors of the instrument, of which the last one prepared is the one in use."""
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+
+    @property
+    def facts(self) -> DetectorFacts:
+        """What the detector in use is; the first of the file before any is prepared."""
+        return self._state.detector
+
+    def prepare(self, request: ExposureRequest) -> ExposureRequest:
+        """Configure a detector."""
+        if self._state.armed:
+            raise DeviceFault("detector: prepare was called while it is armed")
+        known = {facts.name: facts for facts in self._state.facts.detectors}
+        if request.detector not in known:
+            limit = "one of " + ", ".join(known)
+            raise LimitViolation(device="detector", setting="detector", asked=request.detector, limit=limit)
+        facts = known[request.detector]
+        if request.shape != facts.shape:
+            limit = f"{facts.shape[0]} x {facts.shape[1]}"
+            raise LimitViolation(device=facts.name, setting="shape", asked=request.shape, limit=limit, unit="px")
+        one_of(facts.name, "bit_depth", request.bit_depth, facts.bit_depths, "bit")
+        shortest_us = 1e6 / facts.max_frame_rate_hz - facts.dead_time_us
+        # Rates are given to a few digits: 30 kHz and 33.3 us belong together.
+        if request.exposure_time_us < 0.998 * shortest_us:
+            limit = f"at least {shortest_us:.4g} at {facts.max_frame_rate_hz:g} frames/s"
+            raise LimitViolation(
+                device=facts.name, setting="exposure_time_us", asked=request.exposure_time_us, limit=limit, unit="us"
+            )
+        self._state.note("detector", request=request.model_dump(mode="json"))
+        self._state.detector, self._state.exposure, self._state.sourced = facts, request, False
+        return request
+
+    def source(self) -> SimulatedSource:
+        """How to receive the prepared exposure's frames; a new run with noise of its own each time.
+
+        Raises
+        ------
+        BadInput
+            Where the simulation cannot hold the probe or the pattern (see `stem4d.simulate.patterns.prepare`).
+        """
+        state = self._state
+        if state.exposure is None or state.scan is None or state.column is None:
+            raise DeviceFault("detector: source was called before column, scan and detector were all prepared")
+        frames = state.scan.shape[0] * state.scan.shape[1]
+        if state.exposure.frames != frames:
+            raise DeviceFault(f"detector: prepared for {state.exposure.frames} frames, the raster has {frames}")
+        if state.exposure.exposure_time_us > state.scan.dwell_time_us:
+            raise DeviceFault("detector: the exposure is longer than the raster's dwell")
+        run = state.run + 1
+        scene = compose(state.truth, state.detector, state.position, state.column, state.scan, state.exposure, run)
+        check(scene)
+        state.note("expose", run=run, position=state.position)
+        state.sourced = True
+        return SimulatedSource(scene, state.folder, state.truth.speed == "real")
+
+    def arm(self) -> None:
+        """Be ready to count."""
+        if not self._state.sourced:
+            raise DeviceFault("detector: arm was called before a source of this exposure was taken")
+        self._state.note("arm", run=self._state.run)
+        self._state.sourced = False
+
+    def ensure_stopped(self) -> None:
+        """Disarm; frames of positions not yet reached will not come."""
+        self._state.look()
+        if self._state.armed or self._state.sourced:
+            self._state.note("stop", device="detector")
+            self._state.sourced = False
+
+
+class SimulatedGate:
+    """The beam blanker. Leases run on the real clock, whatever the speed of the simulation."""
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+
+    def blank(self) -> None:
+        """Take the beam off the specimen."""
+        at_s = self._state.note("blank")
+        # Frames that were taken while that was written were still lit: of consecutive blanks the last one counts.
+        while self._state.truth.speed == "accelerated" and self._state.now_s() > at_s:
+            at_s = self._state.note("blank")
+
+    def unblank(self, lease: DoseLease) -> None:
+        """Let the beam through, unless the lease is expired, its token is old, or the valves are closed."""
+        self._state.look()
+        require_valid(lease, self._state.newest_token, self._state.monotonic())
+        if self._state.valves_closed:
+            raise DeviceFault("the column valves are closed: close this session and open a new one")
+        self._state.note("unblank", area=lease.area, token=lease.token, fluence_e_per_a2=lease.fluence_e_per_a2)
+
+    def is_blanked(self) -> bool:
+        """Whether the beam is off the specimen, as the log has it."""
+        self._state.look()
+        return self._state.blanked
+
+
+class SimulatedValves:
+    """The column valves; a new session opens them."""
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+
+    def close(self) -> None:
+        """Close them, which takes the beam away too."""
+        self._state.note("valves", closed=True)

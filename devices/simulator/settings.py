@@ -1,0 +1,117 @@
+"""The hidden truth of a simulated instrument: the ``settings`` table of its file, checked."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from stem4d.errors import BadInput
+from stem4d.model import Name, NonNegative, Positive, Strict
+from stem4d.simulate.probe import Aberrations
+from stem4d.simulate.specimen import Specimen
+from storage.documents import validate
+
+VACUUM = "vacuum"
+"""The stage position that every simulated instrument has besides its areas: nothing under the beam."""
+
+Pair = tuple[float, float]
+Fraction = Annotated[float, Field(ge=0, lt=1)]
+PixelIndex = Annotated[int, Field(ge=0)]
+BadPixels = Fraction | tuple[tuple[PixelIndex, PixelIndex], ...]
+"""A fraction of all pixels, drawn out of the seed, or a list of (y, x)."""
+
+
+class Area(Strict):
+    """A named place on the specimen."""
+
+    specimen: Literal["random", "square", "hexagonal"]
+    seed: Annotated[int, Field(ge=0)] = 0
+    spacing_a: Annotated[float, Field(ge=1.5, le=100)]
+    """Lattice constant, or side of the cell that holds one random atom [Å]."""
+    atom_phase_rad: Annotated[float, Field(gt=0, le=3)]
+    """Phase at the centre of a heavy atom at 200 kV [rad]."""
+    modulation: Fraction = 0.0
+    vacancy_fraction: Fraction = 0.0
+    drift_nm_per_min: Pair = (0.0, 0.0)
+    """Velocity (y, x) of the specimen along the detector's axes: features move that way in later images."""
+    drift_starts_s: NonNegative = 0.0
+    """When the drift begins, on the instrument's clock [s]."""
+
+    @property
+    def physics(self) -> Specimen:
+        """The area as the physics layer takes it."""
+        return Specimen(
+            self.specimen, self.seed, self.spacing_a, self.atom_phase_rad, self.modulation, self.vacancy_fraction
+        )
+
+
+class CurrentStep(Strict):
+    """From ``above_pa`` commanded on, the true current is ``ratio`` times the commanded one."""
+
+    above_pa: NonNegative
+    ratio: Positive
+
+
+class ResidualAberrations(Strict):
+    """What the column has besides what it was told; it adds to the commanded values."""
+
+    astigmatism_nm: NonNegative = 0.0
+    astigmatism_angle_deg: float = 0.0
+    spherical_aberration_mm: float = 0.0
+
+
+class Truth(Strict):
+    """Everything that calibration and quality have to find. Only tests may read it."""
+
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    areas: dict[Name, Area] = Field(default_factory=dict)
+    descan_error_mrad_per_nm: tuple[Pair, Pair] = ((0.0, 0.0), (0.0, 0.0))
+    """Rows and columns (y, x): pattern shift [mrad] per probe position [nm] from the field's centre."""
+    misalignment_mrad: Pair = (0.0, 0.0)
+    """Where the undeflected beam lands with no diffraction shift, (y, x) from the detector's middle."""
+    scan_detector_rotation_deg: float = 0.0
+    """Angle of the scan axes to the detector's at scan rotation 0, from x towards y."""
+    aberrations: ResidualAberrations = ResidualAberrations()
+    current_ratio_above_pa: tuple[CurrentStep, ...] = ()
+    hot_pixels: BadPixels = 0.0
+    dead_pixels: BadPixels = 0.0
+    speed: Literal["accelerated", "real"] = "accelerated"
+
+    def true_current_pa(self, commanded_pa: float) -> float:
+        """Current that really flows: the ratio of the highest step at or below the commanded value."""
+        steps = [step for step in self.current_ratio_above_pa if step.above_pa <= commanded_pa]
+        return commanded_pa * max(steps, key=lambda step: step.above_pa).ratio if steps else commanded_pa
+
+    def specimen_at(self, position: str) -> Specimen:
+        """What lies under the beam at a stage position."""
+        return Specimen("vacuum") if position == VACUUM else self.areas[position].physics
+
+    def true_aberrations(self, defocus_nm: float, spherical_aberration_mm: float) -> Aberrations:
+        """Commanded plus residual."""
+        rest = self.aberrations
+        return Aberrations(
+            defocus_nm,
+            rest.astigmatism_nm,
+            rest.astigmatism_angle_deg,
+            spherical_aberration_mm + rest.spherical_aberration_mm,
+        )
+
+
+def read_settings(settings: dict[str, Any], shapes: tuple[tuple[int, int], ...]) -> Truth:
+    """Check an instrument file's ``settings`` table against this driver's model and the detectors' shapes.
+
+    Raises
+    ------
+    BadInput
+        Naming the first offending key.
+    """
+    truth = validate(settings, Truth, "settings")
+    if VACUUM in truth.areas:
+        raise BadInput(field="settings.areas", value=VACUUM, limit="is the name of the position without specimen")
+    lowest = (min(shape[0] for shape in shapes), min(shape[1] for shape in shapes))
+    for field, pixels in (("hot_pixels", truth.hot_pixels), ("dead_pixels", truth.dead_pixels)):
+        if isinstance(pixels, tuple):
+            for y, x in pixels:
+                if y >= lowest[0] or x >= lowest[1]:
+                    limit = f"must lie on every detector, below ({lowest[0]}, {lowest[1]})"
+                    raise BadInput(field=f"settings.{field}", value=(y, x), limit=limit, unit="px")
+    return truth

@@ -1,0 +1,100 @@
+"""The acquisition as a process of its own: what a full disk or a bad codec kills is not the owner of the beam."""
+
+import ctypes
+import multiprocessing
+import os
+import signal
+from multiprocessing.connection import Connection
+from typing import Any, Literal
+
+from devices.acquire import AcquisitionJob, AcquisitionResult, OnListening, OnProgress, Progress, acquire
+from stem4d.errors import DeviceFault, NightbeamError
+
+ANSWER_TIMEOUT_S = 30.0
+"""A worker whose parent does not answer a progress message for so long stops by itself."""
+START_TIMEOUT_S = 60.0
+"""Longest time from the start of the process to its "listening"; imports on a slow disk take most of it."""
+_PR_SET_PDEATHSIG = 1
+
+Kind = Literal["listening", "progress", "done", "error"]
+
+
+def acquire_in_child(
+    job: AcquisitionJob, on_listening: OnListening, on_progress: OnProgress, silence_timeout_s: float = 60.0
+) -> AcquisitionResult:
+    """Receive one exposure in a child process; same arguments and result as ``acquire``.
+
+    Raises
+    ------
+    DeviceFault
+        When the child dies or sends nothing for ``silence_timeout_s``; frames it flushed are on disk.
+    """
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=_child, args=(theirs, job, os.getpid()), daemon=True, name="nightbeam-worker")
+    process.start()
+    theirs.close()
+    try:
+        return _follow(ours, on_listening, on_progress, silence_timeout_s)
+    except EOFError:
+        process.join(timeout=5)
+        raise DeviceFault(
+            f"the acquisition process died (exit code {process.exitcode}); "
+            f"frames flushed before that are kept in {job.file.path}.partial"
+        ) from None
+    finally:
+        ours.close()
+        if process.is_alive():
+            process.join(timeout=2)
+        if process.is_alive():
+            process.kill()
+            process.join(timeout=5)
+
+
+def _follow(
+    pipe: Connection, on_listening: OnListening, on_progress: OnProgress, silence_timeout_s: float
+) -> AcquisitionResult:
+    timeout_s = START_TIMEOUT_S
+    while True:
+        if not pipe.poll(timeout_s):
+            raise DeviceFault(f"the acquisition process has said nothing for {timeout_s:g} s")
+        kind, content = pipe.recv()
+        match kind:
+            case "listening":
+                on_listening()
+                pipe.send(None)
+            case "progress":
+                pipe.send(on_progress(content))
+            case "done":
+                result: AcquisitionResult = content
+                return result
+            case "error":
+                raise content
+        timeout_s = silence_timeout_s
+
+
+def _child(pipe: Connection, job: AcquisitionJob, parent_pid: int) -> None:
+    """Run the acquisition and speak to the parent; ends with it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl+C is the parent's to answer: it stops us in order
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent_pid:
+        return
+
+    def ask(kind: Kind, content: object) -> Any:
+        pipe.send((kind, content))
+        if not pipe.poll(ANSWER_TIMEOUT_S):
+            return f"the run's process has not answered for {ANSWER_TIMEOUT_S:g} s"
+        return pipe.recv()
+
+    def on_progress(progress: Progress) -> str | None:
+        answer: str | None = ask("progress", progress)
+        return answer
+
+    try:
+        result = acquire(job, lambda: ask("listening", None), on_progress)
+    except NightbeamError as error:
+        pipe.send(("error", error))
+    except Exception as error:  # noqa: BLE001 - the parent must hear of anything that ends this process
+        pipe.send(("error", DeviceFault(f"acquisition failed: {type(error).__name__}: {error}")))
+    else:
+        pipe.send(("done", result))

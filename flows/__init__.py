@@ -1,0 +1,1 @@
+"""What runs when: flows and the command line."""

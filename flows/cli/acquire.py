@@ -1,0 +1,199 @@
+"""Commands that expose a specimen, real or simulated: demo, run, night."""
+
+import textwrap
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+
+import typer
+
+from flows.cli.answer import AsJson, Code, command, print_json
+
+if TYPE_CHECKING:
+    from flows.night import NightResult
+    from flows.queue import Queued
+    from stem4d.night import Night
+    from stem4d.plan import Plan
+    from storage.settings import Settings
+    from tasks.lab import Lab
+
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before the beam is used.")]
+NoPrefect = Annotated[
+    bool, typer.Option("--no-prefect", help="Run the same stages as plain calls, without Prefect's API.")
+]
+
+
+@command
+def demo(as_json: AsJson = False, no_prefect: NoPrefect = False) -> Code:
+    """Run a small simulated night, end to end, with its report.
+
+    Example: nightbeam demo
+    """
+    from flows.demo import demo_night
+    from flows.plans import shipped
+
+    settings = _settings()
+    path = shipped("demo_night.yaml")
+    night, queued = demo_night(path)
+    result = _night(settings, path.parent / night.instrument, night, queued, as_json, no_prefect)
+    unexpected = [target.name for target, outcome in result.outcomes if outcome.state != target.expect]
+    if as_json:
+        print_json(_facts(result))
+    else:
+        _table(result)
+        if unexpected:
+            print(f"not as expected: {', '.join(unexpected)}")
+    return Code.FAILED if unexpected else Code.DONE
+
+
+@command
+def run(
+    plan: Annotated[Path, typer.Argument(help="Plan file (YAML).")],
+    instrument: Annotated[
+        Path | None, typer.Option("--instrument", "-i", help="Instrument file (TOML); the simulator where absent.")
+    ] = None,
+    yes: Yes = False,
+    as_json: AsJson = False,
+    no_prefect: NoPrefect = False,
+) -> Code:
+    """Run one experiment: check, calibrate, expose, judge, mend, analyse, record.
+
+    Example: nightbeam run plans/demo/1_overview.yaml
+    """
+    from flows.plans import shipped
+    from stem4d.plan import Plan
+    from storage.documents import load_model
+
+    settings = _settings()
+    one = load_model(plan, Plan)
+    _ask([one], yes=yes or as_json)
+    with _instrument(settings, instrument or shipped("instruments/demo.toml"), as_json, no_prefect) as opened:
+        from flows.run import run_plan
+
+        outcome = run_plan(opened.lab, one, with_prefect=opened.with_prefect)
+    report = settings.reports_folder / f"{outcome.runs[-1]}.html"
+    if as_json:
+        print_json({**outcome.as_dict(), "report": str(report)})
+    else:
+        print(f"{one.name}: {outcome.state.value}. {outcome.reason}\nReport: {report}")
+    return _code({outcome.state.value})
+
+
+@command
+def night(
+    night: Annotated[Path, typer.Argument(help="Night file (YAML).")],
+    yes: Yes = False,
+    as_json: AsJson = False,
+    no_prefect: NoPrefect = False,
+) -> Code:
+    """Run many experiments, unattended.
+
+    Example: nightbeam night plans/demo_night.yaml --yes
+    """
+    from flows.queue import queue
+
+    settings = _settings()
+    read, queued = queue(night)
+    _ask([one.plan for one in queued], yes=yes or as_json)
+    return _finish(_night(settings, night.parent / read.instrument, read, queued, as_json, no_prefect), as_json)
+
+
+def _settings() -> "Settings":
+    from storage.settings import load_settings
+
+    return load_settings()
+
+
+class _Opened(NamedTuple):
+    lab: "Lab"
+    with_prefect: bool
+
+
+@contextmanager
+def _instrument(settings: "Settings", file: Path, as_json: bool, no_prefect: bool) -> Iterator[_Opened]:
+    """The instrument with its story on the screen; Prefect's server runs beside it unless it is not wanted."""
+    with_prefect = settings.prefect and not no_prefect
+    with ExitStack() as stack:
+        server = None
+        if with_prefect:
+            from flows.api import client_of, start
+
+            server = stack.enter_context(start(settings.home))
+            stack.enter_context(client_of(server))
+        from flows.cli.screen import screen
+        from tasks.lab import open_lab
+
+        lab = stack.enter_context(open_lab(settings, file))
+        if server is not None:
+            import flows.night  # noqa: F401 - Prefect is imported while its server comes up
+
+            if not as_json:
+                typer.echo("waiting for Prefect's own server (a few seconds; longer the first time)", err=True)
+            server.ready()
+        stack.enter_context(screen(lab, quiet=as_json))
+        yield _Opened(lab, with_prefect)
+
+
+def _night(
+    settings: "Settings", file: Path, night: "Night", queued: "tuple[Queued, ...]", as_json: bool, no_prefect: bool
+) -> "NightResult":
+    with _instrument(settings, file, as_json, no_prefect) as opened:
+        from flows.night import run_night
+
+        return run_night(opened.lab, night, queued, with_prefect=opened.with_prefect)
+
+
+def _ask(plans: "list[Plan]", *, yes: bool) -> None:
+    """Say what the beam will do, and ask once."""
+    from stem4d.predict import predict
+
+    predictions = [predict(plan) for plan in plans]
+    seconds = sum(one.total_time_s for one in predictions)
+    gigabytes = sum(one.raw_bytes for one in predictions) / 1e9
+    typer.echo(f"{len(plans)} target(s), {seconds:.1f} s of beam, up to {gigabytes:.2f} GB:", err=True)
+    for plan, predicted in zip(plans, predictions, strict=True):
+        sample = plan.sample
+        typer.echo(
+            f"  {plan.name}: {predicted.total_fluence_e_per_a2:.3g} e/Å² on area {sample.area} of {sample.name}"
+            f" (budget {sample.fluence_budget_e_per_a2:g} e/Å²)",
+            err=True,
+        )
+    if not yes and not typer.confirm("Expose?", default=False, err=True):
+        raise typer.Exit(int(Code.REFUSED))
+
+
+def _finish(result: "NightResult", as_json: bool) -> Code:
+    if as_json:
+        print_json(_facts(result))
+    else:
+        _table(result)
+    return _code({outcome.state.value for _target, outcome in result.outcomes})
+
+
+def _facts(result: "NightResult") -> dict[str, Any]:
+    targets = [{"target": target.name, **outcome.as_dict()} for target, outcome in result.outcomes]
+    return {"night": result.name, "targets": targets, "report": str(result.report)}
+
+
+def _code(states: set[str]) -> Code:
+    if "failed" in states:
+        return Code.FAILED
+    if states == {"refused"}:
+        return Code.REFUSED
+    return Code.WARNINGS if states & {"refused", "skipped", "marked"} else Code.DONE
+
+
+def _table(result: "NightResult") -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=f"Night {result.name}", title_justify="left")
+    for heading in ("target", "ended", "as expected", "why"):
+        table.add_column(heading, overflow="fold")
+    for target, outcome in result.outcomes:
+        expected = "" if target.expect is None else "yes" if outcome.state == target.expect else f"no, {target.expect}"
+        table.add_row(target.name, outcome.state.value, expected, textwrap.shorten(outcome.reason, 180))
+    console = Console()
+    console.print(table)
+    console.print(f"Report: {result.report}", soft_wrap=True, highlight=False)

@@ -1,0 +1,78 @@
+"""How every command answers: errors without tracebacks, JSON where asked, and the exit codes."""
+
+import functools
+import json
+import signal
+import sys
+from collections.abc import Callable
+from enum import IntEnum
+from typing import Annotated, Any, ParamSpec
+
+import typer
+
+from stem4d.errors import BadInput, DoseRefused, LimitViolation, NightbeamError
+
+P = ParamSpec("P")
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print the facts as JSON.")]
+
+
+class Code(IntEnum):
+    """Exit codes; 130 and 143 are Ctrl+C and SIGTERM, both left safe."""
+
+    DONE = 0
+    FAILED = 1
+    REFUSED = 2
+    WARNINGS = 3
+    INTERRUPTED = 130
+    TERMINATED = 143
+
+
+class Terminated(BaseException):
+    """SIGTERM, raised where the program stands so that every scope closes as it does on Ctrl+C."""
+
+
+def command(function: Callable[P, Code]) -> Callable[P, None]:
+    """Make a function that returns an exit code into a command; a user's mistake is one message, no traceback."""
+
+    @functools.wraps(function)
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> None:
+        signal.signal(signal.SIGTERM, _terminate)
+        as_json = bool(kwargs.get("as_json"))
+        try:
+            code = function(*args, **kwargs)
+        except (BadInput, LimitViolation, DoseRefused) as error:
+            code = _complain(error, as_json, Code.REFUSED)
+        except NightbeamError as error:
+            code = _complain(error, as_json, Code.FAILED)
+        except KeyboardInterrupt:
+            code = _say("interrupted; the instrument is safe", Code.INTERRUPTED)
+        except Terminated:
+            code = _say("terminated; the instrument is safe", Code.TERMINATED)
+        except BrokenPipeError:
+            sys.stdout = None  # type: ignore[assignment]  # nobody reads any more: no second error on flushing
+            code = Code.DONE
+        raise typer.Exit(int(code))
+
+    return wrapped
+
+
+def _terminate(_signal: int, _frame: object) -> None:
+    raise Terminated
+
+
+def _complain(error: NightbeamError, as_json: bool, code: Code) -> Code:
+    if as_json:
+        facts = error.as_dict() if isinstance(error, BadInput) else {}
+        print_json({"error": str(error), **facts})
+    return _say(f"{'refused' if code is Code.REFUSED else 'failed'}: {error}", code)
+
+
+def _say(text: str, code: Code) -> Code:
+    print(text, file=sys.stderr)
+    return code
+
+
+def print_json(facts: Any) -> None:
+    """Facts as JSON on standard output; refuses NaN, which is not JSON."""
+    print(json.dumps(facts, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False, default=str))

@@ -1,0 +1,26 @@
+"""The command line: which commands there are. Each file beside this one holds a group of them."""
+
+import typer
+
+from flows.cli import acquire, doctor, history, look, plan
+
+app = typer.Typer(
+    name="nightbeam",
+    help="Unattended 4D-STEM: checks the plan, calibrates, acquires, judges, mends, analyses and records.",
+    no_args_is_help=True,
+    rich_markup_mode=None,  # plain help answers in half the time
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+plans = typer.Typer(help="Check and show plans.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(plans, name="plan")
+
+app.command("demo")(acquire.demo)
+plans.command("check")(plan.check)
+plans.command("show")(plan.show)
+app.command("run")(acquire.run)
+app.command("night")(acquire.night)
+app.command("inspect")(look.inspect)
+app.command("runs")(history.runs)
+app.command("show")(history.show)
+app.command("doctor")(doctor.doctor)

@@ -1,0 +1,123 @@
+"""The command that says whether this machine can run a night, and what to do where it cannot."""
+
+import importlib.util
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from flows.cli.answer import AsJson, Code, command, print_json
+from stem4d.errors import NightbeamError
+
+if TYPE_CHECKING:
+    from storage.settings import Settings
+
+OURS = ("stem4d", "storage", "devices", "db", "tasks", "flows", "web")
+SLOW_FSYNC_MS = 50.0
+"""A commit that takes this long on the disk is felt in every stage."""
+
+
+class Line(NamedTuple):
+    """One thing looked at."""
+
+    what: str
+    ok: bool
+    found: str
+    fix: str = ""
+
+
+@command
+def doctor(as_json: AsJson = False) -> Code:
+    """Check versions, modules, drivers, disk and database, each with the fix.
+
+    Example: nightbeam doctor
+    """
+    from storage.settings import load_settings
+
+    settings = load_settings()
+    lines = [line for look in LOOKS for line in look(settings)]
+    if as_json:
+        print_json([line._asdict() for line in lines])
+    else:
+        for line in lines:
+            print(f"{'ok ' if line.ok else 'BAD'}  {line.what}: {line.found}{'' if line.ok else f'. {line.fix}'}")
+    return Code.DONE if all(line.ok for line in lines) else Code.FAILED
+
+
+def _versions(_settings: "Settings") -> Iterator[Line]:
+    fix = "Install with the constraints file that comes with nightbeam"
+    for package, good in (("prefect", "3.8."), ("sqlalchemy", "2.0.")):
+        found = metadata.version(package)
+        yield Line(f"{package} version", found.startswith(good), found, f"{good}x is known to work. {fix}")
+    minor = int(metadata.version("fastapi").split(".")[1])
+    yield Line("fastapi version", minor < 151, metadata.version("fastapi"), f"0.151 and newer break Prefect 3.8. {fix}")
+    extra = importlib.util.find_spec("rsciio") is not None
+    yield Line(
+        "foreign formats",
+        extra,
+        "RosettaSciIO is installed" if extra else "RosettaSciIO is missing",
+        "Only nightbeam's own files and plain HDF5 can be read; pip install 'nightbeam[formats]'",
+    )
+
+
+def _modules(_settings: "Settings") -> Iterator[Line]:
+    home = Path(__file__).resolve().parents[2]
+    for name in OURS:
+        spec = importlib.util.find_spec(name)
+        found = Path(spec.origin).resolve() if spec and spec.origin else None
+        ours = found is not None and found.is_relative_to(home)
+        yield Line(f"module {name}", ours, str(found), "Another package of that name shadows ours; remove it")
+
+
+def _drivers(_settings: "Settings") -> Iterator[Line]:
+    from devices.registry import drivers
+
+    for driver in drivers():
+        yield Line(
+            f"driver {driver.name}",
+            not driver.broken,
+            driver.broken or f"{driver.target} of {driver.distribution}",
+            "Reinstall or remove its package",
+        )
+
+
+def _disk(settings: "Settings") -> Iterator[Line]:
+    try:
+        settings.data_folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=settings.data_folder) as probe:
+            taken = sorted(_fsync_ms(probe.fileno()) for _ in range(9))
+    except OSError as error:
+        yield Line("data folder", False, f"{settings.data_folder}: {error.strerror}", "Set NIGHTBEAM_HOME elsewhere")
+        return
+    free_gb = shutil.disk_usage(settings.data_folder).free / 1e9
+    needed = settings.disk_reserve_gb
+    yield Line("free disk", free_gb > needed, f"{free_gb:.1f} GB", f"At least {needed:g} GB are kept free; make room")
+    median = taken[len(taken) // 2]
+    yield Line("fsync of 4 kB", median < SLOW_FSYNC_MS, f"{median:.2f} ms, longest {taken[-1]:.2f} ms", "A slow disk")
+
+
+def _fsync_ms(handle: int) -> float:
+    os.write(handle, b"\0" * 4096)
+    started = time.perf_counter()
+    os.fsync(handle)
+    return (time.perf_counter() - started) * 1e3
+
+
+def _database(settings: "Settings") -> Iterator[Line]:
+    from db.connect import redacted
+    from db.engine import open_engine
+
+    url = settings.database_url.get_secret_value()
+    try:
+        open_engine(url).dispose()
+    except NightbeamError as error:
+        yield Line("database", False, str(error), "See the message")
+        return
+    yield Line("database", True, redacted(url))
+
+
+LOOKS: tuple[Callable[["Settings"], Iterator[Line]], ...] = (_versions, _modules, _drivers, _disk, _database)

@@ -1,0 +1,108 @@
+"""The command that judges a recorded file: inspect."""
+
+from math import isfinite
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from flows.cli.answer import AsJson, Code, command, print_json
+
+if TYPE_CHECKING:
+    from flows.inspect import Inspection
+
+
+@command
+def inspect(
+    file: Annotated[Path, typer.Argument(help="A 4D-STEM file: nightbeam's own, HDF5, .mib, .blo, .dm4, ...")],
+    full_scale: Annotated[
+        int | None, typer.Option(help="Largest value of the detector's counter, where the file does not say it.")
+    ] = None,
+    mrad_per_pixel: Annotated[float | None, typer.Option(help="Angle per detector pixel [mrad].")] = None,
+    step_nm: Annotated[float | None, typer.Option(help="Scan step [nm].")] = None,
+    beam_energy_kev: Annotated[float | None, typer.Option(help="Beam energy [keV].")] = None,
+    convergence_semi_angle_mrad: Annotated[float | None, typer.Option(help="Convergence semi-angle [mrad].")] = None,
+    as_json: AsJson = False,
+) -> Code:
+    """Judge any recorded file: saturation, descan, centring, and which analyses it can carry.
+
+    Exits with 0, with 3 where an analysis fails or is doubtful, with 2 where the file cannot be read.
+
+    Example: nightbeam inspect scan.mib --mrad-per-pixel 0.5
+    """
+    from flows.inspect import inspect_file
+
+    given = {
+        "mrad_per_pixel": mrad_per_pixel,
+        "scan_step_nm": step_nm,
+        "beam_energy_kev": beam_energy_kev,
+        "convergence_semi_angle_mrad": convergence_semi_angle_mrad,
+    }
+    found = inspect_file(
+        file, full_scale=full_scale, known={name: value for name, value in given.items() if value is not None}
+    )
+    if as_json:
+        print_json(_facts(found))
+    else:
+        _print(found)
+    return Code.WARNINGS if any(one.verdict in ("warn", "fail") for one in found.results) else Code.DONE
+
+
+def _facts(found: "Inspection") -> dict[str, Any]:
+    disk, maps = found.disk, found.maps
+    saturated = maps.saturated_px[maps.recorded]
+    return {
+        "file": str(found.path),
+        "kind": found.kind,
+        "scan_shape": list(found.scan_shape),
+        "detector_shape": list(found.detector_shape),
+        "dtype": found.dtype,
+        "frames": maps.frames,
+        "full_scale": found.full_scale,
+        "saturated_px_per_frame": {"lowest": int(saturated.min()), "highest": int(saturated.max())}
+        if found.full_scale is not None and saturated.size
+        else None,
+        "bad_pixels": found.bad_pixels,
+        "disk": {
+            "found": disk.ok,
+            "reason": disk.reason,
+            "centre_px": [_finite(value) for value in disk.centre_px],
+            "radius_px": _finite(disk.radius_px),
+        },
+        "metadata": found.metadata,
+        "verdicts": _verdicts(found),
+        "quality": [one.model_dump(mode="json") for one in found.results],
+    }
+
+
+def _verdicts(found: "Inspection") -> dict[str, str]:
+    from stem4d.quality.judge import verdict_by_analysis
+
+    return {analysis: verdict.value for analysis, verdict in verdict_by_analysis(found.results).items()}
+
+
+def _finite(value: float) -> float | None:
+    return value if isfinite(value) else None
+
+
+def _print(found: "Inspection") -> None:
+    shape = " x ".join(str(size) for size in (*found.scan_shape, *found.detector_shape))
+    print(f"{found.path}: {shape}, {found.dtype}, {found.maps.frames} frames")
+    full_scale = "unknown" if found.full_scale is None else f"{found.full_scale:,}"
+    print(f"full scale of the counter: {full_scale}; bad pixels left out: {found.bad_pixels}")
+    disk = found.disk
+    if disk.ok:
+        print(f"bright-field disk: centre ({disk.centre_px[0]:.2f}, {disk.centre_px[1]:.2f}) px, ", end="")
+        print(f"radius {disk.radius_px:.2f} px")
+    else:
+        print(f"bright-field disk: not found: {disk.reason}")
+    print()
+    for analysis, verdict in _verdicts(found).items():
+        print(f"{verdict:<15} {analysis}")
+    print()
+    told: dict[tuple[str, str, str], list[str]] = {}
+    for one in found.results:
+        told.setdefault((one.verdict, one.metric, one.message), []).append(one.analysis or "")
+    for (verdict, metric, message), analyses in told.items():
+        whose = f" ({', '.join(analyses)})" if any(analyses) else ""
+        print(f"{verdict:<15} {metric}{whose}: {message}")

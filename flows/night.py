@@ -1,0 +1,125 @@
+"""A night: its targets in order, each a subflow, none of which can take the others down with it."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from prefect import flow
+
+from db.clock import new_night_name
+from db.engine import writer
+from db.record import add_target, finish_night, register_plan, set_target_state, start_night
+from flows.queue import Queued
+from flows.report import write_night
+from flows.run import Outcome, as_calls, run_target, target_flow
+from stem4d.errors import NightbeamError
+from stem4d.model import canonical_json
+from stem4d.night import Night, Target, TargetState
+from tasks.lab import Lab, lab
+
+
+@dataclass(frozen=True)
+class NightResult:
+    """How a night ended."""
+
+    name: str
+    outcomes: tuple[tuple[Target, Outcome], ...]
+    reason: str
+    report: Path
+
+
+def run_night(opened: Lab, night: Night, queued: tuple[Queued, ...], *, with_prefect: bool) -> NightResult:
+    """Run every target; each ends in the database with its state and reason, and the night with its own."""
+    opened.calibrate_always = night.calibrate == "always"
+    name = new_night_name()
+    text = canonical_json(night)
+    with writer(opened.engine) as session:
+        night_id = start_night(session, name=name, canonical_json=text)
+        ids = [_register(session, night_id, position, one) for position, one in enumerate(queued)]
+    opened.night_id = night_id
+    opened.show("night started", f"{night.title or night.name}: {len(queued)} targets")
+    outcomes: list[tuple[Target, Outcome]] = []
+    state, reason = "failed", ""
+    try:
+        if with_prefect:
+            _night_flow(opened, night.name, queued, ids, outcomes)
+        else:
+            _each(opened, queued, ids, outcomes, with_prefect=False)
+        state, reason = "done", _summary(outcomes)
+    except BaseException as error:
+        state = "failed" if isinstance(error, Exception) else "stopped"
+        reason = f"{type(error).__name__}: {error}".rstrip(": ")
+        raise
+    finally:
+        _skip_rest(opened, queued[len(outcomes) :], ids[len(outcomes) :], reason)
+        with writer(opened.engine) as session:
+            finish_night(session, night_id=night_id, state=state, exit_reason=reason)
+        opened.night_id = None
+        opened.show("night ended", reason)
+        report = write_night(opened, name)
+    return NightResult(name, tuple(outcomes), reason, report)
+
+
+def _night_flow(
+    opened: Lab, title: str, queued: tuple[Queued, ...], ids: list[int], outcomes: list[tuple[Target, Outcome]]
+) -> None:
+    @flow(name="night", flow_run_name=title, persist_result=False, validate_parameters=False)
+    def night(instrument: str, targets: list[str]) -> list[dict[str, Any]]:
+        _each(lab(instrument), queued, ids, outcomes, with_prefect=True)
+        return [outcome.as_dict() for _target, outcome in outcomes]
+
+    night(opened.file.name, [one.target.name for one in queued])
+
+
+def _each(
+    opened: Lab,
+    queued: tuple[Queued, ...],
+    ids: list[int],
+    outcomes: list[tuple[Target, Outcome]],
+    *,
+    with_prefect: bool,
+) -> None:
+    for one, target_id in zip(queued, ids, strict=True):
+        _set(opened, target_id, TargetState.RUNNING, "")
+        outcome = _run_one(opened, one, target_id, with_prefect=with_prefect)
+        _set(opened, target_id, outcome.state, outcome.reason)
+        outcomes.append((one.target, outcome))
+
+
+def _run_one(opened: Lab, one: Queued, target_id: int, *, with_prefect: bool) -> Outcome:
+    plan_json = canonical_json(one.plan)
+    instrument = opened.file.name
+    try:
+        if with_prefect:
+            return Outcome.from_dict(target_flow(one.target.title or one.target.name, instrument, plan_json, target_id))
+        return run_target(as_calls, instrument, plan_json, target_id)
+    except NightbeamError as error:
+        return Outcome(TargetState.FAILED, str(error), ())
+
+
+def _register(session: Any, night_id: int, position: int, one: Queued) -> int:
+    text = canonical_json(one.plan)
+    plan_id = register_plan(session, canonical_json=text, name=one.plan.name)
+    return add_target(
+        session,
+        night_id=night_id,
+        position=position,
+        name=one.target.name,
+        plan_id=plan_id,
+        expected_state=one.target.expect,
+    )
+
+
+def _set(opened: Lab, target_id: int, state: TargetState, reason: str) -> None:
+    with writer(opened.engine) as session:
+        set_target_state(session, target_id=target_id, state=state.value, reason=reason)
+
+
+def _skip_rest(opened: Lab, queued: tuple[Queued, ...], ids: list[int], reason: str) -> None:
+    for one, target_id in zip(queued, ids, strict=True):
+        _set(opened, target_id, TargetState.SKIPPED, f"the night ended before {one.target.name}: {reason}")
+
+
+def _summary(outcomes: list[tuple[Target, Outcome]]) -> str:
+    states = [outcome.state for _target, outcome in outcomes]
+    return ", ".join(f"{states.count(state)} {state.value}" for state in TargetState if state in states)

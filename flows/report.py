@@ -1,0 +1,29 @@
+"""The stage that writes a run's page, and the page of a night; a page that cannot be written never ends a night."""
+
+from pathlib import Path
+
+from stem4d.errors import NightbeamError
+from tasks.lab import Lab, lab
+from tasks.stage import stage
+from web.report.assemble import write_night_report, write_run_report
+
+
+@stage("report")
+def report_run(instrument: str, run: str) -> str | None:
+    """Write the page of a run; gives its path, or None where it could not be written."""
+    opened = lab(instrument)
+    try:
+        return str(write_run_report(opened.engine, run, _folder(opened)))
+    except (NightbeamError, OSError) as error:
+        opened.tell("report failed", f"the page of {run} could not be written: {error}", run)
+        return None
+
+
+def write_night(opened: Lab, name: str) -> Path:
+    """Write the page of a night."""
+    return write_night_report(opened.engine, name, _folder(opened))
+
+
+def _folder(opened: Lab) -> Path:
+    opened.settings.reports_folder.mkdir(parents=True, exist_ok=True)
+    return opened.settings.reports_folder

@@ -1,0 +1,129 @@
+"""One target from its plan to its verdict: the stages in order, and again with a remedy where one is allowed."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from prefect import Task, flow
+
+from flows.report import report_run
+from stem4d.errors import NightbeamError
+from stem4d.model import canonical_json
+from stem4d.night import TargetState
+from stem4d.plan import Plan
+from tasks.analyse import analyse
+from tasks.calibrate import calibrate
+from tasks.check import check_quality
+from tasks.expose import expose
+from tasks.lab import Lab
+from tasks.mend import mend
+from tasks.prepare import prepare
+from tasks.record import close_run, open_run
+from tasks.validate import validate
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a target ended."""
+
+    state: TargetState
+    reason: str
+    runs: tuple[str, ...]
+
+    @classmethod
+    def from_dict(cls, facts: dict[str, Any]) -> "Outcome":
+        """The reverse of ``as_dict``."""
+        return cls(TargetState(facts["state"]), facts["reason"], tuple(facts["runs"]))
+
+    def as_dict(self) -> dict[str, Any]:
+        """For a flow's result and for ``--json``."""
+        return {"state": self.state.value, "reason": self.reason, "runs": list(self.runs)}
+
+
+Call = Callable[..., Any]
+
+
+def as_tasks(stage: "Task[..., Any]", *args: Any) -> Any:
+    """Run a stage as a Prefect task."""
+    return stage(*args)
+
+
+def as_calls(stage: "Task[..., Any]", *args: Any) -> Any:
+    """Run a stage as the plain function that it is: no Prefect API needed."""
+    return stage.fn(*args)
+
+
+@flow(name="target", flow_run_name="{title}", persist_result=False, validate_parameters=False, log_prints=False)
+def target_flow(title: str, instrument: str, plan_json: str, target_id: int | None) -> dict[str, Any]:
+    """One target of a night, or one run, as a Prefect flow."""
+    return run_target(as_tasks, instrument, plan_json, target_id).as_dict()
+
+
+def run_plan(opened: Lab, plan: Plan, *, with_prefect: bool) -> Outcome:
+    """One experiment outside of any night."""
+    plan_json = canonical_json(plan)
+    if not with_prefect:
+        return run_target(as_calls, opened.file.name, plan_json, None)
+    return Outcome.from_dict(target_flow(plan.title or plan.name, opened.file.name, plan_json, None))
+
+
+def run_target(call: Call, instrument: str, plan_json: str, target_id: int | None) -> Outcome:
+    """Expose a plan's area until the data are good, nothing more can be mended, or the dose is spent."""
+    runs: list[str] = []
+    remedies: list[str] = []
+    while True:
+        run = call(open_run, instrument, plan_json, target_id, runs)
+        runs.append(run)
+        try:
+            attempt = _attempt(call, instrument, run, len(runs))
+        except NightbeamError as error:
+            call(close_run, instrument, run, "failed", str(error), None)
+            call(report_run, instrument, run)
+            return Outcome(TargetState.FAILED, str(error), tuple(runs))
+        except BaseException as error:
+            # A crash or Ctrl+C: close the run in the database with nothing in between.
+            as_calls(close_run, instrument, run, "stopped", f"{type(error).__name__}: {error}".rstrip(": "), None)
+            raise
+        call(close_run, instrument, run, attempt.state, attempt.reason, attempt.exposed)
+        call(report_run, instrument, run)
+        if attempt.next_plan_json is None:
+            if attempt.state == "done" and remedies:
+                return Outcome(TargetState.MENDED, f"good after {'; '.join(remedies)}", tuple(runs))
+            return Outcome(TargetState(attempt.state), attempt.reason, tuple(runs))
+        remedies.append(attempt.remedy)
+        plan_json = attempt.next_plan_json
+
+
+class Attempt(NamedTuple):
+    """How one run ended, and the plan to try next where it can be mended."""
+
+    state: str
+    reason: str
+    exposed: dict[str, Any] | None = None
+    remedy: str = ""
+    next_plan_json: str | None = None
+
+
+def _attempt(call: Call, instrument: str, run: str, number: int) -> Attempt:
+    """One run's stages in order."""
+    verdict = call(validate, instrument, run, None)
+    if verdict["hard"]:
+        return Attempt("refused", verdict["reason"])
+    call(prepare, instrument, run)
+    calibrated = call(calibrate, instrument, run)
+    verdict = call(validate, instrument, run, calibrated)
+    if verdict["hard"]:
+        return Attempt("refused", verdict["reason"])
+    exposed = call(expose, instrument, run, calibrated)
+    quality = call(check_quality, instrument, run, calibrated, exposed)
+    if exposed["stopped"] or quality["fails"]:
+        reason = exposed["stopped"] or quality["reason"]
+        remedy = call(mend, instrument, run, calibrated, exposed, quality, number)
+        if remedy["plan_json"] is not None:
+            state = "stopped" if exposed["stopped"] else "marked"
+            return Attempt(state, reason, exposed, remedy["words"], remedy["plan_json"])
+        if not exposed["stopped"]:
+            call(analyse, instrument, run, calibrated, exposed, quality)
+        return Attempt("marked", f"{reason} ({remedy['words']})", exposed)
+    call(analyse, instrument, run, calibrated, exposed, quality)
+    return Attempt("done", "", exposed)

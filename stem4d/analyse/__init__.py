@@ -1,0 +1,1 @@
+"""Analyses that need no reconstruction: virtual images and the centre of mass."""

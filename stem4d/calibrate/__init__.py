@@ -1,0 +1,1 @@
+"""Calibrations measured from patterns and maps: pixels, disk, descan, shifts, and the corrections they ask for."""

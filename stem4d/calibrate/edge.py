@@ -1,0 +1,261 @@
+"""A blurred circular edge fitted to a pattern: centre, radius and blur, whatever the levels on both sides do.
+
+In a band about the edge the counts are modelled as b(θ) + a(θ) erfc((r - R) / (sqrt(2) w)) / 2, where a and b are
+Fourier series to second order: the disk may be brighter on one side and stand on a sloping background. a and b
+follow from linear least squares for every trial of centre, R and w (variable projection, Golub and Pereyra 1973).
+"""
+
+from dataclasses import dataclass
+from math import exp, hypot, log, pi, sqrt
+
+import numpy as np
+import numpy.typing as npt
+from scipy.optimize import least_squares
+from scipy.special import erfc
+
+Array = npt.NDArray[np.float64]
+
+SECTORS = 16
+COARSE_PIXELS, FINE_PIXELS = 3000, 12000
+"""Above this the pixels of a band are thinned out: the edge of a large disk is known well enough."""
+FEWEST_PIXELS = 30
+HUBER = 4.0
+"""Residuals beyond so many standard deviations are weighed down."""
+NARROWEST_PX, WIDEST_PX = 0.3, 200.0
+"""Blur of an edge: no narrower than a pixel shows, no wider than any disk."""
+
+
+@dataclass(frozen=True)
+class EdgeFit:
+    """What the fit found; errors are standard errors from the scatter about it."""
+
+    centre: tuple[float, float]
+    radius: float
+    width: float
+    errors: tuple[float, float, float]
+    """Of centre y, centre x and radius [px]."""
+    drop: float
+    """Counts lost across the edge, averaged over the visible arc."""
+    contrast: float
+    """The drop as a part of the counts inside."""
+    significance: float
+    """The drop in its standard errors."""
+    residual: float
+    """Rms about the fit as a part of the drop."""
+    arc: float
+    """Part of the circumference that is on the detector."""
+    coverage: float
+    """Part of that arc on which the counts drop."""
+    sharpness: float
+    """The drop as a part of the whole one from the middle to twice the radius; 1 where that is smaller."""
+
+
+@dataclass(frozen=True)
+class _Band:
+    """Pixels near the edge: position, counts, whether inside, and the Fourier terms of their azimuth."""
+
+    y: Array
+    x: Array
+    counts: Array
+    inside: npt.NDArray[np.bool_]
+    terms: Array
+
+
+@dataclass(frozen=True)
+class _Solution:
+    """A fit's parameters (centre y, x, radius, log of the width), weighted Jacobian and residuals, and its model."""
+
+    trial: Array
+    jacobian: Array
+    residuals: Array
+    model: Array
+
+
+def fit_edge(counts: Array, bad: npt.NDArray[np.bool_], centre: tuple[float, float], radius: float) -> EdgeFit | None:
+    """Fit the edge that lies nearest to a starting circle.
+
+    Parameters
+    ----------
+    counts : ndarray, shape (det_y, det_x)
+        Counts or a multiple of them.
+    bad : ndarray of bool, shape (det_y, det_x)
+        Pixels to leave out.
+    centre, radius : (float, float), float
+        Where to start [px]; right to about a third of the radius.
+
+    Returns
+    -------
+    EdgeFit or None
+        None where the fit does not hold on to any edge.
+    """
+    coarse = _band(counts, bad, centre, radius, max(0.5 * radius, 3.0), COARSE_PIXELS)
+    if coarse is None:
+        return None
+    start = np.array([*centre, radius, np.log(max(0.15 * radius, 0.7))])
+    found = _solve(coarse, start, _side_weights(coarse)).trial
+    if not _plausible(found, start, counts.shape):
+        return None
+    width = _width(found)
+    reach = min(max(4 * width + 1.5, 0.25 * found[2], 3.0), max(0.6 * found[2], 2.5))
+    fine = _band(counts, bad, (float(found[0]), float(found[1])), float(found[2]), reach, FINE_PIXELS)
+    if fine is None:
+        return None
+    first = _solve(fine, found, _side_weights(fine))
+    last = _solve(fine, first.trial, _model_weights(fine, first.model))
+    return _describe(counts, bad, fine, last) if _plausible(last.trial, found, counts.shape) else None
+
+
+def _width(trial: Array) -> float:
+    return exp(min(max(float(trial[3]), log(NARROWEST_PX)), log(WIDEST_PX)))
+
+
+def _plausible(trial: Array, start: Array, shape: tuple[int, ...]) -> bool:
+    """Whether a fit stayed with its edge."""
+    if not np.isfinite(trial).all() or not 1.0 <= trial[2] <= 1.5 * max(shape):
+        return False
+    return bool(hypot(trial[0] - start[0], trial[1] - start[1]) < 1.5 * start[2] and trial[2] < 3 * start[2])
+
+
+def _band(
+    counts: Array, bad: npt.NDArray[np.bool_], centre: tuple[float, float], radius: float, reach: float, most: int
+) -> _Band | None:
+    outer = radius + reach
+    rows = slice(max(int(centre[0] - outer), 0), max(int(centre[0] + outer) + 2, 0))
+    columns = slice(max(int(centre[1] - outer), 0), max(int(centre[1] + outer) + 2, 0))
+    part = counts[rows, columns]
+    grid = np.indices(part.shape, dtype=np.float64)
+    y, x = grid[0] + rows.start, grid[1] + columns.start
+    distance = np.hypot(y - centre[0], x - centre[1])
+    use = (np.abs(distance - radius) <= reach) & ~bad[rows, columns]
+    picked = np.flatnonzero(use)[:: max(1, int(use.sum()) // most)]
+    if len(picked) < FEWEST_PIXELS:
+        return None
+    y, x, distance, values = y.ravel()[picked], x.ravel()[picked], distance.ravel()[picked], part.ravel()[picked]
+    safe = np.maximum(distance, 1e-9)
+    c, s = (x - centre[1]) / safe, (y - centre[0]) / safe
+    terms = np.stack([np.ones_like(c), c, s, c * c - s * s, 2 * c * s], axis=1)
+    return _Band(y, x, values, distance < radius, terms)
+
+
+def _side_weights(band: _Band) -> Array:
+    """One over the noise, from the mean counts of each side and quadrant."""
+    group = (band.terms[:, 1] > 0) * 4 + (band.terms[:, 2] > 0) * 2 + band.inside
+    mean = np.bincount(group, weights=band.counts, minlength=8) / np.maximum(np.bincount(group, minlength=8), 1)
+    floor = max(float(band.counts.mean()), 1e-300) * 1e-2
+    weights: Array = 1 / np.sqrt(np.maximum(mean, floor)[group])
+    return weights
+
+
+def _model_weights(band: _Band, model: Array) -> Array:
+    """One over the noise that a first fit foresees, less where the counts lie far off it."""
+    weight = 1 / np.sqrt(np.maximum(model, 0.01 * float(model.max())))
+    left = np.abs(band.counts - model) * weight
+    scale = float(np.sqrt(np.mean(np.minimum(left, np.quantile(left, 0.95)) ** 2))) or 1.0
+    weights: Array = weight * np.sqrt(np.minimum(1.0, HUBER * scale / np.maximum(left, 1e-300)))
+    return weights
+
+
+def _evaluate(band: _Band, trial: Array, weight: Array) -> _Solution:
+    """Residuals and their derivatives with the amplitudes solved for (Kaufman's form of the projection)."""
+    dy, dx = band.y - trial[0], band.x - trial[1]
+    distance = np.maximum(np.hypot(dy, dx), 1e-9)
+    width = _width(trial)
+    u = (distance - trial[2]) / (sqrt(2) * width)
+    slope = np.exp(-(u**2)) / (sqrt(2 * pi) * width)
+    design = np.concatenate([band.terms * (0.5 * erfc(u))[:, None], band.terms], axis=1)
+    weighted = design * weight[:, None]
+    normal = weighted.T @ weighted
+    # Half a circle on the detector leaves some terms undetermined: hold them with a ridge.
+    normal[np.diag_indices_from(normal)] += 1e-9 * np.trace(normal) / len(normal) + 1e-300
+    amplitudes = np.linalg.solve(normal, weighted.T @ (band.counts * weight))
+    model = design @ amplitudes
+    derivatives = np.stack([dy / distance, dx / distance, np.ones_like(u), u * sqrt(2) * width], axis=1)
+    raw = derivatives * (slope * (band.terms @ amplitudes[:5]) * weight)[:, None]
+    jacobian = weighted @ np.linalg.solve(normal, weighted.T @ raw) - raw
+    return _Solution(trial, jacobian, (band.counts - model) * weight, model)
+
+
+def _solve(band: _Band, start: Array, weight: Array) -> _Solution:
+    last = _evaluate(band, start, weight)
+
+    def at(trial: Array) -> _Solution:
+        nonlocal last
+        if not np.array_equal(trial, last.trial):
+            last = _evaluate(band, trial.copy(), weight)
+        return last
+
+    found = least_squares(
+        lambda trial: at(trial).residuals,
+        start,
+        jac=lambda trial: at(trial).jacobian,
+        method="lm",
+        max_nfev=25,
+        xtol=1e-7,
+        ftol=1e-7,
+    )
+    return at(found.x)
+
+
+def _describe(counts: Array, bad: npt.NDArray[np.bool_], band: _Band, solution: _Solution) -> EdgeFit | None:
+    cy, cx, radius = (float(value) for value in solution.trial[:3])
+    width = _width(solution.trial)
+    errors = _errors(solution.jacobian, solution.residuals)
+    distance = np.hypot(band.y - cy, band.x - cx)
+    inside, outside = distance < radius - width, distance > radius + width
+    if inside.sum() < FEWEST_PIXELS / 4 or outside.sum() < FEWEST_PIXELS / 4:
+        return None
+    sector = np.floor((np.arctan2(band.y - cy, band.x - cx) + pi) / (2 * pi) * SECTORS).astype(int) % SECTORS
+    mean_in, mean_out, seen = _by_sector(band.counts, sector, inside, outside)
+    if not seen.any():
+        return None
+    drops = (mean_in - mean_out)[seen]
+    drop, level = float(drops.mean()), float(mean_in[seen].mean())
+    if drop <= 0 or level <= 0:
+        return None
+    # Were there no edge, both sides would scatter like the inside.
+    spread = float(np.var(band.counts[inside])) * (1 / inside.sum() + 1 / outside.sum())
+    rms = float(np.sqrt(np.mean((band.counts - solution.model) ** 2)))
+    return EdgeFit(
+        centre=(cy, cx),
+        radius=radius,
+        width=width,
+        errors=(float(errors[0]), float(errors[1]), float(errors[2])),
+        drop=drop,
+        contrast=drop / level,
+        significance=drop / max(sqrt(spread), 1e-300),
+        residual=rms / drop,
+        arc=float(seen.mean()),
+        coverage=float((drops > 0.1 * drop).mean()),
+        sharpness=drop / max(_whole_drop(counts, bad, (cy, cx), radius), drop),
+    )
+
+
+def _whole_drop(counts: Array, bad: npt.NDArray[np.bool_], centre: tuple[float, float], radius: float) -> float:
+    """Counts lost from the middle of the disk to between 1.5 and 2 radii."""
+    y, x = np.ogrid[: counts.shape[0], : counts.shape[1]]
+    distance = np.hypot(y - centre[0], x - centre[1])
+    middle = counts[(distance < max(0.5 * radius, 1.0)) & ~bad]
+    far = counts[(distance > 1.5 * radius) & (distance < 2 * radius) & ~bad]
+    return float(middle.mean() - far.mean()) if middle.size and far.size else 0.0
+
+
+def _errors(jacobian: Array, residuals: Array) -> Array:
+    """Standard errors that hold whatever the noise of each pixel is (the sandwich of White 1980)."""
+    inverse = np.linalg.pinv(jacobian.T @ jacobian)
+    scored = jacobian * residuals[:, None]
+    freedom = len(residuals) / max(len(residuals) - 14, 1)
+    errors: Array = np.sqrt(np.diag(inverse @ (scored.T @ scored) @ inverse) * freedom)
+    return errors
+
+
+def _by_sector(
+    counts: Array, sector: npt.NDArray[np.intp], inside: npt.NDArray[np.bool_], outside: npt.NDArray[np.bool_]
+) -> tuple[Array, Array, npt.NDArray[np.bool_]]:
+    means = []
+    seen = np.ones(SECTORS, dtype=bool)
+    for side in (inside, outside):
+        number = np.bincount(sector[side], minlength=SECTORS)
+        total = np.bincount(sector[side], weights=counts[side], minlength=SECTORS)
+        means.append(total / np.maximum(number, 1))
+        seen &= number > 0
+    return means[0], means[1], seen

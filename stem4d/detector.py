@@ -1,0 +1,35 @@
+"""Facts of a pixel detector: its array, counter, rates and what they mean for saturation."""
+
+from pydantic import Field
+
+from stem4d.model import Count, Name, NonNegative, Positive, Strict
+
+
+class DetectorFacts(Strict):
+    """What a detector is, as its instrument file states it.
+
+    ``verified`` is false where a figure comes from memory or a brochure; a verdict that hangs on it says so.
+    """
+
+    name: Name
+    shape: tuple[Count, Count]
+    pixel_pitch_um: Positive
+    bit_depths: tuple[Count, ...]
+    max_frame_rate_hz: Positive
+    max_count_rate_per_px_hz: Positive
+    """Count rate per pixel at which 10 % is lost [1/s]."""
+    damage_count_rate_per_px_hz: Positive | None = None
+    dead_time_us: NonNegative = 0.0
+    """Time between frames in which nothing is counted [µs]."""
+    verified: bool = False
+    source: str = Field(default="", max_length=200)
+
+
+def full_scale(bit_depth: int) -> int:
+    """Largest value a counter of this depth holds: 1, 63, 4095, 65535 for 1, 6, 12, 16 bit."""
+    return (1 << bit_depth) - 1
+
+
+def container_bytes(bit_depth: int) -> int:
+    """Bytes per pixel of the unsigned integer that holds a counter of this depth."""
+    return 1 if bit_depth <= 8 else 2 if bit_depth <= 16 else 4

@@ -1,0 +1,76 @@
+"""The errors a user or an instrument can cause, each naming field, value, limit, unit and what to do."""
+
+
+def shown(value: object, longest: int = 80) -> str:
+    """A value as it may stand in a message: control and bidirectional characters escaped, long text cut."""
+    text = ascii(value) if isinstance(value, str) else repr(value)
+    return text if len(text) <= longest else text[: longest - 3] + "..."
+
+
+class NightbeamError(Exception):
+    """Base of the errors that are shown to the user without a traceback."""
+
+
+class BadInput(NightbeamError):
+    """Input that is refused before anything is done with it.
+
+    Parameters
+    ----------
+    field : str
+        What was wrong, as the user wrote it (``optics.defocus_nm``, a file name).
+    value : object
+        The value that was given.
+    limit : str
+        What is allowed.
+    unit : str
+        Unit of value and limit, empty for none.
+    remedy : str
+        What the user can do.
+    """
+
+    def __init__(self, *, field: str, value: object, limit: str, unit: str = "", remedy: str = "") -> None:
+        self.field, self.value, self.limit, self.unit, self.remedy = field, value, limit, unit, remedy
+        got = f"{shown(value)} {unit}".rstrip()
+        text = f"{field}: got {got}; {limit}"
+        super().__init__(f"{text}. {remedy}" if remedy else text)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (_rebuild_bad_input, (self.field, shown(self.value), self.limit, self.unit, self.remedy))
+
+    def as_dict(self) -> dict[str, str]:
+        """The same facts for ``--json``."""
+        return {
+            "field": self.field,
+            "value": shown(self.value),
+            "limit": self.limit,
+            "unit": self.unit,
+            "remedy": self.remedy,
+        }
+
+
+def _rebuild_bad_input(field: str, value: str, limit: str, unit: str, remedy: str) -> BadInput:
+    return BadInput(field=field, value=value, limit=limit, unit=unit, remedy=remedy)
+
+
+class LimitViolation(NightbeamError):
+    """A device was asked for more than it can do; nothing was changed."""
+
+    def __init__(self, *, device: str, setting: str, asked: object, limit: str, unit: str = "") -> None:
+        self.device, self.setting, self.asked, self.limit, self.unit = device, setting, asked, limit, unit
+        got = f"{shown(asked)} {unit}".rstrip()
+        super().__init__(f"{device}: {setting} = {got} is outside its limits ({limit})")
+
+
+class NotConfirmed(NightbeamError):
+    """A device read back something else than was asked for."""
+
+    def __init__(self, *, device: str, setting: str, asked: object, read: object, unit: str = "") -> None:
+        super().__init__(f"{device}: asked for {setting} = {asked} {unit}, it reads back {read} {unit}")
+
+
+class DeviceFault(NightbeamError):
+    """A device failed or answered out of turn."""
+
+
+class DoseRefused(NightbeamError):
+    """An exposure that the specimen area cannot afford, or that carries no valid dose lease."""

@@ -1,0 +1,266 @@
+"""The plan: what is to be learnt from which specimen, with which optics, scan, exposure and detector."""
+
+from enum import StrEnum
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from stem4d import optics
+from stem4d.detector import full_scale
+from stem4d.model import Count, Name, Strict, Title
+
+# Bounds far outside any experiment: what lies beyond is a slip of units, and no formula overflows within them.
+AngstromPeriod = Annotated[float, Field(ge=0.01, le=1e5)]
+NanometreLength = Annotated[float, Field(ge=1e-3, le=1e7)]
+Milliradian = Annotated[float, Field(ge=1e-6, le=1e3)]
+Microsecond = Annotated[float, Field(ge=1e-3, le=1e7)]
+Share = Annotated[float, Field(ge=1e-9, le=1)]
+PixelOffset = Annotated[float, Field(ge=-8192, le=8192)]
+
+
+class SensitivityClass(StrEnum):
+    """How a specimen takes electrons; limits in stem4d/rules/limits.py."""
+
+    VITRIFIED = "vitrified"
+    MOF_COF = "mof_cof"
+    PEROVSKITE_ZEOLITE = "perovskite_zeolite"
+    ORGANIC_CRYSTAL = "organic_crystal"
+    BATTERY_OXIDE = "battery_oxide"
+    ROBUST = "robust"
+
+
+class Imaging(Strict):
+    """What the dose-limited period needs: none of these has a silent default."""
+
+    contrast: Share
+    signal_to_noise: Annotated[float, Field(ge=1e-3, le=1e6)]
+    repeats: Annotated[float, Field(ge=1, le=1e15)]
+    """Equal motifs averaged: lattice cells, particles; 1 for a single object."""
+    detective_quantum_efficiency: Share
+
+
+class Sample(Strict):
+    """The specimen and the area of it that this plan may expose."""
+
+    name: Name
+    title: Title = ""
+    area: Name
+    sensitivity: SensitivityClass
+    thickness_nm: NanometreLength
+    height_variation_nm: Annotated[float, Field(ge=0, le=1e7)] = 0.0
+    fluence_budget_e_per_a2: Annotated[float, Field(ge=1e-6, le=1e15)]
+    imaging: Imaging | None = None
+
+
+class VirtualDetector(Strict):
+    """An annulus of collection angles."""
+
+    name: Name
+    inner_mrad: Annotated[float, Field(ge=0, le=1e3)]
+    outer_mrad: Milliradian
+
+    @model_validator(mode="after")
+    def _outer_beyond_inner(self) -> "VirtualDetector":
+        if self.outer_mrad <= self.inner_mrad:
+            raise ValueError(f"outer_mrad must be larger than inner_mrad ({self.inner_mrad:g} mrad)")
+        return self
+
+
+class Virtual(Strict):
+    """Virtual bright and dark field images."""
+
+    kind: Literal["virtual"]
+    detectors: Annotated[tuple[VirtualDetector, ...], Field(min_length=1, max_length=16)]
+    target_d_a: AngstromPeriod | None = None
+
+
+class CentreOfMass(Strict):
+    """Centre of mass, differential phase contrast."""
+
+    kind: Literal["com"]
+    target_d_a: AngstromPeriod
+    smallest_deflection_mrad: Milliradian | None = None
+
+
+class Strain(Strict):
+    """Strain mapping from Bragg disk positions."""
+
+    kind: Literal["strain"]
+    reflection_d_a: AngstromPeriod
+    target_strain: Share
+    smallest_feature_nm: NanometreLength
+    reference: Literal["region", "absolute"] = "region"
+    accept_disk_overlap: bool = False
+    origin: Literal["per_pattern", "fixed"] = "per_pattern"
+    """Whether the origin is found in each pattern, or one origin or map serves all."""
+
+
+class Orientation(Strict):
+    """Orientation mapping from spot patterns."""
+
+    kind: Literal["orientation"]
+    reflection_d_a: AngstromPeriod
+    """The outermost reflection wanted."""
+    neighbour_d_a: AngstromPeriod | None = None
+    """Lattice spacing that sets how close neighbouring reflections lie; ``reflection_d_a`` where absent."""
+    smallest_feature_nm: NanometreLength
+
+
+class TiltCorrected(Strict):
+    """Tilt-corrected bright field."""
+
+    kind: Literal["tcbf"]
+    target_d_a: AngstromPeriod
+    upsampling: Annotated[float, Field(ge=1, le=1e3)] = 1.0
+
+
+class Ptychography(Strict):
+    """Iterative ptychography. ``target_d_a`` is a full period; a reconstruction's pixel is half of it."""
+
+    kind: Literal["ptychography"]
+    target_d_a: AngstromPeriod
+    model: Literal["single_slice", "multislice"] = "single_slice"
+    slice_thickness_nm: NanometreLength | None = None
+    probe_modes: Count = 1
+    affine_refinement: bool = False
+    """Whether the reconstruction fits scale, shear and rotation of the scan."""
+
+    @model_validator(mode="after")
+    def _slice_stated(self) -> "Ptychography":
+        if self.model == "multislice" and self.slice_thickness_nm is None:
+            raise ValueError("slice_thickness_nm must be stated for model: multislice")
+        return self
+
+
+Analysis = Annotated[
+    Virtual | CentreOfMass | Strain | Orientation | TiltCorrected | Ptychography, Field(discriminator="kind")
+]
+
+
+class Optics(Strict):
+    """Column settings. ``defocus_nm`` > 0 is underfocus (crossover after the specimen)."""
+
+    beam_energy_kev: Annotated[float, Field(ge=10, le=1500)]
+    convergence_semi_angle_mrad: Annotated[float, Field(ge=1e-3, le=150)]
+    defocus_nm: Annotated[float, Field(ge=-1e5, le=1e5)] = 0.0
+    spherical_aberration_mm: Annotated[float, Field(ge=0, le=1e3)] = 0.0
+    probe_current_pa: Annotated[float, Field(ge=1e-6, le=1e6)]
+    camera_length_mm: Annotated[float, Field(ge=0.1, le=1e5)]
+
+
+class Scan(Strict):
+    """The raster: shape is (scan_y, scan_x), the fast axis is x."""
+
+    shape: tuple[Annotated[int, Field(ge=1, le=65536)], Annotated[int, Field(ge=1, le=65536)]]
+    step_nm: Annotated[float, Field(ge=1e-4, le=1e4)]
+    rotation_deg: Annotated[float, Field(ge=-360, le=360)] = 0.0
+    flyback_us: Annotated[float, Field(ge=0, le=1e7)] = 0.0
+    flyback_blanked: bool = True
+    required_field_nm: tuple[NanometreLength, NanometreLength] | None = None
+    """Field of view that the question asks for, (y, x) [nm]."""
+
+    @model_validator(mode="after")
+    def _frames(self) -> "Scan":
+        if self.frames > 2**31:
+            raise ValueError(f"shape {self.shape[0]} x {self.shape[1]} is more than 2**31 positions")
+        return self
+
+    @property
+    def frames(self) -> int:
+        """Positions in one pass."""
+        return self.shape[0] * self.shape[1]
+
+    @property
+    def field_nm(self) -> tuple[float, float]:
+        """Scanned field (y, x) [nm]."""
+        return self.shape[0] * self.step_nm, self.shape[1] * self.step_nm
+
+
+class Exposure(Strict):
+    """Dose goes with ``dwell_time_us``, counts with ``exposure_time_us`` (the dwell less the dead time)."""
+
+    dwell_time_us: Microsecond
+    exposure_time_us: Microsecond | None = None
+    passes: Annotated[int, Field(ge=1, le=1000)] = 1
+    pause_between_passes_s: Annotated[float, Field(ge=0, le=86400)] = 0.0
+
+    @model_validator(mode="after")
+    def _counts_within_dwell(self) -> "Exposure":
+        if self.exposure_time_us is not None and self.exposure_time_us > self.dwell_time_us:
+            raise ValueError(f"exposure_time_us must not be longer than dwell_time_us ({self.dwell_time_us:g} us)")
+        return self
+
+    @property
+    def live_time_us(self) -> float:
+        """Time in which counts are recorded [µs]."""
+        return self.dwell_time_us if self.exposure_time_us is None else self.exposure_time_us
+
+
+class DetectorSetup(Strict):
+    """The detector as it is to be used."""
+
+    name: Name
+    shape: tuple[Annotated[int, Field(ge=4, le=8192)], Annotated[int, Field(ge=4, le=8192)]]
+    pixel_pitch_um: Annotated[float, Field(ge=0.01, le=1e4)]
+    bit_depth: Annotated[int, Field(ge=1, le=32)]
+    mrad_per_pixel: Annotated[float, Field(ge=1e-6, le=100)] | None = None
+    """Calibrated angle per pixel; from pitch and camera length where absent."""
+    pattern_offset_px: tuple[PixelOffset, PixelOffset] = (0.0, 0.0)
+    """Where the pattern's centre is known to lie, (y, x) from the middle of the array [px]."""
+
+    @property
+    def full_scale(self) -> int:
+        """Largest value of the counter."""
+        return full_scale(self.bit_depth)
+
+
+class QualityPolicy(Strict):
+    """What is tolerated in this run, and what may be done about the rest."""
+
+    max_attempts: Annotated[int, Field(ge=1, le=10)] = 3
+    max_saturated_fraction: Annotated[float, Field(ge=0, lt=1)] = 1e-4
+    """Of the pixels that an analysis looks at, the part that may stand at full scale."""
+    max_drift_nm_per_min: Annotated[float, Field(ge=1e-9, le=1e6)] | None = None
+    max_descan_px: Annotated[float, Field(ge=1e-6, le=8192)] | None = None
+    """Residual movement of the disk over the scan, peak to peak [px]; by analysis where absent."""
+    stop_early: bool = True
+    remedies: tuple[Literal["reduce_dwell", "recentre", "correct_descan"], ...] = (
+        "reduce_dwell",
+        "recentre",
+        "correct_descan",
+    )
+
+
+class Plan(Strict):
+    """One experiment."""
+
+    format_version: Literal[1]
+    name: Name
+    title: Title = ""
+    sample: Sample
+    analyses: Annotated[tuple[Analysis, ...], Field(min_length=1, max_length=8)]
+    optics: Optics
+    scan: Scan
+    exposure: Exposure
+    detector: DetectorSetup
+    quality: QualityPolicy = QualityPolicy()
+
+    @model_validator(mode="after")
+    def _detector_names_differ(self) -> "Plan":
+        names = [each.name for wanted in self.analyses if isinstance(wanted, Virtual) for each in wanted.detectors]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"virtual detectors must have different names; {', '.join(twice)} stands more than once")
+        return self
+
+    @property
+    def mrad_per_pixel(self) -> float:
+        """Angle per detector pixel [mrad]: as calibrated, or pitch over camera length."""
+        if self.detector.mrad_per_pixel is not None:
+            return self.detector.mrad_per_pixel
+        return optics.mrad_per_pixel(self.detector.pixel_pitch_um, self.optics.camera_length_mm)
+
+    @property
+    def disk_radius_px(self) -> float:
+        """Radius of the bright-field disk [px]."""
+        return optics.disk_radius_px(self.optics.convergence_semi_angle_mrad, self.mrad_per_pixel)

@@ -1,0 +1,1 @@
+"""Quality checks: what was recorded, held against limits, and what it means for each analysis."""

@@ -1,0 +1,105 @@
+"""A judgement on recorded data whose plan nobody gave: every analysis, from the frames and whatever else is known."""
+
+from collections.abc import Iterator
+from dataclasses import fields, replace
+
+from stem4d import optics
+from stem4d.calibrate.disk import DiskFit
+from stem4d.calibrate.pixels import Mask
+from stem4d.maps import RunMaps
+from stem4d.plan import QualityPolicy
+from stem4d.quality.centring import check_centring
+from stem4d.quality.descan import check_descan
+from stem4d.quality.dose import check_dose
+from stem4d.quality.drift import check_drift
+from stem4d.quality.frames import check_frames
+from stem4d.quality.grade import result
+from stem4d.quality.regions import FileKnowledge, PatternGeometry, Subject, mask_for, wanted_of_file
+from stem4d.quality.saturation import check_saturation
+from stem4d.verdict import QualityResult, Verdict
+
+__all__ = ["FileKnowledge", "judge_file"]
+
+RADIUS_TOLERANCE = 0.05
+"""Disk radius against convergence angle over angle per pixel: more is a wrong number, not a fit's error (habit)."""
+NEEDED_TO_JUDGE = {
+    "mrad_per_pixel": "recorded angles, resolution",
+    "scan_step_nm": "overlap, field of view, fluence",
+    "beam_energy_kev": "resolution, overlap",
+    "convergence_semi_angle_mrad": "resolution, overlap, counting noise in mrad",
+    "defocus_nm": "overlap",
+}
+
+
+def judge_file(
+    maps: RunMaps, disk: DiskFit, bad_pixels: Mask | None, known: FileKnowledge, policy: QualityPolicy | None = None
+) -> tuple[QualityResult, ...]:
+    """Judge a recording for every kind of analysis.
+
+    Parameters
+    ----------
+    maps : RunMaps
+        Of the whole file, its centre of mass best taken around the disk.
+    disk : DiskFit
+        What ``find_disk`` made of its sum or mean pattern.
+    bad_pixels : ndarray of bool, shape (det_y, det_x), or None
+        Pixels that are left out.
+    known : FileKnowledge
+        What the file or its user says. A missing angle per pixel is taken from the disk and the convergence angle.
+    policy : QualityPolicy, optional
+        Limits; the defaults of a plan where absent.
+
+    Returns
+    -------
+    tuple of QualityResult
+        Besides the checks of a run: ``scale.disk_radius`` where two angles can be held against each other, and
+        ``knowledge`` for what could not be judged because nobody said it.
+    """
+    shape = maps.sum_pattern.shape
+    geometry = None
+    completed = known
+    if disk.ok:
+        if known.mrad_per_pixel is None and known.convergence_semi_angle_mrad is not None:
+            completed = replace(known, mrad_per_pixel=known.convergence_semi_angle_mrad / disk.radius_px)
+        geometry = PatternGeometry(disk.centre_px, disk.radius_px, completed.mrad_per_pixel)
+    subject = Subject(
+        wanted=wanted_of_file(geometry, shape),
+        geometry=geometry,
+        fit=disk,
+        bad_pixels=mask_for(shape, bad_pixels),
+        full_scale=maps.full_scale,
+        policy=policy or QualityPolicy(),
+        known=completed,
+    )
+    return (
+        *check_frames((maps,)),
+        *check_saturation(maps, subject),
+        *check_centring(maps, subject),
+        *check_descan(maps, subject),
+        *check_drift((maps,), (0.0,), subject),
+        *check_dose((maps,), subject),
+        *_scale(disk, known),
+        *_not_known(known),
+    )
+
+
+def _scale(disk: DiskFit, known: FileKnowledge) -> Iterator[QualityResult]:
+    """Whether the disk is as large as the angles say, where they are known independently of each other."""
+    if known.mrad_per_pixel is None or known.convergence_semi_angle_mrad is None or not disk.ok:
+        return
+    expected = optics.disk_radius_px(known.convergence_semi_angle_mrad, known.mrad_per_pixel)
+    off = abs(disk.radius_px / expected - 1)
+    text = f"The disk's radius is {disk.radius_px:.2f} px; {expected:.2f} px follow from the angles."
+    verdict = Verdict.PASS if off <= RADIUS_TOLERANCE else Verdict.WARN
+    if verdict is Verdict.WARN:
+        text += " The angle per pixel or the convergence angle is wrong."
+    error = disk.radius_uncertainty_px / expected
+    yield result("scale.disk_radius", None, verdict, text, value=off, limit=RADIUS_TOLERANCE, uncertainty=error)
+
+
+def _not_known(known: FileKnowledge) -> Iterator[QualityResult]:
+    missing = [field.name for field in fields(known) if getattr(known, field.name) is None]
+    if missing:
+        matters = sorted({one for name in missing for one in NEEDED_TO_JUDGE[name].split(", ")})
+        text = f"Not judged: {', '.join(matters)}. Nobody said {', '.join(missing)}."
+        yield result("knowledge", "ptychography", Verdict.NOT_MEASURABLE, text, value=float(len(missing)), limit=0.0)

@@ -1,0 +1,58 @@
+"""From a figure with its uncertainty to a verdict, and small words for messages."""
+
+from math import isfinite
+
+from stem4d.verdict import QualityResult, Verdict
+
+DOUBT_SIGMAS = 2.5
+"""A figure nearer to its limit than this many standard errors is doubtful."""
+
+
+def grade(
+    value: float, uncertainty: float, *, soft: float | None = None, hard: float | None = None
+) -> tuple[Verdict, float | None]:
+    """Verdict on a figure that must not exceed its limits, and the limit that decided.
+
+    Surely above the hard limit fails, surely above the soft one warns. Within DOUBT_SIGMAS standard errors of the
+    stricter limit it warns too, unless the error alone is larger than the limit: then nothing was measured.
+    """
+    limits = [limit for limit in (soft, hard) if limit is not None]
+    if not limits or not isfinite(value):
+        return Verdict.NOT_MEASURABLE, min(limits, default=None)
+    strictest = min(limits)
+    doubt = DOUBT_SIGMAS * uncertainty if isfinite(uncertainty) else float("inf")
+    if hard is not None and value - doubt > hard:
+        return Verdict.FAIL, hard
+    if soft is not None and value - doubt > soft:
+        return Verdict.WARN, soft
+    if value + doubt <= strictest:
+        return Verdict.PASS, strictest
+    return (Verdict.NOT_MEASURABLE if doubt > strictest else Verdict.WARN), strictest
+
+
+def result(
+    metric: str,
+    analysis: str | None,
+    verdict: Verdict,
+    message: str,
+    *,
+    value: float | None = None,
+    limit: float | None = None,
+    unit: str = "",
+    uncertainty: float | None = None,
+) -> QualityResult:
+    """A quality result; figures that are not finite are left out."""
+    return QualityResult(
+        metric=metric,
+        analysis=analysis,
+        verdict=verdict,
+        value=_finite(value),
+        limit=_finite(limit),
+        unit=unit,
+        uncertainty=_finite(uncertainty),
+        message=" ".join(message.split()),
+    )
+
+
+def _finite(value: float | None) -> float | None:
+    return float(value) if value is not None and isfinite(value) else None

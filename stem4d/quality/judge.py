@@ -1,0 +1,97 @@
+"""All checks of a run together, and what they come to for each analysis."""
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from stem4d.calibrate.pixels import Mask
+from stem4d.errors import BadInput
+from stem4d.maps import RunMaps
+from stem4d.plan import Plan
+from stem4d.quality.centring import check_centring
+from stem4d.quality.descan import check_descan
+from stem4d.quality.dose import check_dose
+from stem4d.quality.drift import check_drift
+from stem4d.quality.frames import check_frames
+from stem4d.quality.regions import PatternGeometry, subject_of_plan
+from stem4d.quality.saturation import check_saturation
+from stem4d.verdict import QualityResult, Verdict, worst
+
+
+def judge(
+    plan: Plan,
+    passes: Sequence[RunMaps],
+    started_s: Sequence[float],
+    geometry: PatternGeometry | None = None,
+    bad_pixels: Mask | None = None,
+) -> tuple[QualityResult, ...]:
+    """Judge what a run recorded.
+
+    Parameters
+    ----------
+    plan : Plan
+        What was wanted, and which limits it sets.
+    passes : sequence of RunMaps
+        What was recorded, in order, at least one pass.
+    started_s : sequence of float
+        When each pass began, on any one clock [s].
+    geometry : PatternGeometry, optional
+        The calibrated disk; it stands in where none is found in the data. The plan's where absent.
+    bad_pixels : ndarray of bool, shape (det_y, det_x), optional
+        Pixels that are left out.
+
+    Raises
+    ------
+    BadInput
+        If there is no pass, the passes differ in shape, or their starts do not rise.
+    """
+    whole = joined(passes)
+    subject = subject_of_plan(plan, whole, bad_pixels, geometry)
+    # Each pass has its own movement; the one that moves furthest is judged.
+    movements = [check_descan(one, subject) for one in passes]
+    return (
+        *check_frames(passes),
+        *check_saturation(whole, subject),
+        *check_centring(whole, subject),
+        *max(movements, key=lambda results: max((one.value or 0.0 for one in results), default=0.0)),
+        *check_drift(passes, started_s, subject),
+        *check_dose(passes, subject),
+    )
+
+
+def joined(passes: Sequence[RunMaps]) -> RunMaps:
+    """The passes as one recording, their maps one below the other: for what does not depend on the position.
+
+    Raises
+    ------
+    BadInput
+        If there is no pass, or they differ in shape.
+    """
+    shapes = {(one.scan_shape, one.sum_pattern.shape) for one in passes}
+    if len(shapes) != 1:
+        raise BadInput(field="passes", value=sorted(shapes), limit="must be at least one pass, all of one shape")
+    if len(passes) == 1:
+        return passes[0]
+    return RunMaps(
+        recorded=np.concatenate([one.recorded for one in passes]),
+        total=np.concatenate([one.total for one in passes]),
+        com_y_px=np.concatenate([one.com_y_px for one in passes]),
+        com_x_px=np.concatenate([one.com_x_px for one in passes]),
+        maximum=np.concatenate([one.maximum for one in passes]),
+        saturated_px=np.concatenate([one.saturated_px for one in passes]),
+        invalid_px=np.concatenate([one.invalid_px for one in passes]),
+        sum_pattern=np.sum([one.sum_pattern for one in passes], axis=0, dtype=np.uint64),
+        max_pattern=np.max([one.max_pattern for one in passes], axis=0),
+        full_scale=passes[0].full_scale,
+    )
+
+
+def verdict_by_analysis(results: Iterable[QualityResult]) -> dict[str, Verdict]:
+    """For each analysis the worst of its own results and of those that concern the whole recording.
+
+    Drift that could not be measured does not lower a verdict: one pass never tells it. It stands in the results.
+    """
+    told = [one for one in results if not (one.metric == "drift.rate" and one.verdict is Verdict.NOT_MEASURABLE)]
+    common = [one.verdict for one in told if one.analysis is None]
+    names = dict.fromkeys(one.analysis for one in told if one.analysis is not None)
+    return {name: worst([*common, *(one.verdict for one in told if one.analysis == name)]) for name in names}

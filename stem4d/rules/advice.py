@@ -1,0 +1,175 @@
+"""From a rule's answer to advice: try each candidate change, keep the cheapest that mends, say what it costs."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from math import ceil
+from typing import Any
+
+from pydantic import ValidationError
+
+from stem4d.plan import Plan
+from stem4d.predict import Prediction
+from stem4d.rules.limits import EXPIRED_BY
+from stem4d.rules.registry import ROUNDING, Answer, Context, Key, ask_all
+from stem4d.rules.words import figures, sentence
+from stem4d.verdict import Change, Finding, Verdict
+
+_RANK = {verdict: rank for rank, verdict in enumerate(Verdict)}
+
+NOTICED = 0.02
+"""Changes of a figure by less than this are not worth a word."""
+
+_FIGURES: tuple[tuple[str, str, int, Callable[[Prediction], float]], ...] = (
+    ("scan time", "s", -1, lambda p: p.total_time_s),
+    ("data", "GB", -1, lambda p: p.raw_bytes / 1e9),
+    ("fluence", "e/Å²", -1, lambda p: p.total_fluence_e_per_a2),
+    ("electrons per pattern", "", 1, lambda p: p.electrons_per_pattern),
+    ("largest recorded angle", "mrad", 1, lambda p: p.max_angle_mrad),
+    ("angular sampling", "mrad/px", -1, lambda p: p.mrad_per_pixel),
+    ("rate in a disk pixel", "/s", -1, lambda p: p.rate_per_disk_pixel_hz),
+    ("probe", "Å", -1, lambda p: p.probe_diameter_a),
+)
+"""What a change may cost: name, unit, +1 where more is better, and where to find it."""
+
+
+def apply_change(plan: Plan, change: Change) -> Plan:
+    """The plan with one parameter changed and what hangs on it.
+
+    A new step keeps the field (the required one, where it is stated) by more or fewer positions; a new camera length
+    scales a stated angle per pixel; a new dwell keeps the dead time.
+
+    Raises
+    ------
+    pydantic.ValidationError
+        Where the plan does not allow the value.
+    """
+    document: dict[str, dict[str, Any]] = plan.model_dump()
+    section, _, name = change.field.partition(".")
+    part = document[section]
+    if name.startswith("shape["):
+        shape = list(plan.scan.shape)
+        shape[int(name[6])] = int(change.value)
+        part["shape"] = tuple(shape)
+        return Plan.model_validate(document)
+    if name == "step_nm":
+        field = plan.scan.required_field_nm or plan.scan.field_nm
+        part["shape"] = tuple(ceil(length / change.value * (1 - ROUNDING)) for length in field)
+    elif name == "camera_length_mm" and plan.detector.mrad_per_pixel is not None:
+        scaled = plan.detector.mrad_per_pixel * plan.optics.camera_length_mm / change.value
+        document["detector"]["mrad_per_pixel"] = scaled
+    elif name == "dwell_time_us" and plan.exposure.exposure_time_us is not None:
+        part["exposure_time_us"] = plan.exposure.exposure_time_us + change.value - plan.exposure.dwell_time_us
+    part[name] = int(change.value) if isinstance(part[name], int) else change.value
+    return Plan.model_validate(document)
+
+
+@dataclass(frozen=True)
+class _Trial:
+    """One candidate change, and what becomes of everything else."""
+
+    change: Change
+    plan: Plan
+    predicted: Prediction
+    left: Verdict
+    """Verdict of the answer that it is to mend."""
+    fails: tuple[str, ...]
+    warns: tuple[str, ...]
+
+    @property
+    def cost(self) -> tuple[int, int, bool, int]:
+        """Least first: new hard findings, how well it mends, whether it takes a person, new soft findings."""
+        return len(self.fails), _RANK[self.left], self.change.needs_person, len(self.warns)
+
+
+def _try(ctx: Context, before: dict[Key, Verdict], answer: Answer, change: Change) -> _Trial | None:
+    try:
+        plan = apply_change(ctx.plan, change)
+    except ValidationError:
+        return None  # The plan's own bounds forbid the value: no candidate.
+    changed = replace(ctx, plan=plan)
+    after = ask_all(changed)
+    left = next((each.judged.verdict for each in after if each.key == answer.key), Verdict.PASS)
+    if _RANK[left] >= _RANK[answer.judged.verdict]:
+        return None
+    worse = [each for each in after if _RANK[each.judged.verdict] > _RANK[before.get(each.key, Verdict.PASS)]]
+    fails, warns = (
+        tuple(dict.fromkeys(each.judged.quantity for each in worse if each.judged.verdict is verdict))
+        for verdict in (Verdict.FAIL, Verdict.WARN)
+    )
+    return _Trial(change, plan, changed.predicted, left, fails, warns)
+
+
+def _setting(plan: Plan, field: str) -> float:
+    section, _, name = field.partition(".")
+    if name.startswith("shape["):
+        return float(plan.scan.shape[int(name[6])])
+    return float(getattr(getattr(plan, section), name))
+
+
+def _costs(before: Prediction, after: Prediction) -> str:
+    moved = []
+    for name, unit, better, read in _FIGURES:
+        old, new = read(before), read(after)
+        if (new - old) * better < -NOTICED * abs(old):
+            moved.append(f"{name} {' to '.join(figures(unit, old, new))}")
+    return f" It costs: {', '.join(moved)}." if moved else ""
+
+
+def _in_words(ctx: Context, trial: _Trial) -> str:
+    change = trial.change
+    old = _setting(ctx.plan, change.field)
+    text = f"Set {change.field} to {change.value:g} {change.unit} (now {old:g})"
+    if change.field == "scan.step_nm":
+        text += f" with {trial.plan.scan.shape[0]} x {trial.plan.scan.shape[1]} positions"
+    text += "." + _costs(ctx.predicted, trial.predicted)
+    if change.field in EXPIRED_BY:
+        text += f" It takes a new calibration of {', '.join(EXPIRED_BY[change.field])}."
+    if trial.warns:
+        text += f" It then warns of: {', '.join(trial.warns)}."
+    if change.needs_person:
+        text += " It takes a person: nobody realigns the microscope unattended."
+    return text
+
+
+def _collision(trial: _Trial) -> str:
+    change = trial.change
+    return (
+        f"No single setting mends this: {change.field} = {change.value:g} {change.unit} would, "
+        f"but then fails on: {', '.join(trial.fails)}."
+    )
+
+
+def finding(ctx: Context, answer: Answer, before: dict[Key, Verdict]) -> Finding:
+    """Put one answer into words, with the least change that mends it.
+
+    Parameters
+    ----------
+    ctx : Context
+        What was asked about.
+    answer : Answer
+        The answer of one rule.
+    before : dict
+        Verdicts of all answers by their key: what a change must not make worse.
+    """
+    judged = answer.judged
+    trials = [trial for change in judged.mends if (trial := _try(ctx, before, answer, change)) is not None]
+    best = min(trials, key=lambda trial: trial.cost, default=None)
+    advice, change = "", None
+    if best is not None and best.fails:
+        advice = _collision(best)
+    elif best is not None:
+        advice, change = _in_words(ctx, best), best.change
+    return Finding(
+        rule=answer.rule.id,
+        axis=answer.rule.axis,
+        analysis=answer.analysis,
+        verdict=judged.verdict,
+        quantity=judged.quantity,
+        value=judged.value,
+        limit=judged.limit,
+        unit=answer.rule.unit,
+        margin=judged.margin,
+        message=sentence(judged, answer.rule.unit),
+        remedy=f"{advice} {judged.remedy}".strip(),
+        change=change,
+    )

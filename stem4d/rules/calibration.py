@@ -1,0 +1,212 @@
+"""Calibration, rules 5, 17 and 20 to 23: what must be known, how well, and what changing it takes."""
+
+from collections.abc import Iterator
+from math import hypot
+
+from stem4d.plan import Analysis, CentreOfMass, Ptychography, Strain, TiltCorrected, Virtual
+from stem4d.rules import real_space, reciprocal
+from stem4d.rules.instrument import AXIS
+from stem4d.rules.limits import CALIBRATION_NEEDS, CALIBRATIONS_FOR, LARGEST_STRAIN
+from stem4d.rules.registry import Calibrated, Context, Judged, judge, rule
+from stem4d.verdict import Change, Verdict
+
+ALL = ("virtual", "com", "strain", "orientation", "tcbf", "ptychography")
+
+
+def _relative_percent(known: Calibrated) -> float | None:
+    return 100 * known.uncertainty / abs(known.value) if known.value != 0 else None
+
+
+@rule(
+    "angle_scale",
+    number=5,
+    axis=reciprocal.AXIS,
+    kinds=("virtual", "com", "orientation", "tcbf", "ptychography"),
+    formula="uncertainty of δ",
+    unit="%",
+    source="seed article",
+    needs="calibrations",
+)
+def angle_scale(ctx: Context, wanted: Analysis) -> Iterator[Judged]:
+    """The angle per pixel is known."""
+    known = ctx.calibrated("mrad_per_pixel")
+    percent = _relative_percent(known) if known is not None else None
+    if percent is not None:
+        yield judge(
+            ctx.limit("angle_scale", wanted.kind),
+            "uncertainty of the angle per pixel",
+            percent,
+            remedy="Calibrate mrad_per_pixel on a reference specimen.",
+        )
+
+
+@rule(
+    "strain_scale",
+    number=5,
+    axis=reciprocal.AXIS,
+    kinds=("strain",),
+    formula="region: largest strain x δcal; absolute: δcal and ellipticity in quadrature",
+    unit="strain",
+    source="error propagation",
+    needs="calibrations",
+)
+def strain_scale(ctx: Context, wanted: Strain) -> Iterator[Judged]:
+    """The pixel-to-angle calibration does not limit the strain."""
+    known, ellipse = ctx.calibrated("mrad_per_pixel"), ctx.calibrated("ellipticity")
+    percent = _relative_percent(known) if known is not None else None
+    if percent is None:
+        return
+    if wanted.reference == "region":
+        error, note = LARGEST_STRAIN.value * percent / 100, f"Assumed: strains up to {LARGEST_STRAIN.value:g}."
+    elif ellipse is not None:
+        error, note = hypot(percent / 100, ellipse.uncertainty), ""
+    else:
+        return
+    yield judge(
+        ctx.limit("strain_scale", wanted.reference),
+        "strain error of the angular calibration",
+        error,
+        of=wanted.target_strain,
+        note=note,
+        remedy="Calibrate on a reference specimen, or refer the strain to a region of this one.",
+    )
+
+
+@rule(
+    "step_scale",
+    number=17,
+    axis=real_space.AXIS,
+    kinds=("virtual", "com", "strain", "orientation", "ptychography"),
+    formula="uncertainty of the scan step",
+    unit="%",
+    source="seed article",
+    needs="calibrations",
+)
+def step_scale(ctx: Context, wanted: Analysis) -> Iterator[Judged]:
+    """The scan step is calibrated."""
+    known = ctx.calibrated("scan_step")
+    percent = _relative_percent(known) if known is not None else None
+    if percent is None:
+        return
+    refined = isinstance(wanted, Ptychography) and wanted.affine_refinement
+    yield judge(
+        ctx.limit("step_scale", "refined" if refined else wanted.kind),
+        "uncertainty of the scan step",
+        percent,
+        remedy="Calibrate the scan step on a lattice or a cross grating.",
+    )
+
+
+@rule(
+    "realignment",
+    number=20,
+    axis=AXIS,
+    formula="α of the plan against the aligned α",
+    unit="%",
+    source="seed article",
+    needs="calibrations",
+)
+def realignment(ctx: Context, _wanted: None) -> Iterator[Judged]:
+    """The plan keeps the convergence angle that the condenser is aligned for."""
+    aligned = ctx.calibrated("convergence_semi_angle")
+    if aligned is not None and aligned.value > 0:
+        change = Change(field="optics.convergence_semi_angle_mrad", value=aligned.value, unit="mrad", needs_person=True)
+        yield judge(
+            ctx.limit("realignment"),
+            "change of the convergence angle",
+            100 * abs(ctx.plan.optics.convergence_semi_angle_mrad / aligned.value - 1),
+            note=f"The condenser is aligned for {aligned.value:g} mrad.",
+            remedy="Unattended, nobody can realign the condenser: run this plan attended, or with the aligned angle.",
+            mends=lambda _limit: [change],
+        )
+
+
+@rule(
+    "descan_residual",
+    number=21,
+    axis=AXIS,
+    kinds=("virtual", "com", "strain", "ptychography"),
+    formula="residual movement of the disk over the scan, after correction",
+    unit="px",
+    source="seed article",
+    needs="calibrations",
+)
+def descan_residual(ctx: Context, wanted: Virtual | CentreOfMass | Strain | Ptychography) -> Iterator[Judged]:
+    """What descan leaves is too small to matter to this analysis."""
+    known = ctx.calibrated("descan")
+    if known is None:
+        return
+    variant, allowed = _descan_reference(ctx, wanted)
+    if allowed is not None:
+        yield judge(
+            ctx.limit("descan_residual", variant),
+            "residual movement of the disk",
+            abs(known.value),
+            of=allowed,
+            remedy="Calibrate descan in vacuum for this field, or map the movement and remove it.",
+        )
+
+
+def _descan_reference(ctx: Context, wanted: Virtual | CentreOfMass | Strain | Ptychography) -> tuple[str, float | None]:
+    """Which limit holds, and the pixels that it is a multiple of; None where nothing was asked."""
+    delta = ctx.plan.mrad_per_pixel
+    if isinstance(wanted, Strain):
+        if wanted.origin == "per_pattern":
+            return "strain", ctx.plan.disk_radius_px
+        return "fixed", wanted.target_strain * reciprocal.bragg_angle_mrad(ctx, wanted.reflection_d_a) / delta
+    if isinstance(wanted, CentreOfMass):
+        deflection = wanted.smallest_deflection_mrad
+        return "com", None if deflection is None else deflection / delta
+    if isinstance(wanted, Virtual):
+        alpha = ctx.plan.optics.convergence_semi_angle_mrad
+        edges = [edge for each in wanted.detectors for edge in (each.inner_mrad, each.outer_mrad) if edge > 0]
+        # Peak to peak, so the disk's edge moves by half of it to either side. A mask that ends at the disk's edge is
+        # meant to hold the disk: it bears a pixel.
+        return "virtual", max(1.0, 2 * min(abs(edge - alpha) for edge in edges) / delta)
+    return "ptychography", 1.0
+
+
+@rule(
+    "defocus_known",
+    number=22,
+    axis=AXIS,
+    kinds=("tcbf", "ptychography"),
+    formula="uncertainty of Δf <= max(20 %, λ/α²)",
+    unit="nm",
+    source="seed article; habit",
+    needs="calibrations",
+)
+def defocus_known(ctx: Context, wanted: TiltCorrected | Ptychography) -> Iterator[Judged]:
+    """Defocus is known well enough to start from."""
+    known = ctx.calibrated("defocus")
+    if known is not None:
+        yield judge(
+            ctx.limit("defocus_known", wanted.kind),
+            "uncertainty of the defocus",
+            known.uncertainty,
+            of=max(0.2 * abs(ctx.plan.optics.defocus_nm), ctx.predicted.depth_of_field_a / 10),
+            remedy="Measure the defocus from a Ronchigram or tilt-corrected shifts.",
+        )
+
+
+@rule(
+    "calibrations_present",
+    number=23,
+    axis=AXIS,
+    kinds=ALL,
+    formula="every kind that the analysis needs is known for these optics",
+    unit="missing",
+    source="seed article",
+    needs="calibrations",
+)
+def calibrations_present(ctx: Context, wanted: Analysis) -> Iterator[Judged]:
+    """The calibrations that the analysis needs are there."""
+    kinds = CALIBRATIONS_FOR[wanted.kind]
+    if isinstance(wanted, Strain) and wanted.reference == "absolute":
+        kinds = (*kinds, "ellipticity")
+    missing = [kind for kind in kinds if ctx.calibrated(kind) is None]
+    if missing:
+        needs = ", ".join(f"{kind} ({CALIBRATION_NEEDS[kind]})" for kind in missing)
+        yield Judged(Verdict.NOT_MEASURABLE, "calibrations", float(len(missing)), remedy=f"Calibrate {needs}.")
+    else:
+        yield judge(ctx.limit("calibrations_present"), "missing calibrations", 0.0)

@@ -1,0 +1,233 @@
+"""Intensity, rules 6, 7 and 9: the detector's counter and rate, counting noise, electrons per pattern."""
+
+from collections.abc import Iterator
+from math import ceil, log2, sqrt
+
+from stem4d import dose
+from stem4d.detector import full_scale
+from stem4d.plan import CentreOfMass, Ptychography, Strain, TiltCorrected, Virtual
+from stem4d.rules import mend
+from stem4d.rules.limits import BRAGG_DISKS, BRAGG_SHARE, BRIGHTEST_BRAGG, CREST
+from stem4d.rules.reciprocal import bragg_angle_mrad, looks_into_disk
+from stem4d.rules.registry import Context, Judged, judge, rule
+from stem4d.rules.words import number
+from stem4d.verdict import Axis, Change
+
+AXIS: Axis = "intensity and dose"
+
+
+def crest(ctx: Context) -> float:
+    """Peak over mean in the bright-field disk: as measured in the first rows, or assumed."""
+    measured = ctx.calibrated("crest")
+    return CREST.value if measured is None else measured.value
+
+
+def _mean_for_peak(ctx: Context, counts: float) -> float:
+    """Mean counts whose crest + 5 sigma is this many counts: the reverse of ``dose.peak_counts``."""
+    return ((sqrt(25 + 4 * counts) - 5) / 2) ** 2 / crest(ctx)
+
+
+def _counter(ctx: Context, rule_id: str, variant: str, quantity: str, mean: float) -> Judged:
+    setup = ctx.plan.detector
+    peak = dose.peak_counts(mean, crest(ctx))
+
+    def within(counts: float) -> Iterator[Change]:
+        facts = ctx.detector_facts
+        deeper = [depth for depth in facts.bit_depths if full_scale(depth) >= peak] if facts is not None else []
+        if deeper:
+            yield Change(field="detector.bit_depth", value=float(min(deeper)), unit="bit")
+        yield from mend.electrons(ctx, _mean_for_peak(ctx, counts) / mean)
+
+    return judge(
+        ctx.limit(rule_id, variant),
+        quantity,
+        peak,
+        of=float(setup.full_scale),
+        note=f"Mean {number(mean)} per pixel, crest {crest(ctx):g}, 5 sigma; a {setup.bit_depth} bit counter.",
+        remedy=f"Or count to {ceil(log2(peak + 1))} bit or more." if ctx.detector_facts is None else "",
+        mends=within,
+    )
+
+
+@rule(
+    "counter_full_scale",
+    number=6,
+    axis=AXIS,
+    kinds=("virtual", "com", "strain", "orientation", "tcbf", "ptychography"),
+    formula="crest x mean + 5 sqrt(crest x mean) <= 2^depth - 1",
+    unit="counts",
+    source="Poisson statistics",
+)
+def counter_full_scale(ctx: Context, wanted: Virtual) -> Iterator[Judged]:
+    """The brightest pixel of the direct disk stays within the counter."""
+    if looks_into_disk(ctx, wanted):
+        mean = ctx.predicted.electrons_per_disk_pixel
+        yield _counter(ctx, "counter_full_scale", wanted.kind, "counts at the disk's crest", mean)
+
+
+@rule(
+    "bragg_full_scale",
+    number=6,
+    axis=AXIS,
+    kinds=("strain", "orientation"),
+    formula="as counter_full_scale, for the brightest Bragg disk",
+    unit="counts",
+    source="Poisson statistics",
+)
+def bragg_full_scale(ctx: Context, _wanted: Strain) -> Iterator[Judged]:
+    """The Bragg disks that are tracked stay within the counter."""
+    mean = ctx.predicted.electrons_per_disk_pixel * BRIGHTEST_BRAGG.value
+    yield _counter(ctx, "bragg_full_scale", "", "counts at the crest of the brightest Bragg disk", mean)
+
+
+def _rate(ctx: Context, rule_id: str, variant: str, allowed_hz: float) -> Judged:
+    facts = ctx.detector_facts
+    rate = ctx.predicted.rate_per_disk_pixel_hz * crest(ctx)
+
+    def slower(target_hz: float) -> Iterator[Change]:
+        yield from mend.current(ctx, target_hz / rate)
+        yield from mend.camera_length(ctx, sqrt(rate / target_hz))
+
+    verified = facts is not None and facts.verified
+    return judge(
+        ctx.limit(rule_id, variant),
+        "electron rate at the disk's crest",
+        rate,
+        of=allowed_hz,
+        note="" if verified else "The detector's figure is unverified.",
+        mends=slower,
+    )
+
+
+@rule(
+    "count_rate",
+    number=6,
+    axis=AXIS,
+    kinds=("virtual", "com", "strain", "orientation", "tcbf", "ptychography"),
+    formula="crest x I/(e π (α/δ)²) <= rate at which 10 % is lost",
+    unit="/s",
+    source="detector facts",
+    needs="instrument",
+)
+def count_rate(ctx: Context, wanted: Virtual) -> Iterator[Judged]:
+    """The rate in the disk stays below the detector's 10 % loss point."""
+    if ctx.detector_facts is not None and looks_into_disk(ctx, wanted):
+        yield _rate(ctx, "count_rate", wanted.kind, ctx.detector_facts.max_count_rate_per_px_hz)
+
+
+@rule(
+    "damage_rate",
+    number=6,
+    axis=AXIS,
+    formula="crest x I/(e π (α/δ)²) <= damage limit",
+    unit="/s",
+    source="detector facts",
+    needs="instrument",
+)
+def damage_rate(ctx: Context, _wanted: None) -> Iterator[Judged]:
+    """The rate in the disk does not harm the detector."""
+    facts = ctx.detector_facts
+    if facts is not None and facts.damage_count_rate_per_px_hz is not None:
+        yield _rate(ctx, "damage_rate", "", facts.damage_count_rate_per_px_hz)
+
+
+@rule(
+    "com_noise",
+    number=7,
+    axis=AXIS,
+    kinds=("com",),
+    formula="α/(2 sqrt(n)), n electrons in the disk",
+    unit="mrad",
+    source="shot noise of a uniform disk",
+)
+def com_noise(ctx: Context, wanted: CentreOfMass) -> Iterator[Judged]:
+    """Shot noise of one pattern stays below the smallest deflection asked for."""
+    if wanted.smallest_deflection_mrad is None:
+        return
+    noise = dose.centre_of_mass_noise_mrad(
+        ctx.plan.optics.convergence_semi_angle_mrad, ctx.predicted.electrons_per_pattern
+    )
+    yield judge(
+        ctx.limit("com_noise"),
+        "shot noise of the centre of mass per axis",
+        noise,
+        of=wanted.smallest_deflection_mrad,
+        mends=lambda target: mend.electrons(ctx, (noise / target) ** 2),
+    )
+
+
+@rule(
+    "strain_noise",
+    number=7,
+    axis=AXIS,
+    kinds=("strain",),
+    formula="σ_pos/(g_px sqrt(disks)), σ_pos = (r_px/2)/sqrt(n_disk)",
+    unit="strain",
+    source="shot noise of disk positions; edge-sensitive estimators are about 2.4 times better",
+)
+def strain_noise(ctx: Context, wanted: Strain) -> Iterator[Judged]:
+    """Shot noise of the disk positions stays below the strain asked for."""
+    per_disk = ctx.predicted.electrons_per_pattern * BRAGG_SHARE.value
+    position_px = ctx.plan.disk_radius_px / 2 / sqrt(per_disk)
+    distance_px = bragg_angle_mrad(ctx, wanted.reflection_d_a) / ctx.plan.mrad_per_pixel
+    noise = position_px / (distance_px * sqrt(BRAGG_DISKS.value))
+    yield judge(
+        ctx.limit("strain_noise"),
+        "strain noise",
+        noise,
+        of=wanted.target_strain,
+        note=f"Assumed: {BRAGG_DISKS.value:g} disks with {100 * BRAGG_SHARE.value:g} % of the electrons each.",
+        mends=lambda target: mend.electrons(ctx, (noise / target) ** 2),
+    )
+
+
+@rule(
+    "dose_limited_period",
+    number=7,
+    axis=AXIS,
+    kinds=("virtual", "com", "tcbf", "ptychography"),
+    formula="SNR/(C sqrt(F DQE n)), F the recorded fluence, n the repeats averaged",
+    unit="Å",
+    source="Rose criterion",
+    needs="imaging",
+)
+def dose_limited_period(ctx: Context, wanted: Virtual) -> Iterator[Judged]:
+    """Counting statistics allow the target period."""
+    imaging, exposure = ctx.imaging, ctx.plan.exposure
+    if imaging is None or wanted.target_d_a is None:
+        return
+    recorded = exposure.passes * exposure.live_time_us / exposure.dwell_time_us
+    fluence = ctx.predicted.average_fluence_e_per_a2 * recorded
+    period = dose.dose_limited_period_a(
+        fluence, imaging.contrast, imaging.signal_to_noise, imaging.repeats, imaging.detective_quantum_efficiency
+    )
+    yield judge(
+        ctx.limit("dose_limited_period"),
+        "dose-limited period",
+        period,
+        of=wanted.target_d_a,
+        note=f"{number(fluence)} e/Å² recorded, contrast {imaging.contrast:g}, {number(imaging.repeats)} averaged.",
+        remedy="Or average more repeats, or ask for a coarser period.",
+        mends=lambda target: mend.electrons(ctx, (period / target) ** 2),
+    )
+
+
+@rule(
+    "electrons_per_pattern",
+    number=7,
+    axis=AXIS,
+    kinds=("orientation", "tcbf", "ptychography"),
+    formula="I t_live/e",
+    unit="e",
+    source="acquisition habit",
+)
+def electrons_per_pattern(ctx: Context, wanted: TiltCorrected | Ptychography) -> Iterator[Judged]:
+    """Each pattern holds enough electrons to be used by itself."""
+    count = ctx.predicted.electrons_per_pattern
+    yield judge(
+        ctx.limit("electrons_per_pattern", wanted.kind),
+        "electrons per pattern",
+        count,
+        remedy="At a given fluence, a coarser step gives more electrons to each pattern.",
+        mends=lambda target: mend.electrons(ctx, target / count),
+    )

@@ -1,0 +1,122 @@
+"""Time and room, rules 16 and 18: expected drift over a pass and a line, free disk."""
+
+from collections.abc import Iterator
+
+from stem4d.plan import CentreOfMass, Orientation, Ptychography, Strain, Virtual
+from stem4d.rules import mend
+from stem4d.rules.limits import RESERVE_BYTES, RESERVE_SHARE
+from stem4d.rules.real_space import AXIS
+from stem4d.rules.registry import Context, Judged, Mends, judge, rule
+from stem4d.verdict import Change
+
+
+def _drift_nm_per_s(ctx: Context) -> float:
+    return ctx.instrument.expected_drift_nm_per_min / 60 if ctx.instrument is not None else 0.0
+
+
+def _sooner(ctx: Context, value: float) -> Mends:
+    """Shorten the dwell, which shortens pass and line alike."""
+    return lambda allowed: mend.dwell(ctx, allowed / value)
+
+
+def _drift_note(ctx: Context) -> str:
+    rate = _drift_nm_per_s(ctx)
+    return f"{rate * 60:.3g} nm/min over a pass of {ctx.predicted.pass_time_s:.3g} s."
+
+
+@rule(
+    "drift_of_field",
+    number=16,
+    axis=AXIS,
+    kinds=("virtual", "com", "orientation", "ptychography"),
+    formula="v T / slow-axis field, T one pass",
+    unit="%",
+    source="acquisition habit",
+    needs="instrument",
+)
+def drift_of_field(ctx: Context, wanted: Virtual | CentreOfMass | Orientation | Ptychography) -> Iterator[Judged]:
+    """Expected drift during a pass is a small part of the field."""
+    part = 100 * _drift_nm_per_s(ctx) * ctx.predicted.pass_time_s / ctx.plan.scan.field_nm[0]
+    yield judge(
+        ctx.limit("drift_of_field", wanted.kind),
+        "drift during a pass over the slow-axis field",
+        part,
+        note=_drift_note(ctx),
+        remedy="Or fractionate into faster passes.",
+        mends=_sooner(ctx, part),
+    )
+
+
+@rule(
+    "drift_in_line",
+    number=16,
+    axis=AXIS,
+    kinds=("virtual", "com", "orientation", "ptychography"),
+    formula="v t_line <= 0.1 s",
+    unit="nm",
+    source="acquisition habit",
+    needs="instrument",
+)
+def drift_in_line(ctx: Context, _wanted: Virtual | CentreOfMass | Orientation | Ptychography) -> Iterator[Judged]:
+    """Expected drift during one line is a small part of the step."""
+    moved = _drift_nm_per_s(ctx) * ctx.predicted.line_time_s
+    yield judge(
+        ctx.limit("drift_in_line"),
+        "drift during a line",
+        moved,
+        of=ctx.plan.scan.step_nm,
+        mends=_sooner(ctx, moved),
+    )
+
+
+@rule(
+    "drift_of_feature",
+    number=16,
+    axis=AXIS,
+    kinds=("strain",),
+    formula="v T <= half the smallest feature",
+    unit="nm",
+    source="acquisition habit",
+    needs="instrument",
+)
+def drift_of_feature(ctx: Context, wanted: Strain) -> Iterator[Judged]:
+    """Expected drift during a pass is less than the smallest feature."""
+    moved = _drift_nm_per_s(ctx) * ctx.predicted.pass_time_s
+    yield judge(
+        ctx.limit("drift_of_feature"),
+        "drift during a pass",
+        moved,
+        of=wanted.smallest_feature_nm,
+        note=_drift_note(ctx),
+        mends=_sooner(ctx, moved),
+    )
+
+
+@rule(
+    "disk_space",
+    number=18,
+    axis=AXIS,
+    formula="frames x pixels x bytes <= free - max(2 GB, 5 %)",
+    unit="GB",
+    source="acquisition habit; uncompressed, since compression is not known beforehand",
+    needs="free_bytes",
+)
+def disk_space(ctx: Context, _wanted: None) -> Iterator[Judged]:
+    """The data fit on the disk, uncompressed and with a reserve."""
+    free = float(ctx.free_bytes or 0)
+    usable = max(free - max(RESERVE_BYTES.value, RESERVE_SHARE.value * free), 0.0)
+    size = float(ctx.predicted.raw_bytes)
+
+    def smaller(allowed_gb: float) -> Iterator[Change]:
+        if allowed_gb > 0:
+            yield from mend.step(ctx, ctx.plan.scan.step_nm * (size / (allowed_gb * 1e9)) ** 0.5)
+
+    yield judge(
+        ctx.limit("disk_space"),
+        "size of the data",
+        size / 1e9,
+        of=usable / 1e9,
+        note=f"{free / 1e9:.3g} GB are free.",
+        remedy="Free some space, or scan a smaller field.",
+        mends=smaller,
+    )

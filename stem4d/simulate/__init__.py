@@ -1,0 +1,1 @@
+"""Physics that the simulated instrument is made of: specimen, probe, patterns, counts."""

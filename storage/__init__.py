@@ -1,0 +1,1 @@
+"""What is on disk: frames, documents and settings."""

@@ -1,0 +1,81 @@
+"""Room on the disk, and giving a finished file its name without ever replacing another."""
+
+import hashlib
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from stem4d.errors import BadInput, NightbeamError
+
+HEADROOM = 1.2
+"""A file may turn out this much larger than predicted."""
+
+FreeBytes = Callable[[Path], int]
+
+
+class DiskFull(NightbeamError):
+    """The disk holds too little; what is written so far is intact."""
+
+    def __init__(self, folder: Path, needed_bytes: int, free_bytes: int) -> None:
+        self.folder, self.needed_bytes, self.free_bytes = folder, needed_bytes, free_bytes
+        super().__init__(
+            f"{folder}: {needed_bytes:,} bytes are needed (reserve included), {free_bytes:,} are free. "
+            "Free some space, choose another disk for the data, or lower disk_reserve_gb"
+        )
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return DiskFull, (self.folder, self.needed_bytes, self.free_bytes)
+
+
+def free_bytes(folder: Path) -> int:
+    """Bytes an ordinary user may still write on the disk of this folder."""
+    return shutil.disk_usage(folder).free
+
+
+def require_space(folder: Path, needed_bytes: int, free: FreeBytes = free_bytes) -> None:
+    """Raise ``DiskFull`` unless the disk of this folder has room for so many bytes."""
+    if not folder.is_dir():
+        raise BadInput(field="path", value=str(folder), limit="there is no such folder", remedy="Create it first")
+    available = free(folder)
+    if available < needed_bytes:
+        raise DiskFull(folder, needed_bytes, available)
+
+
+def require_absent(*paths: Path) -> None:
+    """Raise ``BadInput`` for the first of these paths that exists."""
+    for path in paths:
+        if os.path.lexists(path):
+            raise BadInput(
+                field="path",
+                value=str(path),
+                limit="a file of that name exists and is never overwritten",
+                remedy="Choose another name, or move the file away; a .partial file is what a crash left",
+            )
+
+
+def sync(path: Path) -> None:
+    """Have the disk acknowledge what was written to a file or folder."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def publish(partial: Path, final: Path) -> None:
+    """Give a finished file its name: atomic, and refused where the name is taken."""
+    try:
+        # A hard link fails on an existing name; os.rename would replace it.
+        os.link(partial, final, follow_symlinks=False)
+    except FileExistsError:
+        require_absent(final)
+        raise
+    partial.unlink()
+    sync(final.parent)
+
+
+def sha256_of_file(path: Path) -> str:
+    """Hex SHA-256 of a file's bytes."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -1,0 +1,88 @@
+"""The child process that reads one foreign file and sends header and frames to its parent.
+
+Usage: python -m storage.foreign_child FILE MEMORY_BYTES FILE_BYTES CPU_SECONDS. On standard output: the length of the
+header (4 bytes, big-endian), the header (JSON, see ``storage.foreign.Header``), then the frames as they are.
+"""
+
+import json
+import os
+import resource
+import struct
+import sys
+import threading
+from collections.abc import Iterator
+from typing import Any, BinaryIO
+
+FILE_WRITE_BYTES = 2**20
+BLOCK_BYTES = 32 * 2**20
+
+
+def main() -> None:
+    """Set the limits first, then read."""
+    path, memory, beside, cpu = sys.argv[1], *(int(text) for text in sys.argv[2:5])
+    _confine(memory, beside, cpu)
+    output = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # a reader that prints must not end up among the frames
+    threading.Thread(target=_die_with_parent, daemon=True).start()
+    from stem4d.errors import BadInput
+    from storage.foreign import OUT_OF_MEMORY
+
+    try:
+        _send(path, output)
+    except MemoryError:
+        os._exit(OUT_OF_MEMORY)
+    except BadInput as error:
+        print(error, file=sys.stderr, flush=True)
+        os._exit(1)
+    except BrokenPipeError:
+        os._exit(0)
+
+
+def _confine(memory: int, beside: int, cpu: int) -> None:
+    # A mapped file counts as address space but not as data: the first limit leaves room for it, the second does not.
+    for kind, value in (
+        (resource.RLIMIT_AS, memory + 2 * beside),
+        (resource.RLIMIT_DATA, memory),
+        (resource.RLIMIT_CPU, cpu),
+        (resource.RLIMIT_FSIZE, FILE_WRITE_BYTES),
+        (resource.RLIMIT_CORE, 0),
+    ):
+        hard = resource.getrlimit(kind)[1]
+        allowed = value if hard == resource.RLIM_INFINITY else min(value, hard)
+        resource.setrlimit(kind, (allowed, allowed))
+    sys.addaudithook(_no_network)
+
+
+def _no_network(event: str, _: tuple[object, ...]) -> None:
+    if event in ("socket.connect", "socket.bind", "socket.getaddrinfo", "socket.sendto", "subprocess.Popen"):
+        raise PermissionError(f"{event} is not allowed in a file reader")
+
+
+def _die_with_parent() -> None:
+    os.read(0, 1)  # nothing is ever written there: it returns when the parent closes it or dies
+    os._exit(1)
+
+
+def _send(path: str, output: BinaryIO) -> None:
+    from stem4d.errors import BadInput
+    from storage.foreign_facts import Unreadable, understand
+
+    header: dict[str, Any]
+    frames: Iterator[bytes] = iter(())
+    try:
+        found = understand(path)
+        header, frames = found.header, found.blocks(BLOCK_BYTES)
+    except Unreadable as error:
+        header = {"error": str(error)}
+    except BadInput as error:
+        header = {"refused": error.as_dict()}
+    text = json.dumps(header, allow_nan=False).encode()
+    output.write(struct.pack(">I", len(text)) + text)
+    output.flush()
+    for block in frames:
+        output.write(block)
+    output.flush()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,100 @@
+"""The settings of one command: ``nightbeam.toml`` in NIGHTBEAM_HOME, and ``NIGHTBEAM_*`` variables over it.
+
+Nothing is read at import: a command calls ``load_settings`` once and hands the values down.
+"""
+
+import os
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from stem4d.errors import BadInput
+from storage.complaints import explained
+from storage.parse import read_document
+
+FILE_NAME = "nightbeam.toml"
+DEFAULT_HOME = "~/.nightbeam"
+
+
+def _sqlite_in_home(known: dict[str, Any]) -> SecretStr:
+    return SecretStr(f"sqlite:///{known['home'] / 'nightbeam.db'}")
+
+
+class Settings(BaseSettings):
+    """Everything that can be set. Secrets are never shown."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="NIGHTBEAM_", extra="forbid", frozen=True, allow_inf_nan=False, validate_default=True
+    )
+
+    home: Path = Path(DEFAULT_HOME)
+    """Folder of database, data, reports, logs and instruments."""
+    database_url: SecretStr = Field(default_factory=_sqlite_in_home)
+    """SQLAlchemy address; SQLite in the home folder where absent."""
+    worker: Literal["child", "inline"] = "child"
+    """Whether the acquisition runs in a process of its own. Inline is for debugging."""
+    prefect: bool = True
+    """Whether stages run as Prefect tasks; plain calls otherwise."""
+    disk_reserve_gb: float = Field(default=2.0, ge=0, le=1e6)
+    """What an acquisition leaves free on the disk [GB]."""
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    accumulator_threads: int = Field(default=2, ge=1, le=256)
+
+    @field_validator("home")
+    @classmethod
+    def _whole(cls, home: Path) -> Path:
+        return home.expanduser().absolute()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """The environment wins over the file, whose contents come as arguments."""
+        return env_settings, init_settings
+
+    @property
+    def data_folder(self) -> Path:
+        """Where the frames go."""
+        return self.home / "data"
+
+    @property
+    def reports_folder(self) -> Path:
+        """Where the reports go."""
+        return self.home / "reports"
+
+    @property
+    def logs_folder(self) -> Path:
+        """Where the logs go."""
+        return self.home / "logs"
+
+    @property
+    def instruments_folder(self) -> Path:
+        """Locks and safety reports of the instruments."""
+        return self.home / "instruments"
+
+
+def load_settings() -> Settings:
+    """The settings as they stand now.
+
+    Raises
+    ------
+    BadInput
+        ``nightbeam.toml`` or a variable holds an unknown name or an unusable value.
+    """
+    home = Path(os.environ.get("NIGHTBEAM_HOME", DEFAULT_HOME)).expanduser()
+    file = home / FILE_NAME
+    document = read_document(file) if file.exists() else {}
+    if "home" in document:
+        remedy = "Set NIGHTBEAM_HOME, and keep the file there"
+        raise BadInput(field=f"{file}: home", value=document["home"], limit="is where this file lies", remedy=remedy)
+    try:
+        return Settings(**document, home=home)
+    except ValidationError as error:
+        raise explained(error, Settings, f"{FILE_NAME} or NIGHTBEAM_*") from None

@@ -1,0 +1,199 @@
+"""Writes the frames of one run into its HDF5 file, so that what was flushed survives the writer's death.
+
+SWMR under a ``.partial`` name, frames flushed before the ledger that vouches for them, published when verified.
+"""
+
+import os
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import h5py
+import numpy as np
+import numpy.typing as npt
+
+from stem4d.errors import NightbeamError
+from storage import disk, layout
+from storage.codec import bitshuffle_lz4
+from storage.ledger import Ledger, checksum, damaged, recorded_positions
+from storage.skeleton import REASON_BYTES, create
+from storage.spec import FileReceipt, FileSpec
+
+FLUSH_FRAMES = 64
+PIECE_FRAMES = 32
+"""Frames that one thread compresses in one go."""
+FLUSH_SECONDS = 0.25
+SYNC_SECONDS = 1.0
+VERIFIED_FRAMES = 16
+"""Frames read back against their checksums before a file gets its name."""
+
+Array = npt.NDArray[np.generic]
+
+
+class FileUnsound(NightbeamError):
+    """The file read back differs from what was written; it keeps its ``.partial`` name."""
+
+
+class FrameWriter:
+    """Takes frames in any order of positions, each once. Leaving the block without ``finish`` abandons the file."""
+
+    def __init__(
+        self,
+        spec: FileSpec,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        free_bytes: disk.FreeBytes = disk.free_bytes,
+        threads: int = 2,
+    ) -> None:
+        spec.check()
+        disk.require_absent(spec.path, spec.partial, spec.incomplete)
+        disk.require_space(spec.path.parent, int(spec.needed_bytes * disk.HEADROOM) + spec.reserve_bytes, free_bytes)
+        self.spec = spec
+        self._clock, self._free_bytes = clock, free_bytes
+        self._codec = bitshuffle_lz4()
+        self._file = create(spec)
+        self._frames = self._file[layout.FRAMES]
+        self._ledger = Ledger(self._file)
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="compress")
+        self._syncing: Future[None] | None = None
+        self._flushed_at = self._synced_at = clock()
+        self._open = True
+
+    @property
+    def frames_flushed(self) -> int:
+        """Frames that survive the death of this process."""
+        return self._ledger.acknowledged
+
+    def write(self, first_position: int, frames: Array) -> None:
+        """Write frames (n, det_y, det_x) to the positions from ``first_position`` on, in scan order.
+
+        Raises
+        ------
+        ValueError
+            Shape or type differ from the specification, a position is outside the scan or already written.
+        DiskFull
+            The reserve would be touched. Nothing of this batch was written; ``abandon`` still works.
+        """
+        self._check(first_position, frames)
+        disk.require_space(self.spec.path.parent, self.spec.reserve_bytes + frames.nbytes, self._free_bytes)
+        pieces = [frames[start : start + PIECE_FRAMES] for start in range(0, len(frames), PIECE_FRAMES)]
+        position = first_position
+        # All pieces are handed to the pool at once: later ones are compressed while earlier ones are stored.
+        for chunks, checksums in self._pool.map(self._pack, pieces):
+            if self._ledger.waiting + len(checksums) > FLUSH_FRAMES:
+                self.flush()
+            self._store(position, chunks)
+            self._ledger.add(position, checksums)
+            position += len(checksums)
+            self.tick()
+
+    def tick(self) -> None:
+        """Flush if 64 frames or 0.25 s have gathered. Call it while waiting for frames, too."""
+        waiting = self._ledger.waiting
+        if waiting >= FLUSH_FRAMES or (waiting and self._clock() - self._flushed_at >= FLUSH_SECONDS):
+            self.flush()
+
+    def flush(self) -> None:
+        """Make everything written so far readable by others and safe from the death of this process."""
+        self._frames.flush()
+        now = self._clock()
+        if now - self._synced_at >= SYNC_SECONDS and (self._syncing is None or self._syncing.done()):
+            if self._syncing is not None:
+                self._syncing.result()  # a disk that failed says so here
+            # In the background: the disk's answer takes as long as hundreds of frames.
+            self._syncing = self._pool.submit(os.fdatasync, self._file.id.get_vfd_handle())
+            self._synced_at = now
+        self._ledger.commit()
+        self._flushed_at = now
+
+    def finish(self, online: Mapping[str, Array]) -> FileReceipt:
+        """Write the maps, close, read back, and give the file its name.
+
+        Raises
+        ------
+        ValueError
+            An array is unknown or has the wrong shape.
+        FileUnsound
+            The file read back differs from what was written.
+        BadInput
+            The name has been taken in the meantime.
+        """
+        return self._end("finished", "", online, self.spec.path)
+
+    def abandon(self, reason: str, online: Mapping[str, Array] | None = None) -> FileReceipt:
+        """Close what is there as ``NAME.incomplete.h5``, with its ledger true and the reason in it."""
+        return self._end("abandoned", reason, online or {}, self.spec.incomplete)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if not self._open:
+            return
+        try:
+            self.abandon("left without finish" if error is None else f"{type(error).__name__}: {error}")
+        except (OSError, RuntimeError, ValueError, NightbeamError) as second:
+            if error is None:
+                raise
+            error.add_note(f"closing {self.spec.partial} failed too: {second}")
+
+    def _check(self, first: int, frames: Array) -> None:
+        spec = self.spec
+        if frames.shape[1:] != spec.detector_shape or frames.ndim != 3 or frames.dtype != np.dtype(spec.dtype):
+            raise ValueError(
+                f"frames are {frames.dtype} {frames.shape}, the file takes {spec.dtype} (n, *{spec.detector_shape})"
+            )
+        if first < 0 or first + len(frames) > spec.positions:
+            raise ValueError(f"positions {first} to {first + len(frames) - 1} are outside 0 to {spec.positions - 1}")
+        if self._ledger.holds_any(first, len(frames)):
+            raise ValueError(f"a position from {first} to {first + len(frames) - 1} has been written before")
+
+    def _pack(self, frames: Array) -> tuple[list[bytes] | Array, list[int]]:
+        whole = np.ascontiguousarray(frames)
+        checksums = [checksum(frame) for frame in whole]
+        return (whole if self._codec is None else self._codec.pack(whole)), checksums
+
+    def _store(self, position: int, chunks: list[bytes] | Array) -> None:
+        for index, chunk in enumerate(chunks):
+            y, x = divmod(position + index, self.spec.scan_shape[1])
+            if isinstance(chunk, bytes):
+                self._frames.id.write_direct_chunk((y, x, 0, 0), chunk)
+            else:
+                self._frames[y, x] = chunk
+
+    def _end(self, how: str, reason: str, online: Mapping[str, Array], final: Path) -> FileReceipt:
+        for name, array in online.items():
+            group = self._file[layout.ONLINE].get(name)
+            if group is None or group["data"].shape != array.shape:
+                raise ValueError(f"online array {name!r} {array.shape} has no place in the file")
+        self.flush()
+        for name, array in online.items():
+            self._file[f"{layout.ONLINE}/{name}/data"][...] = array
+        self._file[layout.REASON][0] = reason.encode()[:REASON_BYTES].decode(errors="ignore").encode()
+        self._file[layout.ENDED][0] = how.encode()
+        self._pool.shutdown()
+        self._file.close()
+        self._open = False
+        written = self._ledger.acknowledged
+        disk.sync(self.spec.partial)
+        _verify(self.spec.partial, written)
+        digest, size = disk.sha256_of_file(self.spec.partial), self.spec.partial.stat().st_size
+        disk.publish(self.spec.partial, final)
+        return FileReceipt(final, digest, size, written, how == "finished" and written == self.spec.positions)
+
+
+def _verify(path: Path, written: int) -> None:
+    """Raise ``FileUnsound`` unless ledger and stored chunks agree with ``written`` and a sample of frames is intact."""
+    with h5py.File(path, "r") as file:
+        positions = np.flatnonzero(recorded_positions(file))
+        stored = file[layout.FRAMES].id.get_num_chunks()
+        if not len(positions) == stored == written:
+            raise FileUnsound(f"{path}: {written} frames were written, {len(positions)} noted, {stored} stored")
+        step = max(1, len(positions) // VERIFIED_FRAMES)
+        for position in damaged(file, positions[::step]):
+            raise FileUnsound(f"{path}: the frame at position {position} does not match its checksum")

@@ -1,0 +1,223 @@
+"""Exposures: the only place that lets the beam through, under an intent that was committed before."""
+
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from db.dose import close_intent, open_intent
+from db.engine import writer
+from devices.acquire import AcquisitionJob, AcquisitionResult, Progress, acquire
+from devices.protocols import ColumnSetting, ExposureRequest, ScanRequest
+from devices.safety import SafeLevel, exposed, make_safe
+from devices.worker import acquire_in_child
+from stem4d.accumulate import AccumulatorSpec
+from stem4d.dose import BUDGET_TOLERANCE, DoseLease, electrons
+from stem4d.errors import DeviceFault
+from stem4d.plan import Plan
+from stem4d.predict import predict
+from stem4d.quality.online import stop_reason
+from storage.spec import FileSpec
+from tasks.calibrated import Calibrated, accumulator_spec
+from tasks.column import confirm, set_and_confirm
+from tasks.files import file_metadata
+from tasks.lab import Lab, lab
+from tasks.record import register_dataset
+from tasks.stage import stage
+
+LEASE_MARGIN_S = 120.0
+"""Beyond 1.5 times the scan's own time: arming, the start of the acquisition process, a slow disk."""
+
+
+@dataclass(frozen=True)
+class Pass:
+    """One pass over an area: everything that fixes it."""
+
+    plan: Plan
+    column: ColumnSetting
+    scan: ScanRequest
+    accumulator: AccumulatorSpec
+    area: str
+    """The stage position, and the name of the area that the dose is booked on."""
+    area_id: int
+    purpose: Literal["acquisition", "calibration"]
+    fluence_e_per_a2: float
+    path: Path
+    metadata: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Exposed:
+    """What came of a pass."""
+
+    result: AcquisitionResult
+    started_s: float
+    """The instrument's clock when the scan started [s]."""
+    ended_s: float
+
+
+def scan_request(plan: Plan) -> ScanRequest:
+    """The raster of one pass of a plan."""
+    return ScanRequest(
+        shape=plan.scan.shape,
+        step_nm=plan.scan.step_nm,
+        rotation_deg=plan.scan.rotation_deg,
+        dwell_time_us=plan.exposure.dwell_time_us,
+        flyback_us=plan.scan.flyback_us,
+        flyback_blanked=plan.scan.flyback_blanked,
+    )
+
+
+def expose_once(opened: Lab, run: str, one: Pass, on_progress: Callable[[Progress], str | None]) -> Exposed:
+    """Prepare everything, commit the intent, expose, and leave the beam blanked whatever happens.
+
+    Raises
+    ------
+    DoseRefused
+        Before anything is exposed, when the area cannot afford it.
+    """
+    instrument = opened.instrument
+    instrument.stage.go_to(one.area)
+    set_and_confirm(instrument, one.column)
+    confirm("scan generator", one.scan, instrument.scan.prepare(one.scan))
+    wanted = ExposureRequest(
+        detector=one.plan.detector.name,
+        shape=one.plan.detector.shape,
+        bit_depth=one.plan.detector.bit_depth,
+        exposure_time_us=min(one.plan.exposure.live_time_us, one.scan.dwell_time_us),
+        frames=one.scan.shape[0] * one.scan.shape[1],
+    )
+    confirm("detector", wanted, instrument.detector.prepare(wanted))
+    job = AcquisitionJob(
+        source=instrument.detector.source(),
+        file=_file_spec(one, int(opened.settings.disk_reserve_gb * 1e9)),
+        accumulator=one.accumulator,
+    )
+    with writer(opened.engine) as session:
+        intent_id = open_intent(
+            session,
+            run_id=opened.runs[run].id,
+            area_id=one.area_id,
+            purpose=one.purpose,
+            token=f"{run}/{one.path.stem}",
+            fluence_e_per_a2=one.fluence_e_per_a2,
+            budget_tolerance=BUDGET_TOLERANCE,
+        )
+    lease = DoseLease(
+        area=one.area,
+        fluence_e_per_a2=one.fluence_e_per_a2,
+        token=intent_id,
+        expires_monotonic_s=time.monotonic() + 1.5 * one.scan.duration_s + LEASE_MARGIN_S,
+    )
+    receive = acquire_in_child if opened.settings.worker == "child" else acquire
+    started_s = instrument.now_s()
+    try:
+        with ExitStack() as beam:
+
+            def on_listening() -> None:
+                instrument.detector.arm()
+                beam.enter_context(exposed(instrument.gate, lease))
+                instrument.scan.start()
+
+            result = receive(job, on_listening, on_progress)
+            if result.stopped:
+                instrument.scan.ensure_stopped()
+            else:
+                instrument.scan.wait()
+    finally:
+        report = make_safe(instrument, SafeLevel.PARK, f"end of {one.purpose} in {run}")
+        if not report.safe:
+            opened.tell("safety", f"making the instrument safe did not work fully: {report.steps}", run=run)
+    _settle_dose(opened, one, intent_id, result)
+    if not report.safe:
+        raise DeviceFault("the instrument could not be parked after the exposure; see the event before this one")
+    return Exposed(result, started_s, instrument.now_s())
+
+
+def _settle_dose(opened: Lab, one: Pass, intent_id: int, result: AcquisitionResult) -> None:
+    """Close the intent: never less than intended, more where the detector counted more than the current promised."""
+    per_frame = electrons(one.plan.optics.probe_current_pa, one.scan.dwell_time_us)
+    counted = result.total_counts / max(result.frames_received, 1)
+    share = one.plan.exposure.live_time_us / one.plan.exposure.dwell_time_us
+    excess = max(1.0, counted / (per_frame * share))
+    with writer(opened.engine) as session:
+        close_intent(
+            session,
+            intent_id=intent_id,
+            delivered_e_per_a2=one.fluence_e_per_a2 * excess,
+            electrons=max(float(result.total_counts), per_frame * result.frames_received),
+        )
+
+
+def _file_spec(one: Pass, reserve_bytes: int) -> FileSpec:
+    return FileSpec(
+        path=one.path,
+        scan_shape=one.scan.shape,
+        detector_shape=one.plan.detector.shape,
+        dtype=one.accumulator.pixel_dtype.name,
+        scan_step_nm=one.scan.step_nm,
+        mrad_per_pixel=one.plan.mrad_per_pixel,
+        full_scale=one.plan.detector.full_scale,
+        metadata=one.metadata,
+        virtual_detectors=tuple(detector.name for detector in one.accumulator.detectors),
+        title=one.plan.title,
+        reserve_bytes=reserve_bytes,
+    )
+
+
+@stage("expose")
+def expose(instrument: str, run: str, calibrated_json: str) -> dict[str, Any]:
+    """All passes of a run; gives the files, when they were taken, and why it was stopped if it was."""
+    opened = lab(instrument)
+    plan = opened.runs[run].plan
+    calibrated = Calibrated.model_validate_json(calibrated_json)
+    passes: list[dict[str, Any]] = []
+    stopped = ""
+    for index in range(plan.exposure.passes):
+        if index:
+            opened.instrument.pause(plan.exposure.pause_between_passes_s)
+        done = _one_pass(opened, run, plan, calibrated, index)
+        dataset = register_dataset(opened, run, index, done.result)
+        passes.append(
+            {
+                "path": str(done.result.receipt.path),
+                "dataset_id": dataset,
+                "started_s": done.started_s,
+                "ended_s": done.ended_s,
+            }
+        )
+        stopped = done.result.stopped
+        if stopped:
+            opened.tell("stopped early", stopped, run=run)
+            break
+        opened.tell("pass recorded", f"pass {index + 1} of {plan.exposure.passes}", run=run)
+    return {"passes": passes, "stopped": stopped}
+
+
+def _one_pass(opened: Lab, run: str, plan: Plan, calibrated: Calibrated, index: int) -> Exposed:
+    one = Pass(
+        plan=plan,
+        column=calibrated.column,
+        scan=scan_request(plan),
+        accumulator=accumulator_spec(plan, calibrated, opened.settings.accumulator_threads),
+        area=plan.sample.area,
+        area_id=opened.runs[run].area_id,
+        purpose="acquisition",
+        fluence_e_per_a2=predict(plan).local_fluence_e_per_a2,
+        path=opened.data_folder(run) / f"pass{index + 1}.h5",
+        metadata=file_metadata(plan, run, "acquisition"),
+    )
+
+    bad_pixels = calibrated.bad_pixel_mask(plan.detector.shape)
+
+    def on_progress(progress: Progress) -> str | None:
+        opened.on_progress(f"{plan.name} pass {index + 1}/{plan.exposure.passes}", progress)
+        if not plan.quality.stop_early:
+            return None
+        return stop_reason(
+            progress.sum_pattern, progress.max_pattern, progress.frames_done, plan, calibrated.geometry(), bad_pixels
+        )
+
+    return expose_once(opened, run, one, on_progress)

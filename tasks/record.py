@@ -1,0 +1,128 @@
+"""Stages that open and close a run in the database, and what they cost as the database keeps it."""
+
+import socket
+from typing import Any
+
+from db.clock import new_run_name
+from db.dose import area_fluence
+from db.engine import reader, writer
+from db.questions.show import show_run
+from db.record import (
+    Cost,
+    finish_run,
+    register_area,
+    register_environment,
+    register_plan,
+    register_sample,
+    start_run,
+)
+from db.results import add_dataset
+from devices.acquire import AcquisitionResult
+from stem4d.model import canonical_json
+from stem4d.plan import Plan
+from stem4d.predict import predict
+from tasks.environment import software_environment
+from tasks.lab import Lab, OpenRun, lab
+from tasks.stage import stage
+
+VACUUM = "vacuum"
+"""The stage position without a specimen, and the area that calibration exposures are booked on."""
+NO_BUDGET_E_PER_A2 = 1e12
+"""Where there is no specimen there is nothing to harm; the exposures are still booked."""
+
+
+@stage("open run")
+def open_run(instrument: str, plan_json: str, target_id: int | None, earlier: list[str]) -> str:
+    """Register plan, specimen and area, and open a run; gives its name. ``earlier`` are the attempts before it."""
+    opened = lab(instrument)
+    plan = Plan.model_validate_json(plan_json)
+    name = new_run_name()
+    expected = predict(plan)
+    with writer(opened.engine) as session:
+        sample_id = register_sample(session, name=plan.sample.name)
+        area_id = register_area(
+            session,
+            sample_id=sample_id,
+            name=plan.sample.area,
+            fluence_budget_e_per_a2=plan.sample.fluence_budget_e_per_a2,
+        )
+        run_id = start_run(
+            session,
+            name=name,
+            plan_id=register_plan(session, name=plan.name, canonical_json=canonical_json(plan)),
+            area_id=area_id,
+            instrument=instrument,
+            target_id=target_id,
+            attempt=len(earlier) + 1,
+            parent_id=opened.runs[earlier[-1]].id if earlier else None,
+            environment_id=register_environment(session, **software_environment()),
+            predicted=Cost(
+                seconds=expected.total_time_s,
+                size_bytes=expected.raw_bytes,
+                fluence_e_per_a2=expected.total_fluence_e_per_a2,
+            ),
+        )
+    opened.runs[name] = OpenRun(name, run_id, area_id, target_id, plan)
+    attempt = f", attempt {len(earlier) + 1}" if earlier else ""
+    opened.show("run started", f"{plan.title or plan.name}, area {plan.sample.area}{attempt}", name)
+    return name
+
+
+@stage("close run")
+def close_run(instrument: str, run: str, state: str, reason: str, exposed: dict[str, Any] | None) -> None:
+    """Close a run with its state, why, and what it really took."""
+    opened = lab(instrument)
+    known = opened.runs[run]
+    with writer(opened.engine) as session:
+        finish_run(
+            session,
+            run_id=known.id,
+            state=state,
+            exit_reason=reason,
+            actual=_actual(show_run(session, name=run), exposed) if exposed else None,
+        )
+    opened.show("run ended", f"{state}: {reason}" if reason else state, run)
+
+
+def _actual(facts: dict[str, Any], exposed: dict[str, Any]) -> Cost:
+    """What a run took of the instrument's time, the disk and the area's dose."""
+    passes = exposed["passes"]
+    delivered = [one["delivered_e_per_a2"] or 0.0 for one in facts["exposures"] if one["purpose"] == "acquisition"]
+    return Cost(
+        seconds=passes[-1]["ended_s"] - passes[0]["started_s"],
+        size_bytes=sum(one["size_bytes"] for one in facts["datasets"]),
+        fluence_e_per_a2=sum(delivered),
+    )
+
+
+def register_dataset(opened: Lab, run: str, pass_index: int, result: AcquisitionResult) -> int:
+    """Register the file of one pass; gives the dataset's id."""
+    known, receipt = opened.runs[run], result.receipt
+    with writer(opened.engine) as session:
+        return add_dataset(
+            session,
+            run_id=known.id,
+            pass_index=pass_index,
+            sha256=receipt.sha256,
+            size_bytes=receipt.bytes,
+            scan_shape=known.plan.scan.shape,
+            detector_shape=known.plan.detector.shape,
+            dtype=result.dtype,
+            frames=receipt.frames_written,
+            complete=receipt.complete,
+            path=str(receipt.path),
+            host=socket.gethostname(),
+        )
+
+
+def vacuum_area(opened: Lab, plan: Plan) -> int:
+    """The area without a specimen that calibration exposures of this specimen's holder are booked on."""
+    with writer(opened.engine) as session:
+        sample_id = register_sample(session, name=plan.sample.name)
+        return register_area(session, sample_id=sample_id, name=VACUUM, fluence_budget_e_per_a2=NO_BUDGET_E_PER_A2)
+
+
+def fluence_left_e_per_a2(opened: Lab, run: str) -> float:
+    """What the run's area may still receive [e/Å²]."""
+    with reader(opened.engine) as session:
+        return area_fluence(session, area_id=opened.runs[run].area_id).left_e_per_a2

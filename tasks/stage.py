@@ -1,0 +1,20 @@
+"""What every Prefect task of ours has in common: never cached, never retried by itself, only ids in its result."""
+
+from collections.abc import Callable
+from typing import Any, ParamSpec, TypeVar
+
+from prefect import Task, task
+from prefect.cache_policies import NO_CACHE
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def stage(name: str) -> Callable[[Callable[P, R]], Task[P, R]]:
+    """A task named as a microscopist would name the step; its first argument is the instrument or the run."""
+
+    def decorate(function: Callable[P, R]) -> Task[P, R]:
+        options: dict[str, Any] = {"retries": 0, "cache_policy": NO_CACHE, "persist_result": False}
+        return task(name=name, **options)(function)
+
+    return decorate

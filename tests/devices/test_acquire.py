@@ -1,0 +1,120 @@
+"""The acquisition, in this process and in one of its own: the same file, the same figures, the same errors."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from devices.acquire import AcquisitionJob, AcquisitionResult, Progress, acquire
+from devices.worker import acquire_in_child
+from stem4d.accumulate import AccumulatorSpec, Annulus
+from stem4d.errors import DeviceFault
+from stem4d.maps import maps_from_arrays
+from storage.read import open_frames
+from storage.spec import FileSpec
+from tests.devices.source_world import KnownFrames
+
+Receive = Callable[..., AcquisitionResult]
+
+both = pytest.mark.parametrize("receive", [acquire, acquire_in_child], ids=["inline", "child"])
+
+
+def job(tmp_path: Path, source: KnownFrames) -> AcquisitionJob:
+    ring = Annulus(name="ring", centre_px=(7.5, 5.5), inner_px=2.0, outer_px=5.0)
+    return AcquisitionJob(
+        source=source,
+        file=FileSpec(
+            path=tmp_path / "pass1.h5",
+            scan_shape=source.scan_shape,
+            detector_shape=source.detector_shape,
+            dtype=source.dtype,
+            scan_step_nm=0.1,
+            mrad_per_pixel=1.0,
+            full_scale=4095,
+            virtual_detectors=("ring",),
+            reserve_bytes=0,
+        ),
+        accumulator=AccumulatorSpec(
+            detector_shape=source.detector_shape, dtype=source.dtype, detectors=(ring,), full_scale=4095
+        ),
+    )
+
+
+def nothing() -> None:
+    """An instrument that needs no arming."""
+
+
+def go_on(_progress: Progress) -> None:
+    """A parent that is content."""
+
+
+@both
+def test_frames_and_maps_are_in_the_file(receive: Receive, tmp_path: Path) -> None:
+    source = KnownFrames((5, 9))
+    result = receive(job(tmp_path, source), nothing, go_on)
+    truth = source.all_frames()
+    assert result.frames_received == 45
+    assert result.total_counts == truth.sum()
+    assert result.stopped == ""
+    assert result.receipt.complete
+    with open_frames(result.receipt.path) as frames:
+        read = np.concatenate([batch for _first, batch in frames.batches()])
+        maps = maps_from_arrays(frames.online(), frames.full_scale)
+    np.testing.assert_array_equal(read, truth)
+    np.testing.assert_array_equal(maps.total.ravel(), truth.sum(axis=(1, 2)))
+    np.testing.assert_array_equal(maps.sum_pattern, truth.sum(axis=0))
+    np.testing.assert_array_equal(maps.max_pattern, truth.max(axis=0))
+    rows = (truth.sum(axis=2) * np.arange(16)).sum(axis=1) / truth.sum(axis=(1, 2))
+    np.testing.assert_allclose(maps.com_y_px.ravel(), rows, rtol=1e-6)  # stored as float32
+    assert maps.virtual["ring"].shape == (5, 9)
+
+
+@both
+def test_listening_is_said_before_the_first_frame(receive: Receive, tmp_path: Path) -> None:
+    said: list[str] = []
+    receive(
+        job(tmp_path, KnownFrames((3, 7))), lambda: said.append("listening"), lambda _p: said.append("progress") or None
+    )
+    assert said[0] == "listening"
+    assert said.count("listening") == 1
+    assert "progress" in said
+
+
+@both
+def test_a_stop_in_the_first_row_keeps_what_came(receive: Receive, tmp_path: Path) -> None:
+    source = KnownFrames((20, 7))
+    result = receive(job(tmp_path, source), nothing, lambda p: "the beam is gone" if p.frames_done < 140 else None)
+    assert result.stopped == "the beam is gone"
+    assert result.frames_received == 7
+    assert not result.receipt.complete
+    with open_frames(result.receipt.path) as frames:
+        assert frames.recorded.sum() == 7
+        (_first, read), *_more = frames.batches()
+    np.testing.assert_array_equal(read, source.all_frames()[:7])
+
+
+@both
+def test_a_source_that_ends_early_is_a_fault_that_names_the_file(receive: Receive, tmp_path: Path) -> None:
+    with pytest.raises(DeviceFault, match=r"21 of 70 frames.*incomplete"):
+        receive(job(tmp_path, KnownFrames((10, 7), ends_after=21)), nothing, go_on)
+    assert (tmp_path / "pass1.incomplete.h5").exists()
+
+
+@both
+def test_a_frame_out_of_its_place_is_a_fault(receive: Receive, tmp_path: Path) -> None:
+    with pytest.raises(DeviceFault, match="frames 8 to 14 came where 7 of 70 was next"):
+        receive(job(tmp_path, KnownFrames((10, 7), out_of_place=True)), nothing, go_on)
+
+
+def test_a_dead_child_is_a_fault_with_its_exit_code(tmp_path: Path) -> None:
+    with pytest.raises(DeviceFault, match=r"died \(exit code 11\).*partial"):
+        acquire_in_child(job(tmp_path, KnownFrames((40, 7), dies_after=140)), nothing, go_on)
+
+
+def test_an_error_of_the_caller_ends_the_child(tmp_path: Path) -> None:
+    def refuse(_progress: Progress) -> None:
+        raise RuntimeError("the caller failed")
+
+    with pytest.raises(RuntimeError, match="the caller failed"):
+        acquire_in_child(job(tmp_path, KnownFrames((40, 7))), nothing, refuse)

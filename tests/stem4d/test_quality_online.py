@@ -1,0 +1,123 @@
+"""Stopping early: for what cannot be saved, after one row, and never for a healthy run."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from quality_world import COM, Truth, disk, frames_of, plan_for
+
+from stem4d.errors import BadInput
+from stem4d.quality.online import stop_reason
+from stem4d.quality.regions import PatternGeometry
+
+DARK = {"kind": "virtual", "detectors": [{"name": "adf", "inner_mrad": 14.0, "outer_mrad": 23.0}]}
+STRAIN = {"kind": "strain", "reflection_d_a": 1.3, "target_strain": 0.01, "smallest_feature_nm": 2.0}
+
+
+def _asked(
+    truth: Truth, seed: int = 0, rows: int = 1, planned: Truth | None = None, bad: Any = None, *analyses: dict[str, Any]
+) -> str | None:
+    frames = frames_of(truth, seed).reshape(-1, *truth.detector)[: rows * truth.scan[1]]
+    plan = plan_for(planned or truth, analyses or (COM,), scan__shape=truth.scan)
+    return stop_reason(frames.sum(0).astype(np.uint64), frames.max(0).astype(np.uint32), len(frames), plan, None, bad)
+
+
+def test_saturation_stops_what_uses_the_disk() -> None:
+    clipped = Truth(electrons=60000, full_scale=63)
+    reason = _asked(clipped)
+    assert reason is not None
+    assert reason.startswith("saturation")
+    assert "com" in reason
+    assert _asked(clipped, 0, 1, None, None, DARK) is None
+    assert _asked(clipped, 0, 1, None, None, STRAIN) is None
+
+
+def test_nothing_is_decided_before_a_row() -> None:
+    clipped = Truth(electrons=60000, full_scale=63)
+    frames = frames_of(clipped, 0).reshape(-1, *clipped.detector)[:11]
+    plan = plan_for(clipped)
+    assert stop_reason(frames.sum(0).astype(np.uint64), frames.max(0).astype(np.uint32), 11, plan) is None
+
+
+def test_a_lost_beam_stops() -> None:
+    reason = _asked(Truth(electrons=1e-6, background=0.0), planned=Truth())
+    assert reason is not None
+    assert "no beam" in reason
+
+
+def test_background_alone_stops() -> None:
+    # 0.3 counts a pixel are 690 of 3000 planned: counts enough, and no disk in them.
+    reason = _asked(Truth(electrons=1e-6, background=0.3), planned=Truth())
+    assert reason is not None
+    assert "no bright-field disk" in reason
+    assert _asked(Truth(electrons=1e-6, background=0.3), 0, 1, Truth(), None, DARK) is None
+
+
+@pytest.mark.parametrize("offset", [(22.0, 0.0), (0.0, -26.0), (40.0, 40.0)])
+def test_a_pattern_off_the_detector_stops(offset: tuple[float, float]) -> None:
+    assert _asked(Truth(offset=offset, background=0.3), planned=Truth()) is not None
+
+
+def test_a_pattern_elsewhere_on_the_detector_goes_on() -> None:
+    wide = Truth(detector=(96, 96), offset=(25.0, 20.0))
+    assert _asked(wide, planned=Truth(detector=(96, 96))) is None
+
+
+def test_hot_pixels_stop_nothing_masked_or_not() -> None:
+    truth = Truth(hot=((23, 24), (20, 26), (4, 4), (24, 30)))
+    bad = np.zeros(truth.detector, bool)
+    for pixel in truth.hot:
+        bad[pixel] = True
+    assert _asked(truth, bad=bad) is None
+    assert _asked(truth) is None
+
+
+def test_a_bright_hole_in_the_first_row_stops() -> None:
+    truth = Truth(electrons=6000, full_scale=63, scan=(12, 32))
+    scene = np.ones(truth.scan)
+    scene[0, 10:14] = 15.0
+    frames = frames_of(truth, 0, scene).reshape(-1, *truth.detector)[:32]
+    reason = stop_reason(frames.sum(0).astype(np.uint64), frames.max(0).astype(np.uint32), 32, plan_for(truth))
+    assert reason is not None
+    assert reason.startswith("saturation")
+
+
+@pytest.mark.parametrize("block", range(10))
+def test_healthy_runs_are_never_stopped(block: int) -> None:
+    """200 healthy first rows: dim and bright, off centre, thick specimens that scatter and diffract."""
+    for seed in range(20 * block, 20 * block + 20):
+        rng = np.random.default_rng(seed)
+        electrons = 10 ** rng.uniform(1.7, 4.5)
+        truth = Truth(
+            scan=(1, int(rng.choice([8, 32, 64]))),
+            electrons=electrons,
+            offset=(float(rng.uniform(-4, 4)), float(rng.uniform(-4, 4))),
+            background=float(rng.uniform(0, 1e-4) * electrons),
+            # A counter that the plan's own rule would accept: crest 3 and five sigma fit.
+            full_scale=2 ** int(np.ceil(np.log2(3 * electrons / 314 + 5 * np.sqrt(3 * electrons / 314) + 2))) - 1,
+        )
+        pattern = disk(truth.detector, truth.centre, truth.radius) / 314 * electrons * rng.uniform(0.3, 1.0)
+        y, x = np.indices(truth.detector)
+        pattern *= 1 + 0.5 * np.sin(0.6 * y + rng.uniform(0, 6)) * np.cos(0.5 * x)
+        for _ in range(rng.integers(0, 5)):
+            angle = rng.uniform(0, 6.28)
+            at = (23.5 + 16 * np.sin(angle), 23.5 + 16 * np.cos(angle))
+            pattern += disk(truth.detector, at, truth.radius) / 314 * electrons * rng.uniform(0, 0.2)
+        counts = rng.poisson(pattern + truth.background, (truth.scan[1], *truth.detector))
+        counts = np.minimum(counts, truth.full_scale or 0)
+        plan = plan_for(truth, (COM, DARK, STRAIN))
+        told = stop_reason(counts.sum(0).astype(np.uint64), counts.max(0).astype(np.uint32), len(counts), plan)
+        assert told is None, (seed, told)
+
+
+def test_a_mask_of_another_shape_is_named() -> None:
+    with pytest.raises(BadInput):
+        _asked(Truth(), bad=np.zeros((4, 4), bool))
+
+
+def test_a_calibrated_place_is_used() -> None:
+    truth = Truth(offset=(6.0, 0.0), electrons=60000, full_scale=63)
+    frames = frames_of(truth, 0).reshape(-1, *truth.detector)[:12]
+    there = PatternGeometry(truth.centre, truth.radius, 1.0)
+    args = frames.sum(0).astype(np.uint64), frames.max(0).astype(np.uint32), 12, plan_for(truth), there
+    assert stop_reason(*args) is not None

@@ -1,0 +1,220 @@
+"""What must hold for any plan: no rule raises, better never judges worse, and the advice that is given works."""
+
+import json
+from operator import neg
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from rules_world import ANALYSES, calibrations, findings, instrument, plan
+
+from stem4d.plan import Plan
+from stem4d.rules import apply_change, check
+from stem4d.rules.registry import Context, Key, ask_all
+from stem4d.verdict import Verdict
+
+RANK = {verdict: rank for rank, verdict in enumerate(Verdict)}
+SLOW_IS_FINE = settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.too_slow])
+
+
+def span(low: float, high: float) -> st.SearchStrategy[float]:
+    """Every decade is as likely as another; the ends themselves come up too."""
+    exponent = st.floats(0, 1).map(lambda part: low * (high / low) ** part)
+    return st.one_of(exponent, st.sampled_from([low, high])).map(lambda value: min(max(value, low), high))
+
+
+def maybe(strategy: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    return st.one_of(st.none(), strategy)
+
+
+period, length, share = span(0.01, 1e5), span(1e-3, 1e7), span(1e-9, 1)
+detectors = st.lists(
+    st.tuples(span(1e-6, 400), span(1.001, 2.5)).map(
+        lambda pair: {"name": "d", "inner_mrad": pair[0], "outer_mrad": pair[0] * pair[1]}
+    ),
+    min_size=1,
+    max_size=3,
+)
+ANALYSIS_OF: dict[str, dict[str, st.SearchStrategy[Any]]] = {
+    "virtual": {"detectors": detectors, "target_d_a": maybe(period)},
+    "com": {"target_d_a": period, "smallest_deflection_mrad": maybe(span(1e-6, 1e3))},
+    "strain": {
+        "reflection_d_a": period,
+        "target_strain": share,
+        "smallest_feature_nm": length,
+        "reference": st.sampled_from(["region", "absolute"]),
+        "accept_disk_overlap": st.booleans(),
+        "origin": st.sampled_from(["per_pattern", "fixed"]),
+    },
+    "orientation": {"reflection_d_a": period, "neighbour_d_a": maybe(period), "smallest_feature_nm": length},
+    "tcbf": {"target_d_a": period, "upsampling": span(1, 1e3)},
+    "ptychography": {
+        "target_d_a": period,
+        "model": st.sampled_from(["single_slice", "multislice"]),
+        "slice_thickness_nm": length,
+        "probe_modes": st.integers(1, 12),
+        "affine_refinement": st.booleans(),
+    },
+}
+one_analysis = st.one_of(
+    [st.fixed_dictionaries({"kind": st.just(kind), **fields}) for kind, fields in ANALYSIS_OF.items()]
+)
+documents = st.fixed_dictionaries(
+    {
+        "format_version": st.just(1),
+        "name": st.just("random"),
+        "sample": st.fixed_dictionaries(
+            {
+                "name": st.just("s"),
+                "area": st.just("a"),
+                "sensitivity": st.sampled_from(["vitrified", "mof_cof", "robust", "battery_oxide"]),
+                "thickness_nm": length,
+                "height_variation_nm": st.one_of(st.just(0), length),
+                "fluence_budget_e_per_a2": span(1e-6, 1e15),
+                "imaging": maybe(
+                    st.fixed_dictionaries(
+                        {
+                            "contrast": share,
+                            "signal_to_noise": span(1e-3, 1e6),
+                            "repeats": span(1, 1e15),
+                            "detective_quantum_efficiency": share,
+                        }
+                    )
+                ),
+            }
+        ),
+        "analyses": st.lists(one_analysis, min_size=1, max_size=2),
+        "optics": st.fixed_dictionaries(
+            {
+                "beam_energy_kev": span(10, 1500),
+                "convergence_semi_angle_mrad": span(1e-3, 150),
+                "defocus_nm": st.floats(-1e5, 1e5),
+                "spherical_aberration_mm": st.one_of(st.just(0), span(1e-6, 1e3)),
+                "probe_current_pa": span(1e-6, 1e6),
+                "camera_length_mm": span(0.1, 1e5),
+            }
+        ),
+        "scan": st.fixed_dictionaries(
+            {
+                "shape": st.tuples(st.integers(1, 30000), st.integers(1, 30000)),
+                "step_nm": span(1e-4, 1e4),
+                "flyback_us": st.one_of(st.just(0), span(1e-3, 1e7)),
+                "flyback_blanked": st.booleans(),
+                "required_field_nm": maybe(st.tuples(length, length)),
+            }
+        ),
+        "exposure": st.one_of(
+            st.fixed_dictionaries({"dwell_time_us": span(1e-3, 1e7), "passes": st.integers(1, 1000)}),
+            span(1e-2, 1e7).map(lambda dwell: {"dwell_time_us": dwell, "exposure_time_us": dwell / 10}),
+        ),
+        "detector": st.fixed_dictionaries(
+            {
+                "name": st.sampled_from(["arina", "other"]),
+                "shape": st.tuples(st.integers(4, 8192), st.integers(4, 8192)),
+                "pixel_pitch_um": span(0.01, 1e4),
+                "bit_depth": st.integers(1, 32),
+                "mrad_per_pixel": maybe(span(1e-6, 100)),
+                "pattern_offset_px": st.tuples(st.floats(-8192, 8192), st.floats(-8192, 8192)),
+            }
+        ),
+    }
+)
+known = st.dictionaries(
+    st.sampled_from(["mrad_per_pixel", "ellipticity", "scan_step", "defocus", "descan", "convergence_semi_angle"]),
+    st.tuples(st.one_of(st.just(0), span(1e-6, 1e6), span(1e-6, 1e6).map(neg)), st.one_of(st.just(0), span(1e-9, 1e6))),
+)
+
+
+def verdicts(checked: Plan, *given_: Any) -> dict[Key, Verdict]:
+    return {answer.key: answer.judged.verdict for answer in ask_all(Context(checked, *given_))}
+
+
+def failing(judged: dict[Key, Verdict]) -> set[Key]:
+    return {key for key, verdict in judged.items() if verdict is Verdict.FAIL}
+
+
+def any_check(plain: dict[str, Any], everything: bool, known_values: dict[str, tuple[float, float]]) -> None:
+    for number, analysis in enumerate(plain["analyses"]):
+        for order, detector in enumerate(analysis.get("detectors", [])):
+            detector["name"] = f"d{number}-{order}"  # Two of one name would be refused.
+    checked = Plan.model_validate_json(json.dumps(plain))
+    facts = instrument(brightness_a_per_m2_sr=2e13, expected_drift_nm_per_min=1.0)
+    given_ = (facts, calibrations(**known_values), 10**11) if everything else ()
+    result, before = check(checked, *given_), verdicts(checked, *given_)
+    assert result.verdict is max((each.verdict for each in result.findings), key=RANK.__getitem__)
+    for finding in result.findings:
+        assert finding.message
+        if finding.verdict in (Verdict.WARN, Verdict.FAIL) and finding.margin is not None:
+            assert finding.margin < 0
+        if finding.change is not None:
+            # The advice works: applied, the same rule judges better, and nothing fails that did not fail before.
+            after = verdicts(apply_change(checked, finding.change), *given_)
+            key = (finding.rule, finding.analysis, finding.quantity)
+            assert RANK[after.get(key, Verdict.PASS)] < RANK[finding.verdict]
+            assert failing(after) <= failing(before)
+
+
+@SLOW_IS_FINE
+@given(documents, st.booleans(), known)
+def test_any_valid_plan_is_judged(
+    plain: dict[str, Any], everything: bool, known_values: dict[str, tuple[float, float]]
+) -> None:
+    any_check(plain, everything, known_values)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@settings(deadline=None, max_examples=10_000, suppress_health_check=[HealthCheck.too_slow])
+@given(documents, st.booleans(), known)
+def test_ten_thousand_valid_plans_are_judged(
+    plain: dict[str, Any], everything: bool, known_values: dict[str, tuple[float, float]]
+) -> None:
+    any_check(plain, everything, known_values)
+
+
+MONOTONE = [
+    # Plan, rule, path, range, and whether more is better.
+    ("case_b", "probe_overlap", "scan.step_nm", (0.1, 50), False),
+    ("case_b", "probe_overlap", "optics.defocus_nm", (1, 5000), True),
+    ("ptychography", "window", "optics.camera_length_mm", (10, 2000), True),
+    ("ptychography", "window", "optics.defocus_nm", (1, 500), False),
+    ("ptychography", "recorded_angle", "optics.camera_length_mm", (10, 2000), False),
+    ("ptychography", "recorded_angle", "analyses.0.target_d_a", (0.1, 10), True),
+    ("case_a", "recorded_angle", "detector.pattern_offset_px.0", (0.1, 200), False),
+    ("com_dpc", "pattern_centred", "detector.pattern_offset_px.1", (0.1, 200), False),
+    ("com_dpc", "disk_on_detector", "optics.camera_length_mm", (10, 2000), False),
+    ("com_dpc", "com_noise", "optics.probe_current_pa", (0.01, 1000), True),
+    ("com_dpc", "counter_full_scale", "optics.probe_current_pa", (1, 1e6), False),
+    ("com_dpc", "counter_full_scale", "detector.bit_depth", (1, 32), True),
+    ("case_b", "fluence_budget", "exposure.dwell_time_us", (0.1, 1e4), False),
+    ("case_b", "fluence_budget", "sample.fluence_budget_e_per_a2", (0.1, 1e4), True),
+    ("case_b", "optimum_exposure", "optics.probe_current_pa", (0.1, 1000), False),
+    ("case_b", "dose_limited_period", "sample.imaging.repeats", (1, 1e6), True),
+    ("strain", "strain_noise", "exposure.dwell_time_us", (0.1, 1e5), True),
+    ("strain", "disks_apart", "optics.convergence_semi_angle_mrad", (0.1, 50), False),
+    ("tcbf", "aperture_resolution", "optics.convergence_semi_angle_mrad", (0.1, 50), True),
+    ("tcbf", "defocus_blur", "optics.defocus_nm", (1, 1e5), False),
+    ("virtual_bf_df", "depth_of_field", "sample.thickness_nm", (0.1, 1000), False),
+    ("ptychography", "single_slice", "sample.thickness_nm", (0.1, 1000), False),
+]
+
+
+@pytest.mark.parametrize(("name", "rule", "path", "between", "more_is_better"), MONOTONE)
+@settings(deadline=None, max_examples=10)
+@given(data=st.data())
+def test_better_is_never_judged_worse(
+    data: st.DataObject, name: str, rule: str, path: str, between: tuple[float, float], more_is_better: bool
+) -> None:
+    values = st.integers(*between) if path.endswith("bit_depth") else span(*between)
+    low, high = sorted((data.draw(values), data.draw(values)))
+    worse, better = (low, high) if more_is_better else (high, low)
+    centred = {"detector.pattern_offset_px": [0.0, 0.0]}
+    judged = [findings(plan(name, centred | {path: value}), rule)[0].verdict for value in (worse, better)]
+    assert RANK[judged[1]] <= RANK[judged[0]]
+
+
+@pytest.mark.parametrize("name", ANALYSES)
+def test_random_plans_use_every_field_of_an_analysis(name: str) -> None:
+    shipped = plan(name).analyses[0]
+    assert {"kind", *ANALYSIS_OF[shipped.kind]} == set(type(shipped).model_fields)

@@ -1,0 +1,119 @@
+"""Builds the pages from the database and the files and writes them: a report can be made again at any time."""
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from db.engine import reader
+from db.questions.night import night_story
+from db.questions.show import show_run
+from stem4d.errors import NightbeamError
+from stem4d.plan import Plan
+from web.report.facts import Facts, dose_account, night_report, run_report, seconds_between
+from web.report.figures.bars import Span, dose_bar, time_line
+from web.report.figures.canvas import as_picture
+from web.report.plates import Calibrated, Judged, Pass, run_plates
+from web.report.render import render_night, render_run
+from web.report.values import Plate
+
+if TYPE_CHECKING:
+    from db.engine import Engine
+
+
+MOST_SPANS = 60
+"""Targets that a time line can show; the table has all of them."""
+
+
+def write_run_report(engine: "Engine", run_name: str, folder: Path) -> Path:
+    """Write the page of a run as ``RUN.html`` in a folder that exists; raises `BadInput` for an unknown run."""
+    with reader(engine) as session:
+        facts = show_run(session, name=run_name)
+    plan = _plan(facts)
+    plates, missing = _pictures(facts, plan)
+    page = render_run(run_report(facts, plan, (*plates, *_dose_plate(facts)), missing))
+    return _written(folder / f"{facts['name']}.html", page)
+
+
+def write_night_report(engine: "Engine", night_name: str | None, folder: Path) -> Path:
+    """Write the page of a night (the latest without a name) as ``NIGHT.html``; links the runs' pages beside it."""
+    with reader(engine) as session:
+        night = night_story(session, name=night_name)
+        names = [run["name"] for target in night["targets"] for run in target["runs"]]
+        runs = {name: show_run(session, name=name) for name in names}
+    pages = frozenset(name for name in names if (folder / f"{name}.html").is_file())
+    page = render_night(night_report(night, runs, pages, _night_plates(night)))
+    return _written(folder / f"{night['name']}.html", page)
+
+
+def _plan(facts: Facts) -> Plan:
+    return Plan.model_validate_json(json.dumps(facts["plan"]["document"]))
+
+
+def _pictures(facts: Facts, plan: Plan) -> tuple[tuple[Plate, ...], str]:
+    """The pictures of a run's files, and why there are none where that is so."""
+    passes = tuple(
+        Pass(Path(one["locations"][0]["path"]), one["pass_index"]) for one in facts["datasets"] if one["locations"]
+    )
+    if not passes:
+        return (), "There are no pictures: no frame was recorded."
+    try:
+        return run_plates(plan, passes, _calibrated(facts, passes[0].path), _judged(facts)), ""
+    except (NightbeamError, OSError) as error:
+        # A report without pictures is worth more than none: the file may lie on another machine.
+        return (), f"There are no pictures, as the data cannot be read: {error}"
+
+
+def _calibrated(facts: Facts, path: Path) -> Calibrated:
+    by_kind: dict[str, Any] = {one["kind"]: one for one in facts["calibrations"]}
+    disk, mask, descan = (by_kind.get(kind) for kind in ("disk", "pixel_mask", "descan"))
+    return Calibrated(
+        centre_px=tuple(disk["value"]["centre_px"]) if disk else None,
+        bad_pixels=tuple((y, x) for y, x in mask["value"]["bad_pixels"]) if mask else (),
+        vacuum_folder=path.parent.parent / descan["evidence_run"] if descan and descan["evidence_run"] else None,
+    )
+
+
+def _judged(facts: Facts) -> Judged:
+    final = [one for one in facts["quality"] if one["stage"] == "final"]
+    descan = [one["limit_value"] for one in final if one["metric"] == "descan.range"]
+    drift: dict[str, Any] = next((one for one in final if one["metric"] == "drift.rate"), {})
+    return Judged(
+        # One figure, a limit for each analysis: the strictest is the one to be seen against.
+        descan_limit_px=min((limit for limit in descan if limit is not None), default=None),
+        drift_nm_per_min=drift.get("value"),
+        drift_limit_nm_per_min=drift.get("limit_value"),
+    )
+
+
+def _dose_plate(facts: Facts) -> tuple[Plate, ...]:
+    account = dose_account([facts])
+    if not facts["exposures"]:
+        return ()
+    drawing = dose_bar(account.others_e_per_a2, account.delivered_e_per_a2, account.budget_e_per_a2, account.area)
+    return (Plate("Dose", (as_picture(drawing),)),)
+
+
+def _night_plates(night: Facts) -> tuple[Plate, ...]:
+    began = night["started"]
+    spans = tuple(
+        Span(
+            target["name"],
+            target["state"],
+            seconds_between(began, target["runs"][0]["started"]),
+            seconds_between(began, target["runs"][-1]["ended"] or target["runs"][-1]["started"]),
+        )
+        for target in night["targets"]
+        if target["runs"]
+    )
+    if not 0 < len(spans) <= MOST_SPANS:
+        return ()
+    return (Plate("Time line", (as_picture(time_line(spans)),)),)
+
+
+def _written(path: Path, page: str) -> Path:
+    """Replace the page at once: who reads it sees the old one or the new one."""
+    partial = path.with_name(f"{path.name}.partial")
+    partial.write_text(page, encoding="utf-8")
+    os.replace(partial, path)
+    return path

@@ -1,0 +1,68 @@
+"""Renders a report's values to one HTML page that needs nothing else: no script, no font, no other file."""
+
+from base64 import b64encode
+from functools import cache
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from web.report import tables
+from web.report.text import duration, time_utc
+from web.report.values import NightReport, Picture, RunReport
+
+
+def render_run(report: RunReport) -> str:
+    """The page of one run."""
+    template = _environment().get_template("run.html")
+    return template.render(
+        report=report,
+        state=tables.chip(report.state),
+        verdict=tables.chip(report.verdict),
+        identity=tables.identity(report),
+        analyses=tables.analyses(report.analyses),
+        quality=tables.judgements("Quality of the data", report.quality),
+        findings=tables.judgements("Plan check", report.findings),
+        remedies=tables.remedies(report.remedies),
+        calibrations=tables.calibrations(report.calibrations),
+        dose=tables.dose([report.dose] if report.dose else [], "this run"),
+        exposures=tables.exposures(report.exposures),
+        costs=tables.costs(report.predicted, report.actual),
+        files=tables.files(report.files),
+        story=tables.story(report.story),
+        parameters=tables.parameters(report.parameters),
+    )
+
+
+def render_night(report: NightReport) -> str:
+    """The page of one night."""
+    counts: dict[str, int] = {}
+    for target in report.targets:
+        counts[target.state] = counts.get(target.state, 0) + 1
+    template = _environment().get_template("night.html")
+    return template.render(
+        report=report,
+        state=tables.chip(report.state),
+        counts=[(tables.chip(name), number) for name, number in counts.items()],
+        targets=tables.targets(report.targets),
+        costs=tables.night_costs(report.predicted, report.actual),
+        dose=tables.dose(report.doses, "this night"),
+        story=tables.story(report.story),
+    )
+
+
+def _data_address(picture: Picture) -> Markup:
+    # Base64 and our own media types: nothing in it can leave the attribute.
+    return Markup(f"data:{picture.media_type};base64,{b64encode(picture.data).decode()}")  # noqa: S704
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("web.report", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(data_address=_data_address, time_utc=time_utc, duration=duration)
+    return environment

@@ -1,0 +1,233 @@
+"""What a report page shows, as plain values: a run and a night. ``None`` is what was not measured."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An encoded picture with its text alternative; size in CSS pixels."""
+
+    title: str
+    alt: str
+    media_type: str
+    data: bytes
+    width_px: int
+    height_px: int
+
+
+@dataclass(frozen=True)
+class Plate:
+    """Pictures that belong together, with what there is to say of all of them."""
+
+    title: str
+    pictures: tuple[Picture, ...]
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class StoryLine:
+    """One event; ``target`` says whose it was in a night."""
+
+    time: datetime
+    kind: str
+    message: str
+    target: str = ""
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One setting of the plan, or a figure that follows from it."""
+
+    section: str
+    name: str
+    value: Any
+    unit: str = ""
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """A figure held against its limit, for one analysis or for all."""
+
+    metric: str
+    analysis: str | None
+    value: float | None
+    limit: float | None
+    unit: str
+    verdict: str
+    message: str
+    uncertainty: float | None = None
+
+
+@dataclass(frozen=True)
+class CalibrationUsed:
+    """A calibration that the run relied on. ``standing``: how it stood at the start, and whether a newer one exists."""
+
+    kind: str
+    role: str
+    value: Any
+    uncertainty: Any
+    unit: str
+    verdict: str
+    measured_at: datetime
+    standing: str
+
+
+@dataclass(frozen=True)
+class RemedyTaken:
+    """A change made because a figure was bad."""
+
+    cause: str
+    action: str
+    before: Any
+    after: Any
+    cost: str
+    outcome: str
+
+
+@dataclass(frozen=True)
+class DoseAccount:
+    """Highest fluence of an area [e/Å²]: by what the page is about, by everything else, and what it may receive."""
+
+    sample: str
+    area: str
+    budget_e_per_a2: float
+    others_e_per_a2: float
+    intended_e_per_a2: float
+    delivered_e_per_a2: float
+    reserved_e_per_a2: float = 0.0
+    """What exposures that were never closed may have delivered."""
+
+    @property
+    def remaining_e_per_a2(self) -> float:
+        """What the area has left; negative when its budget was passed."""
+        return self.budget_e_per_a2 - self.others_e_per_a2 - self.delivered_e_per_a2 - self.reserved_e_per_a2
+
+
+@dataclass(frozen=True)
+class Exposure:
+    """One exposure of the area; ``delivered_e_per_a2`` is None while nobody knows what it gave."""
+
+    purpose: str
+    opened: datetime
+    intended_e_per_a2: float
+    delivered_e_per_a2: float | None
+    electrons: float | None
+    reason: str | None
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What something was expected to take, or took."""
+
+    seconds: float | None = None
+    size_bytes: int | None = None
+    fluence_e_per_a2: float | None = None
+
+
+@dataclass(frozen=True)
+class DataFile:
+    """The frames of one pass on disk."""
+
+    path: str
+    size_bytes: int
+    sha256: str
+    shape: tuple[int, int, int, int]
+    dtype: str
+    complete: bool
+
+
+@dataclass(frozen=True)
+class AnalysisOutcome:
+    """What one analysis can do with the data."""
+
+    method: str
+    verdict: str
+    reason: str
+    summary: tuple[tuple[str, Any], ...] = ()
+
+
+@dataclass(frozen=True)
+class RunReport:
+    """Everything a run's page shows."""
+
+    run: str
+    plan: str
+    plan_title: str
+    plan_sha256: str
+    sample: str
+    area: str
+    instrument: str
+    state: str
+    verdict: str | None
+    exit_reason: str | None
+    attempt: int
+    started: datetime
+    ended: datetime | None
+    software: tuple[tuple[str, str], ...] = ()
+    night: str | None = None
+    parent: str | None = None
+    story: tuple[StoryLine, ...] = ()
+    parameters: tuple[Parameter, ...] = ()
+    findings: tuple[Judgement, ...] = ()
+    quality: tuple[Judgement, ...] = ()
+    calibrations: tuple[CalibrationUsed, ...] = ()
+    remedies: tuple[RemedyTaken, ...] = ()
+    dose: DoseAccount | None = None
+    exposures: tuple[Exposure, ...] = ()
+    predicted: Cost = Cost()
+    actual: Cost = Cost()
+    files: tuple[DataFile, ...] = ()
+    analyses: tuple[AnalysisOutcome, ...] = ()
+    plates: tuple[Plate, ...] = ()
+    missing_pictures: str = ""
+    """Why there are no pictures, or not all of them."""
+
+
+@dataclass(frozen=True)
+class RunLink:
+    """A run of a target, and its page beside this one if there is one."""
+
+    run: str
+    state: str
+    verdict: str | None
+    page: str | None
+
+
+@dataclass(frozen=True)
+class TargetLine:
+    """One target of a night: how it was to end, how it ended, and at what cost."""
+
+    position: int
+    name: str
+    plan: str
+    state: str
+    expected: str | None
+    reason: str | None
+    mended: tuple[str, ...]
+    predicted: Cost
+    actual: Cost
+    runs: tuple[RunLink, ...]
+
+
+@dataclass(frozen=True)
+class NightReport:
+    """Everything a night's page shows."""
+
+    night: str
+    title: str
+    instrument: str
+    state: str
+    exit_reason: str | None
+    started: datetime
+    ended: datetime | None
+    sha256: str
+    targets: tuple[TargetLine, ...]
+    story: tuple[StoryLine, ...]
+    doses: tuple[DoseAccount, ...]
+    predicted: Cost
+    actual: Cost
+    story_note: str = ""
+    plates: tuple[Plate, ...] = ()
+    software: tuple[tuple[str, str], ...] = ()
