@@ -73,6 +73,10 @@ def _follow(
         timeout_s = silence_timeout_s
 
 
+class _ParentGoneError(Exception):
+    """The process that wanted the frames closed its end."""
+
+
 def _child(pipe: Connection, job: AcquisitionJob, parent_pid: int) -> None:
     """Run the acquisition and speak to the parent; ends with it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl+C is the parent's to answer: it stops us in order
@@ -81,10 +85,13 @@ def _child(pipe: Connection, job: AcquisitionJob, parent_pid: int) -> None:
         return
 
     def ask(kind: Kind, content: object) -> Any:
-        pipe.send((kind, content))
-        if not pipe.poll(ANSWER_TIMEOUT_S):
-            return f"the run's process has not answered for {ANSWER_TIMEOUT_S:g} s"
-        return pipe.recv()
+        try:
+            pipe.send((kind, content))
+            if not pipe.poll(ANSWER_TIMEOUT_S):
+                return f"the run's process has not answered for {ANSWER_TIMEOUT_S:g} s"
+            return pipe.recv()
+        except (EOFError, BrokenPipeError, ConnectionResetError):
+            raise _ParentGoneError from None
 
     def on_progress(progress: Progress) -> str | None:
         answer: str | None = ask("progress", progress)
@@ -92,6 +99,8 @@ def _child(pipe: Connection, job: AcquisitionJob, parent_pid: int) -> None:
 
     try:
         result = acquire(job, lambda: ask("listening", None), on_progress)
+    except _ParentGoneError:
+        return  # nobody is there to be told; what came is on disk
     except NightbeamError as error:
         pipe.send(("error", error))
     except Exception as error:  # noqa: BLE001 - the parent must hear of anything that ends this process

@@ -245,7 +245,8 @@ def _runs(recorded: npt.NDArray[np.bool_], most: int, columns: int, chunk_rows: 
 def _facts(attributes: Mapping[str, Any]) -> dict[str, Fact]:
     if len(attributes) > MAX_LIST:
         raise ValueError(f"{len(attributes)} metadata")
-    return {name: _fact(value) for name, value in attributes.items() if name != "NX_class"}
+    # Names first: NX_class is a text of variable length, which is better not touched.
+    return {name: _fact(attributes[name]) for name in attributes if name != "NX_class"}
 
 
 def _fact(value: Any) -> Fact:

@@ -110,7 +110,8 @@ def require_known_version(attributes: Mapping[str, Any], name: str) -> None:
             remedy="The file is damaged or was not written by nightbeam",
         )
     if int(found) > FORMAT_VERSION:
-        needs = str(attributes.get("needs_nightbeam", ""))
+        needs = attributes.get("needs_nightbeam", b"")
+        needs = needs.decode(errors="replace") if isinstance(needs, bytes) else str(needs)
         known = needs if re.fullmatch(r"\d{1,4}(\.\d{1,4}){1,3}", needs) else f"newer than {NEEDS_NIGHTBEAM}"
         raise BadInput(
             field=f"{name}: format_version",

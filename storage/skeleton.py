@@ -103,7 +103,8 @@ def _nexus(file: h5py.File, spec: FileSpec) -> None:
 
 def _ours(file: h5py.File, spec: FileSpec) -> None:
     ours = _group(file, layout.OURS, "NXcollection")
-    ours.attrs.update({"format_version": layout.FORMAT_VERSION, "needs_nightbeam": layout.NEEDS_NIGHTBEAM})
+    ours.attrs["format_version"] = layout.FORMAT_VERSION
+    _set_fact(ours.attrs, "needs_nightbeam", layout.NEEDS_NIGHTBEAM)
     calibration = {"scan_step_nm": spec.scan_step_nm, "mrad_per_pixel": spec.mrad_per_pixel}
     known = {name: value for name, value in calibration.items() if value is not None}
     metadata = _group(file, layout.METADATA, "NXcollection")

@@ -19,6 +19,8 @@ SECTORS = 16
 COARSE_PIXELS, FINE_PIXELS = 3000, 12000
 """Above this the pixels of a band are thinned out: the edge of a large disk is known well enough."""
 FEWEST_PIXELS = 30
+WORTH_SIGMAS = 3.0
+"""A coarse fit whose inside stands out less than this is not followed up."""
 HUBER = 4.0
 """Residuals beyond so many standard deviations are weighed down."""
 NARROWEST_PX, WIDEST_PX = 0.3, 200.0
@@ -93,7 +95,7 @@ def fit_edge(counts: Array, bad: npt.NDArray[np.bool_], centre: tuple[float, flo
         return None
     start = np.array([*centre, radius, np.log(max(0.15 * radius, 0.7))])
     found = _solve(coarse, start, _side_weights(coarse)).trial
-    if not _plausible(found, start, counts.shape):
+    if not _plausible(found, start, counts.shape) or not _drops(coarse, found):
         return None
     width = _width(found)
     reach = min(max(4 * width + 1.5, 0.25 * found[2], 3.0), max(0.6 * found[2], 2.5))
@@ -114,6 +116,15 @@ def _plausible(trial: Array, start: Array, shape: tuple[int, ...]) -> bool:
     if not np.isfinite(trial).all() or not 1.0 <= trial[2] <= 1.5 * max(shape):
         return False
     return bool(hypot(trial[0] - start[0], trial[1] - start[1]) < 1.5 * start[2] and trial[2] < 3 * start[2])
+
+
+def _drops(band: _Band, trial: Array) -> bool:
+    """Whether there is anything to look at more closely."""
+    inside = np.hypot(band.y - trial[0], band.x - trial[1]) < trial[2]
+    if not inside.any() or inside.all():
+        return False
+    spread = float(np.var(band.counts[inside])) * (1 / inside.sum() + 1 / (~inside).sum())
+    return bool(band.counts[inside].mean() - band.counts[~inside].mean() > WORTH_SIGMAS * sqrt(spread))
 
 
 def _band(

@@ -9,7 +9,7 @@ scan count together, each by its own noise.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import isfinite, nan, pi, sqrt
+from math import isfinite, log, nan, pi, sqrt
 
 import numpy as np
 import numpy.typing as npt
@@ -25,8 +25,8 @@ MOST_PX = 512
 """The fine step looks at the middle of larger fields: it is exact enough there."""
 MIN_OVERLAP = 0.4
 """Part of the field that two images must share: larger shifts are not looked for."""
-MIN_SIGNIFICANCE = 5.0
-"""Height of the correlation peak in sigmas of what unrelated images give."""
+BEYOND_CHANCE = 1.0
+"""Sigmas that the peak must stand above the highest one that unrelated images give among all shifts looked at."""
 RIVAL = 0.75
 """A second peak this high, as a part of the first, makes the shift ambiguous."""
 TAPER = 0.5
@@ -89,10 +89,12 @@ def register(first: Sequence[Array], second: Sequence[Array], seen_first: Mask, 
     if not pairs:
         return _nothing("the images show nothing above their noise")
     surface, overlap = _correlation(pairs, seen_first, seen_second)
-    coarse, peak, rival, samples = _peak(surface, overlap / _shared_area(pairs))
+    area = _shared_area(pairs)
+    coarse, peak, rival, samples = _peak(surface, overlap / area)
     significance = float(np.arctanh(min(max(peak, 0.0), 0.999))) * sqrt(max(samples - 3, 0.0))
     repeats = rival is not None and peak > REPEATS
-    if significance < MIN_SIGNIFICANCE and not repeats:
+    by_chance = sqrt(2 * log(max(float((surface > -1).sum()) / area, 2.0)))
+    if significance < by_chance + BEYOND_CHANCE and not repeats:
         return _nothing(f"too few features in common: correlation {peak:.2f}, {significance:.1f} sigma")
     shift, covariance = _refine(pairs, seen_first, seen_second, coarse)
     covariance = covariance * (1 + FEW_SAMPLES / max(samples - 3, 1.0)) + FLOOR_PX**2 * np.eye(2)

@@ -14,7 +14,7 @@ def grade(
     """Verdict on a figure that must not exceed its limits, and the limit that decided.
 
     Surely above the hard limit fails, surely above the soft one warns. Within DOUBT_SIGMAS standard errors of the
-    stricter limit it warns too, unless the error alone is larger than the limit: then nothing was measured.
+    stricter limit it warns too, unless those alone are more than half of the limit: then nothing was measured.
     """
     limits = [limit for limit in (soft, hard) if limit is not None]
     if not limits or not isfinite(value):
@@ -27,7 +27,7 @@ def grade(
         return Verdict.WARN, soft
     if value + doubt <= strictest:
         return Verdict.PASS, strictest
-    return (Verdict.NOT_MEASURABLE if doubt > strictest else Verdict.WARN), strictest
+    return (Verdict.NOT_MEASURABLE if doubt > strictest / 2 else Verdict.WARN), strictest
 
 
 def result(

@@ -1,4 +1,4 @@
-"""One Prefect API server for every test that needs a real one: starting it takes seconds."""
+"""What is costly and shared: one night on the simulator, and one Prefect API server."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -6,6 +6,14 @@ from pathlib import Path
 import pytest
 
 from flows.api import PrefectApi, client_of, start
+from tests.flows.night_world import NightOnDisk, run_small_night
+
+
+@pytest.fixture(scope="session")
+def small_night(tmp_path_factory: pytest.TempPathFactory) -> NightOnDisk:
+    """The demo's night with small scans, run once."""
+    home = tmp_path_factory.mktemp("night")
+    return NightOnDisk(home, run_small_night(home))
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from flows.night import NightResult, run_night
 from flows.queue import Queued, queue
@@ -33,7 +33,7 @@ def small(name: str, side: int = 24, *changes: str) -> Plan:
     return load_model(PLANS / "demo" / name, Plan, [f"scan.shape=[{side}, {side}]", f"scan.step_nm={step}", *changes])
 
 
-def small_night() -> tuple[Night, tuple[Queued, ...]]:
+def small_targets() -> tuple[Night, tuple[Queued, ...]]:
     """The demo's night with small scans, where a coarser step does not change what the target shows."""
     night, queued = queue(PLANS / "demo_night.yaml")
     sides = {"overview": 32, "ptychography": 32, "saturating": 24, "drifting": 40}
@@ -46,9 +46,16 @@ def small_night() -> tuple[Night, tuple[Queued, ...]]:
     )
 
 
+class NightOnDisk(NamedTuple):
+    """A night that was run, and where it left everything."""
+
+    home: Path
+    result: NightResult
+
+
 def run_small_night(home: Path) -> NightResult:
     """The whole night in one process, without Prefect."""
-    night, queued = small_night()
+    night, queued = small_targets()
     with small_lab(home) as opened:
         return run_night(opened, night, queued, with_prefect=False)
 

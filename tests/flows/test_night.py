@@ -13,17 +13,17 @@ from db.questions.show import show_run
 from flows.night import NightResult
 from stem4d.night import TargetState
 from storage.disk import sha256_of_file
-from tests.flows.night_world import column_log, run_small_night
+from tests.flows.night_world import NightOnDisk, column_log
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("night")
+def home(small_night: NightOnDisk) -> Path:
+    return small_night.home
 
 
 @pytest.fixture(scope="module")
-def result(home: Path) -> NightResult:
-    return run_small_night(home)
+def result(small_night: NightOnDisk) -> NightResult:
+    return small_night.result
 
 
 @pytest.fixture(scope="module")

@@ -33,13 +33,13 @@ def _fit(shape: tuple[int, int], noise: float, seed: int, **more: object) -> Des
 @pytest.mark.parametrize(("shape", "specimen"), [((32, 32), 0.0), ((4, 64), 0.0), ((64, 64), 0.1)])
 def test_slopes_are_recovered_within_their_errors(shape: tuple[int, int], specimen: float) -> None:
     pulls, off = [], []
-    for seed in range(60):
+    for seed in range(40):
         fit = _fit(shape, 0.1, seed, specimen=specimen)
         assert fit.ok, fit.reason
         pulls.append((fit.slope_px_per_nm - SLOPE) / fit.slope_uncertainty_px_per_nm)
         off.append(fit.offset_px)
-    # 240 deviates; a specimen whose features are a quarter of a block is not quite independent from block to block.
-    assert 0.8 < np.std(pulls) < (1.6 if specimen else 1.25)
+    # 160 deviates; a specimen whose features are a quarter of a block is not quite independent from block to block.
+    assert 0.75 < np.std(pulls) < (1.6 if specimen else 1.25)
     assert np.abs(np.mean(off, axis=0) - 20).max() < 0.03
 
 

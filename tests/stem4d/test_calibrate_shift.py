@@ -55,17 +55,17 @@ def _measure(
 def test_random_objects_are_registered_within_the_quoted_error(
     shape: tuple[int, int], counts: float, contrast: float, largest: float, feature_px: float, rms_px: float
 ) -> None:
-    errors, pulls, lost = _measure(shape, counts, contrast, largest, 25, feature_px)
+    errors, pulls, lost = _measure(shape, counts, contrast, largest, 15, feature_px)
     assert lost <= 2
     assert np.sqrt(np.mean(errors**2)) < rms_px
-    # Conservative where features are few, never much too small: 50 deviates.
-    assert np.std(pulls) < 1.5
+    # Conservative where features are few, never much too small: 30 deviates.
+    assert np.std(pulls) < 1.6
     assert np.abs(pulls).max() < 5
 
 
 def test_images_without_anything_in_common_give_no_shift() -> None:
-    errors, _, lost = _measure((48, 48), 1000, 0.0, 3, 20)
-    assert lost == 20
+    errors, _, lost = _measure((48, 48), 1000, 0.0, 3, 10)
+    assert lost == 10
     assert len(errors) == 0
 
 
@@ -86,7 +86,7 @@ def test_images_of_one_scan_count_together() -> None:
     rng = np.random.default_rng(4)
     seen = np.ones((48, 48), bool)
     alone, together = [], []
-    for _ in range(15):
+    for _ in range(10):
         truth = rng.uniform(-2, 2, 2)
         scene = scenes((48, 48), tuple(truth), rng)
         pairs = [[rng.poisson(500 * (1 + 0.05 * s)) for s in scene] for _ in range(4)]

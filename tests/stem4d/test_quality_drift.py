@@ -49,11 +49,11 @@ def _two(rate_nm_per_min: tuple[float, float], seed: int, **more: float) -> list
     return [_pass(scene, rng, **more) for scene in scenes(SCAN, (shift[0], shift[1]), rng)]
 
 
-@pytest.mark.parametrize("more", [{}, {"contrast": 0.0}, {"counts": 100.0, "contrast": 0.08}])
+@pytest.mark.parametrize("more", [{}, {"contrast": 0.0}, {"counts": 100.0, "contrast": 0.1}])
 def test_rates_are_recovered_within_their_errors(more: dict[str, float]) -> None:
     pulls = []
     rng = np.random.default_rng(1)
-    for seed in range(12):
+    for seed in range(8):
         truth = rng.uniform(-1, 1, 2)
         found = one(check_drift(_two(tuple(truth), seed, **more), PASSES_S, _subject(0.5)), "drift.rate")
         assert found.value is not None, found.message
@@ -64,7 +64,7 @@ def test_rates_are_recovered_within_their_errors(more: dict[str, float]) -> None
 
 
 def test_drift_beyond_a_stated_limit_fails_and_within_passes() -> None:
-    for seed in range(8):
+    for seed in range(4):
         assert one(check_drift(_two((0.8, -0.6), seed), PASSES_S, _subject(0.5)), "drift.rate").verdict is Verdict.FAIL
         assert one(check_drift(_two((0.1, 0.05), seed), PASSES_S, _subject(0.5)), "drift.rate").verdict is Verdict.PASS
 
@@ -116,7 +116,7 @@ def test_a_lattice_gives_a_lower_bound_and_no_verdict() -> None:
 def test_a_standing_specimen_raises_no_alarm() -> None:
     verdicts = [
         one(check_drift(_two((0.0, 0.0), 100 + seed), PASSES_S, _subject(0.5)), "drift.rate").verdict
-        for seed in range(30)
+        for seed in range(15)
     ]
     assert set(verdicts) == {Verdict.PASS}
 

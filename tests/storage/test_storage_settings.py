@@ -77,10 +77,8 @@ def test_a_bad_variable_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("module", "absent"),
     [
-        ("storage.settings", "h5py numpy rsciio prefect sqlalchemy"),
-        ("storage.documents", "h5py numpy rsciio prefect sqlalchemy"),
-        ("storage.read", "rsciio dask prefect sqlalchemy"),
-        ("storage.write", "rsciio dask prefect sqlalchemy"),
+        ("storage.settings, storage.documents", "h5py numpy rsciio prefect sqlalchemy"),
+        ("storage.read, storage.write", "rsciio dask prefect sqlalchemy"),
     ],
 )
 def test_modules_import_only_what_they_need(module: str, absent: str) -> None:

@@ -1,0 +1,166 @@
+"""The command line as a person and a script see it: what it prints, what it exits with, how fast it answers."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import Result
+from typer.testing import CliRunner
+
+from flows.cli.app import app
+from tests.flows.night_world import PLANS, NightOnDisk
+
+
+@pytest.fixture
+def home(small_night: NightOnDisk) -> Path:
+    return small_night.home
+
+
+def nightbeam(home: Path, *arguments: str) -> Result:
+    return CliRunner().invoke(app, list(arguments), env={"NIGHTBEAM_HOME": str(home), "COLUMNS": "200"})
+
+
+def facts(home: Path, *arguments: str, code: int = 0) -> Any:
+    told = nightbeam(home, *arguments, "--json")
+    assert told.exit_code == code, told.output
+    return json.loads(told.stdout)
+
+
+def test_runs_are_listed_newest_first_and_by_page(home: Path) -> None:
+    everything = facts(home, "runs")["runs"]
+    assert [run["plan"] for run in everything] == [
+        "drifting",
+        "refused",
+        *["saturating"] * (len(everything) - 4),
+        "ptychography",
+        "overview",
+    ]
+    first = facts(home, "runs", "--limit", "2")
+    rest = facts(home, "runs", "--before", str(first["next_before"]))
+    assert [run["name"] for run in first["runs"] + rest["runs"]] == [run["name"] for run in everything]
+    assert [run["plan"] for run in facts(home, "runs", "--state", "refused")["runs"]] == ["refused"]
+    table = nightbeam(home, "runs").output
+    assert all(run["name"] in table for run in everything)
+
+
+def test_a_night_and_each_of_its_runs_can_be_shown(home: Path) -> None:
+    night = facts(home, "show", "latest")
+    assert [target["state"] for target in night["targets"]] == ["done", "done", "mended", "refused", "marked"]
+    told = nightbeam(home, "show", "latest")
+    assert "5. drifting: marked" in told.output
+    for target in night["targets"]:
+        for run in target["runs"]:
+            assert facts(home, "show", run["name"])["state"] == run["state"]
+            assert run["name"] in nightbeam(home, "show", run["name"]).output
+
+
+@pytest.mark.parametrize("name", ["r20200101-000000-0000", "n20200101-000000-0000", "x", "'; DROP TABLE run; --"])
+def test_an_unknown_run_is_refused(name: str, home: Path) -> None:
+    assert nightbeam(home, "show", name).exit_code == 2
+
+
+def test_doctor_finds_this_installation_well(home: Path) -> None:
+    lines = facts(home, "doctor")
+    assert all(line["ok"] for line in lines), lines
+    assert {"prefect version", "driver simulator", "driver replay", "database"} <= {line["what"] for line in lines}
+
+
+def test_doctor_says_how_to_mend_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
+    blocked = tmp_path / "file"
+    blocked.write_text("not a folder")
+    told = nightbeam(blocked, "doctor")
+    assert told.exit_code == 1
+    assert "Set NIGHTBEAM_HOME elsewhere" in told.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        (["case_a.yaml"], 3, "Depth of field is 25.8 Å"),
+        (["case_b.yaml"], 3, "0 hard finding(s)"),
+        (["case_b.yaml", "--set", "optics.defocus_nm=20"], 2, "Linear overlap of neighbouring probes is -222 %"),
+        (["case_a.yaml", "--set", "detector.pattern_offset_px=[35.6, 0.0]"], 2, "32.0 of 50.9 mrad"),
+        (["demo/4_refused.yaml"], 2, "cannot work: probe_overlap"),
+    ],
+)
+def test_plan_check_answers_with_figures_and_its_exit_code(
+    arguments: list[str], code: int, says: str, tmp_path: Path
+) -> None:
+    told = nightbeam(tmp_path / "none", "plan", "check", str(PLANS / arguments[0]), *arguments[1:])
+    assert told.exit_code == code
+    assert says in told.output
+    as_json = facts(tmp_path / "none", "plan", "check", str(PLANS / arguments[0]), *arguments[1:], code=code)
+    assert bool(as_json["hard"]) == (code == 2)
+    assert not (tmp_path / "none").exists()
+
+
+def test_plan_show_writes_every_default_out(tmp_path: Path) -> None:
+    told = nightbeam(tmp_path / "none", "plan", "show", str(PLANS / "case_a.yaml"))
+    assert told.exit_code == 0
+    assert "quality.max_attempts" in told.output
+    assert "half_period_limit_a                 0.1934" in told.output
+
+
+@pytest.mark.parametrize(
+    ("file", "full_scale", "lowest", "highest"),
+    [
+        ("recorded_merlin_6bit/001_4x2_6bit.mib", 63, 1932, 1956),
+        ("recorded_nanomegas_blo/test1.blo", 255, 46, 50),
+    ],
+)
+def test_inspect_judges_recorded_data(
+    file: str, full_scale: int, lowest: int, highest: int, recorded_data: Path, tmp_path: Path
+) -> None:
+    told = facts(tmp_path / "none", "inspect", str(recorded_data / file), code=3)
+    assert told["full_scale"] == full_scale
+    assert told["saturated_px_per_frame"] == {"lowest": lowest, "highest": highest}
+    assert {name: told["verdicts"][name] for name in ("com", "dpc", "ptychography")} == dict.fromkeys(
+        ("com", "dpc", "ptychography"), "fail"
+    )
+    assert told["verdicts"]["virtual dark_field"] != "fail"
+    assert not (tmp_path / "none").exists()
+
+
+def test_inspect_agrees_with_what_the_acquisition_counted(home: Path) -> None:
+    run = next(run for run in facts(home, "runs")["runs"] if run["plan"] == "overview")
+    (dataset,) = facts(home, "show", run["name"])["datasets"]
+    told = facts(home, "inspect", dataset["locations"][0]["path"])
+    assert told["frames"] == 32 * 32
+    assert told["kind"] == "nightbeam"
+    assert told["disk"]["radius_px"] == pytest.approx(
+        21.4 / (100 / 106.4), abs=0.2
+    )  # specimen scattering blurs the edge
+
+
+def test_help_shows_an_example_of_every_command() -> None:
+    overview = CliRunner().invoke(app, ["--help"]).output
+    commands = ["demo", "run", "night", "inspect", "runs", "show", "doctor", "plan check", "plan show"]
+    for command in commands:
+        assert command.split()[0] in overview
+        told = CliRunner().invoke(app, [*command.split(), "--help"])
+        assert f"Example: nightbeam {command}" in told.output
+        assert "--json" in told.output
+
+
+def test_help_loads_nothing_heavy() -> None:
+    code = (
+        "import sys\nfrom flows.cli.app import app\n"
+        "try:\n    app(['--help'])\nexcept SystemExit:\n    pass\n"
+        "heavy = ('prefect', 'numba', 'numpy', 'scipy', 'sqlalchemy', 'pydantic')\n"
+        "print([name for name in heavy if name in sys.modules], file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stderr.strip() == "[]"
+
+
+@pytest.mark.parametrize("command", [["plan", "check", str(PLANS / "case_a.yaml")], ["runs"]])
+def test_commands_that_ask_do_not_load_prefect(command: list[str], home: Path) -> None:
+    code = (
+        f"import os, sys\nos.environ['NIGHTBEAM_HOME'] = {str(home)!r}\nfrom flows.cli.app import app\n"
+        f"try:\n    app({command!r})\nexcept SystemExit:\n    pass\nprint('prefect' in sys.modules, file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stderr.splitlines()[-1] == "False"
