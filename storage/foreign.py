@@ -55,7 +55,7 @@ class Header(Strict):
     """A ``BadInput`` of the child's, as its ``as_dict`` gives it."""
     scan_shape: tuple[Count, Count] = (1, 1)
     detector_shape: tuple[Count, Count] = (1, 1)
-    dtype: str = Field(default="uint8", pattern=r"^(u?int|float)(8|16|32|64)$")
+    dtype: str = Field(default="uint8", pattern=r"^(u?int(8|16|32|64)|float(16|32|64))$")
     full_scale: Count | None = None
     metadata: dict[str, float | int | str | bool] = Field(default_factory=dict)
 

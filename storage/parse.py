@@ -1,6 +1,7 @@
 """Reads YAML, TOML and JSON texts into plain data, within limits that no honest plan comes near."""
 
 import json
+import os
 import tomllib
 from collections.abc import Callable
 from datetime import date, time
@@ -32,8 +33,9 @@ def read_document(path: Path) -> Any:
 
 def read_text(path: Path) -> str:
     """The text of a small UTF-8 file."""
-    if not path.is_file():
-        what = "is not an ordinary file" if path.exists() else "there is no such file"
+    # os.path answers no where pathlib would raise: a name that is too long, for one.
+    if not os.path.isfile(path):
+        what = "is not an ordinary file" if os.path.exists(path) else "there is no such file"
         raise BadInput(field="file", value=str(path), limit=what)
     try:
         with path.open("rb") as stream:

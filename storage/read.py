@@ -44,9 +44,10 @@ def open_frames(path: Path | str, limits: ChildLimits | None = None) -> Frames:
 
 def require_file(path: Path) -> None:
     """Raise ``BadInput`` unless there is an ordinary file with something in it."""
-    if not path.exists():
+    # os.path answers no where pathlib would raise: a name that is too long, for one.
+    if not os.path.exists(path):
         raise BadInput(field="file", value=str(path), limit="there is no such file")
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise BadInput(field="file", value=str(path), limit="is not an ordinary file")
     if not os.access(path, os.R_OK):
         raise BadInput(field="file", value=str(path), limit="may not be read by this user")

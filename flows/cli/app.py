@@ -2,7 +2,7 @@
 
 import typer
 
-from flows.cli import acquire, doctor, history, look, plan
+from flows.cli import acquire, database, doctor, history, look, plan
 
 app = typer.Typer(
     name="nightbeam",
@@ -14,6 +14,10 @@ app = typer.Typer(
 )
 plans = typer.Typer(help="Check and show plans.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(plans, name="plan")
+databases = typer.Typer(
+    help="Look at and upgrade the provenance database.", no_args_is_help=True, rich_markup_mode=None
+)
+app.add_typer(databases, name="db")
 
 app.command("demo")(acquire.demo)
 plans.command("check")(plan.check)
@@ -24,3 +28,5 @@ app.command("inspect")(look.inspect)
 app.command("runs")(history.runs)
 app.command("show")(history.show)
 app.command("doctor")(doctor.doctor)
+databases.command("status")(database.status)
+databases.command("upgrade")(database.upgrade)

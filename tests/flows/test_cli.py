@@ -57,6 +57,12 @@ def test_a_night_and_each_of_its_runs_can_be_shown(home: Path) -> None:
             assert run["name"] in nightbeam(home, "show", run["name"]).output
 
 
+def test_the_database_is_upgraded_from_nothing_by_the_command_that_messages_name(tmp_path: Path) -> None:
+    assert facts(tmp_path, "db", "status", code=3)["state"] == "empty"
+    assert facts(tmp_path, "db", "upgrade")["state"] == "current"
+    assert facts(tmp_path, "db", "status")["state"] == "current"
+
+
 @pytest.mark.parametrize("name", ["r20200101-000000-0000", "n20200101-000000-0000", "x", "'; DROP TABLE run; --"])
 def test_an_unknown_run_is_refused(name: str, home: Path) -> None:
     assert nightbeam(home, "show", name).exit_code == 2
@@ -138,6 +144,7 @@ def test_inspect_agrees_with_what_the_acquisition_counted(home: Path) -> None:
 def test_help_shows_an_example_of_every_command() -> None:
     overview = CliRunner().invoke(app, ["--help"]).output
     commands = ["demo", "run", "night", "inspect", "runs", "show", "doctor", "plan check", "plan show"]
+    commands += ["db status", "db upgrade"]
     for command in commands:
         assert command.split()[0] in overview
         told = CliRunner().invoke(app, [*command.split(), "--help"])

@@ -243,6 +243,12 @@ def test_the_largest_4d_array_is_taken_and_read_by_rows_of_chunks(tmp_path: Path
         )
 
 
+@pytest.mark.parametrize("name", ["x" * 300 + ".h5", "a\0.h5", "..", "/dev/null", "/dev/zero"])
+def test_names_that_are_no_files_are_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(BadInput, match=r"no such file|not an ordinary file"):
+        open_frames(tmp_path / name)
+
+
 def test_other_peoples_hdf5_is_opened_in_a_child(tmp_path: Path) -> None:
     plain(tmp_path / "a.h5")
     with open_frames(tmp_path / "a.h5") as frames:

@@ -163,6 +163,7 @@ def reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], P
         (FRAMED + "send(b'[]')", "header: "),
         (FRAMED + "send(b'{\"scan_shape\": [0, 2]}')", "header: "),
         (FRAMED + 'send(b\'{"dtype": "object"}\')', "header: "),
+        (FRAMED + 'send(b\'{"dtype": "float8"}\')', "header: "),
         (FRAMED + "send(b'{\"full_scale\": NaN}')", "header: "),
         (FRAMED + "send(b'{\"scan_shape\": [9000, 9000]}')", "67,108,864 positions"),
         (FRAMED + 'send(b\'{"scan_shape": [1000, 1000], "detector_shape": [2000, 2000]}\')', "B claimed"),

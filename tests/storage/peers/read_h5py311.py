@@ -6,6 +6,12 @@ import sys
 import h5py
 import hdf5plugin  # noqa: F401
 
+
+def plain(value: object) -> object:
+    """An attribute as JSON takes it."""
+    return value.decode() if isinstance(value, bytes) else getattr(value, "item", lambda: value)()
+
+
 if __name__ == "__main__":
     with h5py.File(sys.argv[1], "r") as file:
         data = file["entry/data/data"]
@@ -15,10 +21,7 @@ if __name__ == "__main__":
             "units": [file["entry/data"][axis].attrs["units"] for axis in file["entry/data"].attrs["axes"]],
             "sum": float(data[...].sum()),
             "corner": data[:, :, 0, 0].ravel().tolist(),
-            "metadata": {
-                name: value.decode() if isinstance(value, bytes) else value.item()
-                for name, value in file["entry/nightbeam/metadata"].attrs.items()
-            },
+            "metadata": {name: plain(value) for name, value in file["entry/nightbeam/metadata"].attrs.items()},
             "ledger": int(file["entry/nightbeam/ledger/state"][...].sum()),
             "map": file["entry/online/virtual/BF/data"][...].tolist(),
         }
