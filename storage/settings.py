@@ -39,7 +39,6 @@ class Settings(BaseSettings):
     """Whether stages run as Prefect tasks; plain calls otherwise."""
     disk_reserve_gb: float = Field(default=2.0, ge=0, le=1e6)
     """What an acquisition leaves free on the disk [GB]."""
-    log_level: Literal["debug", "info", "warning", "error"] = "info"
     accumulator_threads: int = Field(default=2, ge=1, le=256)
 
     @field_validator("home")

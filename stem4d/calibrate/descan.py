@@ -36,7 +36,7 @@ class DescanFit:
     residual_rms_px: float
     """Robust scatter about the plane, rms over both axes: noise and whatever is not a plane."""
     range_px: float
-    """Largest distance the fitted centre moves between two positions of the field."""
+    """Largest distance the fitted centre moves between two corners of the part of the field that was recorded."""
     slope_uncertainty_px_per_nm: Array
     """Standard errors of the slopes, (2, 2)."""
     range_uncertainty_px: float
@@ -123,7 +123,8 @@ def _assemble(
         offset[component], scatter[component], kept[component] = float(found[0]), sigma, float((weight > 0).mean())
         slope[component, axes] = found[1:]
         error[component, axes] = np.sqrt(np.diag(covariance)[1:] * inflation)
-    lengths = np.array([(number - 1) * step_nm for number in shape])
+    # Only as far as was recorded: a few rows say nothing of the rest of the field.
+    lengths = np.array([float(np.ptp(at)) * step_nm for at in (rows, columns)])
     extent, extent_error = _range(slope, covariances, axes, lengths)
     reasons = [f"one position along scan {'yx'[axis]}: its slope is unknown" for axis in (0, 1) if axis not in axes]
     if min(kept) < MIN_KEPT:

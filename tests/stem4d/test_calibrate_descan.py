@@ -70,6 +70,16 @@ def test_a_fifth_of_outliers_and_missing_positions_do_not_matter() -> None:
     assert np.abs(fit.slope_px_per_nm - SLOPE).max() < 5 * fit.slope_uncertainty_px_per_nm.max()
 
 
+def test_the_range_covers_what_was_recorded_and_no_more() -> None:
+    recorded = np.zeros((48, 48), bool)
+    recorded[:3] = True
+    fit = fit_descan(*_com((48, 48), 0.1, 0), recorded, STEP_NM)
+    seen = np.array([2, 47]) * STEP_NM
+    assert fit.ok
+    assert fit.range_px == pytest.approx(max(np.hypot(*(SLOPE @ (seen * (s, 1)))) for s in (1, -1)), abs=0.2)
+    assert fit.range_uncertainty_px < 0.1
+
+
 def test_one_row_knows_one_slope_and_says_so() -> None:
     fit = _fit((1, 32), 0.01, 0)
     assert not fit.ok

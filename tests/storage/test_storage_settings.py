@@ -24,7 +24,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_defaults_lie_in_the_home_folder(home: Path) -> None:
     read = load_settings()
     assert read.database_url.get_secret_value() == f"sqlite:///{home}/nightbeam.db"
-    assert (read.worker, read.prefect, read.log_level) == ("child", True, "info")
+    assert (read.worker, read.prefect, read.disk_reserve_gb) == ("child", True, 2.0)
     folders = (read.data_folder, read.reports_folder, read.logs_folder, read.instruments_folder)
     assert folders == tuple(home / name for name in ("data", "reports", "logs", "instruments"))
     assert list(home.iterdir()) == []
@@ -69,8 +69,8 @@ def test_a_bad_file_is_refused(home: Path, text: str, message: str) -> None:
 
 
 def test_a_bad_variable_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("NIGHTBEAM_LOG_LEVEL", "loud")
-    with pytest.raises(BadInput, match=r"nightbeam.toml or NIGHTBEAM_\*: log_level: got 'loud'"):
+    monkeypatch.setenv("NIGHTBEAM_WORKER", "loud")
+    with pytest.raises(BadInput, match=r"nightbeam.toml or NIGHTBEAM_\*: worker: got 'loud'"):
         load_settings()
 
 
