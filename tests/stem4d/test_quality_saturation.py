@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 from quality_world import COM, Truth, disk, frames_of, maps_of, one, plan_for, recording, without_frames
 from scipy.stats import poisson
 
+from stem4d.calibrate.disk import find_disk
 from stem4d.quality.clipping import clipped_share, true_mean
+from stem4d.quality.file import FileKnowledge, judge_file
 from stem4d.quality.regions import PatternGeometry, subject_of_plan
 from stem4d.quality.saturation import check_saturation
 from stem4d.verdict import QualityResult, Verdict
@@ -116,9 +118,6 @@ def test_healthy_recordings_pass(seed: int) -> None:
 
 
 def test_unknown_full_scale_is_not_a_pass() -> None:
-    from stem4d.calibrate.disk import find_disk
-    from stem4d.quality.file import FileKnowledge, judge_file
-
     maps = recording(full_scale=None)
     results = judge_file(maps, find_disk(maps.sum_pattern), None, FileKnowledge())
     told = [each for each in results if each.metric.startswith("saturation.")]
