@@ -37,7 +37,10 @@ class Inspection:
 
 
 def inspect_file(
-    path: Path, *, full_scale: int | None = None, known: dict[str, float] | None = None, threads: int = 2
+    path: Path,
+    *,
+    full_scale: int | None = None,
+    known: dict[str, float] | None = None,
 ) -> Inspection:
     """Read a file twice: once to find bad pixels and the disk, once to judge with them.
 
@@ -52,10 +55,10 @@ def inspect_file(
     """
     with open_frames(path) as frames:
         scale = full_scale if full_scale is not None else frames.full_scale
-        first = maps_of(frames, _spec(frames, scale, threads))
+        first = maps_of(frames, _spec(frames, scale))
         bad = find_bad_pixels(first.mean_pattern, first.frames, first.max_pattern).mask
         disk = find_disk(first.mean_pattern, bad)
-        maps = maps_of(frames, _spec(frames, scale, threads, bad, disk))
+        maps = maps_of(frames, _spec(frames, scale, bad, disk))
         facts = {**frames.metadata, **(known or {})}
         knowledge = FileKnowledge(**{name: _number(facts.get(name)) for name in FileKnowledge.__dataclass_fields__})
         return Inspection(
@@ -76,7 +79,6 @@ def inspect_file(
 def _spec(
     frames: Frames,
     full_scale: int | None,
-    threads: int,
     bad: "np.ndarray[tuple[int, int], np.dtype[np.bool_]] | None" = None,
     disk: DiskFit | None = None,
 ) -> AccumulatorSpec:
@@ -90,7 +92,6 @@ def _spec(
         full_scale=full_scale,
         bad_pixels=bad,
         com_region=region,
-        threads=threads,
     )
 
 

@@ -1,5 +1,6 @@
 """A night: its targets in order, each a subflow, none of which can take the others down with it."""
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,6 @@ from db.record import add_target, finish_night, register_plan, set_target_state,
 from flows.queue import Queued
 from flows.report import write_night
 from flows.run import Outcome, as_calls, run_target, target_flow
-from stem4d.errors import NightbeamError
 from stem4d.model import canonical_json
 from stem4d.night import Night, Target, TargetState
 from tasks.lab import Lab, lab
@@ -25,7 +25,8 @@ class NightResult:
     name: str
     outcomes: tuple[tuple[Target, Outcome], ...]
     reason: str
-    report: Path
+    report: Path | None
+    """None where the page could not be written."""
 
 
 def run_night(opened: Lab, night: Night, queued: tuple[Queued, ...], *, with_prefect: bool) -> NightResult:
@@ -93,8 +94,9 @@ def _run_one(opened: Lab, one: Queued, target_id: int, *, with_prefect: bool) ->
         if with_prefect:
             return Outcome.from_dict(target_flow(one.target.title or one.target.name, instrument, plan_json, target_id))
         return run_target(as_calls, instrument, plan_json, target_id)
-    except NightbeamError as error:
-        return Outcome(TargetState.FAILED, str(error), ())
+    except Exception as error:
+        logging.getLogger(__name__).exception("target %s failed", one.target.name)
+        return Outcome(TargetState.FAILED, f"{type(error).__name__}: {error}", ())
 
 
 def _register(session: Any, night_id: int, position: int, one: Queued) -> int:
@@ -116,8 +118,12 @@ def _set(opened: Lab, target_id: int, state: TargetState, reason: str) -> None:
 
 
 def _skip_rest(opened: Lab, queued: tuple[Queued, ...], ids: list[int], reason: str) -> None:
-    for one, target_id in zip(queued, ids, strict=True):
-        _set(opened, target_id, TargetState.SKIPPED, f"the night ended before {one.target.name}: {reason}")
+    """What was running when the night broke off failed; what had not begun was skipped."""
+    for place, (one, target_id) in enumerate(zip(queued, ids, strict=True)):
+        if place == 0:
+            _set(opened, target_id, TargetState.FAILED, f"the night broke off in {one.target.name}: {reason}")
+        else:
+            _set(opened, target_id, TargetState.SKIPPED, f"the night ended before {one.target.name}: {reason}")
 
 
 def _summary(outcomes: list[tuple[Target, Outcome]]) -> str:

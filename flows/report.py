@@ -19,9 +19,13 @@ def report_run(instrument: str, run: str) -> str | None:
         return None
 
 
-def write_night(opened: Lab, name: str) -> Path:
-    """Write the page of a night."""
-    return write_night_report(opened.engine, name, _folder(opened))
+def write_night(opened: Lab, name: str) -> Path | None:
+    """Write the page of a night, or None where it could not be written."""
+    try:
+        return write_night_report(opened.engine, name, _folder(opened))
+    except (NightbeamError, OSError) as error:
+        opened.show("report failed", f"the page of {name} could not be written: {error}")
+        return None
 
 
 def _folder(opened: Lab) -> Path:

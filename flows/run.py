@@ -81,8 +81,9 @@ def run_target(call: Call, instrument: str, plan_json: str, target_id: int | Non
             call(report_run, instrument, run)
             return Outcome(TargetState.FAILED, str(error), tuple(runs))
         except BaseException as error:
-            # A crash or Ctrl+C: close the run in the database with nothing in between.
-            as_calls(close_run, instrument, run, "stopped", f"{type(error).__name__}: {error}".rstrip(": "), None)
+            # A bug or Ctrl+C: close the run in the database with nothing in between.
+            state = "failed" if isinstance(error, Exception) else "stopped"
+            as_calls(close_run, instrument, run, state, f"{type(error).__name__}: {error}".rstrip(": "), None)
             raise
         call(close_run, instrument, run, attempt.state, attempt.reason, attempt.exposed)
         call(report_run, instrument, run)

@@ -1,12 +1,10 @@
 """Electrons: per pattern, per pixel, per specimen area, with their noise, and a dose lease as a value."""
 
 from dataclasses import dataclass
-from math import exp, pi, sqrt
+from math import pi, sqrt
 
 from stem4d.optics import ELECTRONS_PER_PA_US
 
-VACUUM_CREST = 1.3
-"""Peak over mean of a bright-field disk in vacuum (edge fringes; habit)."""
 SPECIMEN_CREST = 3.0
 """Peak over mean of a bright-field disk on a specimen, 2 to 5 (habit); the first rows measure it."""
 BUDGET_TOLERANCE = 0.01
@@ -43,11 +41,6 @@ def peak_counts(mean_counts: float, crest: float) -> float:
     """Counts a pixel must hold without clipping: crest x mean + 5 sigma (Poisson)."""
     peak = crest * mean_counts
     return peak + 5 * sqrt(peak)
-
-
-def dead_time_loss_paralyzable(true_rate_per_s: float, dead_time_s: float) -> float:
-    """Recorded over true rate of a paralyzable counter: exp(-nτ)."""
-    return float(exp(-true_rate_per_s * dead_time_s))
 
 
 def dose_limited_period_a(

@@ -2,9 +2,13 @@
 
 
 def shown(value: object, longest: int = 80) -> str:
-    """A value as it may stand in a message: control and bidirectional characters escaped, long text cut."""
+    """A value as it may stand in a message: control and bidirectional characters escaped, long text cut.
+
+    It is cut in the middle: the end of a path is what names the file.
+    """
     text = ascii(value) if isinstance(value, str) else repr(value)
-    return text if len(text) <= longest else text[: longest - 3] + "..."
+    half = (longest - 3) // 2
+    return text if len(text) <= longest else f"{text[:half]}...{text[-half:]}"
 
 
 class NightbeamError(Exception):

@@ -39,7 +39,7 @@ class Settings(BaseSettings):
     """Whether stages run as Prefect tasks; plain calls otherwise."""
     disk_reserve_gb: float = Field(default=2.0, ge=0, le=1e6)
     """What an acquisition leaves free on the disk [GB]."""
-    accumulator_threads: int = Field(default=2, ge=1, le=256)
+    accumulator_threads: int = Field(default=2, ge=1, le=64)
 
     @field_validator("home")
     @classmethod
@@ -67,11 +67,6 @@ class Settings(BaseSettings):
     def reports_folder(self) -> Path:
         """Where the reports go."""
         return self.home / "reports"
-
-    @property
-    def logs_folder(self) -> Path:
-        """Where the logs go."""
-        return self.home / "logs"
 
     @property
     def instruments_folder(self) -> Path:

@@ -32,8 +32,6 @@ class FileSpec:
     virtual_detectors: tuple[str, ...] = ()
     """Those whose images ``finish`` will bring."""
     title: str = ""
-    expected_bytes: int | None = None
-    """Predicted size on disk; None for the uncompressed size, which is never exceeded."""
     reserve_bytes: int = 2_000_000_000
     """What has to stay free on the disk."""
 
@@ -49,8 +47,8 @@ class FileSpec:
 
     @property
     def needed_bytes(self) -> int:
-        """Predicted size on disk."""
-        return self.positions * self.frame_bytes if self.expected_bytes is None else self.expected_bytes
+        """Uncompressed size: what the disk needs is never more."""
+        return self.positions * self.frame_bytes
 
     @property
     def partial(self) -> Path:

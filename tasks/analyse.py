@@ -27,7 +27,7 @@ def analyse(
 ) -> list[str]:
     """Analyse the first pass, which the specimen saw freshest; gives one line for each result.
 
-    What an analysis is worth follows from the quality checks: good, or doubtful where one of them warned or failed.
+    What an analysis is worth follows from the quality checks: good where all of them passed, doubtful otherwise.
     """
     opened = lab(instrument)
     known = opened.runs[run]
@@ -36,8 +36,8 @@ def analyse(
     told = []
     for wanted in known.plan.analyses:
         for method, words, figures in _results(wanted, known.plan, calibrated, maps):
-            judged = quality["verdicts"].get(method, quality["verdicts"].get(wanted.kind, "not_measurable"))
-            verdict: AnalysisVerdict = "doubtful" if judged in ("warn", "fail") else "good"
+            judged = quality["verdicts"].get(method, "not_measurable")
+            verdict: AnalysisVerdict = "not_possible" if not figures else "good" if judged == "pass" else "doubtful"
             with writer(opened.engine) as session:
                 add_analysis(
                     session,
@@ -64,7 +64,7 @@ def _results(wanted: Analysis, plan: Plan, calibrated: Calibrated, maps: RunMaps
         found = deflection(maps, calibrated.mrad_per_pixel, centre_px=calibrated.centre_px)
         summary = summarise_deflection(found, electrons, plan.optics.convergence_semi_angle_mrad)
         return [("com", summary.text, _plain(asdict(summary)))]
-    words = "the frames are recorded and judged; this version hands them over and does not reconstruct"
+    words = "the frames are recorded and judged; this version does not reconstruct them"
     return [(wanted.kind, words, {})]
 
 

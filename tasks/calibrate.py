@@ -74,7 +74,6 @@ def _measure_all(opened: Lab, run: str, plan: Plan) -> Calibrated:
         disk_radius_px=left.radius_px,
         mrad_per_pixel=plan.mrad_per_pixel,
         bad_pixels=bad,
-        descan_before_px=descan.range_px,
         descan_range_px=residual.range_px,
         calibration_ids={},
     )

@@ -23,10 +23,8 @@ class Calibrated(Strict):
     disk_radius_px: float
     mrad_per_pixel: float
     bad_pixels: tuple[tuple[int, int], ...]
-    descan_before_px: float
-    """Movement of the disk over the field as it was found, peak to peak."""
     descan_range_px: float
-    """What is left of it after correction."""
+    """Movement of the disk over the field that is left after correction, peak to peak."""
     calibration_ids: dict[str, int]
     """By role: pixel_mask, disk, descan."""
 
@@ -56,7 +54,6 @@ def uncalibrated(plan: Plan) -> Calibrated:
         disk_radius_px=plan.disk_radius_px,
         mrad_per_pixel=plan.mrad_per_pixel,
         bad_pixels=(),
-        descan_before_px=0.0,
         descan_range_px=0.0,
         calibration_ids={},
     )

@@ -54,7 +54,6 @@ def _together(plan: Plan, found: dict[str, CalibrationRecord]) -> Calibrated:
             "centre_px": tuple(disk["centre_px"]),
             "disk_radius_px": disk["radius_px"],
             "bad_pixels": tuple((y, x) for y, x in mask["bad_pixels"]),
-            "descan_before_px": descan["range_before_px"],
             "descan_range_px": descan["range_after_px"],
             "calibration_ids": {kind: record.id for kind, record in found.items()},
         }

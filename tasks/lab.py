@@ -127,3 +127,4 @@ def _park(opened: Lab) -> None:
     if not report.safe:
         failed = "; ".join(f"{step.name}: {step.error}" for step in report.steps if step.error)
         opened.tell("safety", f"parking the instrument did not work fully: {failed}")
+        raise DeviceFault(f"parking {opened.file.name} did not work fully: {failed}. Look at the instrument")

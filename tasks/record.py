@@ -3,6 +3,8 @@
 import socket
 from typing import Any
 
+from prefect import runtime
+
 from db.clock import new_run_name
 from db.dose import area_fluence
 from db.engine import reader, writer
@@ -23,6 +25,7 @@ from stem4d.plan import Plan
 from stem4d.predict import predict
 from tasks.environment import software_environment
 from tasks.lab import Lab, OpenRun, lab
+from tasks.snapshot import snapshot
 from tasks.stage import stage
 
 VACUUM = "vacuum"
@@ -55,6 +58,7 @@ def open_run(instrument: str, plan_json: str, target_id: int | None, earlier: li
             target_id=target_id,
             attempt=len(earlier) + 1,
             parent_id=opened.runs[earlier[-1]].id if earlier else None,
+            flow_run_id=runtime.flow_run.id,
             environment_id=register_environment(session, **software_environment()),
             predicted=Cost(
                 seconds=expected.total_time_s,
@@ -81,6 +85,7 @@ def close_run(instrument: str, run: str, state: str, reason: str, exposed: dict[
             exit_reason=reason,
             actual=_actual(show_run(session, name=run), exposed) if exposed else None,
         )
+    snapshot(opened, run, "after")
     opened.show("run ended", f"{state}: {reason}" if reason else state, run)
 
 

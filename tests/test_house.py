@@ -14,7 +14,7 @@ PACKAGES = ("stem4d", "storage", "devices", "db", "tasks", "flows", "web")
 LONGEST = 400
 # Not yaml: numba loads it for its own configuration. That we do not import it is a contract in pyproject.toml.
 IO = {"prefect", "sqlalchemy", "h5py", "httpx", "fastapi", "typer"}
-HEAVY = {"prefect", "numba", "numpy", "scipy"}
+HEAVY = {"prefect", "numba", "numpy", "scipy", "sqlalchemy"}
 
 FILES = [path for folder in (*PACKAGES, "tests", "benchmarks") for path in sorted((ROOT / folder).rglob("*.py"))]
 OURS = [path for path in FILES if path.relative_to(ROOT).parts[0] in PACKAGES]

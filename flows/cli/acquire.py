@@ -67,7 +67,7 @@ def run(
 
     settings = _settings()
     one = load_model(plan, Plan)
-    _ask([one], yes=yes or as_json)
+    _ask([one], yes=yes)
     with _instrument(settings, instrument or shipped("instruments/demo.toml"), as_json, no_prefect) as opened:
         from flows.run import run_plan
 
@@ -95,7 +95,7 @@ def night(
 
     settings = _settings()
     read, queued = queue(night)
-    _ask([one.plan for one in queued], yes=yes or as_json)
+    _ask([one.plan for one in queued], yes=yes)
     return _finish(_night(settings, night.parent / read.instrument, read, queued, as_json, no_prefect), as_json)
 
 
@@ -173,7 +173,7 @@ def _finish(result: "NightResult", as_json: bool) -> Code:
 
 def _facts(result: "NightResult") -> dict[str, Any]:
     targets = [{"target": target.name, **outcome.as_dict()} for target, outcome in result.outcomes]
-    return {"night": result.name, "targets": targets, "report": str(result.report)}
+    return {"night": result.name, "targets": targets, "report": str(result.report) if result.report else None}
 
 
 def _code(states: set[str]) -> Code:
@@ -196,4 +196,5 @@ def _table(result: "NightResult") -> None:
         table.add_row(target.name, outcome.state.value, expected, textwrap.shorten(outcome.reason, 180))
     console = Console()
     console.print(table)
-    console.print(f"Report: {result.report}", soft_wrap=True, highlight=False)
+    where = result.report or "it could not be written; see the line above"
+    console.print(f"Report: {where}", soft_wrap=True, highlight=False)

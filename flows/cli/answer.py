@@ -18,7 +18,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print the facts as JSON.")
 
 
 class Code(IntEnum):
-    """Exit codes; 130 and 143 are Ctrl+C and SIGTERM, both left safe."""
+    """Exit codes; 130 and 143 are Ctrl+C and SIGTERM with the instrument parked: where parking fails it is 1."""
 
     DONE = 0
     FAILED = 1
@@ -46,9 +46,9 @@ def command(function: Callable[P, Code]) -> Callable[P, None]:
         except NightbeamError as error:
             code = _complain(error, as_json, Code.FAILED)
         except KeyboardInterrupt:
-            code = _say("interrupted; the instrument is safe", Code.INTERRUPTED)
+            code = _say("interrupted", Code.INTERRUPTED)
         except Terminated:
-            code = _say("terminated; the instrument is safe", Code.TERMINATED)
+            code = _say("terminated", Code.TERMINATED)
         except BrokenPipeError:
             sys.stdout = None  # type: ignore[assignment]  # nobody reads any more: no second error on flushing
             code = Code.DONE

@@ -1,13 +1,11 @@
 """Centre of mass: deflections in mrad about the fitted movement, their noise, curl, and the integrated phase."""
 
 from dataclasses import dataclass
-from math import nan, pi, sqrt
+from math import nan, sqrt
 
 import numpy as np
 import numpy.typing as npt
-from scipy import fft
 
-from stem4d import optics
 from stem4d.calibrate.descan import DescanFit, descan_plane
 from stem4d.errors import BadInput
 from stem4d.maps import RunMaps
@@ -122,31 +120,3 @@ def summarise_deflection(found: Deflection, electrons: float, convergence_semi_a
 def _rms(values: Array) -> float:
     finite = values[np.isfinite(values)]
     return float(np.sqrt(np.mean(finite**2))) if finite.size else nan
-
-
-def integrated_phase(found: Deflection, step_nm: float, beam_energy_kev: float) -> Array:
-    """Phase whose gradient deflects the beam so, (scan_y, scan_x) [rad], its mean zero.
-
-    The deflection is θ = (λ/2π) ∇φ; φ is the least-squares solution by Fourier transform of the map continued as its
-    mirror image, which needs no equal opposite borders (Lazic, Bosch and Lazar, Ultramicroscopy 160 (2016) 265).
-    Positions without a deflection count as undeflected; axes of detector and scan are taken as aligned.
-
-    Raises
-    ------
-    BadInput
-        If the step is not positive.
-    """
-    if not step_nm > 0:
-        raise BadInput(field="step_nm", value=step_nm, limit="must be positive", unit="nm")
-    y, x = np.nan_to_num(found.y_mrad), np.nan_to_num(found.x_mrad)
-    y = np.block([[y, y[:, ::-1]], [-y[::-1], -y[::-1, ::-1]]])
-    x = np.block([[x, -x[:, ::-1]], [x[::-1], -x[::-1, ::-1]]])
-    ky, kx = (2 * pi * k for k in np.meshgrid(*(fft.fftfreq(n, step_nm * 10) for n in y.shape), indexing="ij"))
-    square = ky**2 + kx**2
-    square[0, 0] = 1.0
-    gradient = 2 * pi * 1e-3 / optics.wavelength_a(beam_energy_kev)
-    spectrum = -1j * gradient * (ky * fft.fft2(y) + kx * fft.fft2(x)) / square
-    spectrum[0, 0] = 0.0
-    phase: Array = fft.ifft2(spectrum).real[: found.y_mrad.shape[0], : found.y_mrad.shape[1]]
-    phase -= phase.mean()
-    return phase

@@ -6,8 +6,6 @@ from math import sqrt
 import numpy as np
 import numpy.typing as npt
 
-from stem4d.errors import BadInput
-
 Array = npt.NDArray[np.float64]
 
 
@@ -35,21 +33,6 @@ class VirtualSummary:
             f"{self.name}: {self.mean_counts:.4g} counts a position{part}; contrast {self.contrast:.2%} ± "
             f"{self.contrast_uncertainty:.2%} beyond counting noise of {self.noise:.2%}"
         )
-
-
-def fraction_of_incident(
-    counts: npt.NDArray[np.number], recorded: npt.NDArray[np.bool_], incident_electrons: float
-) -> Array:
-    """Counts over incident electrons, (scan_y, scan_x); NaN where nothing was recorded.
-
-    Raises
-    ------
-    BadInput
-        If the incident electrons are not positive.
-    """
-    if not incident_electrons > 0:
-        raise BadInput(field="incident_electrons", value=incident_electrons, limit="must be positive", unit="e")
-    return np.where(recorded, counts / incident_electrons, np.nan)
 
 
 def summarise_virtual(

@@ -24,10 +24,9 @@ RADIUS_TOLERANCE = 0.05
 """Disk radius against convergence angle over angle per pixel: more is a wrong number, not a fit's error (habit)."""
 NEEDED_TO_JUDGE = {
     "mrad_per_pixel": "recorded angles, resolution",
-    "scan_step_nm": "overlap, field of view, fluence",
-    "beam_energy_kev": "resolution, overlap",
-    "convergence_semi_angle_mrad": "resolution, overlap, counting noise in mrad",
-    "defocus_nm": "overlap",
+    "scan_step_nm": "drift",
+    "beam_energy_kev": "resolution",
+    "convergence_semi_angle_mrad": "counting noise in mrad",
 }
 
 
@@ -98,8 +97,10 @@ def _scale(disk: DiskFit, known: FileKnowledge) -> Iterator[QualityResult]:
 
 
 def _not_known(known: FileKnowledge) -> Iterator[QualityResult]:
+    text = "Probe overlap and sampling are not judged from a file: check its plan with `nightbeam plan check`."
+    yield result("overlap", "ptychography", Verdict.NOT_MEASURABLE, text)
     missing = [field.name for field in fields(known) if getattr(known, field.name) is None]
     if missing:
         matters = sorted({one for name in missing for one in NEEDED_TO_JUDGE[name].split(", ")})
-        text = f"Not judged: {', '.join(matters)}. Nobody said {', '.join(missing)}."
-        yield result("knowledge", "ptychography", Verdict.NOT_MEASURABLE, text, value=float(len(missing)), limit=0.0)
+        text = f"Not judged in full: {', '.join(matters)}. Nobody said {', '.join(missing)}."
+        yield result("knowledge", None, Verdict.NOT_MEASURABLE, text, value=float(len(missing)), limit=0.0)

@@ -89,9 +89,10 @@ def joined(passes: Sequence[RunMaps]) -> RunMaps:
 def verdict_by_analysis(results: Iterable[QualityResult]) -> dict[str, Verdict]:
     """For each analysis the worst of its own results and of those that concern the whole recording.
 
-    Drift that could not be measured does not lower a verdict: one pass never tells it. It stands in the results.
+    What concerns the whole and could not be measured (drift in one pass, what nobody said of a file) does not lower a
+    verdict: it stands in the results, and would be the verdict of every recording.
     """
-    told = [one for one in results if not (one.metric == "drift.rate" and one.verdict is Verdict.NOT_MEASURABLE)]
+    told = [one for one in results if one.analysis is not None or one.verdict is not Verdict.NOT_MEASURABLE]
     common = [one.verdict for one in told if one.analysis is None]
     names = dict.fromkeys(one.analysis for one in told if one.analysis is not None)
     return {name: worst([*common, *(one.verdict for one in told if one.analysis == name)]) for name in names}

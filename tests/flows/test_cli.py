@@ -152,17 +152,6 @@ def test_help_shows_an_example_of_every_command() -> None:
         assert "--json" in told.output
 
 
-def test_help_loads_nothing_heavy() -> None:
-    code = (
-        "import sys\nfrom flows.cli.app import app\n"
-        "try:\n    app(['--help'])\nexcept SystemExit:\n    pass\n"
-        "heavy = ('prefect', 'numba', 'numpy', 'scipy', 'sqlalchemy', 'pydantic')\n"
-        "print([name for name in heavy if name in sys.modules], file=sys.stderr)"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
-    assert done.stderr.strip() == "[]"
-
-
 @pytest.mark.parametrize("command", [["plan", "check", str(PLANS / "case_a.yaml")], ["runs"]])
 def test_commands_that_ask_do_not_load_prefect(command: list[str], home: Path) -> None:
     code = (

@@ -55,7 +55,7 @@ RUN = """
 import json, resource, sys
 from flows.cli.app import app
 try:
-    app(["run", sys.argv[1], "-i", sys.argv[2], "--json", "--no-prefect"], standalone_mode=True)
+    app(["run", sys.argv[1], "-i", sys.argv[2], "--yes", "--json", "--no-prefect"], standalone_mode=True)
 except SystemExit:
     pass
 print(json.dumps({"peak_kb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss}), file=sys.stderr)

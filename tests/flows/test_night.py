@@ -1,6 +1,5 @@
 """A night on the simulator ends as its file expects; database, files and the column's log agree about it."""
 
-import json
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -128,10 +127,10 @@ def test_every_exposure_was_booked_before_the_beam_came_and_the_beam_is_off(home
 
 
 def test_the_reports_are_there_and_whole(result: NightResult, home: Path) -> None:
+    assert result.report is not None
     page = result.report.read_text()
     for one, outcome in result.outcomes:
         assert one.name in page
         for run in outcome.runs:
             assert (home / "reports" / f"{run}.html").exists()
     assert "http://" not in page.replace("http://www.w3.org", "")
-    assert json.dumps(page)  # no lone surrogates: it can be sent anywhere

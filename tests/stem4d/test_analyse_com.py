@@ -1,4 +1,4 @@
-"""Centre of mass: deflections, noise, curl and the integrated phase against known truth."""
+"""Centre of mass: deflections, noise and curl against known truth."""
 
 from dataclasses import replace
 
@@ -7,7 +7,7 @@ import pytest
 from quality_world import Truth, recording
 
 from stem4d import optics
-from stem4d.analyse.com import Deflection, deflection, integrated_phase, summarise_deflection
+from stem4d.analyse.com import Deflection, deflection, summarise_deflection
 from stem4d.calibrate.descan import fit_descan
 from stem4d.errors import BadInput
 
@@ -25,14 +25,6 @@ def _phase(shape: tuple[int, int]) -> tuple[np.ndarray, Deflection]:
             gradient[axis] -= atom * distance / size**2
     scale = optics.wavelength_a(ENERGY_KEV) / 10 / (2 * np.pi) * 1e3  # rad/nm to mrad
     return phase, Deflection(gradient[0] * scale, gradient[1] * scale)
-
-
-def test_integration_gives_the_phase_back() -> None:
-    phase, found = _phase((40, 50))
-    integrated = integrated_phase(found, STEP_NM, ENERGY_KEV)
-    # Derivatives at the border are mirrored with a kink: 2 % of the phase's height are left.
-    assert integrated == pytest.approx(phase - phase.mean(), abs=0.02)
-    assert np.unravel_index(integrated.argmax(), integrated.shape) == np.unravel_index(phase.argmax(), phase.shape)
 
 
 def test_a_gradient_field_has_no_curl_and_a_turned_one_has() -> None:
@@ -82,11 +74,8 @@ def test_without_centres_of_mass_nothing_is_claimed() -> None:
     found = deflection(gone, 1.0)
     assert np.isnan(found.magnitude_mrad).all()
     assert summarise_deflection(found, 0.0, 10.0).positions == 0
-    assert (integrated_phase(found, 0.1, 200.0) == 0).all()
 
 
-def test_bad_input_is_named() -> None:
+def test_an_angle_per_pixel_of_zero_is_refused() -> None:
     with pytest.raises(BadInput):
         deflection(recording(0), 0.0)
-    with pytest.raises(BadInput):
-        integrated_phase(_phase((8, 8))[1], 0.0, 200.0)

@@ -40,11 +40,6 @@ def test_figures(value: float, figure: float) -> None:
     assert value == pytest.approx(figure, rel=PRINTED)
 
 
-@pytest.mark.parametrize(("product", "kept"), [(0.1, 0.905), (0.5, 0.607), (0.0, 1.0)])
-def test_paralyzable_dead_time(product: float, kept: float) -> None:
-    assert dose.dead_time_loss_paralyzable(product * 1e6, 1e-6) == pytest.approx(kept, abs=5e-4)
-
-
 def test_centre_of_mass_noise_is_that_of_a_poisson_disk() -> None:
     radius_px, electrons, frames = 12.0, 2000.0, 3000
     y, x = np.mgrid[-15:16, -15:16]

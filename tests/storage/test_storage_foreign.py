@@ -114,7 +114,7 @@ def test_merlin_shape_and_depth_follow_the_headers(
 
 def test_a_file_that_ends_among_its_frames_is_refused(recorded_data: Path, tmp_path: Path) -> None:
     (tmp_path / "a.blo").write_bytes((recorded_data / BLO).read_bytes()[:60_000])
-    with pytest.raises(BadInput, match="frame 0: ValueError: mmap length") as refused:
+    with pytest.raises(BadInput, match=r"frame 0: .*mmap length") as refused:
         list(open_frames(tmp_path / "a.blo").batches())
     assert "\n" not in str(refused.value)
     assert children() == []

@@ -25,8 +25,8 @@ def test_defaults_lie_in_the_home_folder(home: Path) -> None:
     read = load_settings()
     assert read.database_url.get_secret_value() == f"sqlite:///{home}/nightbeam.db"
     assert (read.worker, read.prefect, read.disk_reserve_gb) == ("child", True, 2.0)
-    folders = (read.data_folder, read.reports_folder, read.logs_folder, read.instruments_folder)
-    assert folders == tuple(home / name for name in ("data", "reports", "logs", "instruments"))
+    folders = (read.data_folder, read.reports_folder, read.instruments_folder)
+    assert folders == tuple(home / name for name in ("data", "reports", "instruments"))
     assert list(home.iterdir()) == []
 
 

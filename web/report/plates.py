@@ -2,16 +2,16 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from stem4d.accumulate import Accumulator, AccumulatorSpec
-from stem4d.calibrate.shift import register, without_surface
+from devices.passes import maps_of
+from stem4d.accumulate import AccumulatorSpec
 from stem4d.errors import BadInput
 from stem4d.maps import RunMaps, maps_from_arrays
 from stem4d.plan import Plan, Virtual, VirtualDetector
+from stem4d.quality.drift import shift_between
 from storage.read import open_frames
 from web.report.figures import maps, motion, patterns
 from web.report.figures.canvas import as_picture
@@ -166,21 +166,17 @@ def _vacuum(calibrated: Calibrated, name: str) -> NDArray[np.float64] | None:
     if path is None or not path.is_file():
         return None
     with open_frames(path) as frames:
-        accumulator = Accumulator(
-            AccumulatorSpec(
-                detector_shape=frames.detector_shape,
-                dtype=frames.dtype,
-                detectors=(),
-                full_scale=None,
-                bad_pixels=_mask(calibrated, frames.detector_shape),
-                threads=1,
-            )
+        spec = AccumulatorSpec(
+            detector_shape=frames.detector_shape,
+            dtype=frames.dtype,
+            detectors=(),
+            full_scale=None,
+            bad_pixels=_mask(calibrated, frames.detector_shape),
+            threads=1,
         )
-        middle = (np.array(frames.detector_shape) - 1) / 2
-        found = np.full((frames.scan_shape[0] * frames.scan_shape[1], 2), np.nan)
-        for first, batch in frames.batches():
-            found[first : first + len(batch)] = accumulator.add(batch).centre_px - middle
-        return found.reshape(*frames.scan_shape, 2)
+        maps = maps_of(frames, spec)
+    centre = np.stack([maps.com_y_px, maps.com_x_px], axis=-1).astype(np.float64)
+    return centre - (np.array(maps.sum_pattern.shape) - 1) / 2
 
 
 def _drift(passes: tuple[Pass, ...], plan: Plan, judged: Judged) -> Plate:
@@ -191,7 +187,7 @@ def _drift(passes: tuple[Pass, ...], plan: Plan, judged: Judged) -> Plate:
     reasons = []
     for row, number_of_pass in enumerate(chosen[1:], start=1):
         other = _read(passes[number_of_pass].path, plan)[0]
-        shift = register(_specimen(first), _specimen(other), first.recorded, other.recorded)
+        shift = shift_between(first, other)
         offsets_nm[row] = np.array(shift.shift_px) * plan.scan.step_nm if shift.ok else np.nan
         reasons += [] if shift.ok else [shift.reason]
     drawing = motion.drift(
@@ -202,13 +198,6 @@ def _drift(passes: tuple[Pass, ...], plan: Plan, judged: Judged) -> Plate:
     )
     note = f"Not every pass could be placed: {reasons[-1]}." if reasons else ""
     return Plate("Drift", (as_picture(drawing),), note)
-
-
-def _specimen(recorded: RunMaps) -> list[NDArray[np.float64]]:
-    """What shows the specimen, flattened as the drift check flattens it: descan and decay make surfaces."""
-    images: list[NDArray[Any]] = [*recorded.virtual.values()]
-    images += [np.nan_to_num(recorded.com_y_px), np.nan_to_num(recorded.com_x_px)]
-    return [without_surface(image.astype(np.float64), recorded.recorded, 2) for image in images]
 
 
 def _rings(plan: Plan) -> tuple[VirtualDetector, ...]:
