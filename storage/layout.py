@@ -93,7 +93,7 @@ NEXUS_FIELDS: Mapping[str, NexusField] = {
     "probe_current_pa": NexusField(f"{_INSTRUMENT}/optics/probe_current", "pA"),
     "camera_length_mm": NexusField(f"{_INSTRUMENT}/optics/camera_length", "mm"),
     "dwell_time_us": NexusField(f"{_INSTRUMENT}/ebeam_column/scan_controller/dwell_time", "us"),
-    "flyback_time_us": NexusField(f"{_INSTRUMENT}/ebeam_column/scan_controller/flyback_time", "us"),
+    "flyback_us": NexusField(f"{_INSTRUMENT}/ebeam_column/scan_controller/flyback_time", "us"),
     "exposure_time_us": NexusField(f"{_INSTRUMENT}/detector/count_time", "us"),
 }
 SATURATION_VALUE = f"{_INSTRUMENT}/detector/saturation_value"

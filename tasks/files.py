@@ -18,6 +18,7 @@ def file_metadata(plan: Plan, run: str, purpose: str) -> dict[str, Any]:
         **plan.optics.model_dump(),
         "dwell_time_us": plan.exposure.dwell_time_us,
         "exposure_time_us": plan.exposure.live_time_us,
+        "flyback_us": plan.scan.flyback_us,
         "scan_rotation_deg": plan.scan.rotation_deg,
         "detector": plan.detector.name,
         "bit_depth": plan.detector.bit_depth,

@@ -1,0 +1,45 @@
+"""A bug in a stage, and a stop in the middle of a night: one target fails, the others are accounted for."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from db.engine import reader
+from db.questions.night import night_story
+from flows.night import run_night
+from stem4d.night import TargetState
+from tests.flows.night_world import column_log, small_lab, small_targets
+
+
+class Stage:
+    """Stands where a stage stands, and raises."""
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+    def fn(self, *_arguments: Any) -> Any:
+        raise self.error
+
+
+def test_a_bug_in_one_target_does_not_take_the_others_down(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    night, queued = small_targets()
+    monkeypatch.setattr("flows.run.check_quality", Stage(ZeroDivisionError("a bug")))
+    with small_lab(tmp_path) as opened:
+        result = run_night(opened, night, (queued[0], queued[3]), with_prefect=False)
+    assert [outcome.state for _target, outcome in result.outcomes] == [TargetState.FAILED, TargetState.REFUSED]
+    assert result.outcomes[0][1].reason == "ZeroDivisionError: a bug"
+    assert [one["event"] for one in column_log(tmp_path) if one["event"] in ("blank", "unblank")][-1] == "blank"
+
+
+def test_ctrl_c_closes_the_night_and_says_what_was_not_begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    night, queued = small_targets()
+    monkeypatch.setattr("flows.run.calibrate", Stage(KeyboardInterrupt()))
+    with small_lab(tmp_path) as opened:
+        with pytest.raises(KeyboardInterrupt):
+            run_night(opened, night, queued, with_prefect=False)
+        with reader(opened.engine) as session:
+            story = night_story(session)
+    assert story["state"] == "stopped"
+    assert [target["state"] for target in story["targets"]] == ["failed"] + ["skipped"] * 4
+    assert [run["state"] for target in story["targets"] for run in target["runs"]] == ["stopped"]
