@@ -86,15 +86,15 @@ def peer_python(peer: str) -> Path:
 class Peer:
     """A peer's program in its own environment: one JSON line in, one JSON line out."""
 
-    def __init__(self, peer: str) -> None:
+    def __init__(self, peer: str, **environment: str) -> None:
         self._program = PEERS / f"{peer}_peer.py"
-        environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+        ours = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
         self._process = subprocess.Popen(
             [peer_python(peer), self._program],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            env=environment,
+            env=ours | environment,
         )
 
     def ask(self, **question: object) -> dict[str, object]:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from prefect import Task, flow
 
 from flows.report import report_run
-from stem4d.errors import NightbeamError
+from stem4d.errors import DoseRefused, NightbeamError
 from stem4d.model import canonical_json
 from stem4d.night import TargetState
 from stem4d.plan import Plan
@@ -76,6 +76,8 @@ def run_target(call: Call, instrument: str, plan_json: str, target_id: int | Non
         runs.append(run)
         try:
             attempt = _attempt(call, instrument, run, len(runs))
+        except DoseRefused as error:
+            attempt = Attempt("refused", str(error))
         except NightbeamError as error:
             call(close_run, instrument, run, "failed", str(error), None)
             call(report_run, instrument, run)
@@ -85,12 +87,12 @@ def run_target(call: Call, instrument: str, plan_json: str, target_id: int | Non
             state = "failed" if isinstance(error, Exception) else "stopped"
             as_calls(close_run, instrument, run, state, f"{type(error).__name__}: {error}".rstrip(": "), None)
             raise
-        call(close_run, instrument, run, attempt.state, attempt.reason, attempt.exposed)
+        call(close_run, instrument, run, attempt.state, attempt.reason.rstrip("; "), attempt.exposed)
         call(report_run, instrument, run)
         if attempt.next_plan_json is None:
             if attempt.state == "done" and remedies:
-                return Outcome(TargetState.MENDED, f"good after {'; '.join(remedies)}", tuple(runs))
-            return Outcome(TargetState(attempt.state), attempt.reason, tuple(runs))
+                return Outcome(TargetState.MENDED, f"{attempt.reason}after {'; '.join(remedies)}", tuple(runs))
+            return Outcome(TargetState(attempt.state), attempt.reason.rstrip("; "), tuple(runs))
         remedies.append(attempt.remedy)
         plan_json = attempt.next_plan_json
 
@@ -127,4 +129,5 @@ def _attempt(call: Call, instrument: str, run: str, number: int) -> Attempt:
             call(analyse, instrument, run, calibrated, exposed, quality)
         return Attempt("marked", f"{reason} ({remedy['words']})", exposed)
     call(analyse, instrument, run, calibrated, exposed, quality)
-    return Attempt("done", "", exposed)
+    warned = sorted(name for name, verdict in quality["verdicts"].items() if verdict == "warn")
+    return Attempt("done", f"with a warning for {', '.join(warned)}; " if warned else "", exposed)

@@ -54,7 +54,7 @@ def analyse(
 
 
 def _results(wanted: Analysis, plan: Plan, calibrated: Calibrated, maps: RunMaps) -> list[Line]:
-    electrons = predict(plan).electrons_per_pattern
+    electrons = predict(plan).electrons_per_pattern * calibrated.current_ratio
     if isinstance(wanted, Virtual):
         summaries = [
             summarise_virtual(ring.name, maps.virtual[ring.name], maps.recorded, electrons) for ring in wanted.detectors

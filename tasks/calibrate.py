@@ -5,6 +5,7 @@ Everything is measured on a vacuum scan over the plan's own field; then the corr
 
 from datetime import timedelta
 from math import hypot
+from typing import Any
 
 from db.calibrations import add_calibration, use_calibration
 from db.clock import utc_now
@@ -54,19 +55,20 @@ def calibrate(instrument: str, run: str) -> str:
 
 def _measure_all(opened: Lab, run: str, plan: Plan) -> Calibrated:
     raw = uncalibrated(plan)
-    bad, disk, descan = _vacuum_scan(opened, run, plan, raw, "vacuum-before")
+    bad, disk, descan, _ratio = _vacuum_scan(opened, run, plan, raw, "vacuum-before")
     correction = correction_for(disk.centre_px, descan, plan.detector.shape, plan.mrad_per_pixel)
     corrected = raw.model_copy(update={"bad_pixels": bad, "column": _with(raw.column, correction)})
-    _bad, left, residual = _vacuum_scan(opened, run, plan, corrected, "vacuum-after")
+    _bad, left, residual, ratio = _vacuum_scan(opened, run, plan, corrected, "vacuum-after")
     off = hypot(*offset_from_middle_px(disk.centre_px, plan.detector.shape))
     opened.tell(
         "calibrated",
         f"{len(bad)} bad pixels; disk {off:.2f} px off centre and moving by {descan.range_px:.2f} px over the field: "
-        f"corrected to {residual.range_px:.2f} px",
+        f"corrected to {residual.range_px:.2f} px; the current is {ratio:.3g} times what it was set to",
         run,
         offset_px=off,
         descan_before_px=descan.range_px,
         descan_after_px=residual.range_px,
+        current_ratio=ratio,
     )
     measured = Calibrated(
         column=corrected.column,
@@ -75,6 +77,7 @@ def _measure_all(opened: Lab, run: str, plan: Plan) -> Calibrated:
         mrad_per_pixel=plan.mrad_per_pixel,
         bad_pixels=bad,
         descan_range_px=residual.range_px,
+        current_ratio=ratio,
         calibration_ids={},
     )
     return measured.model_copy(update={"calibration_ids": _record(opened, run, plan, measured, left, descan, residual)})
@@ -82,7 +85,7 @@ def _measure_all(opened: Lab, run: str, plan: Plan) -> Calibrated:
 
 def _vacuum_scan(
     opened: Lab, run: str, plan: Plan, geometry: Calibrated, name: str
-) -> tuple[tuple[tuple[int, int], ...], DiskFit, DescanFit]:
+) -> tuple[tuple[tuple[int, int], ...], DiskFit, DescanFit, float]:
     """One scan without specimen over the plan's field, and what its patterns say.
 
     Raises
@@ -104,7 +107,7 @@ def _vacuum_scan(
         area=VACUUM,
         area_id=vacuum_area(opened, plan),
         purpose="calibration",
-        fluence_e_per_a2=predict(there).local_fluence_e_per_a2,
+        current_ratio=geometry.current_ratio,
         path=opened.data_folder(run) / f"{name}.h5",
         metadata=file_metadata(there, run, "calibration"),
     )
@@ -128,7 +131,8 @@ def _vacuum_scan(
     descan = fit_descan(maps.com_y_px, maps.com_x_px, maps.recorded, scan.step_nm)
     if not descan.ok:
         raise DeviceFault(f"the disk's movement over the vacuum scan could not be fitted: {descan.reason}")
-    return bad, disk, descan
+    ratio = float(maps.total.mean()) / predict(there).electrons_per_pattern
+    return bad, disk, descan, ratio
 
 
 def _vacuum_request(plan: Plan) -> ScanRequest:
@@ -165,7 +169,7 @@ def _record(
     opened: Lab, run: str, plan: Plan, measured: Calibrated, disk: DiskFit, before: DescanFit, residual: DescanFit
 ) -> dict[str, int]:
     now = utc_now()
-    values = {
+    values: dict[str, tuple[dict[str, Any], dict[str, Any] | None, str]] = {
         "pixel_mask": ({"bad_pixels": [list(pixel) for pixel in measured.bad_pixels]}, None, "px"),
         "disk": (
             {"centre_px": list(disk.centre_px), "radius_px": disk.radius_px},
@@ -183,6 +187,7 @@ def _record(
             "mrad, mrad/nm, px",
         ),
     }
+    values["current"] = ({"true_over_commanded": measured.current_ratio}, None, "")
     keys = mode_keys(plan)
     ids = {}
     with writer(opened.engine) as session:

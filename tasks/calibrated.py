@@ -25,8 +25,10 @@ class Calibrated(Strict):
     bad_pixels: tuple[tuple[int, int], ...]
     descan_range_px: float
     """Movement of the disk over the field that is left after correction, peak to peak."""
+    current_ratio: float
+    """True over commanded probe current, as the vacuum scan counted it: doses are booked with it."""
     calibration_ids: dict[str, int]
-    """By role: pixel_mask, disk, descan."""
+    """By role: pixel_mask, disk, descan, current."""
 
     def geometry(self) -> PatternGeometry:
         """Where the disk is, for the quality checks."""
@@ -55,6 +57,7 @@ def uncalibrated(plan: Plan) -> Calibrated:
         mrad_per_pixel=plan.mrad_per_pixel,
         bad_pixels=(),
         descan_range_px=0.0,
+        current_ratio=1.0,
         calibration_ids={},
     )
 

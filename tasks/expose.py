@@ -43,7 +43,8 @@ class Pass:
     """The stage position, and the name of the area that the dose is booked on."""
     area_id: int
     purpose: Literal["acquisition", "calibration"]
-    fluence_e_per_a2: float
+    current_ratio: float
+    """True over commanded current, as far as it is known: dose is booked with it, and never with less than 1."""
     path: Path
     metadata: dict[str, Any]
 
@@ -95,6 +96,7 @@ def expose_once(opened: Lab, run: str, one: Pass, on_progress: Callable[[Progres
         file=_file_spec(one, int(opened.settings.disk_reserve_gb * 1e9)),
         accumulator=one.accumulator,
     )
+    fluence = predict(one.plan).local_fluence_e_per_a2 * max(1.0, one.current_ratio)
     with writer(opened.engine) as session:
         intent_id = open_intent(
             session,
@@ -102,12 +104,12 @@ def expose_once(opened: Lab, run: str, one: Pass, on_progress: Callable[[Progres
             area_id=one.area_id,
             purpose=one.purpose,
             token=f"{run}/{one.path.stem}",
-            fluence_e_per_a2=one.fluence_e_per_a2,
+            fluence_e_per_a2=fluence,
             budget_tolerance=BUDGET_TOLERANCE,
         )
     lease = DoseLease(
         area=one.area,
-        fluence_e_per_a2=one.fluence_e_per_a2,
+        fluence_e_per_a2=fluence,
         token=intent_id,
         expires_monotonic_s=time.monotonic() + 1.5 * one.scan.duration_s + LEASE_MARGIN_S,
     )
@@ -130,23 +132,22 @@ def expose_once(opened: Lab, run: str, one: Pass, on_progress: Callable[[Progres
         report = make_safe(instrument, SafeLevel.PARK, f"end of {one.purpose} in {run}")
         if not report.safe:
             opened.tell("safety", f"making the instrument safe did not work fully: {report.steps}", run=run)
-    _settle_dose(opened, one, intent_id, result)
+    _settle_dose(opened, one, fluence, intent_id, result)
     if not report.safe:
         raise DeviceFault("the instrument could not be parked after the exposure; see the event before this one")
     return Exposed(result, started_s, instrument.now_s())
 
 
-def _settle_dose(opened: Lab, one: Pass, intent_id: int, result: AcquisitionResult) -> None:
-    """Close the intent: never less than intended, more where the detector counted more than the current promised."""
-    per_frame = electrons(one.plan.optics.probe_current_pa, one.scan.dwell_time_us)
-    counted = result.total_counts / max(result.frames_received, 1)
-    share = one.plan.exposure.live_time_us / one.plan.exposure.dwell_time_us
-    excess = max(1.0, counted / (per_frame * share))
+def _settle_dose(opened: Lab, one: Pass, booked_e_per_a2: float, intent_id: int, result: AcquisitionResult) -> None:
+    """Close the intent: never less than booked, more where the detector counted more than the current promised."""
+    planned = predict(one.plan)
+    counted = result.total_counts / max(result.frames_received, 1) / planned.electrons_per_pattern
+    per_frame = electrons(one.plan.optics.probe_current_pa, one.scan.dwell_time_us) * max(1.0, one.current_ratio)
     with writer(opened.engine) as session:
         close_intent(
             session,
             intent_id=intent_id,
-            delivered_e_per_a2=one.fluence_e_per_a2 * excess,
+            delivered_e_per_a2=max(booked_e_per_a2, planned.local_fluence_e_per_a2 * counted),
             electrons=max(float(result.total_counts), per_frame * result.frames_received),
         )
 
@@ -205,7 +206,7 @@ def _one_pass(opened: Lab, run: str, plan: Plan, calibrated: Calibrated, index: 
         area=plan.sample.area,
         area_id=opened.runs[run].area_id,
         purpose="acquisition",
-        fluence_e_per_a2=predict(plan).local_fluence_e_per_a2,
+        current_ratio=calibrated.current_ratio,
         path=opened.data_folder(run) / f"pass{index + 1}.h5",
         metadata=file_metadata(plan, run, "acquisition"),
     )

@@ -9,7 +9,7 @@ from stem4d.plan import Plan
 from tasks.calibrated import Calibrated, uncalibrated
 from tasks.lab import Lab
 
-KINDS = ("pixel_mask", "disk", "descan")
+KINDS = ("pixel_mask", "disk", "descan", "current")
 
 
 def mode_keys(plan: Plan) -> dict[str, str]:
@@ -21,6 +21,8 @@ def mode_keys(plan: Plan) -> dict[str, str]:
     return {
         "pixel_mask": f"{detector}, {optics.beam_energy_kev:g} kV",
         "disk": f"{mode}, {detector}",
+        "current": f"{optics.beam_energy_kev:g} kV, {optics.convergence_semi_angle_mrad:g} mrad, "
+        f"{optics.probe_current_pa:g} pA",
         "descan": f"{mode}, {detector}, {field}, dwell {plan.exposure.dwell_time_us:g} us",
     }
 
@@ -40,7 +42,7 @@ def find_known(opened: Lab, plan: Plan) -> Calibrated | None:
 
 
 def _together(plan: Plan, found: dict[str, CalibrationRecord]) -> Calibrated:
-    mask, disk, descan = (_value(found[kind]) for kind in KINDS)
+    mask, disk, descan, current = (_value(found[kind]) for kind in KINDS)
     raw = uncalibrated(plan)
     column = raw.column.model_copy(
         update={
@@ -55,6 +57,7 @@ def _together(plan: Plan, found: dict[str, CalibrationRecord]) -> Calibrated:
             "disk_radius_px": disk["radius_px"],
             "bad_pixels": tuple((y, x) for y, x in mask["bad_pixels"]),
             "descan_range_px": descan["range_after_px"],
+            "current_ratio": current["true_over_commanded"],
             "calibration_ids": {kind: record.id for kind, record in found.items()},
         }
     )

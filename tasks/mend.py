@@ -30,7 +30,7 @@ def mend(
         recorded_passes(exposed)[-1],
         calibrated.geometry(),
         calibrated.bad_pixel_mask(known.plan.detector.shape),
-        left,
+        left / max(1.0, calibrated.current_ratio),
         opened.file.facts.dwell_time_us.lowest,
     )
     if not isinstance(remedy, NoRemedy) and attempt >= known.plan.quality.max_attempts:

@@ -63,20 +63,15 @@ class Runner:
         }
         return {"seconds": seconds}
 
-    def close(self, *, executor):
-        context, _ = self.contexts.pop(executor)
-        context.close()
-        return {}
-
     def save(self, *, to):
         np.savez(to, **self.last)
         return {}
 
     def _context(self, executor):
         if executor not in self.contexts:
-            context = Context.make_with(executor, **({} if executor == "inline" else {"cpus": CPUS}))
-            # Only the executors inside this process can use its mapping; the workers of the others map it themselves.
-            if executor in ("inline", "threads"):
+            context = Context.make_with(executor, cpus=CPUS)
+            # Only threads can use this process's mapping; the worker processes of the others map the file themselves.
+            if executor == "threads":
                 dataset = context.load("memory", data=self.data, sig_dims=2)
             else:
                 dataset = context.load("raw", **self.raw)
@@ -89,5 +84,5 @@ if __name__ == "__main__":
     for line in sys.stdin:
         question = json.loads(line)
         print(json.dumps(getattr(runner, question.pop("do"))(**question)), flush=True)
-    for executor in list(runner.contexts):
-        runner.close(executor=executor)
+    for context, _ in runner.contexts.values():
+        context.close()

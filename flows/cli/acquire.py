@@ -42,6 +42,7 @@ def demo(as_json: AsJson = False, no_prefect: NoPrefect = False) -> Code:
         print_json(_facts(result))
     else:
         _table(result)
+        print(f"To ask about it: export NIGHTBEAM_HOME={settings.home}; nightbeam show latest")
         if unexpected:
             print(f"not as expected: {', '.join(unexpected)}")
     return Code.FAILED if unexpected else Code.DONE

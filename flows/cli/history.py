@@ -67,17 +67,12 @@ def runs(
     if as_json:
         print_json({"runs": [asdict(one) for one in page.runs], "next_before": page.next_before})
         return Code.DONE
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table()
-    for heading in ("run", "started (UTC)", "sample", "area", "plan", "ended", "verdict", "why"):
-        table.add_column(heading, overflow="fold")
     for one in page.runs:
-        started = f"{one.started:%Y-%m-%d %H:%M:%S}"
-        words = (one.name, started, one.sample, one.area, one.plan, one.state, one.verdict or "", one.exit_reason or "")
-        table.add_row(*words)
-    Console().print(table)
+        started = f"{one.started:%Y-%m-%d %H:%M}"
+        words = f"{one.plan[:18]:<18} {one.area[:14]:<14} {one.state:<8} {one.verdict or ''}"
+        print(f"{one.name:<22} {started} {words}")
+    if not page.runs:
+        print("no such runs")
     if page.next_before is not None:
         print(f"more: nightbeam runs --before {page.next_before}")
     return Code.DONE
@@ -112,9 +107,18 @@ def show(
 @contextmanager
 def _session() -> "Iterator[Session]":
     from db.engine import open_engine, reader
+    from stem4d.errors import BadInput
     from storage.settings import load_settings
 
-    engine = open_engine(load_settings().database_url.get_secret_value())
+    settings = load_settings()
+    if not settings.home.exists():
+        raise BadInput(
+            field="NIGHTBEAM_HOME",
+            value=str(settings.home),
+            limit="nothing was run there yet",
+            remedy="Set NIGHTBEAM_HOME to where it was: `make demo` uses .nightbeam in the checkout",
+        )
+    engine = open_engine(settings.database_url.get_secret_value())
     try:
         with reader(engine) as session:
             yield session

@@ -45,7 +45,9 @@ def inspect(
         print_json(_facts(found))
     else:
         _print(found)
-    return Code.WARNINGS if any(one.verdict in ("warn", "fail") for one in found.results) else Code.DONE
+    judged = set(_verdicts(found).values())
+    # A file that nothing could be said of is no file that passed.
+    return Code.WARNINGS if judged & {"warn", "fail"} or "pass" not in judged else Code.DONE
 
 
 def _facts(found: "Inspection") -> dict[str, Any]:

@@ -75,10 +75,13 @@ def test_saturation_is_caught_in_the_first_rows_and_mended_within_the_dose(story
 
 
 def test_the_ledger_holds_the_beam_that_really_came(story: dict[str, Any]) -> None:
-    """The true current is 3 times the commanded one; what was delivered is at least what was counted."""
+    """The true current is 3 times the commanded one, which the vacuum scan counts: the exposure is booked with it."""
     (last,) = (one for one in target(story, "saturating")["runs"] if one["state"] == "done")
     (acquisition,) = (one for one in story["shown"][last["name"]]["exposures"] if one["purpose"] == "acquisition")
-    assert acquisition["delivered_e_per_a2"] == pytest.approx(3 * acquisition["intended_e_per_a2"], rel=0.02)
+    planned = last["predicted_fluence_e_per_a2"]
+    # The dead pixels that no mask knows take half a per cent of the counts.
+    assert acquisition["intended_e_per_a2"] == pytest.approx(3 * planned, rel=0.01)
+    assert acquisition["delivered_e_per_a2"] == pytest.approx(3 * planned, rel=0.01)
 
 
 def test_descan_and_centring_are_calibrated_before_the_exposure(story: dict[str, Any]) -> None:

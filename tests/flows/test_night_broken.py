@@ -7,9 +7,12 @@ import pytest
 
 from db.engine import reader
 from db.questions.night import night_story
+from db.questions.show import show_run
 from flows.night import run_night
+from flows.run import run_plan
 from stem4d.night import TargetState
-from tests.flows.night_world import column_log, small_lab, small_targets
+from stem4d.predict import predict
+from tests.flows.night_world import column_log, small, small_lab, small_targets
 
 
 class Stage:
@@ -43,3 +46,20 @@ def test_ctrl_c_closes_the_night_and_says_what_was_not_begun(tmp_path: Path, mon
     assert story["state"] == "stopped"
     assert [target["state"] for target in story["targets"]] == ["failed"] + ["skipped"] * 4
     assert [run["state"] for target in story["targets"] for run in target["runs"]] == ["stopped"]
+
+
+def test_a_dose_that_the_measured_current_would_overrun_is_refused_before_the_specimen_is_exposed(
+    tmp_path: Path,
+) -> None:
+    """Above 60 pA the simulated beam is three times what it says; the vacuum scan counts that."""
+    strong = ("optics.probe_current_pa=90",)
+    planned = predict(small("1_overview.yaml", 16, *strong)).total_fluence_e_per_a2
+    plan = small("1_overview.yaml", 16, *strong, f"sample.fluence_budget_e_per_a2={1.5 * planned}")
+    with small_lab(tmp_path) as opened:
+        outcome = run_plan(opened, plan, with_prefect=False)
+        with reader(opened.engine) as session:
+            shown = show_run(session, name=outcome.runs[0])
+    assert outcome.state is TargetState.REFUSED
+    assert "acquisition needs" in outcome.reason
+    assert {one["purpose"] for one in shown["exposures"]} == {"calibration"}
+    assert shown["area"]["delivered_e_per_a2"] == 0
