@@ -8,6 +8,23 @@ import pytest
 RECORDED = Path(__file__).parents[2] / "shared" / "data"
 
 
+SHARED = {
+    "test_night.py": "night",
+    "test_cli.py": "night",
+    "test_api.py": "prefect",
+    "test_prefect_versions.py": "prefect",
+    "test_prefect_run.py": "prefect",
+}
+"""Files that share something costly, and so run in one process; every other file has a group of its own."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give each file, or each set of files that share a costly fixture, to one worker."""
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(SHARED.get(item.path.name, str(item.path))))
+
+
 @pytest.fixture(scope="session")
 def recorded_data() -> Path:
     """Folder of the recorded data sets; skips without it, fails where ``NIGHTBEAM_REQUIRE`` names ``recorded``."""

@@ -64,7 +64,9 @@ def refused_while_held(home: Path, owner: int) -> None:
     assert str(owner) in json.loads(second.stdout)["error"]
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow)]
+)
 def test_a_signal_leaves_the_instrument_safe_and_the_run_closed(number: int, code: int, tmp_path: Path) -> None:
     home = tmp_path / "home"
     process = long_run(home, tmp_path)
