@@ -33,8 +33,17 @@ def send(text):
 """
 
 
+BEFORE = set(psutil.Process().children(recursive=True))
+
+
+@pytest.fixture(autouse=True)
+def _children_of_earlier_tests() -> None:
+    """Other tests of this process may have left helpers, such as multiprocessing's: they are not ours."""
+    BEFORE.update(psutil.Process().children(recursive=True))
+
+
 def children() -> list[psutil.Process]:
-    return psutil.Process().children(recursive=True)
+    return [child for child in psutil.Process().children(recursive=True) if child not in BEFORE]
 
 
 @pytest.mark.parametrize(
