@@ -42,7 +42,7 @@ def _offset(usable_px: float, subject: Subject, wanted: Wanted) -> QualityResult
     limit = (LIMITS["pattern_centred"].soft or 0.0) * half
     offset = offset_from_middle_px(subject.fit.centre_px, (subject.shape[0], subject.shape[1]))
     value, delta = max(abs(off) for off in offset), subject.mrad_per_pixel
-    text = f"The pattern lies {offset[0]:+.2f} px (y) and {offset[1]:+.2f} px (x) off the middle"
+    text = f"The pattern lies {offset[0]:+z.2f} px (y) and {offset[1]:+z.2f} px (x) off the middle"
     if delta is None:
         text += f"; {usable_px:.1f} of {half:.1f} px are left on all sides"
     else:

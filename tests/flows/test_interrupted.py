@@ -22,6 +22,8 @@ def long_run(home: Path, tmp_path: Path) -> subprocess.Popen[str]:
     text = LONG.read_text().replace("[64, 64]", "[512, 512]").replace("step_nm: 0.04", "step_nm: 0.005")
     plan = tmp_path / "long.yaml"
     plan.write_text(text.replace("2.0e+5", "1.0e+9"))
+    # A shell starts background jobs with Ctrl+C ignored, and a child inherits that from whoever runs these tests.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     return subprocess.Popen(
         [sys.executable, "-m", "flows.cli", "run", str(plan), "-i", str(INSTRUMENT), "--yes", "--no-prefect"],
         env={**os.environ, "NIGHTBEAM_HOME": str(home)},

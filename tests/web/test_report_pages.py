@@ -61,6 +61,9 @@ FULL = replace(
         Judgement("descan.range", None, 0.28, 1.0, "px", "pass", NASTY, 0.02),
         Judgement("drift.rate", "com", None, None, "nm/min", "not_measurable", "One pass only."),
         Judgement("saturation.disk", "com", float("nan"), 1e-4, "", "fail", "Saturated."),
+        Judgement("dose.electrons", "virtual", 3.0, 1.0, "", "warn", "Brighter than set."),
+        Judgement("frames.missing", "virtual", 0.0, 0.01, "", "pass", "All recorded."),
+        Judgement("drift.rate", None, None, None, "nm/min", "not_measurable", "One pass only."),
     ),
     calibrations=(CalibrationUsed("disk", "disk", {"centre_px": [1.0, None]}, None, "px", "pass", WHEN, "fresh"),),
     remedies=(RemedyTaken("saturation.disk", "reduce_dwell", {"dwell_time_us": 100.0}, None, NASTY, NASTY),),
@@ -176,6 +179,23 @@ def test_verdicts_are_words():
         assert word in words
 
 
+def test_headline_says_which_analysis_and_what_is_unknown():
+    words = Page(PAGES["full"]).words()
+    start = words[: words.index("Verdicts")]
+    assert "com ✕ fail" in start
+    assert "virtual ! warning" in start
+    assert "Not measured: drift, rate." in start
+
+
+def test_what_passed_is_folded_away():
+    page = PAGES["full"]
+    unfolded, folded = page.split("<details>")[0], page.split("<details>")[1].split("</details>")[0]
+    assert "All recorded." in folded
+    assert "Saturated." not in folded
+    assert "All recorded." not in unfolded
+    assert "2 of 6 figures are within their limits" in folded
+
+
 def test_what_was_not_measured_says_so():
     words = Page(PAGES["full"]).words()
     assert words.count("not measured") >= 6
@@ -189,7 +209,7 @@ def test_refused_run_says_why_and_what_is_missing():
 
 
 def test_quality_is_listed_worst_first():
-    words = Page(PAGES["full"]).words()
+    words = Page(PAGES["full"]).words().partition("Quality of the data")[2]
     assert words.index("saturation, disk") < words.index("drift, rate") < words.index("descan, range")
 
 

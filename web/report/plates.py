@@ -153,7 +153,8 @@ def _disk_positions(
         for values, word in states
         if values is not None
     ]
-    if recorded.frames:
+    # On a specimen the centre of mass follows the fields of the atoms too: only where no vacuum scan tells them apart.
+    if recorded.frames and not shown:
         drawn = motion.disk_positions(specimen, geometry.mrad_per_pixel, state="on the specimen", limit_px=limit_px)
         shown.append(as_picture(drawn))
     note = "Each mesh is the scan field as the disk's centre of mass draws it on the detector, in blocks of the scan."

@@ -6,7 +6,7 @@ from functools import cache
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from web.report import tables
+from web.report import judged, tables
 from web.report.text import duration, time_utc
 from web.report.values import NightReport, Picture, RunReport
 
@@ -14,14 +14,17 @@ from web.report.values import NightReport, Picture, RunReport
 def render_run(report: RunReport) -> str:
     """The page of one run."""
     template = _environment().get_template("run.html")
+    headline, unknown = judged.headline(report.quality)
     return template.render(
         report=report,
         state=tables.chip(report.state),
         verdict=tables.chip(report.verdict),
         identity=tables.identity(report),
         analyses=tables.analyses(report.analyses),
-        quality=tables.judgements("Quality of the data", report.quality),
-        findings=tables.judgements("Plan check", report.findings),
+        headline=headline,
+        unknown=unknown,
+        quality=judged.judged("Quality of the data", report.quality),
+        findings=judged.judged("Plan check", report.findings),
         remedies=tables.remedies(report.remedies),
         calibrations=tables.calibrations(report.calibrations),
         dose=tables.dose([report.dose] if report.dose else [], "this run"),

@@ -14,7 +14,6 @@ from web.report.values import (
     DataFile,
     DoseAccount,
     Exposure,
-    Judgement,
     Parameter,
     RemedyTaken,
     RunReport,
@@ -140,24 +139,6 @@ def identity(report: RunReport) -> Table:
     return Table("Identity", ("Item", "Value"), tuple((Cell(name), Cell(value)) for name, value in rows))
 
 
-def judgements(caption: str, items: Iterable[Judgement]) -> Table:
-    """Figures held against their limits, worst first."""
-    severity = ["fail", "warn", "not_measurable", "pass"]
-    ordered = sorted(items, key=lambda item: severity.index(item.verdict) if item.verdict in severity else 0)
-    rows = tuple(
-        (
-            Cell(_metric(item.metric)),
-            Cell(chip=chip(item.verdict)),
-            Cell(quantity(item.value, item.unit, item.uncertainty), figure=True),
-            Cell(EMPTY if item.limit is None else quantity(item.limit, item.unit), figure=True),
-            Cell(item.analysis or "all"),
-            Cell(item.message),
-        )
-        for item in ordered
-    )
-    return Table(caption, ("Quantity", "Verdict", "Figure", "Limit", "For analysis", "What it means"), rows)
-
-
 def analyses(items: Iterable[AnalysisOutcome]) -> Table:
     """What each analysis can do with the data."""
     rows = tuple(
@@ -175,7 +156,7 @@ def analyses(items: Iterable[AnalysisOutcome]) -> Table:
 def remedies(items: Iterable[RemedyTaken]) -> Table:
     """What was mended."""
     rows = tuple(
-        (Cell(_metric(i.cause)), Cell(i.action.replace("_", " ")), Cell(_or_dash(i.before)), Cell(_or_dash(i.after)),
+        (Cell(metric(i.cause)), Cell(i.action.replace("_", " ")), Cell(_or_dash(i.before)), Cell(_or_dash(i.after)),
          Cell(i.cost), Cell(i.outcome))
         for i in items
     )  # fmt: skip
@@ -193,7 +174,7 @@ def calibrations(items: Iterable[CalibrationUsed]) -> Table:
         (
             Cell(i.kind.replace("_", " ") + (f" ({i.role})" if i.role and i.role != i.kind else "")),
             Cell(chip=chip(i.verdict)),
-            Cell(_calibrated(i), figure=True),
+            Cell(_calibrated(i), figure=isinstance(i.value, int | float)),
             Cell(time_utc(i.measured_at)),
             Cell(i.standing),
         )
@@ -248,7 +229,7 @@ def exposures(items: Iterable[Exposure]) -> Table:
     )
     return Table(
         "Exposures by this run, in vacuum too; fluence in e⁻/Å²",
-        ("Purpose", "Opened", "Intended", "Delivered", "Electrons", "Why less was delivered"),
+        ("Purpose", "Opened", "Intended", "Delivered", "Electrons", "Remark"),
         rows,
     )
 
@@ -270,7 +251,7 @@ def _costs(rows: list[tuple[Cell, ...]]) -> Table:
 
 def _time_and_data(predicted: Cost, actual: Cost) -> list[tuple[Cell, ...]]:
     return [
-        _compared("Time", predicted.seconds, actual.seconds, duration),
+        _compared("Time of the scan", predicted.seconds, actual.seconds, duration),
         _compared("Data", predicted.size_bytes, actual.size_bytes, byte_size),
     ]
 
@@ -372,5 +353,6 @@ def _calibrated(item: CalibrationUsed) -> str:
     return said if item.uncertainty is None else f"{said} ± {plain(item.uncertainty, item.unit)}"
 
 
-def _metric(name: str) -> str:
+def metric(name: str) -> str:
+    """A dotted metric in words."""
     return name.replace("_", " ").replace(".", ", ")

@@ -42,13 +42,20 @@ def quantity(value: float | None, unit: str = "", uncertainty: float | None = No
     said = number(value)
     if said == NOT_MEASURED:
         return said
-    if uncertainty is not None and isfinite(uncertainty):
-        said = f"{said} ± {number(uncertainty, 2)}"
+    if value is not None and uncertainty is not None and isfinite(uncertainty):
+        said = f"{number(value, _digits(value, uncertainty))} ± {number(uncertainty, 2)}"
         if unit and " " in said and "×" in said:
             said = f"({said})"
     sign = unit_sign(unit)
     joint = "" if sign in ("", "°") else "\u00a0"
     return f"{said}{joint}{sign}"
+
+
+def _digits(value: float, uncertainty: float) -> int:
+    """Digits of a value down to the second one of its uncertainty, three to six."""
+    if value == 0 or uncertainty <= 0:
+        return 4
+    return min(6, max(3, floor(log10(abs(value))) - floor(log10(uncertainty)) + 2))
 
 
 def byte_size(count: int | None) -> str:
