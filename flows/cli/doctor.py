@@ -6,7 +6,6 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -49,6 +48,8 @@ def doctor(as_json: AsJson = False) -> Code:
 
 
 def _versions(_settings: "Settings") -> Iterator[Line]:
+    from importlib import metadata
+
     fix = "Install with the constraints file that comes with nightbeam"
     for package, good in (("prefect", "3.8."), ("sqlalchemy", "2.0.")):
         found = metadata.version(package)
