@@ -3,7 +3,8 @@
 from stem4d import dose, optics
 from stem4d.detector import container_bytes
 from stem4d.model import Strict
-from stem4d.plan import Plan
+from stem4d.plan import Plan, Strain
+from stem4d.precision import com_noise_mrad, compressed_frame_bytes, strain_noise
 
 
 class Prediction(Strict):
@@ -32,6 +33,12 @@ class Prediction(Strict):
     frames: int
     raw_bytes: int
     """All passes."""
+    compressed_bytes: int
+    """All passes; an estimate, good to a factor of two."""
+    com_noise_mrad: float
+    """Shot noise of one pattern's centre of mass, per axis."""
+    strain_noise: float | None
+    """Shot noise of the strain at one position, where the plan wants strain."""
     line_time_s: float
     pass_time_s: float
     total_time_s: float
@@ -66,6 +73,8 @@ def predict(plan: Plan) -> Prediction:
     passes = plan.exposure.passes
     pixels = plan.detector.shape[0] * plan.detector.shape[1]
     radius = plan.disk_radius_px
+    raw = plan.scan.frames * passes * pixels * container_bytes(plan.detector.bit_depth)
+    strain = next((each for each in plan.analyses if isinstance(each, Strain)), None)
     return Prediction(
         wavelength_a=optics.wavelength_a(energy),
         mrad_per_pixel=delta,
@@ -86,7 +95,10 @@ def predict(plan: Plan) -> Prediction:
         local_fluence_e_per_a2=local,
         total_fluence_e_per_a2=local * passes,
         frames=plan.scan.frames * passes,
-        raw_bytes=plan.scan.frames * passes * pixels * container_bytes(plan.detector.bit_depth),
+        raw_bytes=raw,
+        compressed_bytes=round(min(raw, plan.scan.frames * passes * compressed_frame_bytes(plan, per_pattern))),
+        com_noise_mrad=com_noise_mrad(plan, per_pattern),
+        strain_noise=strain_noise(plan, strain, per_pattern) if strain is not None else None,
         line_time_s=line_s,
         pass_time_s=pass_s,
         total_time_s=pass_s * passes + plan.exposure.pause_between_passes_s * (passes - 1),

@@ -47,6 +47,8 @@ class Finding(Strict):
     """The quantity in words, as a microscopist would say it."""
     value: float | None
     limit: float | None
+    sense: Literal["at most", "at least"] = "at most"
+    """On which side of the limit the value has to be."""
     unit: str
     margin: float | None
     """How far inside the limit, as a fraction of it; negative outside."""

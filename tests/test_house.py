@@ -91,7 +91,8 @@ def test_help_loads_nothing_heavy() -> None:
     names = loaded("""
     from contextlib import suppress
     from flows.cli import main
-    for command in ("", "demo", "plan check", "plan show", "run", "night", "inspect", "runs", "show", "doctor"):
+    plans = ("plan check", "plan show", "plan suggest")
+    for command in ("", "demo", *plans, "run", "night", "inspect", "runs", "show", "doctor"):
         sys.argv[1:] = [*command.split(), "--help"]
         with suppress(SystemExit):
             main()

@@ -12,7 +12,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-plans = typer.Typer(help="Check and show plans.", no_args_is_help=True, rich_markup_mode=None)
+plans = typer.Typer(help="Check, show and suggest plans.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(plans, name="plan")
 databases = typer.Typer(
     help="Look at and upgrade the provenance database.", no_args_is_help=True, rich_markup_mode=None
@@ -22,6 +22,7 @@ app.add_typer(databases, name="db")
 app.command("demo")(acquire.demo)
 plans.command("check")(plan.check)
 plans.command("show")(plan.show)
+plans.command("suggest")(plan.suggest)
 app.command("run")(acquire.run)
 app.command("night")(acquire.night)
 app.command("inspect")(look.inspect)

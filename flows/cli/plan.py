@@ -1,18 +1,23 @@
-"""Commands about plans before anything is exposed: check, show."""
+"""Commands about plans before anything is exposed: check, show, suggest."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from flows.cli.answer import AsJson, Code, command, print_json
 
 if TYPE_CHECKING:
+    from stem4d.instrument import InstrumentFacts
     from stem4d.plan import Plan
-    from stem4d.rules import PlanCheck
-    from stem4d.verdict import Finding
 
 PlanFile = Annotated[Path, typer.Argument(help="Plan file (YAML).")]
+InstrumentOption = Annotated[
+    Path | None, typer.Option("--instrument", "-i", help="Instrument file (TOML) to check against.")
+]
+PictureOption = Annotated[
+    Path | None, typer.Option("--picture", help="Write a picture here, too: a name ending in .png or .svg.")
+]
 Settings_ = Annotated[
     list[str] | None,
     typer.Option("--set", help="Change a field for this check: optics.defocus_nm=20. May be given again."),
@@ -22,9 +27,7 @@ Settings_ = Annotated[
 @command
 def check(
     plan: PlanFile,
-    instrument: Annotated[
-        Path | None, typer.Option("--instrument", "-i", help="Instrument file (TOML) to check against.")
-    ] = None,
+    instrument: InstrumentOption = None,
     change: Settings_ = None,
     every: Annotated[bool, typer.Option("--all", help="Show the rules that are met, too.")] = False,
     as_json: AsJson = False,
@@ -35,39 +38,92 @@ def check(
 
     Example: nightbeam plan check plans/case_b.yaml --set optics.defocus_nm=20
     """
-    from stem4d.instrument import InstrumentFile
+    from flows.cli.plan_text import check_text
     from stem4d.rules import check as check_plan
-    from storage.documents import load_model
 
-    facts = load_model(instrument, InstrumentFile).facts if instrument else None
-    checked = check_plan(_plan(plan, change), instrument=facts)
+    read = _plan(plan, change)
+    # The disk that data would go to is this one only where the instrument is.
+    free = _free_bytes() if instrument is not None else None
+    checked = check_plan(read, instrument=_facts(instrument), free_bytes=free)
     if as_json:
         print_json(checked.model_dump(mode="json"))
     else:
-        _print_check(checked, every=every)
+        print("\n".join(check_text(checked, read, every=every)))
     if checked.hard:
         return Code.REFUSED
     return Code.WARNINGS if checked.soft else Code.DONE
 
 
 @command
-def show(plan: PlanFile, change: Settings_ = None, as_json: AsJson = False) -> Code:
+def show(plan: PlanFile, change: Settings_ = None, picture: PictureOption = None, as_json: AsJson = False) -> Code:
     """Show a plan with every default written out, and what it will give.
 
-    Example: nightbeam plan show plans/case_a.yaml
+    Example: nightbeam plan show plans/case_a.yaml --picture case_a.png
     """
+    from flows.cli.plan_text import flat, prediction_text
     from stem4d.predict import predict
 
     read = _plan(plan, change)
+    if picture is not None:
+        from web.plan.picture import plan_figure
+        from web.plan.write import write_figure
+
+        write_figure(plan_figure(read), picture)
     predicted = predict(read)
     if as_json:
         print_json({"plan": read.model_dump(mode="json"), "prediction": predicted.model_dump(mode="json")})
         return Code.DONE
-    for path, value in _flat(read.model_dump(mode="json")):
+    for path, value in flat(read.model_dump(mode="json")):
         print(f"{path:<45} {value}")
     print()
-    _print_figures(predicted.model_dump())
+    print("\n".join(prediction_text(predicted)))
     return Code.DONE
+
+
+@command
+def suggest(
+    goal: Annotated[Path, typer.Argument(help="Goal file (YAML): specimen, question, field of view.")],
+    instrument: InstrumentOption = None,
+    to: Annotated[Path | None, typer.Option("--to", help="Write the plan here (YAML).")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Let --to replace a file.")] = False,
+    picture: PictureOption = None,
+    as_json: AsJson = False,
+) -> Code:
+    """Propose a plan for a goal, or say which requirements collide and what frees them.
+
+    Without an instrument file, the simulated instrument of the demo is asked. Exits with 0, with 3 when something is
+    worth minding, with 2 when no plan can answer.
+
+    Example: nightbeam plan suggest plans/goals/case_b.yaml --to my_plan.yaml
+    """
+    from flows.cli.plan_text import suggestion_text
+    from flows.plans import shipped
+    from stem4d.goal import Goal
+    from stem4d.suggest import suggest as suggest_plan
+    from storage.documents import load_model
+    from storage.save import require_writable, save_document
+
+    if to is not None:
+        require_writable(to, replace=force)
+    source = instrument or shipped("instruments/demo.toml")
+    facts = _facts(source)
+    assert facts is not None
+    found = suggest_plan(load_model(goal, Goal), facts, free_bytes=_free_bytes() if instrument is not None else None)
+    if picture is not None:
+        from web.plan.trade import trade_figure
+        from web.plan.write import write_figure
+
+        write_figure(trade_figure(found), picture)
+    if as_json:
+        print_json(found.model_dump(mode="json"))
+    else:
+        print("\n".join(suggestion_text(found, source.name)))
+    if to is not None and found.feasible:
+        told = f"Proposed by nightbeam plan suggest for the goal {found.goal.name} on {source.name}."
+        save_document(to, found.plan, (told, *found.notes), replace=force)
+    if not found.feasible:
+        return Code.REFUSED
+    return Code.WARNINGS if found.check.soft else Code.DONE
 
 
 def _plan(path: Path, changes: list[str] | None) -> "Plan":
@@ -77,31 +133,17 @@ def _plan(path: Path, changes: list[str] | None) -> "Plan":
     return load_model(path, Plan, changes or ())
 
 
-def _print_check(checked: "PlanCheck", *, every: bool) -> None:
-    _print_figures(checked.prediction.model_dump())
-    groups: list[tuple[str, list[Finding]]] = [
-        ("cannot work", [one for one in checked.findings if one.verdict == "fail"]),
-        ("mind", [one for one in checked.findings if one.verdict == "warn"]),
-        ("not checked", [one for one in checked.findings if one.verdict == "not_measurable"]),
-        ("met", [one for one in checked.findings if one.verdict == "pass"] if every else []),
-    ]
-    for title, findings in groups:
-        for one in findings:
-            whose = f" ({one.analysis})" if one.analysis else ""
-            print(f"\n{title}: {one.rule}{whose}\n  {one.message}" + (f"\n  {one.remedy}" if one.remedy else ""))
-    met = sum(one.verdict == "pass" for one in checked.findings)
-    hard, soft = len(checked.hard), len(checked.soft)
-    print(f"\n{hard} hard finding(s), {soft} soft, {met} rule(s) met")
+def _facts(path: Path | None) -> "InstrumentFacts | None":
+    from stem4d.instrument import InstrumentFile
+    from storage.documents import load_model
+
+    return load_model(path, InstrumentFile).facts if path is not None else None
 
 
-def _print_figures(figures: dict[str, Any]) -> None:
-    for name, value in figures.items():
-        print(f"{name:<35} {value:,}" if isinstance(value, int) else f"{name:<35} {value:.4g}")
+def _free_bytes() -> int:
+    """Room where the data would go; asking makes no folder."""
+    from storage.disk import free_bytes
+    from storage.settings import load_settings
 
-
-def _flat(document: Any, path: str = "") -> list[tuple[str, Any]]:
-    if isinstance(document, dict):
-        return [line for key, value in document.items() for line in _flat(value, f"{path}.{key}" if path else key)]
-    if isinstance(document, list) and any(isinstance(value, dict) for value in document):
-        return [line for index, value in enumerate(document) for line in _flat(value, f"{path}.{index}")]
-    return [(path, document)]
+    folder = load_settings().home.absolute()
+    return free_bytes(next(each for each in (folder, *folder.parents) if each.is_dir()))

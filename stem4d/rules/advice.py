@@ -167,6 +167,7 @@ def finding(ctx: Context, answer: Answer, before: dict[Key, Verdict]) -> Finding
         quantity=judged.quantity,
         value=judged.value,
         limit=judged.limit,
+        sense=judged.sense,
         unit=answer.rule.unit,
         margin=judged.margin,
         message=sentence(judged, answer.rule.unit),

@@ -6,9 +6,10 @@ from math import ceil, log2, sqrt
 from stem4d import dose
 from stem4d.detector import full_scale
 from stem4d.plan import CentreOfMass, Ptychography, Strain, TiltCorrected, Virtual
+from stem4d.precision import strain_noise as expected_strain_noise
 from stem4d.rules import mend
 from stem4d.rules.limits import BRAGG_DISKS, BRAGG_SHARE, BRIGHTEST_BRAGG, CREST
-from stem4d.rules.reciprocal import bragg_angle_mrad, looks_into_disk
+from stem4d.rules.reciprocal import looks_into_disk
 from stem4d.rules.registry import Context, Judged, judge, rule
 from stem4d.rules.words import number
 from stem4d.verdict import Axis, Change
@@ -144,9 +145,7 @@ def com_noise(ctx: Context, wanted: CentreOfMass) -> Iterator[Judged]:
     """Shot noise of one pattern stays below the smallest deflection asked for."""
     if wanted.smallest_deflection_mrad is None:
         return
-    noise = dose.centre_of_mass_noise_mrad(
-        ctx.plan.optics.convergence_semi_angle_mrad, ctx.predicted.electrons_per_pattern
-    )
+    noise = ctx.predicted.com_noise_mrad
     yield judge(
         ctx.limit("com_noise"),
         "shot noise of the centre of mass per axis",
@@ -167,10 +166,7 @@ def com_noise(ctx: Context, wanted: CentreOfMass) -> Iterator[Judged]:
 )
 def strain_noise(ctx: Context, wanted: Strain) -> Iterator[Judged]:
     """Shot noise of the disk positions stays below the strain asked for."""
-    per_disk = ctx.predicted.electrons_per_pattern * BRAGG_SHARE.value
-    position_px = ctx.plan.disk_radius_px / 2 / sqrt(per_disk)
-    distance_px = bragg_angle_mrad(ctx, wanted.reflection_d_a) / ctx.plan.mrad_per_pixel
-    noise = position_px / (distance_px * sqrt(BRAGG_DISKS.value))
+    noise = expected_strain_noise(ctx.plan, wanted, ctx.predicted.electrons_per_pattern)
     yield judge(
         ctx.limit("strain_noise"),
         "strain noise",

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from stem4d import precision
 from stem4d.dose import BUDGET_TOLERANCE, SPECIMEN_CREST
 from stem4d.plan import SensitivityClass
 
@@ -156,8 +157,8 @@ class Assumed:
 
 CREST = Assumed(SPECIMEN_CREST, "habit, 2 to 5 on a specimen; the first rows measure it")
 BRIGHTEST_BRAGG = Assumed(0.3, "habit: brightest Bragg disk over the direct beam, in crystals tens of nm thick")
-BRAGG_SHARE = Assumed(0.02, "habit: part of the electrons in each disk that is tracked")
-BRAGG_DISKS = Assumed(8, "habit: disks tracked in each pattern")
+BRAGG_SHARE = Assumed(precision.BRAGG_SHARE, "habit: part of the electrons in each disk that is tracked")
+BRAGG_DISKS = Assumed(precision.BRAGG_DISKS, "habit: disks tracked in each pattern")
 LARGEST_STRAIN = Assumed(0.02, "habit: largest strain that is mapped")
 COHERENT_MODES = Assumed(3, "habit: probe modes that take up a large source")
 RESERVE_BYTES = Assumed(2e9, "kept free, or RESERVE_SHARE if that is more")

@@ -208,12 +208,12 @@ class Answer:
         return self.rule.id, self.analysis, self.judged.quantity
 
 
-def ask_all(ctx: Context) -> list[Answer]:
-    """Ask every rule that applies and whose needs are met."""
+def ask_all(ctx: Context, axes: tuple[Axis, ...] = AXES) -> list[Answer]:
+    """Ask every rule of some axes that applies and whose needs are met."""
     wanted = labelled(ctx.plan.analyses)
     answers = []
     for each in RULES.values():
-        if not ctx.has(each.needs):
+        if each.axis not in axes or not ctx.has(each.needs):
             continue
         concerned = wanted if each.kinds else [(None, None)]
         for label, analysis in concerned:

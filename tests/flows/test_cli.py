@@ -143,7 +143,7 @@ def test_inspect_agrees_with_what_the_acquisition_counted(home: Path) -> None:
 
 def test_help_shows_an_example_of_every_command() -> None:
     overview = CliRunner().invoke(app, ["--help"]).output
-    commands = ["demo", "run", "night", "inspect", "runs", "show", "doctor", "plan check", "plan show"]
+    commands = ["demo", "run", "night", "inspect", "runs", "show", "doctor", "plan check", "plan show", "plan suggest"]
     commands += ["db status", "db upgrade"]
     for command in commands:
         assert command.split()[0] in overview
@@ -152,7 +152,14 @@ def test_help_shows_an_example_of_every_command() -> None:
         assert "--json" in told.output
 
 
-@pytest.mark.parametrize("command", [["plan", "check", str(PLANS / "case_a.yaml")], ["runs"]])
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["plan", "check", str(PLANS / "case_a.yaml")],
+        ["plan", "suggest", str(PLANS / "goals" / "orientation.yaml")],
+        ["runs"],
+    ],
+)
 def test_commands_that_ask_do_not_load_prefect(command: list[str], home: Path) -> None:
     code = (
         f"import os, sys\nos.environ['NIGHTBEAM_HOME'] = {str(home)!r}\nfrom flows.cli.app import app\n"
