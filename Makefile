@@ -9,7 +9,7 @@ IS_311 := -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))'
 LINT := $(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports
 
 help: ## this list
-	@sed -nE 's/^([a-z.-]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | sort | awk -F'\t' '{printf "make %-10s %s\n", $$1, $$2}'
+	@sed -nE 's/^([a-z./-]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | sort | awk -F'\t' '{printf "make %-10s %s\n", $$1, $$2}'
 
 demo: $(MADE) ## a small simulated night, end to end; its state and report go into .nightbeam
 	NIGHTBEAM_HOME='$(CURDIR)/.nightbeam' $(BIN)/nightbeam demo
@@ -22,6 +22,9 @@ test-slow: $(MADE) ## the slow tests; ONLY=topic for some of them
 
 bench: $(MADE) ## the benchmarks: prints a table and writes bench.json; ONLY=topic for some of them
 	$(BIN)/python -m benchmarks
+
+docs/rules.md: $(MADE) $(wildcard stem4d/rules/*.py) ## the page of the rules, from their registry
+	$(BIN)/nightbeam plan rules > $@
 
 lint: $(MADE) ## ruff, mypy and the import contracts
 	@$(LINT)

@@ -2,7 +2,14 @@
 
 from pydantic import Field
 
-from stem4d.model import Count, Name, NonNegative, Positive, Strict
+from stem4d.model import Count, Name, NonNegative, Positive, Range, Strict
+
+
+class DepthRate(Strict):
+    """Highest frame rate at one counter depth."""
+
+    bit_depth: Count
+    max_frame_rate_hz: Positive
 
 
 class DetectorFacts(Strict):
@@ -16,13 +23,27 @@ class DetectorFacts(Strict):
     pixel_pitch_um: Positive
     bit_depths: tuple[Count, ...]
     max_frame_rate_hz: Positive
+    depth_rates: tuple[DepthRate, ...] = ()
+    """Depths that are slower than ``max_frame_rate_hz``."""
     max_count_rate_per_px_hz: Positive
     """Count rate per pixel at which 10 % is lost [1/s]."""
     damage_count_rate_per_px_hz: Positive | None = None
     dead_time_us: NonNegative = 0.0
     """Time between frames in which nothing is counted [µs]."""
+    beam_energies_kev: Range | None = None
+    """High tensions that the sensor and its threshold are meant for; not known where absent."""
+    noise_e_per_px: NonNegative | None = None
+    """Noise of a pixel and frame in electrons, of an integrating detector; a counting one has none."""
+    wraps_at_bits: Count | None = None
+    """Counter depth that wraps past its full scale without a sign; None where none does."""
     verified: bool = False
     source: str = Field(default="", max_length=200)
+
+    def frame_rate_hz(self, bit_depth: int) -> float:
+        """Highest frame rate at a counter depth [Hz]."""
+        return next(
+            (each.max_frame_rate_hz for each in self.depth_rates if each.bit_depth == bit_depth), self.max_frame_rate_hz
+        )
 
 
 def full_scale(bit_depth: int) -> int:

@@ -2,24 +2,11 @@
 
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from stem4d.catalogue import CATALOGUE, closest
 from stem4d.detector import DetectorFacts
-from stem4d.model import Name, NonNegative, Positive, Strict, Title
-
-
-class Range(Strict):
-    """An allowed range, both ends included."""
-
-    lowest: float
-    highest: float
-
-    def holds(self, value: float) -> bool:
-        """Whether a value lies inside."""
-        return self.lowest <= value <= self.highest
-
-    def __str__(self) -> str:
-        return f"{self.lowest:g} to {self.highest:g}"
+from stem4d.model import Name, NonNegative, Positive, Range, Strict, Title
 
 
 class Aperture(Strict):
@@ -27,6 +14,14 @@ class Aperture(Strict):
 
     name: Name
     convergence_semi_angle_mrad: Positive
+
+
+class Spot(Strict):
+    """A spot setting: the current it reaches, and what brightness is left of the gun's at that current."""
+
+    name: Name
+    largest_current_pa: Positive
+    brightness_a_per_m2_sr: Positive
 
 
 class InstrumentFacts(Strict):
@@ -40,8 +35,42 @@ class InstrumentFacts(Strict):
     dwell_time_us: Range
     max_field_nm: Positive
     brightness_a_per_m2_sr: Positive | None = None
+    spots: tuple[Spot, ...] = ()
+    """From the smallest current to the largest; the plan's current is made with the first that reaches it."""
     expected_drift_nm_per_min: NonNegative = 0.0
-    detectors: tuple[DetectorFacts, ...] = Field(min_length=1)
+    write_rate_mb_per_s: Positive | None = None
+    """What the disk for the data takes for hours [MB/s]."""
+    detectors: tuple[DetectorFacts, ...] = ()
+    catalogue_detectors: tuple[Name, ...] = ()
+    """Detectors that are as ``stem4d.catalogue`` has them."""
+
+    @model_validator(mode="after")
+    def _some_detector(self) -> "InstrumentFacts":
+        for name in self.catalogue_detectors:
+            if name not in CATALOGUE:
+                raise ValueError(
+                    f"catalogue_detectors: there is no {name} in the catalogue; {', '.join(closest(name))}"
+                )
+        names = [each.name for each in self.all_detectors]
+        if not names:
+            raise ValueError("an instrument needs a detector: state detectors or catalogue_detectors")
+        if len(set(names)) < len(names):
+            raise ValueError(f"detectors must have different names: {', '.join(names)}")
+        return self
+
+    @property
+    def all_detectors(self) -> tuple[DetectorFacts, ...]:
+        """The detectors described here, then those of the catalogue."""
+        return (*self.detectors, *(CATALOGUE[name] for name in self.catalogue_detectors))
+
+    def spot(self, probe_current_pa: float) -> Spot | None:
+        """The first spot that reaches a current."""
+        return next((each for each in self.spots if each.largest_current_pa >= probe_current_pa * (1 - 1e-9)), None)
+
+    def brightness_at(self, probe_current_pa: float) -> float | None:
+        """Brightness [A/m²/sr] with the spot that makes a current; None where the file does not say."""
+        spot = self.spot(probe_current_pa)
+        return self.brightness_a_per_m2_sr if spot is None else spot.brightness_a_per_m2_sr
 
 
 class InstrumentFile(Strict):

@@ -23,6 +23,20 @@ class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
+class Range(Strict):
+    """An allowed range, both ends included."""
+
+    lowest: float
+    highest: float
+
+    def holds(self, value: float) -> bool:
+        """Whether a value lies inside."""
+        return self.lowest <= value <= self.highest
+
+    def __str__(self) -> str:
+        return f"{self.lowest:g} to {self.highest:g}"
+
+
 def canonical_json(model: BaseModel) -> str:
     """The one JSON text of a model: sorted keys, no white space, all defaults written out."""
     document: Any = model.model_dump(mode="json")

@@ -152,7 +152,7 @@ def _vacuum_request(plan: Plan) -> ScanRequest:
 
 def _deepest(opened: Lab, plan: Plan) -> int:
     """The deepest counter the detector has: a clipped disk would be a clipped calibration."""
-    known = [facts for facts in opened.file.facts.detectors if facts.name == plan.detector.name]
+    known = [facts for facts in opened.file.facts.all_detectors if facts.name == plan.detector.name]
     return max(known[0].bit_depths) if known else plan.detector.bit_depth
 
 

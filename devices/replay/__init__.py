@@ -43,7 +43,7 @@ class ReplayInstrument:
         self._clock = ReplayClock(log)
         self.column = ReplayColumn(recording)
         self.stage = ReplayStage(self._clock)
-        self.detector = ReplayDetector(recording, file.facts.detectors)
+        self.detector = ReplayDetector(recording, file.facts.all_detectors)
         self.scan = ReplayScan(recording, self.detector, self._clock)
         self.gate = ReplayGate(self._clock, monotonic)
         self.valves = ReplayValves(self._clock)

@@ -18,6 +18,6 @@ def open_instrument(
     sleep: Callable[[float], None] = time.sleep,
 ) -> Instrument:
     """Open the simulated instrument of a file; its log lies in ``home/instruments/NAME``."""
-    truth = read_settings(file.settings, tuple(detector.shape for detector in file.facts.detectors))
+    truth = read_settings(file.settings, tuple(detector.shape for detector in file.facts.all_detectors))
     folder = home / "instruments" / file.name
     return SimulatedInstrument(file.name, State(file.facts, truth, folder, monotonic, sleep))

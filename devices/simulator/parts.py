@@ -11,7 +11,7 @@ from devices.simulator.state import State, one_of, within
 from stem4d.detector import DetectorFacts
 from stem4d.dose import DoseLease
 from stem4d.errors import DeviceFault, LimitViolation
-from stem4d.instrument import Range
+from stem4d.model import Range
 
 SHIFT_MRAD = Range(lowest=-60, highest=60)
 """What the diffraction shift coils can do, per axis."""
@@ -144,7 +144,7 @@ class SimulatedDetector:
         """Configure a detector."""
         if self._state.armed:
             raise DeviceFault("detector: prepare was called while it is armed")
-        known = {facts.name: facts for facts in self._state.facts.detectors}
+        known = {facts.name: facts for facts in self._state.facts.all_detectors}
         if request.detector not in known:
             limit = "one of " + ", ".join(known)
             raise LimitViolation(device="detector", setting="detector", asked=request.detector, limit=limit)

@@ -10,7 +10,8 @@ from devices.simulator.clock import FramesClock
 from devices.simulator.settings import VACUUM, Truth
 from stem4d.detector import DetectorFacts
 from stem4d.errors import LimitViolation
-from stem4d.instrument import InstrumentFacts, Range
+from stem4d.instrument import InstrumentFacts
+from stem4d.model import Range
 
 
 class State:
@@ -39,7 +40,7 @@ class State:
         self.column: ColumnSetting | None = None
         self.scan: ScanRequest | None = None
         self.exposure: ExposureRequest | None = None
-        self.detector: DetectorFacts = facts.detectors[0]
+        self.detector: DetectorFacts = facts.all_detectors[0]
         self.sourced = self._ended = False
         self._base_s, self._opened_s = self.frames_clock.now_s(), monotonic()
         self.look()

@@ -126,6 +126,37 @@ def suggest(
     return Code.WARNINGS if found.check.soft else Code.DONE
 
 
+@command
+def rules(as_json: AsJson = False) -> Code:
+    """Print every rule a plan is checked against: formula, limits by analysis, sources.
+
+    Example: nightbeam plan rules > rules.md
+    """
+    from dataclasses import asdict
+
+    from stem4d.rules import LIMITS, RULES
+    from stem4d.rules.document import markdown
+
+    if as_json:
+        told = [
+            {
+                "rule": each.id,
+                "number": each.number,
+                "axis": each.axis,
+                "analyses": each.kinds,
+                "formula": each.formula,
+                "unit": each.unit,
+                "source": each.source,
+                "limits": {key: asdict(limit) for key, limit in LIMITS.items() if key.split("/")[0] == each.id},
+            }
+            for each in RULES.values()
+        ]
+        print_json(told)
+    else:
+        print(markdown(), end="")
+    return Code.DONE
+
+
 def _plan(path: Path, changes: list[str] | None) -> "Plan":
     from stem4d.plan import Plan
     from storage.documents import load_model

@@ -1,6 +1,6 @@
 """From a rule's answer to advice: try each candidate change, keep the cheapest that mends, say what it costs."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from math import ceil
 from typing import Any
@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from stem4d.plan import Plan
 from stem4d.predict import Prediction
 from stem4d.rules.limits import EXPIRED_BY
-from stem4d.rules.registry import ROUNDING, Answer, Context, Key, ask_all
+from stem4d.rules.registry import ROUNDING, Answer, Context, Judged, Key, ask_all
 from stem4d.rules.words import figures, sentence
 from stem4d.verdict import Change, Finding, Verdict
 
@@ -74,14 +74,17 @@ class _Trial:
     """Verdict of the answer that it is to mend."""
     fails: tuple[str, ...]
     warns: tuple[str, ...]
+    deeper: tuple[str, ...]
+    """What failed before and then fails by more."""
 
     @property
     def cost(self) -> tuple[int, int, bool, int]:
-        """Least first: new hard findings, how well it mends, whether it takes a person, new soft findings."""
-        return len(self.fails), _RANK[self.left], self.change.needs_person, len(self.warns)
+        """Least first: new hard findings, how well it mends, whether it takes a person, what else suffers."""
+        worsened = len(self.warns) + len(self.deeper)
+        return len(self.fails), _RANK[self.left], self.change.needs_person, worsened
 
 
-def _try(ctx: Context, before: dict[Key, Verdict], answer: Answer, change: Change) -> _Trial | None:
+def _try(ctx: Context, before: Mapping[Key, Judged], answer: Answer, change: Change) -> _Trial | None:
     try:
         plan = apply_change(ctx.plan, change)
     except ValidationError:
@@ -91,12 +94,26 @@ def _try(ctx: Context, before: dict[Key, Verdict], answer: Answer, change: Chang
     left = next((each.judged.verdict for each in after if each.key == answer.key), Verdict.PASS)
     if _RANK[left] >= _RANK[answer.judged.verdict]:
         return None
-    worse = [each for each in after if _RANK[each.judged.verdict] > _RANK[before.get(each.key, Verdict.PASS)]]
+    worse = [each for each in after if _RANK[each.judged.verdict] > _RANK[_verdict(before.get(each.key))]]
+    deeper = tuple(dict.fromkeys(each.judged.quantity for each in after if _deeper(each.judged, before.get(each.key))))
     fails, warns = (
         tuple(dict.fromkeys(each.judged.quantity for each in worse if each.judged.verdict is verdict))
         for verdict in (Verdict.FAIL, Verdict.WARN)
     )
-    return _Trial(change, plan, changed.predicted, left, fails, warns)
+    return _Trial(change, plan, changed.predicted, left, fails, warns, deeper)
+
+
+def _verdict(judged: Judged | None) -> Verdict:
+    return Verdict.PASS if judged is None else judged.verdict
+
+
+def _deeper(after: Judged, before: Judged | None) -> bool:
+    """Whether what failed before fails by more."""
+    if before is None or after.verdict is not Verdict.FAIL or before.verdict is not Verdict.FAIL:
+        return False
+    if after.margin is None or before.margin is None:
+        return False
+    return after.margin < before.margin - NOTICED * abs(before.margin)
 
 
 def _setting(plan: Plan, field: str) -> float:
@@ -126,6 +143,8 @@ def _in_words(ctx: Context, trial: _Trial) -> str:
         text += f" It takes a new calibration of {', '.join(EXPIRED_BY[change.field])}."
     if trial.warns:
         text += f" It then warns of: {', '.join(trial.warns)}."
+    if trial.deeper:
+        text += f" It conflicts with another finding, which it makes worse: {', '.join(trial.deeper)}."
     if change.needs_person:
         text += " It takes a person: nobody realigns the microscope unattended."
     return text
@@ -139,7 +158,7 @@ def _collision(trial: _Trial) -> str:
     )
 
 
-def finding(ctx: Context, answer: Answer, before: dict[Key, Verdict]) -> Finding:
+def finding(ctx: Context, answer: Answer, before: Mapping[Key, Judged]) -> Finding:
     """Put one answer into words, with the least change that mends it.
 
     Parameters
@@ -148,8 +167,8 @@ def finding(ctx: Context, answer: Answer, before: dict[Key, Verdict]) -> Finding
         What was asked about.
     answer : Answer
         The answer of one rule.
-    before : dict
-        Verdicts of all answers by their key: what a change must not make worse.
+    before : mapping
+        All answers by their key: what a change must not make worse.
     """
     judged = answer.judged
     trials = [trial for change in judged.mends if (trial := _try(ctx, before, answer, change)) is not None]

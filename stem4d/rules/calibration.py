@@ -13,6 +13,15 @@ from stem4d.verdict import Change, Verdict
 ALL = ("virtual", "com", "strain", "orientation", "tcbf", "ptychography")
 
 
+STEP_KINDS = {
+    "scan_step": "scan step",
+    "scan_step_y": "scan step along y",
+    "scan_step_x": "scan step along x",
+    "scan_shear": "scan's shear",
+}
+"""Calibrations of the scan's geometry, each by itself."""
+
+
 def _relative_percent(known: Calibrated) -> float | None:
     return 100 * known.uncertainty / abs(known.value) if known.value != 0 else None
 
@@ -24,7 +33,7 @@ def _relative_percent(known: Calibrated) -> float | None:
     kinds=("virtual", "com", "orientation", "tcbf", "ptychography"),
     formula="uncertainty of δ",
     unit="%",
-    source="seed article",
+    source="acquisition guide",
     needs="calibrations",
 )
 def angle_scale(ctx: Context, wanted: Analysis) -> Iterator[Judged]:
@@ -79,22 +88,25 @@ def strain_scale(ctx: Context, wanted: Strain) -> Iterator[Judged]:
     kinds=("virtual", "com", "strain", "orientation", "ptychography"),
     formula="uncertainty of the scan step",
     unit="%",
-    source="seed article",
+    source="acquisition guide",
     needs="calibrations",
 )
 def step_scale(ctx: Context, wanted: Analysis) -> Iterator[Judged]:
     """The scan step is calibrated."""
-    known = ctx.calibrated("scan_step")
-    percent = _relative_percent(known) if known is not None else None
-    if percent is None:
-        return
     refined = isinstance(wanted, Ptychography) and wanted.affine_refinement
-    yield judge(
-        ctx.limit("step_scale", "refined" if refined else wanted.kind),
-        "uncertainty of the scan step",
-        percent,
-        remedy="Calibrate the scan step on a lattice or a cross grating.",
-    )
+    for kind, words in STEP_KINDS.items():
+        known = ctx.calibrated(kind)
+        if known is None:
+            continue
+        # A shear is a ratio that ought to be zero: its uncertainty is not relative to it.
+        percent = 100 * known.uncertainty if kind == "scan_shear" else _relative_percent(known)
+        if percent is not None:
+            yield judge(
+                ctx.limit("step_scale", "refined" if refined else wanted.kind),
+                f"uncertainty of the {words}",
+                percent,
+                remedy="Calibrate the scan step on a lattice or a cross grating.",
+            )
 
 
 @rule(
@@ -103,7 +115,7 @@ def step_scale(ctx: Context, wanted: Analysis) -> Iterator[Judged]:
     axis=AXIS,
     formula="α of the plan against the aligned α",
     unit="%",
-    source="seed article",
+    source="acquisition guide",
     needs="calibrations",
 )
 def realignment(ctx: Context, _wanted: None) -> Iterator[Judged]:
@@ -128,7 +140,7 @@ def realignment(ctx: Context, _wanted: None) -> Iterator[Judged]:
     kinds=("virtual", "com", "strain", "ptychography"),
     formula="residual movement of the disk over the scan, after correction",
     unit="px",
-    source="seed article",
+    source="acquisition guide",
     needs="calibrations",
 )
 def descan_residual(ctx: Context, wanted: Virtual | CentreOfMass | Strain | Ptychography) -> Iterator[Judged]:
@@ -173,7 +185,7 @@ def _descan_reference(ctx: Context, wanted: Virtual | CentreOfMass | Strain | Pt
     kinds=("tcbf", "ptychography"),
     formula="uncertainty of Δf <= max(20 %, λ/α²)",
     unit="nm",
-    source="seed article; habit",
+    source="acquisition guide; habit",
     needs="calibrations",
 )
 def defocus_known(ctx: Context, wanted: TiltCorrected | Ptychography) -> Iterator[Judged]:
@@ -196,7 +208,7 @@ def defocus_known(ctx: Context, wanted: TiltCorrected | Ptychography) -> Iterato
     kinds=ALL,
     formula="every kind that the analysis needs is known for these optics",
     unit="missing",
-    source="seed article",
+    source="acquisition guide",
     needs="calibrations",
 )
 def calibrations_present(ctx: Context, wanted: Analysis) -> Iterator[Judged]:

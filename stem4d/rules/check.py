@@ -56,7 +56,7 @@ def check(
     """
     ctx = Context(plan, instrument, calibrations, free_bytes, limits)
     answers = ask_all(ctx)
-    before = {answer.key: answer.judged.verdict for answer in answers}
+    before = {answer.key: answer.judged for answer in answers}
     findings = (*(finding(ctx, answer, before) for answer in answers), *_not_checked(ctx))
     return PlanCheck(
         findings=findings,

@@ -67,7 +67,7 @@ def fluence_budget(ctx: Context, _wanted: None) -> Iterator[Judged]:
     axis=AXIS,
     formula="fluence <= half the upper figure of the specimen's class",
     unit="e/Å²",
-    source="seed article; habit",
+    source="acquisition guide; habit",
 )
 def fluence_class(ctx: Context, _wanted: None) -> Iterator[Judged]:
     """The fluence is no more than such specimens usually take."""
@@ -160,7 +160,8 @@ def pass_fluence(ctx: Context, _wanted: None) -> Iterator[Judged]:
 )
 def source_size(ctx: Context, wanted: Virtual | CentreOfMass | Ptychography | TiltCorrected) -> Iterator[Judged]:
     """The current does not cost resolution by its source size."""
-    brightness = ctx.instrument.brightness_a_per_m2_sr if ctx.instrument is not None else None
+    current = ctx.plan.optics.probe_current_pa
+    brightness = ctx.instrument.brightness_at(current) if ctx.instrument is not None else None
     if brightness is None or wanted.target_d_a is None:
         return
     column = ctx.plan.optics

@@ -4,7 +4,9 @@ from collections.abc import Iterator
 from dataclasses import replace
 from difflib import get_close_matches
 
-from stem4d.instrument import InstrumentFacts, Range
+from stem4d.catalogue import CATALOGUE, closest
+from stem4d.instrument import InstrumentFacts
+from stem4d.model import Range
 from stem4d.rules.registry import Context, Judged, judge, rule
 from stem4d.verdict import Axis, Change, Verdict
 
@@ -59,7 +61,7 @@ def camera_length(ctx: Context, _wanted: None) -> Iterator[Judged]:
 def _detector_faults(ctx: Context) -> Iterator[str]:
     setup, facts = ctx.plan.detector, ctx.detector_facts
     if facts is None:
-        names = [each.name for each in _facts(ctx).detectors]
+        names = [each.name for each in _facts(ctx).all_detectors]
         close = get_close_matches(setup.name, names, n=3, cutoff=0.0)
         yield f"there is no detector {setup.name}; the instrument has {', '.join(close)}"
         return
@@ -116,7 +118,7 @@ def frame_rate(ctx: Context, _wanted: None) -> Iterator[Judged]:
             ctx.limit("frame_rate"),
             "frame rate",
             1e6 / dwell_us,
-            of=facts.max_frame_rate_hz,
+            of=facts.frame_rate_hz(ctx.plan.detector.bit_depth),
             note=_unverified(ctx),
             mends=lambda rate_hz: _dwell(1e6 / rate_hz),
         )
@@ -193,3 +195,70 @@ def scan_range(ctx: Context, _wanted: None) -> Iterator[Judged]:
         of=_facts(ctx).max_field_nm,
         remedy="Scan fewer positions, or several fields.",
     )
+
+
+@rule(
+    "spot",
+    number=19,
+    axis=AXIS,
+    formula="I <= the largest of a spot",
+    unit="pA",
+    source=SOURCE,
+    needs="instrument",
+)
+def spot(ctx: Context, _wanted: None) -> Iterator[Judged]:
+    """A spot setting reaches the current."""
+    spots, current = _facts(ctx).spots, ctx.plan.optics.probe_current_pa
+    if spots:
+        chosen = _facts(ctx).spot(current)
+        largest = max(each.largest_current_pa for each in spots)
+        yield judge(
+            ctx.limit("spot"),
+            "probe current against the spot table",
+            current,
+            of=largest,
+            note=f"Spot {chosen.name} makes it." if chosen is not None else "No spot makes it.",
+            mends=lambda allowed: [Change(field="optics.probe_current_pa", value=allowed, unit="pA")],
+        )
+
+
+@rule(
+    "detector_energy",
+    number=19,
+    axis=AXIS,
+    formula="high tension within the sensor's range",
+    unit="keV",
+    source=SOURCE,
+    needs="instrument",
+)
+def detector_energy(ctx: Context, _wanted: None) -> Iterator[Judged]:
+    """Sensor and threshold are meant for this high tension."""
+    facts = ctx.detector_facts
+    if facts is not None and facts.beam_energies_kev is not None:
+        asked = Change(
+            field="optics.beam_energy_kev", value=ctx.plan.optics.beam_energy_kev, unit="keV", needs_person=True
+        )
+        judged = _within(ctx, "detector_energy", "beam energy on the detector", asked, facts.beam_energies_kev)
+        yield replace(judged, note=_unverified(ctx))
+
+
+@rule(
+    "known_detector",
+    number=19,
+    axis=AXIS,
+    formula="name in the catalogue",
+    unit="",
+    source="stem4d.catalogue",
+)
+def known_detector(ctx: Context, _wanted: None) -> Iterator[Judged]:
+    """Without an instrument, the detector is at least one that is known by name."""
+    name = ctx.plan.detector.name
+    if ctx.instrument is None and name not in CATALOGUE:
+        yield Judged(
+            Verdict.NOT_MEASURABLE,
+            "detector",
+            note=f"{name} is not in the catalogue; the closest are {', '.join(closest(name))}.",
+            remedy="Name an instrument file that describes it, or correct the name.",
+        )
+    elif ctx.instrument is None:
+        yield Judged(Verdict.PASS, "detector", note=f"{name} is in the catalogue.")

@@ -1,11 +1,12 @@
 """Intensity, rules 6, 7 and 9: the detector's counter and rate, counting noise, electrons per pattern."""
 
 from collections.abc import Iterator
-from math import ceil, log2, sqrt
+from math import ceil, log2, pi, sqrt
 
 from stem4d import dose
 from stem4d.detector import full_scale
 from stem4d.plan import CentreOfMass, Ptychography, Strain, TiltCorrected, Virtual
+from stem4d.precision import SCATTERED_SHARE
 from stem4d.precision import strain_noise as expected_strain_noise
 from stem4d.rules import mend
 from stem4d.rules.limits import BRAGG_DISKS, BRAGG_SHARE, BRIGHTEST_BRAGG, CREST
@@ -44,7 +45,8 @@ def _counter(ctx: Context, rule_id: str, variant: str, quantity: str, mean: floa
         quantity,
         peak,
         of=float(setup.full_scale),
-        note=f"Mean {number(mean)} per pixel, crest {crest(ctx):g}, 5 sigma; a {setup.bit_depth} bit counter.",
+        note=f"Mean {number(mean)} per pixel, crest {crest(ctx):g}, 5 sigma; a {setup.bit_depth} bit counter"
+        + (", which wraps without a sign." if _wraps(ctx) else "."),
         remedy=f"Or count to {ceil(log2(peak + 1))} bit or more." if ctx.detector_facts is None else "",
         mends=within,
     )
@@ -79,6 +81,11 @@ def bragg_full_scale(ctx: Context, _wanted: Strain) -> Iterator[Judged]:
     """The Bragg disks that are tracked stay within the counter."""
     mean = ctx.predicted.electrons_per_disk_pixel * BRIGHTEST_BRAGG.value
     yield _counter(ctx, "bragg_full_scale", "", "counts at the crest of the brightest Bragg disk", mean)
+
+
+def _wraps(ctx: Context) -> bool:
+    facts = ctx.detector_facts
+    return facts is not None and facts.wraps_at_bits == ctx.plan.detector.bit_depth
 
 
 def _rate(ctx: Context, rule_id: str, variant: str, allowed_hz: float) -> Judged:
@@ -226,4 +233,41 @@ def electrons_per_pattern(ctx: Context, wanted: TiltCorrected | Ptychography) ->
         count,
         remedy="At a given fluence, a coarser step gives more electrons to each pattern.",
         mends=lambda target: mend.electrons(ctx, target / count),
+    )
+
+
+@rule(
+    "noise_floor",
+    number=7,
+    axis=AXIS,
+    kinds=("virtual", "ptychography"),
+    formula="σ sqrt(pixels of the mask) <= electrons in it; ptychography: σ <= electrons per disk pixel",
+    unit="e",
+    source="noise of an integrating detector against its weakest signal",
+    needs="instrument",
+)
+def noise_floor(ctx: Context, wanted: Virtual | Ptychography) -> Iterator[Judged]:
+    """The noise of an integrating detector stays below the weak signal."""
+    noise = ctx.detector_facts.noise_e_per_px if ctx.detector_facts is not None else None
+    if noise is None:
+        return
+    per_pattern, delta = ctx.predicted.electrons_per_pattern, ctx.plan.mrad_per_pixel
+    if isinstance(wanted, Ptychography):
+        yield _floor(ctx, "noise of a pixel", noise, ctx.predicted.electrons_per_disk_pixel, "in a pixel of the disk")
+        return
+    for each in wanted.detectors:
+        if each.inner_mrad >= ctx.plan.optics.convergence_semi_angle_mrad:
+            pixels = pi * (each.outer_mrad**2 - each.inner_mrad**2) / delta**2
+            where = f"assumed: {100 * SCATTERED_SHARE:g} % of the electrons in it"
+            yield _floor(ctx, f"noise in {each.name}", noise * sqrt(pixels), per_pattern * SCATTERED_SHARE, where)
+
+
+def _floor(ctx: Context, quantity: str, noise: float, signal: float, where: str) -> Judged:
+    return judge(
+        ctx.limit("noise_floor"),
+        quantity,
+        noise,
+        of=signal,
+        note=f"Signal {number(signal)} e, {where}.",
+        mends=lambda allowed: mend.electrons(ctx, noise / allowed),
     )

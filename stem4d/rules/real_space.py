@@ -1,7 +1,7 @@
 """Real space, rules 12 to 15: scan step, overlap, field of view, depth."""
 
 from collections.abc import Iterator
-from math import sqrt
+from math import pi, sqrt
 
 from stem4d import optics
 from stem4d.plan import CentreOfMass, Orientation, Ptychography, Strain, TiltCorrected, Virtual
@@ -53,7 +53,7 @@ def scan_step(ctx: Context, wanted: Virtual | CentreOfMass | TiltCorrected | Str
     kinds=("virtual", "com"),
     formula="s <= sqrt((0.51 λ/α)² + (2 α Δf)²)",
     unit="nm",
-    source="seed article",
+    source="acquisition guide",
 )
 def step_within_probe(ctx: Context, _wanted: Virtual | CentreOfMass) -> Iterator[Judged]:
     """The probe leaves no gaps between positions."""
@@ -117,6 +117,59 @@ def step_within_patch(ctx: Context, _wanted: TiltCorrected) -> Iterator[Judged]:
     )
 
 
+NINETY = 0.95
+"""Radius that holds 90 % of an evenly lit patch over the patch's own: sqrt(0.9)."""
+GILGENBACH = "Gilgenbach, Chen and LeBeau, Microsc. Microanal. 30 (2024), multislice Si"
+
+
+def _radius_a(ctx: Context) -> float:
+    return NINETY * ctx.predicted.probe_diameter_a / 2
+
+
+@rule(
+    "areal_oversampling",
+    number=13,
+    axis=AXIS,
+    kinds=("ptychography",),
+    formula="π R²/s², R the radius that holds 90 % of the probe",
+    unit="patterns a point",
+    source=GILGENBACH,
+)
+def areal_oversampling(ctx: Context, wanted: Ptychography) -> Iterator[Judged]:
+    """Multislice reconstructions see each point of the specimen in enough patterns."""
+    if wanted.model != "multislice":
+        return
+    step_a, radius_a = 10 * ctx.plan.scan.step_nm, _radius_a(ctx)
+    yield judge(
+        ctx.limit("areal_oversampling"),
+        "areal oversampling",
+        pi * (radius_a / step_a) ** 2,
+        note="Known from simulated silicon at atomic resolution; advice elsewhere.",
+        mends=lambda wanted_times: mend.step(ctx, radius_a * sqrt(pi / wanted_times) / 10),
+    )
+
+
+@rule(
+    "ronchigram_magnification",
+    number=13,
+    axis=AXIS,
+    kinds=("ptychography",),
+    formula="α/(δ R)",
+    unit="px/Å",
+    source=GILGENBACH,
+)
+def ronchigram_magnification(ctx: Context, wanted: Ptychography) -> Iterator[Judged]:
+    """Multislice reconstructions see the specimen magnified enough in each pattern."""
+    if wanted.model == "multislice":
+        yield judge(
+            ctx.limit("ronchigram_magnification"),
+            "magnification of the Ronchigram",
+            ctx.plan.disk_radius_px / _radius_a(ctx),
+            note="Known from simulated silicon at atomic resolution; advice elsewhere.",
+            mends=lambda wanted_px: mend.defocus_for_patch(ctx, 2 * ctx.plan.disk_radius_px / wanted_px / NINETY),
+        )
+
+
 @rule(
     "field_of_view",
     number=14,
@@ -152,7 +205,7 @@ def field_of_view(ctx: Context, _wanted: None) -> Iterator[Judged]:
     kinds=("virtual", "com", "tcbf", "ptychography"),
     formula="λ/α² >= thickness + height variation",
     unit="Å",
-    source="seed article",
+    source="acquisition guide",
 )
 def depth_of_field(ctx: Context, wanted: Virtual | CentreOfMass | TiltCorrected | Ptychography) -> Iterator[Judged]:
     """The probe stays a probe through the specimen's thickness and height variation."""

@@ -85,7 +85,7 @@ def _centre_first(ctx: Context, angle_mrad: float) -> str:
     kinds=("virtual",),
     formula="outer angle of each virtual detector <= θmax = (N/2 - |c|) δ",
     unit="mrad",
-    source="seed article",
+    source="acquisition guide",
 )
 def collection_angle(ctx: Context, wanted: Virtual) -> Iterator[Judged]:
     """Every virtual detector lies on the recorded part of reciprocal space."""
@@ -108,7 +108,7 @@ def collection_angle(ctx: Context, wanted: Virtual) -> Iterator[Judged]:
     kinds=("virtual", "com", "tcbf", "ptychography"),
     formula="N/2 - |c| - α/δ",
     unit="px",
-    source="seed article",
+    source="acquisition guide",
 )
 def disk_on_detector(ctx: Context, wanted: object) -> Iterator[Judged]:
     """The bright-field disk lies wholly on the detector, with a margin."""
@@ -133,7 +133,7 @@ def disk_on_detector(ctx: Context, wanted: object) -> Iterator[Judged]:
     kinds=("virtual", "com", "tcbf", "ptychography"),
     formula="|c|",
     unit="px",
-    source="seed article",
+    source="acquisition guide",
 )
 def pattern_centred(ctx: Context, wanted: object) -> Iterator[Judged]:
     """The pattern sits in the middle of the array."""
@@ -179,7 +179,7 @@ def aperture_resolution(ctx: Context, wanted: Virtual | CentreOfMass | TiltCorre
     kinds=("virtual", "com"),
     formula="sqrt((0.51 λ/α)² + (2 α Δf)²) <= d",
     unit="Å",
-    source="seed article; diffraction FWHM with the geometric blur of defocus",
+    source="acquisition guide; diffraction FWHM with the geometric blur of defocus",
 )
 def probe_size(ctx: Context, wanted: Virtual | CentreOfMass) -> Iterator[Judged]:
     """The probe, which is the image's point spread, is no wider than the target period."""
@@ -212,7 +212,7 @@ def probe_size(ctx: Context, wanted: Virtual | CentreOfMass) -> Iterator[Judged]
     kinds=("ptychography",),
     formula="λ/(2 θmax) <= d/2, θmax = (N/2 - |c|) δ",
     unit="Å",
-    source="seed article",
+    source="acquisition guide",
 )
 def recorded_angle(ctx: Context, wanted: Ptychography) -> Iterator[Judged]:
     """The largest angle recorded on all sides carries the target half-period."""
@@ -239,7 +239,7 @@ def recorded_angle(ctx: Context, wanted: Ptychography) -> Iterator[Judged]:
     kinds=("strain", "orientation"),
     formula="λ/d_hkl + α <= θmax",
     unit="mrad",
-    source="seed article",
+    source="acquisition guide",
 )
 def reflections_recorded(ctx: Context, wanted: Strain | Orientation) -> Iterator[Judged]:
     """The wanted reflections are recorded with their whole disks."""
@@ -262,7 +262,7 @@ def reflections_recorded(ctx: Context, wanted: Strain | Orientation) -> Iterator
     kinds=("strain", "orientation"),
     formula="sqrt((2 α Δf)² + (1.22 λ/α)²) <= smallest feature",
     unit="Å",
-    source="seed article",
+    source="acquisition guide",
 )
 def probe_in_feature(ctx: Context, wanted: Strain | Orientation) -> Iterator[Judged]:
     """The probe is no wider than the smallest feature."""

@@ -49,7 +49,7 @@ class Context:
     @cached_property
     def detector_facts(self) -> DetectorFacts | None:
         """The plan's detector as the instrument file has it."""
-        known = self.instrument.detectors if self.instrument is not None else ()
+        known = self.instrument.all_detectors if self.instrument is not None else ()
         return next((facts for facts in known if facts.name == self.plan.detector.name), None)
 
     def limit(self, rule_id: str, variant: str = "") -> Limit:

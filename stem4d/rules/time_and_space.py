@@ -120,3 +120,31 @@ def disk_space(ctx: Context, _wanted: None) -> Iterator[Judged]:
         remedy="Free some space, or scan a smaller field.",
         mends=smaller,
     )
+
+
+@rule(
+    "write_rate",
+    number=18,
+    axis=AXIS,
+    formula="compressed size of a pass / its time",
+    unit="MB/s",
+    source="acquisition habit; the compressed size is an estimate, good to a factor of two",
+    needs="instrument",
+)
+def write_rate(ctx: Context, _wanted: None) -> Iterator[Judged]:
+    """The disk takes the frames as fast as they come."""
+    allowed = ctx.instrument.write_rate_mb_per_s if ctx.instrument is not None else None
+    if allowed is None:
+        return
+    passes = ctx.plan.exposure.passes
+    rate = ctx.predicted.compressed_bytes / passes / ctx.predicted.pass_time_s / 1e6
+    raw = ctx.predicted.raw_bytes / passes / ctx.predicted.pass_time_s / 1e6
+    yield judge(
+        ctx.limit("write_rate"),
+        "rate of the compressed data",
+        rate,
+        of=allowed,
+        note=f"{raw:.3g} MB/s before compression.",
+        # A longer dwell fills the frames too, which compresses them less: half as much again.
+        mends=lambda wanted: mend.dwell(ctx, 1.5 * rate / wanted),
+    )

@@ -23,10 +23,10 @@ def detectors(goal: Goal, instrument: InstrumentFacts) -> tuple[DetectorFacts, .
         Where the goal names one that the instrument has not.
     """
     if goal.detector is None:
-        return instrument.detectors
-    named = tuple(each for each in instrument.detectors if each.name == goal.detector)
+        return instrument.all_detectors
+    named = tuple(each for each in instrument.all_detectors if each.name == goal.detector)
     if not named:
-        names = [each.name for each in instrument.detectors]
+        names = [each.name for each in instrument.all_detectors]
         close = get_close_matches(goal.detector, names, n=1, cutoff=0.0)
         raise BadInput(
             field="detector",

@@ -89,6 +89,6 @@ def _people(plan: Plan, instrument: InstrumentFacts) -> Iterator[str]:
     names = [each.name for each in instrument.apertures if each.convergence_semi_angle_mrad == alpha]
     if names:
         yield f"A person inserts aperture {names[0]} and aligns the condenser for {alpha:g} mrad, if it is not."
-    unverified = [each for each in instrument.detectors if each.name == plan.detector.name and not each.verified]
+    unverified = [each for each in instrument.all_detectors if each.name == plan.detector.name and not each.verified]
     if unverified:
         yield f"The figures of detector {plan.detector.name} are unverified."

@@ -229,7 +229,7 @@ class Search:
         return spared if self._as_good(found, spared) else found
 
     def _dimmed(self, found: Tried, factor: float) -> Tried:
-        facts = next(each for each in self.instrument.detectors if each.name == found.plan.detector.name)
+        facts = next(each for each in self.instrument.all_detectors if each.name == found.plan.detector.name)
         shortest_us = shortest_dwell_us(facts, self.instrument)
         return self.tried(dimmed(found.plan, factor, shortest_us, self.instrument.probe_current_pa.lowest))
 

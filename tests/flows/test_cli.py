@@ -143,7 +143,19 @@ def test_inspect_agrees_with_what_the_acquisition_counted(home: Path) -> None:
 
 def test_help_shows_an_example_of_every_command() -> None:
     overview = CliRunner().invoke(app, ["--help"]).output
-    commands = ["demo", "run", "night", "inspect", "runs", "show", "doctor", "plan check", "plan show", "plan suggest"]
+    commands = [
+        "demo",
+        "run",
+        "night",
+        "inspect",
+        "runs",
+        "show",
+        "doctor",
+        "plan check",
+        "plan show",
+        "plan suggest",
+        "plan rules",
+    ]
     commands += ["db status", "db upgrade"]
     for command in commands:
         assert command.split()[0] in overview

@@ -8,7 +8,8 @@ from typing import Any
 import yaml
 
 from stem4d.detector import DetectorFacts
-from stem4d.instrument import Aperture, InstrumentFacts, Range
+from stem4d.instrument import Aperture, InstrumentFacts
+from stem4d.model import Range
 from stem4d.plan import Plan
 from stem4d.rules import Calibrated, check
 from stem4d.verdict import Finding, Verdict

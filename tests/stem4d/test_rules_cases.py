@@ -142,6 +142,19 @@ def test_colliding_requirements_are_named_instead_of_a_change() -> None:
     assert "fails on: fluence of all passes" in noise.remedy
 
 
+def test_remedies_that_pull_apart_say_so() -> None:
+    # One bit holds too few counts and the noise asks for more of them: what mends one deepens the other.
+    com = {"kind": "com", "target_d_a": 1.6, "smallest_deflection_mrad": 0.05}
+    torn = plan("com_dpc", {"detector.bit_depth": 1, "analyses": [com], "sample.fluence_budget_e_per_a2": 1e9})
+    assert "It conflicts with another finding, which it makes worse: counts at the disk's crest" in (
+        found(torn, "com_noise").remedy
+    )
+    assert "shot noise of the centre of mass" in found(torn, "counter_full_scale").remedy
+    # Both findings of case B in focus want more defocus: no conflict.
+    together = check(plan("case_b", {"optics.defocus_nm": 20}))
+    assert not any("conflicts" in each.remedy for each in together.hard)
+
+
 def test_limits_can_be_changed_by_the_caller() -> None:
     stricter = dict(LIMITS) | {"probe_overlap": replace(LIMITS["probe_overlap"], soft=90)}
     assert found(plan("case_b"), "probe_overlap", limits=stricter).verdict is WARN

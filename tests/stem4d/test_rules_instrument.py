@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from rules_world import ANALYSES, FAIL, PASS, UNKNOWN, WARN, calibrations, findings, found, instrument, plan
 
-from stem4d.instrument import Range
+from stem4d.model import Range
 from stem4d.rules import check
 from stem4d.verdict import Verdict
 

@@ -47,18 +47,19 @@ goals = st.fixed_dictionaries(
         "dose": st.sampled_from(["as_needed", "spend_budget"]),
     }
 )
-sensible = goals.map(
-    lambda plain: (
+# Below some 10 e/Å² this question is answered, if at all, by isolated spots far apart: no exhaustive search is made.
+sensible = st.builds(
+    lambda plain, budget: (
         plain
         | {
-            # Below some 10 e/Å² this question is answered, if at all, by isolated spots far apart: the search is not
-            # exhaustive there.
             "sample": plain["sample"] | {"thickness_nm": 5.0, "fluence_budget_e_per_a2": budget},
             "analyses": [{"kind": "com", "target_d_a": 2.0, "smallest_deflection_mrad": 0.5}],
             "field_nm": (20.0, 20.0),
             "time_available_min": None,
         }
-    )
+    ),
+    goals,
+    span(10, 1e6),
 )
 
 

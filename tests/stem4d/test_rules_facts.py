@@ -1,0 +1,149 @@
+"""Rules on what instrument files and the catalogue state of detectors, spots and disks, and on slips of units."""
+
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+from rules_world import FAIL, PASS, UNKNOWN, WARN, Table, calibrations, findings, flat, found, instrument, plan
+
+from stem4d.catalogue import CATALOGUE
+from stem4d.detector import DepthRate
+from stem4d.instrument import InstrumentFacts, Spot
+from stem4d.model import Range
+from stem4d.rules import check
+from stem4d.verdict import Verdict
+
+SPOTS = (
+    Spot(name="5", largest_current_pa=20.0, brightness_a_per_m2_sr=2e13),
+    Spot(name="3", largest_current_pa=100.0, brightness_a_per_m2_sr=1e13),
+)
+SLOW_16 = (DepthRate(bit_depth=16, max_frame_rate_hz=10_000.0),)
+
+
+@pytest.mark.parametrize(
+    ("name", "rule", "given", "path", "value", "verdict"),
+    [
+        ("virtual_bf_df", "spot", {"spots": SPOTS}, "optics.probe_current_pa", 100.0, PASS),
+        ("virtual_bf_df", "spot", {"spots": SPOTS}, "optics.probe_current_pa", 100.1, FAIL),
+        # 10 kHz at 16 bit, 30.1 kHz at 12 bit.
+        ("virtual_bf_df", "frame_rate", {"detector_depth_rates": SLOW_16}, "exposure.dwell_time_us", 100.0, PASS),
+        ("virtual_bf_df", "frame_rate", {"detector_depth_rates": SLOW_16}, "exposure.dwell_time_us", 99.9, FAIL),
+        ("virtual_bf_df", "frame_rate", {"detector_depth_rates": SLOW_16}, "detector.bit_depth", 12, PASS),
+        *(
+            ("virtual_bf_df", "detector_energy", {"detector_beam_energies_kev": Range(lowest=low, highest=high)},
+             "optics.beam_energy_kev", 200.0, verdict)
+            for low, high, verdict in ((30.0, 200.0, PASS), (30.0, 199.9, FAIL), (200.1, 300.0, FAIL))
+        ),
+        # 0.02 x 10392.1 e in the dark field of π(75² - 45²)/0.80645² = 17390 px, root 131.87: 1.5761 e a pixel.
+        ("virtual_bf_df", "noise_floor", {"detector_noise_e_per_px": 1.576}, "optics.probe_current_pa", 50, PASS),
+        ("virtual_bf_df", "noise_floor", {"detector_noise_e_per_px": 1.577}, "optics.probe_current_pa", 50, FAIL),
+        # 6235.3 e on π 52.0535² px: 0.73249 e in a pixel of the disk.
+        ("case_a", "noise_floor", {"detector_noise_e_per_px": 0.732}, "optics.probe_current_pa", 30, PASS),
+        ("case_a", "noise_floor", {"detector_noise_e_per_px": 0.733}, "optics.probe_current_pa", 30, FAIL),
+    ],
+)  # fmt: skip
+def test_facts_decide(name: str, rule: str, given: dict[str, Any], path: str, value: Any, verdict: Verdict) -> None:
+    assert found(plan(name, {path: value}), rule, instrument=instrument(**given)).verdict is verdict
+
+
+def test_current_costs_source_size_by_its_spot() -> None:
+    # 2/(π 0.02) sqrt(I/B): 20 pA of spot 5 give 0.32 Å, 100 pA of spot 3 1.01 Å.
+    for current, size in ((20.0, "0.32 Å"), (100.0, "1.01 Å")):
+        facts = instrument(spots=SPOTS, brightness_a_per_m2_sr=5e13)
+        seen = found(plan("virtual_bf_df", {"optics.probe_current_pa": current}), "source_size", instrument=facts)
+        assert f"The source adds {size} at" in seen.message
+
+
+@pytest.mark.parametrize(("times", "verdict"), [(2.001, PASS), (1.999, WARN), (1.001, WARN), (0.999, FAIL)])
+def test_the_disk_has_to_take_the_frames(times: float, verdict: Verdict) -> None:
+    checked = plan("virtual_bf_df")
+    figures = check(checked).prediction
+    needed = figures.compressed_bytes / figures.pass_time_s / 1e6
+    facts = instrument(write_rate_mb_per_s=needed * times)
+    seen = found(checked, "write_rate", instrument=facts)
+    assert seen.verdict is verdict
+    assert ("exposure.dwell_time_us" in seen.remedy) == (verdict is not PASS)
+
+
+AT_THE_LIMIT: Table = [
+    # R = 0.95 x 11.0743/2 = 5.2603 Å: 80 = π (R/s)² at 1.0424 Å.
+    ("case_a", "areal_oversampling", "scan.step_nm", [(0.1042, PASS), (0.1043, WARN)]),
+    # 52.0535 px over 4.5 px/Å are R = 11.567 Å, D = 24.352 Å, 440.9 Å of defocus.
+    ("case_a", "ronchigram_magnification", "optics.defocus_nm", [(44.0, PASS), (44.2, WARN)]),
+    # 5 x 50.985 nm / (2 x 27.6 mrad) = 4618.2 nm.
+    ("case_a", "defocus_unit", "optics.defocus_nm", [(4618.0, PASS), (4619.0, WARN), (-4619.0, WARN)]),
+    # D = sqrt(120² + 6.0047²) = 120.15 Å.
+    ("case_b", "step_unit", "scan.step_nm", [(1201.0, PASS), (1202.0, WARN)]),
+    # 96 px of 100 µm reach 600 mrad at 16 mm.
+    ("case_a", "camera_length_unit", "optics.camera_length_mm", [(16.0, PASS), (15.9, WARN)]),
+    ("case_a", "known_detector", "detector.name", [("quadro", PASS), ("arnia", UNKNOWN)]),
+]
+
+
+@pytest.mark.parametrize(("name", "rule", "path", "value", "verdict"), flat(AT_THE_LIMIT))
+def test_at_the_limit(name: str, rule: str, path: str, value: Any, verdict: Verdict) -> None:
+    assert found(plan(name, {path: value}), rule).verdict is verdict
+
+
+@pytest.mark.parametrize(
+    ("current", "verdicts"),
+    [(0.00099, {PASS, WARN}), (0.001, {PASS}), (2e4, {PASS}), (20_001.0, {PASS, WARN})],
+)
+def test_currents_out_of_proportion(current: float, verdicts: set[Verdict]) -> None:
+    seen = findings(plan("case_a", {"optics.probe_current_pa": current}), "current_unit")
+    assert {each.verdict for each in seen} == verdicts
+
+
+def test_a_mistaken_unit_shows_its_arithmetic() -> None:
+    slip = plan("case_a", {"optics.convergence_semi_angle_mrad": 30.0, "optics.defocus_nm": 20_000.0})
+    seen = found(slip, "defocus_unit")
+    assert "2 x 30 mrad x 20000 nm is 1200 nm, on a field of 510 Å" in seen.message
+    assert "Is defocus_nm in nm?" in seen.remedy
+
+
+def test_a_detector_that_is_not_in_the_catalogue_is_told_with_the_closest() -> None:
+    seen = found(plan("case_a", {"detector.name": "arnia"}), "known_detector")
+    assert "arnia is not in the catalogue; the closest are arina" in seen.message
+    assert findings(plan("case_a", {"detector.name": "arnia"}), "known_detector", instrument=instrument()) == []
+
+
+@pytest.mark.parametrize(("kind", "known", "verdict"), [
+    ("scan_step_x", (1.0, 0.02), PASS), ("scan_step_x", (1.0, 0.021), WARN),
+    ("scan_step_y", (1.0, 0.021), WARN), ("scan_shear", (0.0, 0.02), PASS), ("scan_shear", (0.0, 0.021), WARN),
+])  # fmt: skip
+def test_step_is_calibrated_along_each_axis(kind: str, known: tuple[float, float], verdict: Verdict) -> None:
+    assert found(plan("com_dpc"), "step_scale", calibrations=calibrations(**{kind: known})).verdict is verdict
+
+
+def test_an_instrument_may_name_detectors_of_the_catalogue() -> None:
+    facts = instrument().model_dump() | {"detectors": (), "catalogue_detectors": ("merlin-256", "arina")}
+    named = InstrumentFacts.model_validate(facts)
+    assert [each.name for each in named.all_detectors] == ["merlin-256", "arina"]
+    merlin = {"detector.name": "merlin-256", "detector.shape": [256, 256], "detector.pixel_pitch_um": 55.0}
+    slow = found(plan("virtual_bf_df", merlin | {"detector.bit_depth": 24}), "frame_rate", instrument=named)
+    assert slow.limit == 600.0
+    assert "unverified" in slow.message
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"catalogue_detectors": ("arnia",)}, "there is no arnia in the catalogue; arina"),
+        ({"catalogue_detectors": ("arina",)}, "different names"),
+        ({"detectors": ()}, "needs a detector"),
+    ],
+)
+def test_detectors_of_an_instrument_are_known_and_differ(changes: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValidationError, match=said):
+        InstrumentFacts.model_validate(instrument().model_dump() | changes)
+
+
+def test_what_is_from_memory_is_not_called_verified() -> None:
+    assert all(not each.verified and each.source for each in CATALOGUE.values())
+
+
+def test_a_counter_that_wraps_says_so() -> None:
+    facts = instrument(detector_wraps_at_bits=12)
+    checked = plan("virtual_bf_df", {"detector.bit_depth": 12})
+    assert "wraps without a sign" in findings(checked, "counter_full_scale", instrument=facts)[0].message
+    assert "wraps" not in findings(checked, "counter_full_scale", instrument=instrument())[0].message
