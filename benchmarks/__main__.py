@@ -4,7 +4,9 @@ import os
 import sys
 from pathlib import Path
 
-from benchmarks import accumulator, harness
+from benchmarks import accumulator, harness, plans
+
+BENCHES = {"accumulator": accumulator.run, "plans": plans.run}
 
 if __name__ == "__main__":
-    sys.exit(harness.run({"accumulator": accumulator.run}, os.environ.get("ONLY", ""), Path("bench.json")))
+    sys.exit(harness.run(BENCHES, os.environ.get("ONLY", ""), Path("bench.json")))

@@ -30,6 +30,8 @@ class InstrumentFacts(Strict):
     beam_energies_kev: tuple[Positive, ...]
     apertures: tuple[Aperture, ...]
     camera_lengths_mm: tuple[Positive, ...]
+    aligned_semi_angle_mrad: Positive | None = None
+    """What the condenser is aligned for, where realigning it takes a person; absent where the column does it alone."""
     defocus_nm: Range
     probe_current_pa: Range
     dwell_time_us: Range

@@ -1,17 +1,33 @@
 """The command line: which commands there are. Each file beside this one holds a group of them."""
 
+from typing import Annotated
+
 import typer
 
 from flows.cli import acquire, database, doctor, history, look, plan
 
 app = typer.Typer(
     name="nightbeam",
-    help="Unattended 4D-STEM: checks the plan, calibrates, acquires, judges, mends, analyses and records.",
     no_args_is_help=True,
+    invoke_without_command=True,
     rich_markup_mode=None,  # plain help answers in half the time
     pretty_exceptions_enable=False,
     add_completion=False,
 )
+
+
+@app.callback()
+def options(
+    version: Annotated[bool, typer.Option("--version", help="Say which nightbeam this is.", is_eager=True)] = False,
+) -> None:
+    """Unattended 4D-STEM: checks the plan, calibrates, acquires, judges, mends, analyses and records."""
+    if version:
+        from importlib.metadata import version as installed
+
+        print(f"nightbeam {installed('nightbeam')}")
+        raise typer.Exit
+
+
 plans = typer.Typer(help="Check, show and suggest plans.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(plans, name="plan")
 databases = typer.Typer(

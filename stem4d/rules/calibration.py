@@ -116,18 +116,19 @@ def step_scale(ctx: Context, wanted: Analysis) -> Iterator[Judged]:
     formula="α of the plan against the aligned α",
     unit="%",
     source="acquisition guide",
-    needs="calibrations",
 )
 def realignment(ctx: Context, _wanted: None) -> Iterator[Judged]:
     """The plan keeps the convergence angle that the condenser is aligned for."""
-    aligned = ctx.calibrated("convergence_semi_angle")
-    if aligned is not None and aligned.value > 0:
-        change = Change(field="optics.convergence_semi_angle_mrad", value=aligned.value, unit="mrad", needs_person=True)
+    measured = ctx.calibrated("convergence_semi_angle")
+    stated = ctx.instrument.aligned_semi_angle_mrad if ctx.instrument is not None else None
+    aligned = measured.value if measured is not None and measured.value > 0 else stated
+    if aligned is not None:
+        change = Change(field="optics.convergence_semi_angle_mrad", value=aligned, unit="mrad", needs_person=True)
         yield judge(
             ctx.limit("realignment"),
             "change of the convergence angle",
-            100 * abs(ctx.plan.optics.convergence_semi_angle_mrad / aligned.value - 1),
-            note=f"The condenser is aligned for {aligned.value:g} mrad.",
+            100 * abs(ctx.plan.optics.convergence_semi_angle_mrad / aligned - 1),
+            note=f"The condenser is aligned for {aligned:g} mrad.",
             remedy="Unattended, nobody can realign the condenser: run this plan attended, or with the aligned angle.",
             mends=lambda _limit: [change],
         )

@@ -25,6 +25,12 @@ SLOW_16 = (DepthRate(bit_depth=16, max_frame_rate_hz=10_000.0),)
     [
         ("virtual_bf_df", "spot", {"spots": SPOTS}, "optics.probe_current_pa", 100.0, PASS),
         ("virtual_bf_df", "spot", {"spots": SPOTS}, "optics.probe_current_pa", 100.1, FAIL),
+        # 2 % of the aligned 20 mrad.
+        *(
+            ("virtual_bf_df", "realignment", {"aligned_semi_angle_mrad": 20.0},
+             "optics.convergence_semi_angle_mrad", angle, verdict)
+            for angle, verdict in ((20.4, PASS), (20.5, FAIL), (19.6, PASS), (19.5, FAIL))
+        ),
         # 10 kHz at 16 bit, 30.1 kHz at 12 bit.
         ("virtual_bf_df", "frame_rate", {"detector_depth_rates": SLOW_16}, "exposure.dwell_time_us", 100.0, PASS),
         ("virtual_bf_df", "frame_rate", {"detector_depth_rates": SLOW_16}, "exposure.dwell_time_us", 99.9, FAIL),
@@ -44,6 +50,14 @@ SLOW_16 = (DepthRate(bit_depth=16, max_frame_rate_hz=10_000.0),)
 )  # fmt: skip
 def test_facts_decide(name: str, rule: str, given: dict[str, Any], path: str, value: Any, verdict: Verdict) -> None:
     assert found(plan(name, {path: value}), rule, instrument=instrument(**given)).verdict is verdict
+
+
+def test_a_new_convergence_angle_takes_a_person() -> None:
+    seen = found(plan("case_a"), "realignment", instrument=instrument(aligned_semi_angle_mrad=21.4))
+    assert seen.change is not None
+    assert seen.change.needs_person
+    assert "Unattended, nobody can realign the condenser" in seen.remedy
+    assert findings(plan("case_a"), "realignment", instrument=instrument()) == []
 
 
 def test_current_costs_source_size_by_its_spot() -> None:

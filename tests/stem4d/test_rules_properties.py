@@ -88,6 +88,9 @@ MONOTONE = [
     ("tcbf", "aperture_resolution", "optics.convergence_semi_angle_mrad", (0.1, 50), True),
     ("tcbf", "defocus_blur", "optics.defocus_nm", (1, 1e5), False),
     ("virtual_bf_df", "depth_of_field", "sample.thickness_nm", (0.1, 1000), False),
+    ("case_a", "areal_oversampling", "scan.step_nm", (0.01, 1), False),
+    ("case_a", "ronchigram_magnification", "optics.defocus_nm", (1, 500), False),
+    ("case_a", "defocus_unit", "optics.defocus_nm", (1, 1e5), False),
     ("ptychography", "single_slice", "sample.thickness_nm", (0.1, 1000), False),
 ]
 

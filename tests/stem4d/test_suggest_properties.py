@@ -25,7 +25,7 @@ imaging = st.fixed_dictionaries(
 )
 # A goal takes a second to answer, so a failing one is shown as it was found.
 QUICK = settings(
-    deadline=None, max_examples=6, suppress_health_check=[HealthCheck.too_slow], phases=[Phase.explicit, Phase.generate]
+    deadline=None, max_examples=4, suppress_health_check=[HealthCheck.too_slow], phases=[Phase.explicit, Phase.generate]
 )
 goals = st.fixed_dictionaries(
     {
