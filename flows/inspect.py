@@ -53,7 +53,7 @@ def inspect_file(
     known : dict, optional
         What the user supplies, by the names of ``FileKnowledge``.
     """
-    with open_frames(path) as frames:
+    with open_frames(path, wary=True) as frames:
         scale = full_scale if full_scale is not None else frames.full_scale
         first = maps_of(frames, _spec(frames, scale))
         bad = find_bad_pixels(first.mean_pattern, first.frames, first.max_pattern).mask

@@ -7,11 +7,12 @@ from stem4d.errors import BadInput
 from storage.foreign import ChildLimits, open_foreign, require_reader
 from storage.frames import Frames
 from storage.hdf5 import has_signature, is_ours, open_hdf5
+from storage.trial import is_sound_and_ours
 
 _HDF5_SUFFIXES = (".h5", ".hdf5", ".hdf", ".nxs", ".emd", ".hspy", ".partial")
 
 
-def open_frames(path: Path | str, limits: ChildLimits | None = None) -> Frames:
+def open_frames(path: Path | str, limits: ChildLimits | None = None, *, wary: bool = False) -> Frames:
     """Open a 4D-STEM file; close it again, or use it as a context manager.
 
     Parameters
@@ -20,6 +21,8 @@ def open_frames(path: Path | str, limits: ChildLimits | None = None) -> Frames:
         HDF5 of any origin, or what RosettaSciIO reads (``.mib``, ``.blo``, ``.dm4``, EMPAD ``.xml``, ...).
     limits : ChildLimits, optional
         What the child process that reads any file but our own may use.
+    wary : bool
+        Try even one of our own files in such a child first: it may have come from anywhere.
 
     Raises
     ------
@@ -30,7 +33,9 @@ def open_frames(path: Path | str, limits: ChildLimits | None = None) -> Frames:
     path = Path(path)
     require_file(path)
     if has_signature(path):
-        return open_hdf5(path) if is_ours(path) else open_foreign(path, limits or ChildLimits())
+        allowed = limits or ChildLimits()
+        ours = is_sound_and_ours(path, allowed) if wary else is_ours(path)
+        return open_hdf5(path) if ours else open_foreign(path, allowed)
     if path.suffix.lower() in _HDF5_SUFFIXES:
         raise BadInput(
             field=path.name,

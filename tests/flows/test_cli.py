@@ -89,7 +89,7 @@ def test_doctor_says_how_to_mend_a_folder_that_cannot_be_written(tmp_path: Path)
         (["case_b.yaml"], 3, "0 hard finding(s)"),
         (["case_b.yaml", "--set", "optics.defocus_nm=20"], 2, "Linear overlap of neighbouring probes is -222 %"),
         (["case_a.yaml", "--set", "detector.pattern_offset_px=[35.6, 0.0]"], 2, "32.0 of 50.9 mrad"),
-        (["demo/4_refused.yaml"], 2, "cannot work: probe_overlap"),
+        (["demo/4_refused.yaml"], 2, "cannot work: probe overlap"),
     ],
 )
 def test_plan_check_answers_with_figures_and_its_exit_code(
@@ -107,7 +107,7 @@ def test_plan_show_writes_every_default_out(tmp_path: Path) -> None:
     told = nightbeam(tmp_path / "none", "plan", "show", str(PLANS / "case_a.yaml"))
     assert told.exit_code == 0
     assert "quality.max_attempts" in told.output
-    assert "half_period_limit_a                 0.1934" in told.output
+    assert "half-period that this angle carries            0.193 Å" in told.output
 
 
 @pytest.mark.parametrize(
