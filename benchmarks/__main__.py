@@ -4,9 +4,9 @@ import os
 import sys
 from pathlib import Path
 
-from benchmarks import accumulator, harness, plans
+from benchmarks import accumulator, harness, multislice, plans
 
-BENCHES = {"accumulator": accumulator.run, "plans": plans.run}
+BENCHES = {"accumulator": accumulator.run, "multislice": multislice.run, "plans": plans.run}
 
 if __name__ == "__main__":
     sys.exit(harness.run(BENCHES, os.environ.get("ONLY", ""), Path("bench.json")))

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
+from db.abandoned import close_abandoned
 from db.clock import utc_now
 from db.engine import Engine, open_engine, writer
 from db.record import add_event
@@ -51,6 +52,8 @@ class Lab:
     engine: Engine
     on_told: Callable[[Told], None] = lambda _told: None
     on_progress: Callable[[str, Progress], None] = lambda _what, _progress: None
+    left_open: tuple[str, ...] = ()
+    """Runs and nights that a process which died had left open; closed when this session began."""
     night_id: int | None = None
     calibrate_always: bool = False
     """True where calibrations of earlier sessions are not to be trusted."""
@@ -117,9 +120,21 @@ def open_lab(settings: Settings, instrument_path: Path) -> Iterator[Lab]:
         stack.callback(instrument.close)
         opened = Lab(settings=settings, file=file, instrument=instrument, engine=engine)
         stack.callback(_park, opened)
+        _tidy(opened)
         _open[file.name] = opened
         stack.callback(_open.pop, file.name)
         yield opened
+
+
+def _tidy(opened: Lab) -> None:
+    """Stop what a session that died may have left running, and close what it left open in the database."""
+    report = make_safe(opened.instrument, SafeLevel.PARK, "a session begins")
+    if not report.safe:
+        failed = "; ".join(f"{step.name}: {step.error}" for step in report.steps if step.error)
+        raise DeviceFault(f"{opened.file.name} could not be made safe before the start: {failed}. Look at it")
+    with writer(opened.engine) as session:
+        left = close_abandoned(session, instrument=opened.file.name)
+    opened.left_open = (*left.runs, *left.nights)
 
 
 def _park(opened: Lab) -> None:

@@ -54,9 +54,18 @@ class CurrentStep(Strict):
 class ResidualAberrations(Strict):
     """What the column has besides what it was told; it adds to the commanded values."""
 
+    defocus_nm: float = 0.0
     astigmatism_nm: NonNegative = 0.0
     astigmatism_angle_deg: float = 0.0
     spherical_aberration_mm: float = 0.0
+    coma_nm: NonNegative = 0.0
+    coma_angle_deg: float = 0.0
+    threefold_astigmatism_nm: NonNegative = 0.0
+    threefold_astigmatism_angle_deg: float = 0.0
+    star_um: NonNegative = 0.0
+    star_angle_deg: float = 0.0
+    fourfold_astigmatism_um: NonNegative = 0.0
+    fourfold_astigmatism_angle_deg: float = 0.0
 
 
 class Truth(Strict):
@@ -88,12 +97,11 @@ class Truth(Strict):
     def true_aberrations(self, defocus_nm: float, spherical_aberration_mm: float) -> Aberrations:
         """Commanded plus residual."""
         rest = self.aberrations
-        return Aberrations(
-            defocus_nm,
-            rest.astigmatism_nm,
-            rest.astigmatism_angle_deg,
-            spherical_aberration_mm + rest.spherical_aberration_mm,
-        )
+        added = {
+            "defocus_nm": defocus_nm + rest.defocus_nm,
+            "spherical_aberration_mm": spherical_aberration_mm + rest.spherical_aberration_mm,
+        }
+        return Aberrations(**(rest.model_dump() | added))
 
 
 def read_settings(settings: dict[str, Any], shapes: tuple[tuple[int, int], ...]) -> Truth:

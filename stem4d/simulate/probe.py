@@ -6,7 +6,7 @@ x towards y: φ = atan2(y, x).
 """
 
 from dataclasses import dataclass
-from math import cos, pi, radians, sin
+from math import cos, pi, radians, sin, sqrt
 from typing import Any
 
 import numpy as np
@@ -20,16 +20,32 @@ Waves = npt.NDArray[np.complexfloating[Any, Any]]
 
 @dataclass(frozen=True)
 class Aberrations:
-    """Aberrations to the order this simulator knows."""
+    """Aberrations to third order; azimuths from x towards y."""
 
     defocus_nm: float = 0.0
     """Underfocus positive."""
     astigmatism_nm: float = 0.0
     """C12, twofold."""
     astigmatism_angle_deg: float = 0.0
-    """Azimuth φ12 from x towards y."""
+    """φ12."""
     spherical_aberration_mm: float = 0.0
     """C30."""
+    coma_nm: float = 0.0
+    """C21, axial."""
+    coma_angle_deg: float = 0.0
+    """φ21."""
+    threefold_astigmatism_nm: float = 0.0
+    """C23."""
+    threefold_astigmatism_angle_deg: float = 0.0
+    """φ23."""
+    star_um: float = 0.0
+    """C32."""
+    star_angle_deg: float = 0.0
+    """φ32."""
+    fourfold_astigmatism_um: float = 0.0
+    """C34."""
+    fourfold_astigmatism_angle_deg: float = 0.0
+    """φ34."""
 
 
 def chi_rad(angle_y_mrad: Floats, angle_x_mrad: Floats, beam_energy_kev: float, aberrations: Aberrations) -> Floats:
@@ -47,7 +63,8 @@ def chi_rad(angle_y_mrad: Floats, angle_x_mrad: Floats, beam_energy_kev: float, 
     Returns
     -------
     float array (..., y, x)
-        χ = (2π/λ) [α²/2 (C10 + C12 cos 2(φ - φ12)) + α⁴/4 C30] [rad], in the precision of the angles.
+        χ = (2π/λ) [α²/2 (C10 + C12 cos 2(φ - φ12)) + α³/3 (C21 cos(φ - φ21) + C23 cos 3(φ - φ23))
+        + α⁴/4 (C30 + C32 cos 2(φ - φ32) + C34 cos 4(φ - φ34))] [rad], in the precision of the angles.
 
     Notes
     -----
@@ -67,7 +84,24 @@ def chi_rad(angle_y_mrad: Floats, angle_x_mrad: Floats, beam_energy_kev: float, 
         chi = chi + across * (angle_y_mrad * angle_x_mrad)
     if fourth:
         chi = chi + fourth * (y2 + x2) ** 2
+    for coefficient_a, angle_deg, order, fold in _third_order(aberrations):
+        # α^order cos(fold (φ - φ0)): the angle as a complex number to the power of the fold, turned, times the rest.
+        turned = (angle_x_mrad + 1j * angle_y_mrad) ** fold * np.exp(-1j * fold * radians(angle_deg))
+        left = (y2 + x2) ** ((order - fold) // 2)
+        weight = scale / order * 1e-3**order * coefficient_a
+        chi = chi + (weight * (left * turned.real)).astype(chi.dtype)
     return chi
+
+
+def _third_order(aberrations: Aberrations) -> list[tuple[float, float, int, int]]:
+    """Those of coma's order and beyond that are there: coefficient [Å], azimuth [deg], power of α, fold."""
+    terms = (
+        (10 * aberrations.coma_nm, aberrations.coma_angle_deg, 3, 1),
+        (10 * aberrations.threefold_astigmatism_nm, aberrations.threefold_astigmatism_angle_deg, 3, 3),
+        (1e4 * aberrations.star_um, aberrations.star_angle_deg, 4, 2),
+        (1e4 * aberrations.fourfold_astigmatism_um, aberrations.fourfold_astigmatism_angle_deg, 4, 4),
+    )
+    return [term for term in terms if term[0] != 0]
 
 
 def spectrum(
@@ -138,4 +172,9 @@ def diameter_a(beam_energy_kev: float, convergence_semi_angle_mrad: float, aberr
     twofold = abs(10 * aberrations.astigmatism_nm)
     first, third = -10 * aberrations.defocus_nm, 1e7 * aberrations.spherical_aberration_mm
     displaced = max(float(np.max(np.abs(alpha * (first + sign * twofold) + alpha**3 * third))) for sign in (-1, 1))
+    # A term C α^n cos(m φ)/n displaces a ray by at most C α^(n-1) sqrt(1 + (m/n)²).
+    displaced += sum(
+        abs(coefficient) * float(alpha[-1]) ** (order - 1) * sqrt(1 + (fold / order) ** 2)
+        for coefficient, _angle, order, fold in _third_order(aberrations)
+    )
     return 2 * displaced + 2 * optics.rayleigh_radius_a(beam_energy_kev, convergence_semi_angle_mrad)

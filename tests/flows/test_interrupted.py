@@ -107,3 +107,29 @@ def test_a_killed_acquisition_process_fails_the_run_and_blanks_the_beam(tmp_path
     # What the dead process delivered is not known: the intent stays open and counts in full against the area.
     assert open_intents == 1
     assert fluence > 0
+
+
+def test_the_session_after_a_kill_closes_what_was_left_and_stops_what_ran(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    process = long_run(home, tmp_path)
+    until_the_specimen_is_exposed(home, process)
+    process.kill()
+    process.communicate(timeout=30)
+    ((state, _reason),) = run_rows(home)
+    assert state == "running"
+    again = subprocess.run(
+        [sys.executable, "-m", "flows.cli", "run", str(LONG), "-i", str(INSTRUMENT), "--yes", "--no-prefect"],
+        env={**os.environ, "NIGHTBEAM_HOME": str(home)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    # The long plan registered another budget for this area: refused, but not before the tidying.
+    assert again.returncode == 2, again.stderr
+    assert "was left open by a process that died" in again.stderr
+    assert run_rows(home) == [("crashed", "the process that ran it ended without closing it")]
+    events = [one["event"] for one in column_log(home)]
+    # The scan that was running is stopped, and the beam blanked, before anything else is done.
+    after = events[len(events) - 1 - events[::-1].index("scan") :]
+    assert after[0] == "scan"
+    assert {"blank", "stop"} <= set(after[1:4])

@@ -1,0 +1,41 @@
+"""Closes what a process that died left open: runs, targets and nights of an instrument that nobody else can hold."""
+
+from dataclasses import dataclass
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from db.clock import Clock, utc_now
+from db.models.work import Night, Run, Target
+from db.record import finish_night, finish_run, set_target_state
+from db.vocabulary import TargetState
+
+REASON = "the process that ran it ended without closing it"
+
+
+@dataclass(frozen=True)
+class Abandoned:
+    """Names of what was closed."""
+
+    runs: tuple[str, ...]
+    nights: tuple[str, ...]
+
+
+def close_abandoned(session: Session, *, instrument: str, clock: Clock = utc_now) -> Abandoned:
+    """Mark every running run of an instrument as crashed, and every running night that used it.
+
+    Only the holder of the instrument's lease may ask: whatever still runs on it then has nobody left who runs it. Open
+    exposure intents stay open and count against their area in full.
+    """
+    runs = session.scalars(select(Run).filter_by(instrument=instrument, state="running").order_by(Run.id)).all()
+    used = select(Target.night_id).join(Run, Run.target_id == Target.id).where(Run.instrument == instrument)
+    nights = session.scalars(select(Night).where(Night.state == "running", Night.id.in_(used)).order_by(Night.id)).all()
+    for run in runs:
+        finish_run(session, run_id=run.id, state="crashed", exit_reason=REASON, clock=clock)
+    for night in nights:
+        open_targets = select(Target).where(Target.night_id == night.id, Target.state.in_(("running", "pending")))
+        for target in session.scalars(open_targets.order_by(Target.position)).all():
+            state: TargetState = "failed" if target.state == "running" else "skipped"
+            set_target_state(session, target_id=target.id, state=state, reason=REASON, clock=clock)
+        finish_night(session, night_id=night.id, state="crashed", exit_reason=REASON, clock=clock)
+    return Abandoned(tuple(run.name for run in runs), tuple(night.name for night in nights))

@@ -1,0 +1,156 @@
+"""Waves through a thick specimen: transmit, propagate, slice by slice, many probes at a time.
+
+Everything is band limited to two thirds of the grid's Nyquist frequency, so that no product of two waves wraps. One
+thread; several processes share a scan by its rows.
+"""
+
+from dataclasses import dataclass
+from math import pi
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import scipy.fft
+from numba import njit
+
+from stem4d import optics
+from stem4d.errors import BadInput
+
+Floats = npt.NDArray[np.floating[Any]]
+Waves = npt.NDArray[np.complexfloating[Any, Any]]
+
+CUTOFF = 2 / 3
+"""Band limit over the Nyquist frequency."""
+TAPER = 0.01
+"""Width of the band limit's cosine edge [cycles per pixel]."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """A specimen cut into slices, on the grid of the waves.
+
+    ``transmissions`` are exp(iσV), band limited, (slices, y, x); ``order`` says which of them each slice of the
+    specimen is, from the entrance on; ``propagator`` takes a wave's transform through one slice.
+    """
+
+    transmissions: Waves
+    order: tuple[int, ...]
+    propagator: Waves
+
+
+def band_limit(shape: tuple[int, int], pixel_a: tuple[float, float]) -> Floats:
+    """The antialiasing aperture in the order of the FFT, (y, x), between 0 and 1.
+
+    1 up to ``TAPER`` before the cut-off, which is ``CUTOFF`` of the coarser axis' Nyquist frequency, then a half
+    period of a cosine.
+    """
+    coarser = max(pixel_a)
+    k = _radius_per_a(shape, pixel_a)
+    cut, width = CUTOFF / (2 * coarser), TAPER / coarser
+    edge = 0.5 * (1 + np.cos(pi * np.clip((k - cut + width) / width, 0, 1)))
+    limited: Floats = np.where(k > cut, 0.0, edge)
+    return limited
+
+
+def column(
+    potentials_va: Floats,
+    order: tuple[int, ...],
+    slice_thickness_a: float,
+    beam_energy_kev: float,
+    pixel_a: tuple[float, float],
+    dtype: npt.DTypeLike = np.complex64,
+) -> Column:
+    """Make a specimen of slices ready for waves.
+
+    Parameters
+    ----------
+    potentials_va : float array (n, y, x)
+        Projected potentials of the different slices [V Å].
+    order : tuple of int
+        Which of them each slice is, from the entrance on.
+    slice_thickness_a : float
+        Thickness of every slice [Å].
+    beam_energy_kev : float
+        Beam energy [keV].
+    pixel_a : (float, float)
+        Size of a pixel (y, x) [Å].
+    dtype : complex64 or complex128
+        Precision of the waves.
+
+    Raises
+    ------
+    BadInput
+        Where ``order`` names a slice that is not there, or a thickness is not positive.
+
+    Notes
+    -----
+    t = exp(iσV), H(k) = exp(-iπ λ k² Δz), both band limited; Kirkland, Advanced Computing in Electron Microscopy.
+    """
+    if not order or not 0 <= min(order) <= max(order) < len(potentials_va):
+        raise BadInput(field="order", value=order, limit=f"slices are 0 to {len(potentials_va) - 1}")
+    if not slice_thickness_a > 0:
+        raise BadInput(field="slice_thickness_a", value=slice_thickness_a, limit="must be positive", unit="Å")
+    shape = (int(potentials_va.shape[1]), int(potentials_va.shape[2]))
+    aperture = band_limit(shape, pixel_a)
+    phase = optics.interaction_rad_per_v_a(beam_energy_kev) * np.asarray(potentials_va, dtype=np.float64)
+    spectrum = scipy.fft.fft2(np.exp(1j * phase), axes=(-2, -1)) * aperture
+    transmissions = scipy.fft.ifft2(spectrum, axes=(-2, -1)).astype(dtype)
+    wavelength = optics.wavelength_a(beam_energy_kev)
+    k2 = _radius_per_a(shape, pixel_a) ** 2
+    propagator = (np.exp(-1j * pi * wavelength * slice_thickness_a * k2) * aperture).astype(dtype)
+    return Column(transmissions, order, propagator)
+
+
+def exit_waves(waves: Waves, specimen: Column) -> Waves:
+    """Send waves through a specimen.
+
+    Parameters
+    ----------
+    waves : complex array (n, y, x)
+        Waves at the entrance, of the specimen's precision; they are used up.
+    specimen : Column
+        What they go through.
+
+    Returns
+    -------
+    complex array (n, y, x)
+        Waves behind the last slice, propagated through it.
+    """
+    for each in specimen.order:
+        _times(waves, specimen.transmissions[each])
+        spectrum = scipy.fft.fft2(waves, axes=(-2, -1), overwrite_x=True)
+        _times(spectrum, specimen.propagator)
+        waves = scipy.fft.ifft2(spectrum, axes=(-2, -1), overwrite_x=True)
+    return waves
+
+
+def patterns_of(waves: Waves) -> Floats:
+    """Diffraction patterns |FFT|² of waves, (n, y, x), in the order of the FFT; a wave of norm Σ|FFT|² = 1 gives 1."""
+    squared: Floats = _intensity(scipy.fft.fft2(waves, axes=(-2, -1)))
+    return squared
+
+
+def _radius_per_a(shape: tuple[int, int], pixel_a: tuple[float, float]) -> Floats:
+    k_y, k_x = (scipy.fft.fftfreq(pixels, size) for pixels, size in zip(shape, pixel_a, strict=True))
+    radius: Floats = np.hypot(k_y[:, None], k_x[None, :])
+    return radius
+
+
+@njit(nogil=True)  # type: ignore[untyped-decorator]
+def _times(waves: Any, factor: Any) -> None:
+    """Multiply every wave by one array, in place: the factor stays in cache from wave to wave."""
+    for row in range(factor.shape[0]):
+        for wave in range(waves.shape[0]):
+            for column_ in range(factor.shape[1]):
+                waves[wave, row, column_] *= factor[row, column_]
+
+
+@njit(nogil=True)  # type: ignore[untyped-decorator]
+def _intensity(waves: Any) -> Any:
+    squared = np.empty(waves.shape, waves.real.dtype)
+    for wave in range(waves.shape[0]):
+        for row in range(waves.shape[1]):
+            for column_ in range(waves.shape[2]):
+                value = waves[wave, row, column_]
+                squared[wave, row, column_] = value.real * value.real + value.imag * value.imag
+    return squared
