@@ -14,7 +14,7 @@ import numpy as np
 
 from benchmarks.harness import PEERS, Figure, peer_python
 from stem4d import optics
-from stem4d.simulate.multislice import Column, column, exit_waves, patterns_of
+from stem4d.simulate.multislice import Column, column, diffraction
 from stem4d.simulate.probe import Aberrations, spectrum
 
 ENERGY_KEV, ANGLE_MRAD, REPEATS, BATCH = 300.0, 27.6, 3, 4
@@ -36,7 +36,7 @@ def _timed(waves: Any, specimen: Column) -> tuple[float, Any]:
     best, frames = float("inf"), None
     for _ in range(REPEATS + 1):  # the first run compiles
         begun = time.perf_counter()
-        parts = [patterns_of(exit_waves(waves[at : at + BATCH].copy(), specimen)) for at in range(0, len(waves), BATCH)]
+        parts = [diffraction(waves[at : at + BATCH].copy(), specimen) for at in range(0, len(waves), BATCH)]
         best = min(best, time.perf_counter() - begun)
         frames = np.concatenate(parts)
     return best / len(waves), frames

@@ -117,17 +117,49 @@ def exit_waves(waves: Waves, specimen: Column) -> Waves:
         Waves behind the last slice, propagated through it.
     """
     for each in specimen.order:
-        _times(waves, specimen.transmissions[each])
-        spectrum = scipy.fft.fft2(waves, axes=(-2, -1), overwrite_x=True)
-        _times(spectrum, specimen.propagator)
-        waves = scipy.fft.ifft2(spectrum, axes=(-2, -1), overwrite_x=True)
+        waves = _propagated(waves, specimen, each)
     return waves
 
 
-def patterns_of(waves: Waves) -> Floats:
-    """Diffraction patterns |FFT|² of waves, (n, y, x), in the order of the FFT; a wave of norm Σ|FFT|² = 1 gives 1."""
-    squared: Floats = _intensity(scipy.fft.fft2(waves, axes=(-2, -1)))
+def diffraction(waves: Waves, specimen: Column) -> Floats:
+    """Diffraction patterns of waves that have gone through a specimen.
+
+    Parameters
+    ----------
+    waves : complex array (n, y, x)
+        Waves at the entrance, of the specimen's precision; they are used up.
+    specimen : Column
+        What they go through.
+
+    Returns
+    -------
+    float array (n, y, x)
+        |FFT|² behind the last slice, in the order of the FFT: fractions of a beam whose waves have the norm
+        Σ|FFT|² = 1. What was scattered beyond the band limit is lost.
+    """
+    for each in specimen.order[:-1]:
+        waves = _propagated(waves, specimen, each)
+    # The last slice is left in reciprocal space, where its pattern is.
+    _times(waves, specimen.transmissions[specimen.order[-1]])
+    spectrum = scipy.fft.fft2(waves, axes=(-2, -1), overwrite_x=True)
+    _times(spectrum, specimen.propagator)
+    squared: Floats = _intensity(spectrum)
     return squared
+
+
+def _propagated(waves: Waves, specimen: Column, number: int) -> Waves:
+    """Through one slice. Columns beyond the band limit are zero, and so are not transformed along y."""
+    _times(waves, specimen.transmissions[number])
+    rows = scipy.fft.fft(waves, axis=-1, overwrite_x=True)
+    across = rows.shape[-1]
+    kept = int(CUTOFF * across / 2) + 1
+    for columns in (slice(0, kept), slice(across - kept + 1, across)):
+        part = scipy.fft.fft(rows[:, :, columns], axis=-2)
+        _times(part, specimen.propagator[:, columns])
+        rows[:, :, columns] = scipy.fft.ifft(part, axis=-2, overwrite_x=True)
+    rows[:, :, kept : across - kept + 1] = 0
+    moved: Waves = scipy.fft.ifft(rows, axis=-1, overwrite_x=True)
+    return moved
 
 
 def _radius_per_a(shape: tuple[int, int], pixel_a: tuple[float, float]) -> Floats:

@@ -9,7 +9,7 @@ import pytest
 
 from stem4d import optics
 from stem4d.errors import BadInput
-from stem4d.simulate.multislice import Column, band_limit, column, exit_waves, patterns_of
+from stem4d.simulate.multislice import Column, band_limit, column, diffraction, exit_waves
 from stem4d.simulate.probe import Aberrations, spectrum
 
 # The reference is held in single precision, 6e-8. Twenty slices of single precision leave 4e-6 of the peak.
@@ -64,9 +64,9 @@ def test_exit_waves_and_patterns_are_those_of_the_reference(
     through = exit_waves(probes(known, [0, 1, 3], dtype), specimen(known, dtype))
     expected = transposed(known["exit_waves"])
     assert np.abs(through - expected).max() < tolerance * np.abs(expected).max()
-    every = exit_waves(probes(known, [0, 1, 2, 3, 4], dtype), specimen(known, dtype))
+    every = diffraction(probes(known, [0, 1, 2, 3, 4], dtype), specimen(known, dtype))
     pixels = known["patterns"].shape[1]
-    frames = np.fft.fftshift(patterns_of(every), axes=(1, 2))
+    frames = np.fft.fftshift(every, axes=(1, 2))
     first = frames.shape[1] // 2 - pixels // 2
     frames = frames[:, first : first + pixels, first : first + pixels]
     expected = transposed(known["patterns"])
@@ -101,7 +101,7 @@ def test_a_phase_object_in_one_slice_conserves_what_the_band_lets_pass() -> None
     one = column(smooth, (0,), 1.0, 300.0, (0.3, 0.3), np.complex128)
     wave = np.ones((1, 64, 64), np.complex128) / 64**2
     # Spatial frequencies of so smooth a phase lie far below the limit: 1e-12 of rounding.
-    assert patterns_of(exit_waves(wave, one)).sum() == pytest.approx(1.0, abs=1e-12)
+    assert diffraction(wave, one).sum() == pytest.approx(1.0, abs=1e-12)
 
 
 @pytest.mark.parametrize(("order", "thickness", "field"), [((), 1.0, "order"), ((0, 1), 1.0, "order"),
