@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from flows.cli.answer import AsJson, Code, command, print_json
+from stem4d.errors import BadInput
 
 if TYPE_CHECKING:
     from flows.inspect import Inspection
@@ -38,6 +39,7 @@ def inspect(
         "beam_energy_kev": beam_energy_kev,
         "convergence_semi_angle_mrad": convergence_semi_angle_mrad,
     }
+    _require_positive(given, full_scale)
     found = inspect_file(
         file, full_scale=full_scale, known={name: value for name, value in given.items() if value is not None}
     )
@@ -48,6 +50,18 @@ def inspect(
     judged = set(_verdicts(found).values())
     # A file that nothing could be said of is no file that passed.
     return Code.WARNINGS if judged & {"warn", "fail"} or "pass" not in judged else Code.DONE
+
+
+def _require_positive(given: dict[str, float | None], full_scale: int | None) -> None:
+    """Refuse what no microscope has: a length, an angle, an energy or a counter that is not above zero."""
+    for name, value in {**given, "full_scale": full_scale}.items():
+        if value is not None and not (isfinite(value) and value > 0):
+            raise BadInput(
+                field=f"--{name.removeprefix('scan_').replace('_', '-')}",
+                value=value,
+                limit="must be a number above 0",
+                remedy="Give the value as the instrument's calibration states it, or leave the option out",
+            )
 
 
 def _facts(found: "Inspection") -> dict[str, Any]:

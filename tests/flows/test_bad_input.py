@@ -119,3 +119,13 @@ def test_a_user_mistake_shows_no_traceback_in_a_real_process(home: Path, tmp_pat
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
     assert "optics.defocus_nm" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("--mrad-per-pixel", "-1"), ("--step-nm", "0"), ("--beam-energy-kev", "nan"), ("--full-scale", "0")],
+)
+def test_inspect_refuses_what_no_microscope_has(option: str, value: str, home: Path, tmp_path: Path) -> None:
+    message = refused(["inspect", str(tmp_path / "any.h5"), option, value])
+    assert option in message
+    assert "above 0" in message

@@ -40,9 +40,14 @@ def call(api: PrefectApi, path: str, body: Any = None, *, method: str = "POST", 
 
 def asked(api: PrefectApi, path: str, body: Any) -> Any:
     """The answer to a request with the password."""
-    status, _headers, answer = call(api, path, body, Authorization=basic(api.auth))
-    assert status in (200, 201), answer
-    return answer
+    deadline = time.monotonic() + 30
+    while True:
+        status, _headers, answer = call(api, path, body, Authorization=basic(api.auth))
+        # 503 is Prefect's word for its SQLite being locked by its own services just now; its client tries again, too.
+        if status != 503 or time.monotonic() > deadline:
+            assert status in (200, 201), answer
+            return answer
+        time.sleep(0.2)
 
 
 def basic(auth: str) -> str:
