@@ -15,6 +15,7 @@ from stem4d.verdict import Change
 from storage.documents import load_model
 
 FREE_BYTES = 10**12
+TRIES = 3
 TOLD = "the clock: a person waits for it"
 
 
@@ -24,6 +25,10 @@ def _seconds(work: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
+def _best(work: Callable[[], object]) -> float:
+    return min(_seconds(work) for _ in range(TRIES))
+
+
 def run() -> Iterator[Figure]:
     """One check, a thousand checks, and the slowest shipped goal."""
     facts = load_model(ROOT / "plans" / "instruments" / "demo.toml", InstrumentFile).facts
@@ -31,10 +36,9 @@ def run() -> Iterator[Figure]:
     defoci = (Change(field="optics.defocus_nm", value=float(value), unit="nm") for value in itertools.count(1))
     varied = [apply_change(plan, next(defoci)) for plan in itertools.islice(itertools.cycle(plans), 1000)]
     check(varied[0], facts, None, FREE_BYTES)  # imports and first calls
-    slowest = max(_seconds(lambda each=each: check(each, facts, None, FREE_BYTES)) for each in varied[:100])
-    yield Figure(
-        "plan check: slowest of 100", 1e3 * slowest, "ms", "<= 50", TOLD, "with an instrument, advice included"
-    )
+    slowest = max(_best(lambda each=each: check(each, facts, None, FREE_BYTES)) for each in varied[:100])
+    told = f"with an instrument, advice included; the best of {TRIES} of each, so that others' load is left out"
+    yield Figure("plan check: slowest of 100", 1e3 * slowest, "ms", "<= 50", TOLD, told)
     thousand = _seconds(lambda: [check(each, facts, None, FREE_BYTES) for each in varied])
     yield Figure("plan check: 1000 plans", thousand, "s", "<= 10", TOLD, f"{len(plans)} shipped plans, defocus varied")
     times = {path.stem: _goal_seconds(path, facts) for path in sorted((ROOT / "plans" / "goals").glob("*.yaml"))}

@@ -7,7 +7,7 @@ reads back is authoritative.
 from collections.abc import Mapping
 from difflib import get_close_matches
 
-from stem4d.detector import DepthRate, DetectorFacts
+from stem4d.detector import DepthRate, DetectorFacts, RoiRate
 
 _LIST = (
     DetectorFacts(
@@ -55,12 +55,12 @@ _LIST = (
         shape=(192, 192),
         pixel_pitch_um=100.0,
         bit_depths=(8, 16),
-        max_frame_rate_hz=120000.0,
-        depth_rates=(DepthRate(bit_depth=16, max_frame_rate_hz=60000.0),),
+        max_frame_rate_hz=30100.0,
+        roi_rates=(RoiRate(shape=(96, 96), merged=2, max_frame_rate_hz=120000.0),),
         max_count_rate_per_px_hz=1e8,
         dead_time_us=0.1,
         wraps_at_bits=8,
-        source="array from client code, 120 kHz with pixels merged; pitch, depths and count rate from memory",
+        source="array, 120 kHz of merged pixels from client code; pitch, depths, other rates from memory",
     ),
     DetectorFacts(
         name="empad",
@@ -118,6 +118,26 @@ _LIST = (
         max_frame_rate_hz=87000.0,
         max_count_rate_per_px_hz=8700.0,
         source="Ercius et al., Microsc. Microanal. 30 (2024); pitch from memory; 0.1 e a pixel and frame",
+    ),
+    DetectorFacts(
+        name="timepix3",
+        shape=(256, 256),
+        pixel_pitch_um=55.0,
+        bit_depths=(16,),
+        max_frame_rate_hz=1e6,
+        max_count_rate_per_px_hz=625e3,
+        max_total_count_rate_hz=40e6,
+        source="rates of one chip from the maker; events are cut into dwells, 1 us from memory",
+    ),
+    DetectorFacts(
+        name="timepix3-quad",
+        shape=(512, 512),
+        pixel_pitch_um=55.0,
+        bit_depths=(16,),
+        max_frame_rate_hz=1e6,
+        max_count_rate_per_px_hz=625e3,
+        max_total_count_rate_hz=120e6,
+        source="rates of four chips from the maker; events are cut into dwells, 1 us from memory",
     ),
     DetectorFacts(
         name="k3",

@@ -36,10 +36,13 @@ class InstrumentFacts(Strict):
     probe_current_pa: Range
     dwell_time_us: Range
     max_field_nm: Positive
+    areas: tuple[Name, ...] = ()
+    """Stored stage positions, where the file lists them: a plan's area must be one of them."""
     brightness_a_per_m2_sr: Positive | None = None
     spots: tuple[Spot, ...] = ()
     """From the smallest current to the largest; the plan's current is made with the first that reaches it."""
-    expected_drift_nm_per_min: NonNegative = 0.0
+    expected_drift_nm_per_min: NonNegative | None = None
+    """Not known where absent: what hangs on it is then not measurable."""
     write_rate_mb_per_s: Positive | None = None
     """What the disk for the data takes for hours [MB/s]."""
     detectors: tuple[DetectorFacts, ...] = ()

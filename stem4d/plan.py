@@ -72,6 +72,8 @@ class Virtual(Strict):
     kind: Literal["virtual"]
     detectors: Annotated[tuple[VirtualDetector, ...], Field(min_length=1, max_length=16)]
     target_d_a: AngstromPeriod | None = None
+    highest_angle_mrad: Milliradian | None = None
+    """How far a strongly scattering specimen, or high-angle contrast, wants the patterns recorded."""
 
 
 class CentreOfMass(Strict):
@@ -183,6 +185,8 @@ class Exposure(Strict):
     exposure_time_us: Microsecond | None = None
     passes: Annotated[int, Field(ge=1, le=1000)] = 1
     pause_between_passes_s: Annotated[float, Field(ge=0, le=86400)] = 0.0
+    time_available_min: Annotated[float, Field(gt=0, le=1e5)] | None = None
+    """For all passes with their pauses."""
 
     @model_validator(mode="after")
     def _counts_within_dwell(self) -> "Exposure":

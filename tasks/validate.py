@@ -10,6 +10,7 @@ from stem4d.rules import check
 from stem4d.verdict import Finding, Verdict
 from tasks.calibrated import Calibrated
 from tasks.lab import Lab, lab
+from tasks.record import fluence_left_e_per_a2
 from tasks.stage import stage
 
 
@@ -27,6 +28,7 @@ def validate(instrument: str, run: str, calibrated_json: str | None) -> dict[str
         instrument=opened.file.facts,
         calibrations=calibrated.figures() if calibrated else None,
         free_bytes=shutil.disk_usage(opened.settings.data_folder).free,
+        spent_e_per_a2=max(0.0, plan.sample.fluence_budget_e_per_a2 - fluence_left_e_per_a2(opened, run)),
     )
     reason = " ".join(finding.message for finding in checked.hard)
     # The findings of the check before calibration are only of interest where they end the run.

@@ -14,8 +14,9 @@ from stem4d.plan import CentreOfMass, Plan
 from stem4d.predict import predict
 from stem4d.quality.clipping import true_mean
 from stem4d.quality.regions import PatternGeometry, Subject, subject_of_plan
+from stem4d.rules.advice import apply_change
 from stem4d.rules.limits import LIMITS
-from stem4d.verdict import QualityResult, Verdict
+from stem4d.verdict import Change, QualityResult, Verdict
 
 ROOM = 0.9
 """Part of full scale that the brightest pixel and five sigma of it may reach after the remedy."""
@@ -115,12 +116,7 @@ def changed(plan: Plan, remedy: Remedy) -> Plan:
     """
     if remedy.to_value is None:
         return plan
-    exposure = plan.exposure
-    dead = exposure.dwell_time_us - exposure.live_time_us
-    live = None if exposure.exposure_time_us is None else remedy.to_value - dead
-    update = {"dwell_time_us": remedy.to_value, "exposure_time_us": live}
-    mended = plan.model_copy(update={"exposure": exposure.model_copy(update=update)})
-    return Plan.model_validate_json(mended.model_dump_json())
+    return apply_change(plan, Change(field=remedy.field, value=remedy.to_value, unit=remedy.unit))
 
 
 def _off_centre(one: QualityResult, plan: Plan) -> bool:

@@ -2,10 +2,12 @@
 
 from stem4d.rules import (
     calibration,
+    detector,
     fluence,
     instrument,
     intensity,
     plausible,
+    rates,
     real_space,
     reciprocal,
     sampling,
@@ -20,10 +22,12 @@ RULE_MODULES = (
     reciprocal,
     sampling,
     intensity,
+    rates,
     fluence,
     real_space,
     time_and_space,
     instrument,
+    detector,
     calibration,
     plausible,
 )

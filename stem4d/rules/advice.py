@@ -7,8 +7,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from stem4d import optics
 from stem4d.plan import Plan
-from stem4d.predict import Prediction
 from stem4d.rules.limits import EXPIRED_BY
 from stem4d.rules.registry import ROUNDING, Answer, Context, Judged, Key, ask_all
 from stem4d.rules.words import figures, sentence
@@ -16,18 +16,36 @@ from stem4d.verdict import Change, Finding, Verdict
 
 _RANK = {verdict: rank for rank, verdict in enumerate(Verdict)}
 
+ELECTRONS = ("exposure.dwell_time_us", "optics.probe_current_pa")
+"""Two ways to the same counts: one costs drift and time, the other source size and rate (rule 9)."""
 NOTICED = 0.02
 """Changes of a figure by less than this are not worth a word."""
 
-_FIGURES: tuple[tuple[str, str, int, Callable[[Prediction], float]], ...] = (
-    ("scan time", "s", -1, lambda p: p.total_time_s),
-    ("data", "GB", -1, lambda p: p.raw_bytes / 1e9),
-    ("fluence", "e/Å²", -1, lambda p: p.total_fluence_e_per_a2),
-    ("electrons per pattern", "", 1, lambda p: p.electrons_per_pattern),
-    ("largest recorded angle", "mrad", 1, lambda p: p.max_angle_mrad),
-    ("angular sampling", "mrad/px", -1, lambda p: p.mrad_per_pixel),
-    ("rate in a disk pixel", "/s", -1, lambda p: p.rate_per_disk_pixel_hz),
-    ("probe", "Å", -1, lambda p: p.probe_diameter_a),
+
+def _drift_a(ctx: Context) -> float:
+    nm_per_min = ctx.instrument.expected_drift_nm_per_min if ctx.instrument is not None else None
+    return 10 * (nm_per_min or 0.0) / 60 * ctx.predicted.pass_time_s
+
+
+def _source_a(ctx: Context) -> float:
+    column = ctx.plan.optics
+    brightness = ctx.instrument.brightness_at(column.probe_current_pa) if ctx.instrument is not None else None
+    if brightness is None:
+        return 0.0
+    return optics.source_size_a(column.probe_current_pa, column.convergence_semi_angle_mrad, brightness)
+
+
+_FIGURES: tuple[tuple[str, str, int, Callable[[Context], float]], ...] = (
+    ("scan time", "s", -1, lambda c: c.predicted.total_time_s),
+    ("drift during a pass", "Å", -1, _drift_a),
+    ("data", "GB", -1, lambda c: c.predicted.raw_bytes / 1e9),
+    ("fluence", "e/Å²", -1, lambda c: c.predicted.total_fluence_e_per_a2),
+    ("electrons per pattern", "", 1, lambda c: c.predicted.electrons_per_pattern),
+    ("largest recorded angle", "mrad", 1, lambda c: c.predicted.max_angle_mrad),
+    ("angular sampling", "mrad/px", -1, lambda c: c.predicted.mrad_per_pixel),
+    ("rate in a disk pixel", "/s", -1, lambda c: c.predicted.rate_per_disk_pixel_hz),
+    ("source size", "Å", -1, _source_a),
+    ("probe", "Å", -1, lambda c: c.predicted.probe_diameter_a),
 )
 """What a change may cost: name, unit, +1 where more is better, and where to find it."""
 
@@ -68,8 +86,8 @@ class _Trial:
     """One candidate change, and what becomes of everything else."""
 
     change: Change
-    plan: Plan
-    predicted: Prediction
+    ctx: Context
+    """As it is with the change."""
     left: Verdict
     """Verdict of the answer that it is to mend."""
     fails: tuple[str, ...]
@@ -100,7 +118,7 @@ def _try(ctx: Context, before: Mapping[Key, Judged], answer: Answer, change: Cha
         tuple(dict.fromkeys(each.judged.quantity for each in worse if each.judged.verdict is verdict))
         for verdict in (Verdict.FAIL, Verdict.WARN)
     )
-    return _Trial(change, plan, changed.predicted, left, fails, warns, deeper)
+    return _Trial(change, changed, left, fails, warns, deeper)
 
 
 def _verdict(judged: Judged | None) -> Verdict:
@@ -108,22 +126,23 @@ def _verdict(judged: Judged | None) -> Verdict:
 
 
 def _deeper(after: Judged, before: Judged | None) -> bool:
-    """Whether what failed before fails by more."""
-    if before is None or after.verdict is not Verdict.FAIL or before.verdict is not Verdict.FAIL:
+    """Whether a limit that was crossed before is crossed by more."""
+    if before is None or after.verdict is not before.verdict or after.verdict not in (Verdict.WARN, Verdict.FAIL):
         return False
     if after.margin is None or before.margin is None:
         return False
     return after.margin < before.margin - NOTICED * abs(before.margin)
 
 
-def _setting(plan: Plan, field: str) -> float:
+def setting(plan: Plan, field: str) -> float:
+    """What a plan has where a change would set something."""
     section, _, name = field.partition(".")
     if name.startswith("shape["):
         return float(plan.scan.shape[int(name[6])])
     return float(getattr(getattr(plan, section), name))
 
 
-def _costs(before: Prediction, after: Prediction) -> str:
+def _costs(before: Context, after: Context) -> str:
     moved = []
     for name, unit, better, read in _FIGURES:
         old, new = read(before), read(after)
@@ -134,11 +153,11 @@ def _costs(before: Prediction, after: Prediction) -> str:
 
 def _in_words(ctx: Context, trial: _Trial) -> str:
     change = trial.change
-    old = _setting(ctx.plan, change.field)
+    old = setting(ctx.plan, change.field)
     text = f"Set {change.field} to {change.value:g} {change.unit} (now {old:g})"
     if change.field == "scan.step_nm":
-        text += f" with {trial.plan.scan.shape[0]} x {trial.plan.scan.shape[1]} positions"
-    text += "." + _costs(ctx.predicted, trial.predicted)
+        text += f" with {trial.ctx.plan.scan.shape[0]} x {trial.ctx.plan.scan.shape[1]} positions"
+    text += "." + _costs(ctx, trial.ctx)
     if change.field in EXPIRED_BY:
         text += f" It takes a new calibration of {', '.join(EXPIRED_BY[change.field])}."
     if trial.warns:
@@ -148,6 +167,14 @@ def _in_words(ctx: Context, trial: _Trial) -> str:
     if change.needs_person:
         text += " It takes a person: nobody realigns the microscope unattended."
     return text
+
+
+def _other_way(trials: list[_Trial], best: _Trial) -> _Trial | None:
+    """The same counts by current instead of dwell, or the reverse, where that mends it as well."""
+    if best.change.field not in ELECTRONS:
+        return None
+    others = [each for each in trials if each.change.field in ELECTRONS and each.change.field != best.change.field]
+    return next((each for each in others if not each.fails and each.left is best.left), None)
 
 
 def _collision(trial: _Trial) -> str:
@@ -178,6 +205,8 @@ def finding(ctx: Context, answer: Answer, before: Mapping[Key, Judged]) -> Findi
         advice = _collision(best)
     elif best is not None:
         advice, change = _in_words(ctx, best), best.change
+        if other := _other_way(trials, best):
+            advice += f" The same electrons the other way: {_in_words(ctx, other)}"
     return Finding(
         rule=answer.rule.id,
         axis=answer.rule.axis,

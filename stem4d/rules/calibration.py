@@ -3,10 +3,11 @@
 from collections.abc import Iterator
 from math import hypot
 
-from stem4d.plan import Analysis, CentreOfMass, Ptychography, Strain, TiltCorrected, Virtual
+from stem4d.plan import Analysis, Ptychography, Strain, TiltCorrected, Virtual
 from stem4d.rules import real_space, reciprocal
+from stem4d.rules.descan import Movement, bearable
 from stem4d.rules.instrument import AXIS
-from stem4d.rules.limits import CALIBRATION_NEEDS, CALIBRATIONS_FOR, LARGEST_STRAIN
+from stem4d.rules.limits import CALIBRATION_NEEDS, CALIBRATIONS_FOR, GUIDE, LARGEST_STRAIN
 from stem4d.rules.registry import Calibrated, Context, Judged, judge, rule
 from stem4d.verdict import Change, Verdict
 
@@ -33,7 +34,7 @@ def _relative_percent(known: Calibrated) -> float | None:
     kinds=("virtual", "com", "orientation", "tcbf", "ptychography"),
     formula="uncertainty of δ",
     unit="%",
-    source="acquisition guide",
+    source=GUIDE,
     needs="calibrations",
 )
 def angle_scale(ctx: Context, wanted: Analysis) -> Iterator[Judged]:
@@ -88,7 +89,7 @@ def strain_scale(ctx: Context, wanted: Strain) -> Iterator[Judged]:
     kinds=("virtual", "com", "strain", "orientation", "ptychography"),
     formula="uncertainty of the scan step",
     unit="%",
-    source="acquisition guide",
+    source=GUIDE,
     needs="calibrations",
 )
 def step_scale(ctx: Context, wanted: Analysis) -> Iterator[Judged]:
@@ -115,7 +116,7 @@ def step_scale(ctx: Context, wanted: Analysis) -> Iterator[Judged]:
     axis=AXIS,
     formula="α of the plan against the aligned α",
     unit="%",
-    source="acquisition guide",
+    source=GUIDE,
 )
 def realignment(ctx: Context, _wanted: None) -> Iterator[Judged]:
     """The plan keeps the convergence angle that the condenser is aligned for."""
@@ -138,45 +139,37 @@ def realignment(ctx: Context, _wanted: None) -> Iterator[Judged]:
     "descan_residual",
     number=21,
     axis=AXIS,
-    kinds=("virtual", "com", "strain", "ptychography"),
+    kinds=ALL,
     formula="residual movement of the disk over the scan, after correction",
     unit="px",
-    source="acquisition guide",
+    source=GUIDE,
     needs="calibrations",
 )
-def descan_residual(ctx: Context, wanted: Virtual | CentreOfMass | Strain | Ptychography) -> Iterator[Judged]:
+def descan_residual(ctx: Context, wanted: Analysis) -> Iterator[Judged]:
     """What descan leaves is too small to matter to this analysis."""
     known = ctx.calibrated("descan")
     if known is None:
         return
-    variant, allowed = _descan_reference(ctx, wanted)
-    if allowed is not None:
+    plan, delta = ctx.plan, ctx.plan.mrad_per_pixel
+    masks = wanted.detectors if isinstance(wanted, Virtual) else ()
+    edges = [edge / delta for each in masks for edge in (each.inner_mrad, each.outer_mrad) if edge > 0]
+    movement = Movement(
+        radius_px=plan.disk_radius_px,
+        mrad_per_pixel=delta,
+        wavelength_a=ctx.predicted.wavelength_a,
+        defocus_nm=plan.optics.defocus_nm,
+        edges_px=[edge for edge in edges if edge < hypot(*plan.detector.shape)],
+    )
+    found = bearable(wanted.kind, wanted, movement, stated_px=plan.quality.max_descan_px, limits=ctx.limits)
+    if found is not None:
         yield judge(
-            ctx.limit("descan_residual", variant),
+            found.limit,
             "residual movement of the disk",
             abs(known.value),
-            of=allowed,
+            of=found.of_px,
+            note=f"Limit: {found.why}.",
             remedy="Calibrate descan in vacuum for this field, or map the movement and remove it.",
         )
-
-
-def _descan_reference(ctx: Context, wanted: Virtual | CentreOfMass | Strain | Ptychography) -> tuple[str, float | None]:
-    """Which limit holds, and the pixels that it is a multiple of; None where nothing was asked."""
-    delta = ctx.plan.mrad_per_pixel
-    if isinstance(wanted, Strain):
-        if wanted.origin == "per_pattern":
-            return "strain", ctx.plan.disk_radius_px
-        return "fixed", wanted.target_strain * reciprocal.bragg_angle_mrad(ctx, wanted.reflection_d_a) / delta
-    if isinstance(wanted, CentreOfMass):
-        deflection = wanted.smallest_deflection_mrad
-        return "com", None if deflection is None else deflection / delta
-    if isinstance(wanted, Virtual):
-        alpha = ctx.plan.optics.convergence_semi_angle_mrad
-        edges = [edge for each in wanted.detectors for edge in (each.inner_mrad, each.outer_mrad) if edge > 0]
-        # Peak to peak, so the disk's edge moves by half of it to either side. A mask that ends at the disk's edge is
-        # meant to hold the disk: it bears a pixel.
-        return "virtual", max(1.0, 2 * min(abs(edge - alpha) for edge in edges) / delta)
-    return "ptychography", 1.0
 
 
 @rule(
@@ -186,7 +179,7 @@ def _descan_reference(ctx: Context, wanted: Virtual | CentreOfMass | Strain | Pt
     kinds=("tcbf", "ptychography"),
     formula="uncertainty of Δf <= max(20 %, λ/α²)",
     unit="nm",
-    source="acquisition guide; habit",
+    source=f"{GUIDE}; habit",
     needs="calibrations",
 )
 def defocus_known(ctx: Context, wanted: TiltCorrected | Ptychography) -> Iterator[Judged]:
@@ -209,7 +202,7 @@ def defocus_known(ctx: Context, wanted: TiltCorrected | Ptychography) -> Iterato
     kinds=ALL,
     formula="every kind that the analysis needs is known for these optics",
     unit="missing",
-    source="acquisition guide",
+    source=GUIDE,
     needs="calibrations",
 )
 def calibrations_present(ctx: Context, wanted: Analysis) -> Iterator[Judged]:

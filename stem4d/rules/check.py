@@ -7,6 +7,7 @@ from stem4d.model import Strict
 from stem4d.plan import Plan
 from stem4d.predict import Prediction
 from stem4d.rules.advice import finding
+from stem4d.rules.conflict import with_conflicts
 from stem4d.rules.instrument import AXIS
 from stem4d.rules.limits import CALIBRATION_NEEDS, CALIBRATIONS_FOR, LIMITS, Limit
 from stem4d.rules.registry import RULES, Calibrated, Context, Need, ask_all
@@ -30,6 +31,7 @@ def check(
     free_bytes: int | None = None,
     *,
     limits: Mapping[str, Limit] = LIMITS,
+    spent_e_per_a2: float | None = None,
 ) -> PlanCheck:
     """Ask every rule about a plan.
 
@@ -48,16 +50,19 @@ def check(
         Room for the data.
     limits : mapping of str to Limit
         The limits to hold the plan against.
+    spent_e_per_a2 : float, optional
+        What the area has had already from other targets, surveys and focusing [e/Å²].
 
     Returns
     -------
     PlanCheck
         Findings in the order of the axes; what was not given is one ``not_measurable`` finding each.
     """
-    ctx = Context(plan, instrument, calibrations, free_bytes, limits)
+    ctx = Context(plan, instrument, calibrations, free_bytes, limits, spent_e_per_a2)
     answers = ask_all(ctx)
     before = {answer.key: answer.judged for answer in answers}
-    findings = (*(finding(ctx, answer, before) for answer in answers), *_not_checked(ctx))
+    asked = [finding(ctx, answer, before) for answer in answers]
+    findings = (*with_conflicts(plan, asked), *_not_checked(ctx))
     return PlanCheck(
         findings=findings,
         prediction=ctx.predicted,

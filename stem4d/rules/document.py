@@ -26,8 +26,10 @@ period, I the current. Angular limits carry 2 %, since angles are not known bett
 common practice and not measured, "lit." is from the literature and not checked. Limits are data in
 `stem4d/rules/limits.py`: change them there, or hand `check` others.
 
-"acquisition guide" is the article on choosing 4D-STEM parameters by analysis that this project grew from; its
-survey of methods is Ophus, Microsc. Microanal. 25 (2019) 563.
+"DECTRIS, what constitutes a good 4D STEM dataset" is the article that this project grew from. Its survey of methods
+is Ophus, Microsc. Microanal. 25 (2019) 563; its cases are "Interstitial oxygen order and its competition with
+superconductivity in La2PrNi2O7", Nature Materials 24 (2025), and "Low-dose cryo-electron ptychography of proteins at
+sub-nanometer resolution", Nature Communications 15 (2024). It gives the rule; figures that it does not state are habit.
 """
 
 

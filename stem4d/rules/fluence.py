@@ -7,9 +7,10 @@ from stem4d import dose, optics
 from stem4d.plan import CentreOfMass, Ptychography, SensitivityClass, TiltCorrected, Virtual
 from stem4d.rules import mend
 from stem4d.rules.intensity import AXIS
-from stem4d.rules.limits import CLASS_UPPER_E_PER_A2, COHERENT_MODES
+from stem4d.rules.limits import CLASS_UPPER_E_PER_A2, COHERENT_MODES, GUIDE
 from stem4d.rules.reciprocal import RELAX, focal_blur_a, probe_size_a
 from stem4d.rules.registry import Context, Judged, Mends, judge, rule
+from stem4d.rules.words import number
 from stem4d.verdict import Change
 
 LOW_BUDGET_E_PER_A2 = 1e3
@@ -23,14 +24,30 @@ def _spots(ctx: Context) -> float:
     return ctx.predicted.local_fluence_e_per_a2 / ctx.predicted.average_fluence_e_per_a2
 
 
-def _less_fluence(ctx: Context, fluence: float) -> Mends:
+def _less_fluence(ctx: Context, own: float, spent: float = 0.0) -> Mends:
+    """Changes that bring the plan's own fluence, on top of what was spent, within a limit."""
+
     def less(target: float) -> Iterator[Change]:
         if _spots(ctx) > SPOTTY:
             yield from mend.defocus_for_patch(ctx, 2 * ctx.plan.scan.step_nm * 10 / sqrt(pi))
-        yield from mend.electrons(ctx, target / fluence)
-        yield from mend.step(ctx, ctx.plan.scan.step_nm * sqrt(fluence / target))
+        if target > spent:
+            factor = (target - spent) / own
+            yield from mend.electrons(ctx, factor)
+            yield from mend.step(ctx, ctx.plan.scan.step_nm / sqrt(factor))
 
     return less
+
+
+def _all_less(ctx: Context) -> Mends:
+    return _less_fluence(ctx, ctx.predicted.total_fluence_e_per_a2, ctx.spent_e_per_a2 or 0.0)
+
+
+def _with_spent(ctx: Context) -> float:
+    return ctx.predicted.total_fluence_e_per_a2 + (ctx.spent_e_per_a2 or 0.0)
+
+
+def _spent_note(ctx: Context) -> str:
+    return f"{number(ctx.spent_e_per_a2)} e/Å² of it were given to this area before." if ctx.spent_e_per_a2 else ""
 
 
 def _local_note(ctx: Context) -> str:
@@ -43,21 +60,21 @@ def _local_note(ctx: Context) -> str:
     "fluence_budget",
     number=8,
     axis=AXIS,
-    formula="passes x I t_dwell/(e min(s², πD²/4)) x flyback <= budget",
+    formula="passes x I t_dwell/(e min(s², πD²/4)) x flyback + what the area has had <= budget",
     unit="e/Å²",
     source="the plan's budget",
 )
 def fluence_budget(ctx: Context, _wanted: None) -> Iterator[Judged]:
-    """The highest local fluence of all passes stays within the budget."""
-    total = ctx.predicted.total_fluence_e_per_a2
+    """The highest local fluence of all passes, with what the area has had, stays within the budget."""
+    total = _with_spent(ctx)
     yield judge(
         ctx.limit("fluence_budget"),
         "fluence of all passes",
         total,
         of=ctx.plan.sample.fluence_budget_e_per_a2,
-        note=_local_note(ctx),
+        note=" ".join(filter(None, (_local_note(ctx), _spent_note(ctx)))),
         remedy="" if ctx.plan.scan.flyback_blanked else "Blanking the flyback saves dose that nothing records.",
-        mends=_less_fluence(ctx, total),
+        mends=_all_less(ctx),
     )
 
 
@@ -67,11 +84,11 @@ def fluence_budget(ctx: Context, _wanted: None) -> Iterator[Judged]:
     axis=AXIS,
     formula="fluence <= half the upper figure of the specimen's class",
     unit="e/Å²",
-    source="acquisition guide; habit",
+    source=f"{GUIDE}; habit",
 )
 def fluence_class(ctx: Context, _wanted: None) -> Iterator[Judged]:
     """The fluence is no more than such specimens usually take."""
-    kind, total = ctx.plan.sample.sensitivity, ctx.predicted.total_fluence_e_per_a2
+    kind, total = ctx.plan.sample.sensitivity, _with_spent(ctx)
     upper = CLASS_UPPER_E_PER_A2[kind]
     yield judge(
         ctx.limit("fluence_class"),
@@ -79,7 +96,7 @@ def fluence_class(ctx: Context, _wanted: None) -> Iterator[Judged]:
         total,
         of=upper.value,
         note=f"{kind.value}: {upper.source}.",
-        mends=_less_fluence(ctx, total),
+        mends=_all_less(ctx),
     )
 
 

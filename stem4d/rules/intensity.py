@@ -88,57 +88,6 @@ def _wraps(ctx: Context) -> bool:
     return facts is not None and facts.wraps_at_bits == ctx.plan.detector.bit_depth
 
 
-def _rate(ctx: Context, rule_id: str, variant: str, allowed_hz: float) -> Judged:
-    facts = ctx.detector_facts
-    rate = ctx.predicted.rate_per_disk_pixel_hz * crest(ctx)
-
-    def slower(target_hz: float) -> Iterator[Change]:
-        yield from mend.current(ctx, target_hz / rate)
-        yield from mend.camera_length(ctx, sqrt(rate / target_hz))
-
-    verified = facts is not None and facts.verified
-    return judge(
-        ctx.limit(rule_id, variant),
-        "electron rate at the disk's crest",
-        rate,
-        of=allowed_hz,
-        note="" if verified else "The detector's figure is unverified.",
-        mends=slower,
-    )
-
-
-@rule(
-    "count_rate",
-    number=6,
-    axis=AXIS,
-    kinds=("virtual", "com", "strain", "orientation", "tcbf", "ptychography"),
-    formula="crest x I/(e π (α/δ)²) <= rate at which 10 % is lost",
-    unit="/s",
-    source="detector facts",
-    needs="instrument",
-)
-def count_rate(ctx: Context, wanted: Virtual) -> Iterator[Judged]:
-    """The rate in the disk stays below the detector's 10 % loss point."""
-    if ctx.detector_facts is not None and looks_into_disk(ctx, wanted):
-        yield _rate(ctx, "count_rate", wanted.kind, ctx.detector_facts.max_count_rate_per_px_hz)
-
-
-@rule(
-    "damage_rate",
-    number=6,
-    axis=AXIS,
-    formula="crest x I/(e π (α/δ)²) <= damage limit",
-    unit="/s",
-    source="detector facts",
-    needs="instrument",
-)
-def damage_rate(ctx: Context, _wanted: None) -> Iterator[Judged]:
-    """The rate in the disk does not harm the detector."""
-    facts = ctx.detector_facts
-    if facts is not None and facts.damage_count_rate_per_px_hz is not None:
-        yield _rate(ctx, "damage_rate", "", facts.damage_count_rate_per_px_hz)
-
-
 @rule(
     "com_noise",
     number=7,
@@ -268,6 +217,6 @@ def _floor(ctx: Context, quantity: str, noise: float, signal: float, where: str)
         quantity,
         noise,
         of=signal,
-        note=f"Signal {number(signal)} e, {where}.",
+        note=f"Signal {number(signal)} e, {where}. {ctx.doubt_of_detector}".rstrip(),
         mends=lambda allowed: mend.electrons(ctx, noise / allowed),
     )

@@ -12,6 +12,8 @@ from stem4d import precision
 from stem4d.dose import BUDGET_TOLERANCE, SPECIMEN_CREST
 from stem4d.plan import SensitivityClass
 
+GUIDE = "DECTRIS, what constitutes a good 4D STEM dataset"
+"""The article that the rules grew from."""
 ANGLE_TOLERANCE = 0.02
 """Angles are not known better before calibration: 2 % on every angular limit."""
 
@@ -56,6 +58,7 @@ _ALIGN = "habit: a centring aid of the projector reaches a twentieth of the arra
 LIMITS: Mapping[str, Limit] = {
     # Reciprocal space: rules 1 to 4
     "collection_angle": _angle("angles that are not recorded cannot be summed", "usable angle", hard=1),
+    "highest_angle": _angle("what scatters further is not recorded", "usable angle", hard=1),
     "disk_on_detector": _at_least("habit: room for descan and deflection", hard=2),
     "pattern_centred": _at_most(_ALIGN, hard=0.2, soft=0.05, of="half the array"),
     "aperture_resolution/virtual": _angle(_ABBE, "target period", hard=1),
@@ -86,6 +89,8 @@ LIMITS: Mapping[str, Limit] = {
     "count_rate/ptychography": _at_most(_LOSS, hard=1, of="loss point"),
     "count_rate/strain": _at_most(_LOSS, soft=1, of="loss point"),
     "count_rate/orientation": _at_most(_LOSS, soft=1, of="loss point"),
+    "bragg_count_rate": _at_most("a disk that loses counts is pulled to its dim side", hard=1, of="loss point"),
+    "total_rate": _at_most("events beyond it are dropped", hard=1, of="rate of the whole detector"),
     "damage_rate": _at_most("detector's stated damage limit", hard=1, of="damage limit"),
     "com_noise": _at_most("shot noise of the centre of mass", hard=1, of="smallest deflection"),
     "strain_noise": _at_most("shot noise of the disk positions", hard=1, of="target strain"),
@@ -121,15 +126,20 @@ LIMITS: Mapping[str, Limit] = {
     "drift_in_line": _at_most("habit", soft=0.1, of="step"),
     "drift_of_feature": _at_most("habit", soft=0.5, of="smallest feature"),
     "disk_space": _at_most("habit: a full disk kills the writer", hard=1, of="free space less the reserve"),
+    "scan_time": _at_most("the plan's own time", hard=1, of="time available"),
     "write_rate": _at_most("what the disk takes for hours", hard=1, soft=0.5, of="write rate of the disk"),
     # Instrument and calibration: rules 5, 17, 19 to 24
     "spot": _at_most("the instrument file", hard=1, of="largest current of the spots"),
     "detector_energy": _at_most("the instrument file", hard=1, of="nearest end of the range"),
+    "threshold": _at_most("habit: above half, electrons that share their charge are lost", soft=0.5, hard=1, of="E"),
     "defocus_unit": _at_most("habit: no scan needs a probe wider than its field several times over", soft=5),
-    "step_unit": _at_most("habit", soft=100),
+    "defocus_unit/absolute": _at_most("habit: no 4D-STEM probe is wider than a micrometre", soft=1e4),
+    "step_unit/large": _at_most("habit", soft=100),
+    "step_unit/small": _at_least("habit: a thousand steps within one probe", soft=1e-3),
     "current_unit/large": _at_most("habit: 20 nA is a microprobe", soft=2e4),
-    "current_unit/small": _at_least("habit: below this a pattern has no electrons", soft=1e-3),
+    "current_unit/small": _at_least("habit: a beam this weak is told from its noise by nobody", soft=0.1),
     "camera_length_unit": _at_most("habit: no projector shows 600 mrad", soft=600),
+    "camera_length_unit/stated": _at_most("habit: projectors are within tens of per cent of their label", soft=3),
     "beam_energy": _at_most("high tension as listed, to its display", hard=0.1),
     "aperture": _at_most("α of the listed aperture", hard=100 * ANGLE_TOLERANCE),
     "camera_length": _at_most("camera length as listed", hard=1),
@@ -150,6 +160,10 @@ LIMITS: Mapping[str, Limit] = {
     "descan_residual/strain": _at_most("habit: the origin is found in each pattern", soft=0.5, of="disk radius"),
     "descan_residual/fixed": _at_most("a moving origin is a strain", hard=0.5, of="target strain"),
     "descan_residual/com": _at_most("habit", soft=0.3, of="smallest deflection"),
+    "descan_residual/tcbf": _at_most(
+        "tilts mixed by less than half the period", soft=0.5, of="target period over the tilt images' shift per pixel"
+    ),
+    "descan_residual/stated": _at_most("the plan's quality policy", hard=1, of="max_descan_px"),
     "descan_residual/ptychography": _at_most("habit", soft=0.5),
     "descan_residual/virtual": _at_most("the disk's edge must not cross a mask's", soft=1, of="room at the edge"),
     "defocus_known/ptychography": _at_most("a starting estimate must converge", hard=1),
@@ -170,6 +184,7 @@ CREST = Assumed(SPECIMEN_CREST, "habit, 2 to 5 on a specimen; the first rows mea
 BRIGHTEST_BRAGG = Assumed(0.3, "habit: brightest Bragg disk over the direct beam, in crystals tens of nm thick")
 BRAGG_SHARE = Assumed(precision.BRAGG_SHARE, "habit: part of the electrons in each disk that is tracked")
 BRAGG_DISKS = Assumed(precision.BRAGG_DISKS, "habit: disks tracked in each pattern")
+FEW_ELECTRONS = Assumed(100, "habit: a pattern with fewer may mean a current in nA")
 LARGEST_STRAIN = Assumed(0.02, "habit: largest strain that is mapped")
 COHERENT_MODES = Assumed(3, "habit: probe modes that take up a large source")
 RESERVE_BYTES = Assumed(2e9, "kept free, or RESERVE_SHARE if that is more")

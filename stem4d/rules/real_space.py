@@ -6,6 +6,7 @@ from math import pi, sqrt
 from stem4d import optics
 from stem4d.plan import CentreOfMass, Orientation, Ptychography, Strain, TiltCorrected, Virtual
 from stem4d.rules import mend
+from stem4d.rules.limits import GUIDE
 from stem4d.rules.reciprocal import probe_size_a
 from stem4d.rules.registry import Context, Judged, judge, rule
 from stem4d.verdict import Axis, Change
@@ -53,7 +54,7 @@ def scan_step(ctx: Context, wanted: Virtual | CentreOfMass | TiltCorrected | Str
     kinds=("virtual", "com"),
     formula="s <= sqrt((0.51 λ/α)² + (2 α Δf)²)",
     unit="nm",
-    source="acquisition guide",
+    source=GUIDE,
 )
 def step_within_probe(ctx: Context, _wanted: Virtual | CentreOfMass) -> Iterator[Judged]:
     """The probe leaves no gaps between positions."""
@@ -205,7 +206,7 @@ def field_of_view(ctx: Context, _wanted: None) -> Iterator[Judged]:
     kinds=("virtual", "com", "tcbf", "ptychography"),
     formula="λ/α² >= thickness + height variation",
     unit="Å",
-    source="acquisition guide",
+    source=GUIDE,
 )
 def depth_of_field(ctx: Context, wanted: Virtual | CentreOfMass | TiltCorrected | Ptychography) -> Iterator[Judged]:
     """The probe stays a probe through the specimen's thickness and height variation."""

@@ -6,6 +6,7 @@ from math import hypot, sqrt
 from stem4d import optics
 from stem4d.plan import CentreOfMass, Orientation, Ptychography, Strain, TiltCorrected, Virtual
 from stem4d.rules import mend
+from stem4d.rules.limits import GUIDE
 from stem4d.rules.registry import Context, Judged, Mends, judge, rule
 from stem4d.verdict import Axis, Change, Verdict
 
@@ -85,7 +86,7 @@ def _centre_first(ctx: Context, angle_mrad: float) -> str:
     kinds=("virtual",),
     formula="outer angle of each virtual detector <= θmax = (N/2 - |c|) δ",
     unit="mrad",
-    source="acquisition guide",
+    source=GUIDE,
 )
 def collection_angle(ctx: Context, wanted: Virtual) -> Iterator[Judged]:
     """Every virtual detector lies on the recorded part of reciprocal space."""
@@ -102,13 +103,36 @@ def collection_angle(ctx: Context, wanted: Virtual) -> Iterator[Judged]:
 
 
 @rule(
+    "highest_angle",
+    number=1,
+    axis=AXIS,
+    kinds=("virtual",),
+    formula="highest_angle_mrad <= θmax",
+    unit="mrad",
+    source=GUIDE,
+)
+def highest_angle(ctx: Context, wanted: Virtual) -> Iterator[Judged]:
+    """Patterns reach as far as a strongly scattering specimen or high-angle contrast is said to need."""
+    if wanted.highest_angle_mrad is not None:
+        yield judge(
+            ctx.limit("highest_angle"),
+            "highest angle wanted",
+            wanted.highest_angle_mrad,
+            of=max(ctx.predicted.max_angle_mrad, 0.0),
+            note=_off_centre_note(ctx),
+            remedy=_centre_first(ctx, wanted.highest_angle_mrad),
+            mends=_widen(ctx, wanted.highest_angle_mrad),
+        )
+
+
+@rule(
     "disk_on_detector",
     number=2,
     axis=AXIS,
     kinds=("virtual", "com", "tcbf", "ptychography"),
     formula="N/2 - |c| - α/δ",
     unit="px",
-    source="acquisition guide",
+    source=GUIDE,
 )
 def disk_on_detector(ctx: Context, wanted: object) -> Iterator[Judged]:
     """The bright-field disk lies wholly on the detector, with a margin."""
@@ -133,7 +157,7 @@ def disk_on_detector(ctx: Context, wanted: object) -> Iterator[Judged]:
     kinds=("virtual", "com", "tcbf", "ptychography"),
     formula="|c|",
     unit="px",
-    source="acquisition guide",
+    source=GUIDE,
 )
 def pattern_centred(ctx: Context, wanted: object) -> Iterator[Judged]:
     """The pattern sits in the middle of the array."""
@@ -179,7 +203,7 @@ def aperture_resolution(ctx: Context, wanted: Virtual | CentreOfMass | TiltCorre
     kinds=("virtual", "com"),
     formula="sqrt((0.51 λ/α)² + (2 α Δf)²) <= d",
     unit="Å",
-    source="acquisition guide; diffraction FWHM with the geometric blur of defocus",
+    source=f"{GUIDE}; diffraction FWHM with the geometric blur of defocus",
 )
 def probe_size(ctx: Context, wanted: Virtual | CentreOfMass) -> Iterator[Judged]:
     """The probe, which is the image's point spread, is no wider than the target period."""
@@ -212,7 +236,7 @@ def probe_size(ctx: Context, wanted: Virtual | CentreOfMass) -> Iterator[Judged]
     kinds=("ptychography",),
     formula="λ/(2 θmax) <= d/2, θmax = (N/2 - |c|) δ",
     unit="Å",
-    source="acquisition guide",
+    source=GUIDE,
 )
 def recorded_angle(ctx: Context, wanted: Ptychography) -> Iterator[Judged]:
     """The largest angle recorded on all sides carries the target half-period."""
@@ -239,7 +263,7 @@ def recorded_angle(ctx: Context, wanted: Ptychography) -> Iterator[Judged]:
     kinds=("strain", "orientation"),
     formula="λ/d_hkl + α <= θmax",
     unit="mrad",
-    source="acquisition guide",
+    source=GUIDE,
 )
 def reflections_recorded(ctx: Context, wanted: Strain | Orientation) -> Iterator[Judged]:
     """The wanted reflections are recorded with their whole disks."""
@@ -262,7 +286,7 @@ def reflections_recorded(ctx: Context, wanted: Strain | Orientation) -> Iterator
     kinds=("strain", "orientation"),
     formula="sqrt((2 α Δf)² + (1.22 λ/α)²) <= smallest feature",
     unit="Å",
-    source="acquisition guide",
+    source=GUIDE,
 )
 def probe_in_feature(ctx: Context, wanted: Strain | Orientation) -> Iterator[Judged]:
     """The probe is no wider than the smallest feature."""

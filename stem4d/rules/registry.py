@@ -35,6 +35,8 @@ class Context:
     calibrations: Mapping[str, Calibrated] | None = None
     free_bytes: int | None = None
     limits: Mapping[str, Limit] = field(default_factory=lambda: LIMITS)
+    spent_e_per_a2: float | None = None
+    """What the area has had already: other targets, surveys, focusing [e/Å²]."""
 
     @cached_property
     def predicted(self) -> Prediction:
@@ -51,6 +53,12 @@ class Context:
         """The plan's detector as the instrument file has it."""
         known = self.instrument.all_detectors if self.instrument is not None else ()
         return next((facts for facts in known if facts.name == self.plan.detector.name), None)
+
+    @property
+    def doubt_of_detector(self) -> str:
+        """A sentence for what hangs on a detector's figures, where nobody has verified them."""
+        facts = self.detector_facts
+        return "The detector's figure is unverified." if facts is not None and not facts.verified else ""
 
     def limit(self, rule_id: str, variant: str = "") -> Limit:
         """The limit for one kind of analysis, or the one for all."""

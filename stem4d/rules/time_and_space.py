@@ -1,17 +1,28 @@
-"""Time and room, rules 16 and 18: expected drift over a pass and a line, free disk."""
+"""Time and room, rules 16 and 18: expected drift over a pass and a line, time, free disk, write rate."""
 
 from collections.abc import Iterator
+from math import sqrt
 
 from stem4d.plan import CentreOfMass, Orientation, Ptychography, Strain, Virtual
 from stem4d.rules import mend
 from stem4d.rules.limits import RESERVE_BYTES, RESERVE_SHARE
 from stem4d.rules.real_space import AXIS
 from stem4d.rules.registry import Context, Judged, Mends, judge, rule
-from stem4d.verdict import Change
+from stem4d.verdict import Change, Verdict
 
 
-def _drift_nm_per_s(ctx: Context) -> float:
-    return ctx.instrument.expected_drift_nm_per_min / 60 if ctx.instrument is not None else 0.0
+def _drift_nm_per_s(ctx: Context) -> float | None:
+    known = ctx.instrument.expected_drift_nm_per_min if ctx.instrument is not None else None
+    return known / 60 if known is not None else None
+
+
+def _unknown(quantity: str) -> Judged:
+    return Judged(
+        Verdict.NOT_MEASURABLE,
+        quantity,
+        note="The instrument file states no expected drift.",
+        remedy="State expected_drift_nm_per_min; two quick images some minutes apart measure it.",
+    )
 
 
 def _sooner(ctx: Context, value: float) -> Mends:
@@ -19,8 +30,7 @@ def _sooner(ctx: Context, value: float) -> Mends:
     return lambda allowed: mend.dwell(ctx, allowed / value)
 
 
-def _drift_note(ctx: Context) -> str:
-    rate = _drift_nm_per_s(ctx)
+def _drift_note(ctx: Context, rate: float) -> str:
     return f"{rate * 60:.3g} nm/min over a pass of {ctx.predicted.pass_time_s:.3g} s."
 
 
@@ -36,12 +46,16 @@ def _drift_note(ctx: Context) -> str:
 )
 def drift_of_field(ctx: Context, wanted: Virtual | CentreOfMass | Orientation | Ptychography) -> Iterator[Judged]:
     """Expected drift during a pass is a small part of the field."""
-    part = 100 * _drift_nm_per_s(ctx) * ctx.predicted.pass_time_s / ctx.plan.scan.field_nm[0]
+    rate = _drift_nm_per_s(ctx)
+    if rate is None:
+        yield _unknown("drift during a pass over the slow-axis field")
+        return
+    part = 100 * rate * ctx.predicted.pass_time_s / ctx.plan.scan.field_nm[0]
     yield judge(
         ctx.limit("drift_of_field", wanted.kind),
         "drift during a pass over the slow-axis field",
         part,
-        note=_drift_note(ctx),
+        note=_drift_note(ctx, rate),
         remedy="Or fractionate into faster passes.",
         mends=_sooner(ctx, part),
     )
@@ -59,7 +73,10 @@ def drift_of_field(ctx: Context, wanted: Virtual | CentreOfMass | Orientation | 
 )
 def drift_in_line(ctx: Context, _wanted: Virtual | CentreOfMass | Orientation | Ptychography) -> Iterator[Judged]:
     """Expected drift during one line is a small part of the step."""
-    moved = _drift_nm_per_s(ctx) * ctx.predicted.line_time_s
+    rate = _drift_nm_per_s(ctx)
+    if rate is None:
+        return  # drift_of_field has said so.
+    moved = rate * ctx.predicted.line_time_s
     yield judge(
         ctx.limit("drift_in_line"),
         "drift during a line",
@@ -81,13 +98,17 @@ def drift_in_line(ctx: Context, _wanted: Virtual | CentreOfMass | Orientation | 
 )
 def drift_of_feature(ctx: Context, wanted: Strain) -> Iterator[Judged]:
     """Expected drift during a pass is less than the smallest feature."""
-    moved = _drift_nm_per_s(ctx) * ctx.predicted.pass_time_s
+    rate = _drift_nm_per_s(ctx)
+    if rate is None:
+        yield _unknown("drift during a pass")
+        return
+    moved = rate * ctx.predicted.pass_time_s
     yield judge(
         ctx.limit("drift_of_feature"),
         "drift during a pass",
         moved,
         of=wanted.smallest_feature_nm,
-        note=_drift_note(ctx),
+        note=_drift_note(ctx, rate),
         mends=_sooner(ctx, moved),
     )
 
@@ -119,6 +140,38 @@ def disk_space(ctx: Context, _wanted: None) -> Iterator[Judged]:
         note=f"{free / 1e9:.3g} GB are free.",
         remedy="Free some space, or scan a smaller field.",
         mends=smaller,
+    )
+
+
+@rule(
+    "scan_time",
+    number=18,
+    axis=AXIS,
+    formula="passes x rows x (positions x t_dwell + flyback) + pauses <= time available",
+    unit="s",
+    source="the plan's own time",
+)
+def scan_time(ctx: Context, _wanted: None) -> Iterator[Judged]:
+    """The scan is over within the time it has."""
+    exposure, total_s = ctx.plan.exposure, ctx.predicted.total_time_s
+    if exposure.time_available_min is None:
+        return
+    dwelling_s = ctx.predicted.frames * exposure.dwell_time_us * 1e-6
+    overhead_s = total_s - dwelling_s
+
+    def sooner(allowed_s: float) -> Iterator[Change]:
+        if allowed_s > overhead_s:
+            yield from mend.dwell(ctx, (allowed_s - overhead_s) / dwelling_s)
+        yield from mend.step(ctx, ctx.plan.scan.step_nm * sqrt(total_s / allowed_s))
+
+    yield judge(
+        ctx.limit("scan_time"),
+        "time of the scan",
+        total_s,
+        of=60 * exposure.time_available_min,
+        note=f"{overhead_s:.3g} s of it are flyback and pauses.",
+        remedy="Or scan a smaller field, or in fewer passes.",
+        mends=sooner,
     )
 
 

@@ -4,6 +4,7 @@ from stem4d.rules.registry import Judged
 from stem4d.verdict import Verdict
 
 _LONG_A = 1000.0
+_POSSIBLE = {Verdict.PASS: "possible", Verdict.WARN: "doubtful", Verdict.FAIL: "not possible"}
 _MINUTE_S, _HOUR_S = 60.0, 3600.0
 
 
@@ -33,7 +34,7 @@ def sentence(judged: Judged, unit: str) -> str:
     if judged.verdict is Verdict.NOT_MEASURABLE:
         return f"{subject}: not known. {judged.note}".rstrip()
     if judged.value is None or judged.limit is None:
-        word = "possible" if judged.verdict is Verdict.PASS else "not possible"
+        word = _POSSIBLE[judged.verdict]
         return f"{subject}: {word}. {judged.note}".rstrip()
     value, limit = figures(unit, judged.value, judged.limit)
     if judged.verdict is Verdict.PASS:

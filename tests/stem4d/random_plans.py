@@ -25,7 +25,7 @@ detectors = st.lists(
     max_size=3,
 )
 ANALYSIS_OF: dict[str, dict[str, st.SearchStrategy[Any]]] = {
-    "virtual": {"detectors": detectors, "target_d_a": maybe(period)},
+    "virtual": {"detectors": detectors, "target_d_a": maybe(period), "highest_angle_mrad": maybe(span(1e-6, 1e3))},
     "com": {"target_d_a": period, "smallest_deflection_mrad": maybe(span(1e-6, 1e3))},
     "strain": {
         "reflection_d_a": period,
@@ -93,7 +93,13 @@ documents = st.fixed_dictionaries(
             }
         ),
         "exposure": st.one_of(
-            st.fixed_dictionaries({"dwell_time_us": span(1e-3, 1e7), "passes": st.integers(1, 1000)}),
+            st.fixed_dictionaries(
+                {
+                    "dwell_time_us": span(1e-3, 1e7),
+                    "passes": st.integers(1, 1000),
+                    "time_available_min": maybe(span(1e-6, 1e5)),
+                }
+            ),
             span(1e-2, 1e7).map(lambda dwell: {"dwell_time_us": dwell, "exposure_time_us": dwell / 10}),
         ),
         "detector": st.fixed_dictionaries(

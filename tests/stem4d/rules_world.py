@@ -53,6 +53,10 @@ Table = list[tuple[str, str, str, list[tuple[Any, Verdict]]]]
 """Plan, rule, path of the value to change, and verdicts by value."""
 
 
+Rows = list[tuple[str, str, dict[str, Any], dict[str, Any], Verdict]]
+"""Plan, rule, values changed by path, what is given to the check, and the verdict."""
+
+
 def flat(table: Table) -> list[tuple[str, str, str, Any, Verdict]]:
     """One row for each value."""
     return [(name, rule, path, value, verdict) for name, rule, path, cases in table for value, verdict in cases]
@@ -88,6 +92,7 @@ def instrument(**changes: Any) -> InstrumentFacts:
         "probe_current_pa": Range(lowest=0.1, highest=1000.0),
         "dwell_time_us": Range(lowest=10.0, highest=1e5),
         "max_field_nm": 5000.0,
+        "expected_drift_nm_per_min": 0.0,
     }
     for key, value in changes.items():
         if key.startswith("detector_"):

@@ -12,6 +12,7 @@ from stem4d.quality.dose import check_dose
 from stem4d.quality.frames import check_frames
 from stem4d.quality.grade import grade
 from stem4d.quality.regions import subject_of_plan
+from stem4d.rules import Calibrated, check
 from stem4d.verdict import QualityResult, Verdict
 
 PTYCHOGRAPHY = {"kind": "ptychography", "target_d_a": 1.0}
@@ -118,6 +119,30 @@ def test_a_stated_limit_of_descan_is_hard_and_each_analysis_has_its_own_otherwis
     assert limits["ptychography"] == 0.5
     assert one(results, "descan.range", "strain").verdict is PASS
     assert one(results, "descan.range", "com").verdict is WARN
+
+
+def test_plan_and_data_are_held_to_one_limit_of_descan() -> None:
+    truth = Truth(scan=(16, 16), background=0.0)
+    strain = {"kind": "strain", "reflection_d_a": 1.5, "target_strain": 0.01, "smallest_feature_nm": 2.0}
+    analyses = (
+        COM | {"smallest_deflection_mrad": 1.0},
+        COM,
+        strain,
+        strain | {"origin": "fixed"},
+        {"kind": "orientation", "reflection_d_a": 1.5, "smallest_feature_nm": 2.0},
+        {"kind": "tcbf", "target_d_a": 3.0},
+        {"kind": "virtual", "detectors": [{"name": "bf", "inner_mrad": 0.0, "outer_mrad": 10.0}]},
+        PTYCHOGRAPHY,
+    )
+    plan = plan_for(truth, analyses, optics__defocus_nm=200.0)
+    maps = recording(2, **vars(truth))
+    measured = [each.limit for each in check_descan(maps, subject_of_plan(plan, maps))]
+    checked = check(plan, calibrations={"descan": Calibrated(value=0.0)}).findings
+    planned = [each.limit for each in checked if each.rule == "descan_residual"]
+    assert len(planned) == len(analyses)
+    # The data know the disk's radius to a per cent.
+    assert measured == pytest.approx(planned, rel=0.01)
+    assert len(set(planned)) >= 5
 
 
 def test_a_pattern_that_leaves_the_detector_fails() -> None:

@@ -5,11 +5,12 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from rules_world import ANALYSES, FAIL, PASS, WARN, document, found, plan
+from rules_world import ANALYSES, FAIL, PASS, WARN, document, found, instrument, plan
 
+from stem4d.model import Range
 from stem4d.plan import Plan
 from stem4d.rules import LIMITS, PlanCheck, apply_change, check
-from stem4d.verdict import Change
+from stem4d.verdict import Change, Verdict
 
 COM = {"kind": "com", "target_d_a": 1.0}
 TCBF = {"kind": "tcbf", "target_d_a": 2.0}
@@ -153,6 +154,56 @@ def test_remedies_that_pull_apart_say_so() -> None:
     # Both findings of case B in focus want more defocus: no conflict.
     together = check(plan("case_b", {"optics.defocus_nm": 20}))
     assert not any("conflicts" in each.remedy for each in together.hard)
+
+
+def test_remedies_that_set_one_thing_both_ways_say_so() -> None:
+    # Few electrons want a longer dwell, since no more current is to be had; the drift wants a shorter one.
+    facts = instrument(
+        probe_current_pa=Range(lowest=0.1, highest=0.41),
+        expected_drift_nm_per_min=200.0,
+        detector_max_frame_rate_hz=1e6,
+    )
+    result = check(plan("ptychography", {"optics.probe_current_pa": 0.4}), facts)
+    remedies = {each.rule: each.remedy for each in result.soft}
+    assert "conflicts with what mends drift during a pass" in remedies["electrons_per_pattern"]
+    assert "takes exposure.dwell_time_us the other way" in remedies["electrons_per_pattern"]
+    assert "conflicts with what mends electrons per pattern" in remedies["drift_of_field"]
+
+
+def test_the_same_electrons_are_had_two_ways_and_each_costs_something_else() -> None:
+    # 83 electrons: by current it costs rate and source size, by dwell time and drift.
+    facts = instrument(brightness_a_per_m2_sr=2e13, expected_drift_nm_per_min=1.0)
+    remedy = found(
+        plan("ptychography", {"optics.probe_current_pa": 0.4}), "electrons_per_pattern", instrument=facts
+    ).remedy
+    first, _, second = remedy.partition("The same electrons the other way:")
+    by_dwell, by_current = sorted((first, second), key=lambda text: "probe_current_pa" in text)
+    assert "scan time" in by_dwell
+    assert "drift during a pass" in by_dwell
+    assert "rate in a disk pixel" in by_current
+    assert "source size" in by_current
+
+
+@pytest.mark.parametrize(
+    ("name", "spacing_a", "alpha_mrad", "recorded", "apart"),
+    [
+        # Au 111 lies at 8.4 mrad: inside A's disk of 27.6 mrad, outside B's 6.5 mrad; apart below 4.2 mrad.
+        ("case_a", 2.355, 27.6, PASS, WARN),
+        ("case_a", 2.355, 4.17, PASS, PASS),
+        ("case_a", 2.355, 4.19, PASS, WARN),
+        ("case_b", 2.355, 4.0, FAIL, PASS),
+        # SrTiO3 100 lies at 5.04 mrad: apart below 2.5 mrad.
+        ("case_a", 3.905, 2.52, PASS, PASS),
+        ("case_a", 3.905, 2.53, PASS, WARN),
+    ],
+)
+def test_where_standards_do_not_reach(
+    name: str, spacing_a: float, alpha_mrad: float, recorded: Verdict, apart: Verdict
+) -> None:
+    standard = {"kind": "strain", "reflection_d_a": spacing_a, "target_strain": 0.01, "smallest_feature_nm": 20.0}
+    checked = plan(name, {"analyses": [standard], "optics.convergence_semi_angle_mrad": alpha_mrad})
+    assert found(checked, "reflections_recorded").verdict is recorded
+    assert found(checked, "disks_apart").verdict is apart
 
 
 def test_limits_can_be_changed_by_the_caller() -> None:

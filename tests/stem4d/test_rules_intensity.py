@@ -170,11 +170,11 @@ def test_measured_crest_replaces_the_assumed_one() -> None:
     assert finding.value == pytest.approx(16.974, rel=1e-4)
 
 
-@pytest.mark.parametrize(("target", "verdict"), [(0.814, PASS), (0.813, WARN)])
-def test_source_size_of_an_image(target: float, verdict: Verdict) -> None:
+@pytest.mark.parametrize(("rule", "target", "verdict"), [("source_size", 0.814, PASS), ("source_size", 0.813, WARN)])
+def test_source_size_of_an_image(rule: str, target: float, verdict: Verdict) -> None:
     # Source 0.50329 Å at 50 pA and 2e13 A/m²/sr, diffraction 0.63952 Å: 0.81381 Å.
     facts = instrument(brightness_a_per_m2_sr=2e13)
-    finding = found(plan("virtual_bf_df", {"analyses.0.target_d_a": target}), "source_size", instrument=facts)
+    finding = found(plan("virtual_bf_df", {"analyses.0.target_d_a": target}), rule, instrument=facts)
     assert finding.verdict is verdict
 
 

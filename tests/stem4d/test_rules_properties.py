@@ -9,12 +9,29 @@ from hypothesis import strategies as st
 from random_plans import ANALYSIS_OF, documents, known, span
 from rules_world import ANALYSES, calibrations, findings, instrument, plan
 
+from stem4d.detector import RoiRate
+from stem4d.instrument import Spot
 from stem4d.plan import Plan
 from stem4d.rules import apply_change, check
 from stem4d.rules.registry import Context, Key, ask_all
 from stem4d.verdict import Verdict
 
 RANK = {verdict: rank for rank, verdict in enumerate(Verdict)}
+FACTS = instrument(
+    brightness_a_per_m2_sr=2e13,
+    expected_drift_nm_per_min=1.0,
+    write_rate_mb_per_s=200.0,
+    aligned_semi_angle_mrad=20.0,
+    spots=(
+        Spot(name="5", largest_current_pa=20.0, brightness_a_per_m2_sr=2e13),
+        Spot(name="3", largest_current_pa=200.0, brightness_a_per_m2_sr=1e13),
+    ),
+    detector_noise_e_per_px=0.05,
+    detector_max_total_count_rate_hz=1e9,
+    detector_threshold_kev=50.0,
+    detector_roi_rates=(RoiRate(shape=(96, 96), merged=2, max_frame_rate_hz=120e3),),
+)
+"""An instrument that states everything, so that every rule is asked."""
 SLOW_IS_FINE = settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.too_slow])
 
 
@@ -31,8 +48,7 @@ def any_check(plain: dict[str, Any], everything: bool, known_values: dict[str, t
         for order, detector in enumerate(analysis.get("detectors", [])):
             detector["name"] = f"d{number}-{order}"  # Two of one name would be refused.
     checked = Plan.model_validate_json(json.dumps(plain))
-    facts = instrument(brightness_a_per_m2_sr=2e13, expected_drift_nm_per_min=1.0)
-    given_ = (facts, calibrations(**known_values), 10**11) if everything else ()
+    given_ = (FACTS, calibrations(**known_values), 10**11) if everything else ()
     result, before = check(checked, *given_), verdicts(checked, *given_)
     assert result.verdict is max((each.verdict for each in result.findings), key=RANK.__getitem__)
     for finding in result.findings:
@@ -92,6 +108,19 @@ MONOTONE = [
     ("case_a", "ronchigram_magnification", "optics.defocus_nm", (1, 500), False),
     ("case_a", "defocus_unit", "optics.defocus_nm", (1, 1e5), False),
     ("ptychography", "single_slice", "sample.thickness_nm", (0.1, 1000), False),
+    ("virtual_bf_df", "highest_angle", "optics.camera_length_mm", (10, 2000), False),
+    ("case_b", "scan_time", "exposure.dwell_time_us", (0.1, 1e5), False),
+    ("case_b", "scan_time", "exposure.time_available_min", (1e-4, 10), True),
+    ("case_b", "current_unit", "optics.probe_current_pa", (1, 1e6), False),
+    ("case_b", "step_unit", "scan.step_nm", (0.1, 1e4), False),
+    ("case_b", "frame_rate", "exposure.dwell_time_us", (1, 1000), True),
+    ("case_b", "total_rate", "optics.probe_current_pa", (0.1, 1000), False),
+    ("case_b", "noise_floor", "optics.probe_current_pa", (0.1, 1000), True),
+    ("case_b", "spot", "optics.probe_current_pa", (0.1, 1000), False),
+    ("virtual_bf_df", "drift_of_field", "exposure.dwell_time_us", (1, 1e6), False),
+    ("virtual_bf_df", "write_rate", "exposure.dwell_time_us", (1, 1e4), True),
+    ("strain", "bragg_count_rate", "optics.probe_current_pa", (0.1, 1e4), False),
+    ("strain", "threshold", "optics.beam_energy_kev", (30, 300), True),
 ]
 
 
@@ -104,8 +133,11 @@ def test_better_is_never_judged_worse(
     values = st.integers(*between) if path.endswith("bit_depth") else span(*between)
     low, high = sorted((data.draw(values), data.draw(values)))
     worse, better = (low, high) if more_is_better else (high, low)
-    centred = {"detector.pattern_offset_px": [0.0, 0.0]}
-    judged = [findings(plan(name, centred | {path: value}), rule)[0].verdict for value in (worse, better)]
+    start: dict[str, Any] = {"detector.pattern_offset_px": [0.0, 0.0]}
+    start |= {"analyses.0.highest_angle_mrad": 70.0} if rule == "highest_angle" else {}
+    start |= {"exposure.time_available_min": 0.1} if rule == "scan_time" else {}
+    plans = (plan(name, start | {path: value}) for value in (worse, better))
+    judged = [findings(each, rule, instrument=FACTS)[0].verdict for each in plans]
     assert RANK[judged[1]] <= RANK[judged[0]]
 
 
