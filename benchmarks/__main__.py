@@ -4,9 +4,9 @@ import os
 import sys
 from pathlib import Path
 
-from benchmarks import accumulator, harness, multislice, plans
+from benchmarks import accumulator, harness, multislice, plans, simulate
 
-BENCHES = {"accumulator": accumulator.run, "multislice": multislice.run, "plans": plans.run}
+BENCHES = {"accumulator": accumulator.run, "multislice": multislice.run, "plans": plans.run, "simulate": simulate.run}
 
 if __name__ == "__main__":
     sys.exit(harness.run(BENCHES, os.environ.get("ONLY", ""), Path("bench.json")))

@@ -4,6 +4,11 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# A first call compiles; how long an example takes is a matter for `make bench`.
+settings.register_profile("nightbeam", deadline=None)
+settings.load_profile("nightbeam")
 
 RECORDED = Path(__file__).parents[2] / "shared" / "data"
 

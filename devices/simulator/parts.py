@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 from devices.dose_lease import require_valid
 from devices.protocols import ColumnSetting, ExposureRequest, Reading, ScanRequest
-from devices.simulator.scene import check, compose
+from devices.simulator.scene import Scene, check
 from devices.simulator.settings import VACUUM
 from devices.simulator.source import SimulatedSource
 from devices.simulator.state import State, one_of, within
@@ -181,7 +181,7 @@ class SimulatedDetector:
         if state.exposure.exposure_time_us > state.scan.dwell_time_us:
             raise DeviceFault("detector: the exposure is longer than the raster's dwell")
         run = state.run + 1
-        scene = compose(state.truth, state.detector, state.position, state.column, state.scan, state.exposure, run)
+        scene = Scene(state.truth, state.detector, state.position, state.column, state.scan, state.exposure, run)
         check(scene)
         state.note("expose", run=run, position=state.position)
         state.sourced = True

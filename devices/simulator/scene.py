@@ -1,44 +1,40 @@
-"""A scene: everything that one armed exposure's frames follow from, as a frozen picklable value.
+"""A scene: everything that one armed exposure's frames follow from, and how they follow.
 
 Made from the hidden truth and what the devices were set to. Frames depend on true values; no reading does.
 """
 
 from dataclasses import dataclass
-from math import cos, radians, sin
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy import ndimage
 
-from devices.protocols import ColumnSetting, ExposureRequest, Matrix, ScanRequest
-from devices.simulator.settings import VACUUM, BadPixels, Pair, Truth
+from devices.protocols import ColumnSetting, ExposureRequest, ScanRequest
+from devices.simulator.faults import BadPixels
+from devices.simulator.settings import VACUUM, Truth
 from stem4d import dose, optics
 from stem4d.detector import DetectorFacts
+from stem4d.simulate import patterns as physics
+from stem4d.simulate import scanning
 from stem4d.simulate.counts import Counter, Frames, noise_keys, record, scattered_pixels
-from stem4d.simulate.patterns import Bench, Illumination, patterns, prepare, wave_shape
-from stem4d.simulate.specimen import Specimen
+from stem4d.simulate.integrating import Integrator, integrate, uneven
+from stem4d.simulate.wander import current_part, displacement_nm
 
 Floats = npt.NDArray[np.floating[Any]]
+Array = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Scene:
-    """One exposure, without the moment it starts at."""
+    """One exposure, without the moment it starts at: the truth, and what every device was set to."""
 
-    illumination: Illumination
-    specimen: Specimen
+    truth: Truth
+    facts: DetectorFacts
+    position: str
+    column: ColumnSetting
     scan: ScanRequest
-    rotation_deg: float
-    """Of the scan axes to the detector's, from x towards y."""
-    middle_mrad: Pair
-    """Where the undeflected beam lands when the probe is at the field's centre."""
-    descan_mrad_per_nm: Matrix
-    """What is left of the descan error after the correction."""
-    drift_nm_per_s: Pair
-    drift_starts_s: float
-    electrons: float
-    counter: Counter
-    seed: int
+    exposure: ExposureRequest
     run: int
 
     @property
@@ -46,63 +42,81 @@ class Scene:
         """Positions of the scan."""
         return self.scan.shape[0] * self.scan.shape[1]
 
+    @property
+    def dtype(self) -> str:
+        """uint8, uint16 or uint32: what holds the counter."""
+        return detector_of(self).dtype.name
 
-def compose(
-    truth: Truth,
-    facts: DetectorFacts,
-    position: str,
-    column: ColumnSetting,
-    scan: ScanRequest,
-    exposure: ExposureRequest,
-    run: int,
-) -> Scene:
-    """Put a scene together.
+    @property
+    def raster(self) -> scanning.Raster:
+        """The scan as the physics layer takes it."""
+        return scanning.Raster(self.scan.shape, self.scan.step_nm, self.scan.dwell_time_us, self.scan.flyback_us)
 
-    Notes
-    -----
-    The pattern's centre is (all [mrad], (y, x), from the detector's middle, r the probe position [nm] from the
-    field's centre along the scan axes)::
+    @property
+    def nominal_mrad_per_pixel(self) -> float:
+        """Angle per pixel by the camera length's name."""
+        return optics.mrad_per_pixel(self.facts.pixel_pitch_um, self.column.optics.camera_length_mm)
 
-        misalignment + diffraction_shift + (descan_error + descan_correction) @ r
+    @property
+    def projection_mrad_per_px(self) -> Array:
+        """True angle (y, x) per detector pixel (y, x)."""
+        return self.truth.projector.matrix(self.nominal_mrad_per_pixel, self.truth.scan.mirrored)
 
-    so a calibration that measures a slope corrects it with its negative.
-    """
-    told = column.optics
-    area = None if position == VACUUM else truth.areas[position]
-    error, correction = np.array(truth.descan_error_mrad_per_nm), np.array(column.descan_mrad_per_nm)
-    (yy, yx), (xy, xx) = (error + correction).tolist()
-    drift_y, drift_x = area.drift_nm_per_min if area else (0.0, 0.0)
-    return Scene(
-        illumination=Illumination(
-            told.beam_energy_kev,
-            told.convergence_semi_angle_mrad,
-            truth.true_aberrations(told.defocus_nm, told.spherical_aberration_mm),
-            facts.shape,
-            optics.mrad_per_pixel(facts.pixel_pitch_um, told.camera_length_mm),
-        ),
-        specimen=truth.specimen_at(position),
-        scan=scan,
-        rotation_deg=truth.scan_detector_rotation_deg + scan.rotation_deg,
-        middle_mrad=(
-            truth.misalignment_mrad[0] + column.diffraction_shift_mrad[0],
-            truth.misalignment_mrad[1] + column.diffraction_shift_mrad[1],
-        ),
-        descan_mrad_per_nm=((yy, yx), (xy, xx)),
-        drift_nm_per_s=(drift_y / 60, drift_x / 60),
-        drift_starts_s=area.drift_starts_s if area else 0.0,
-        electrons=dose.electrons(truth.true_current_pa(told.probe_current_pa), exposure.exposure_time_us),
-        counter=Counter(
-            exposure.bit_depth,
-            _bad(truth.hot_pixels, facts.shape, truth.seed + 1),
-            _bad(truth.dead_pixels, facts.shape, truth.seed + 2),
-        ),
-        seed=truth.seed,
-        run=run,
+    def at(self, simulated_s: float) -> "Scene":
+        """The scene with what the truth's schedule has changed by a moment of the instrument's time."""
+        truth = self.truth.at(simulated_s)
+        return self if truth is self.truth else Scene(**(vars(self) | {"truth": truth}))
+
+
+def illumination_of(scene: Scene) -> physics.Illumination:
+    """Probe and detector as the physics layer takes them."""
+    told, truth = scene.column.optics, scene.truth
+    matrix = scene.projection_mrad_per_px
+    return physics.Illumination(
+        beam_energy_kev=told.beam_energy_kev,
+        convergence_semi_angle_mrad=told.convergence_semi_angle_mrad * truth.projector.convergence_ratio,
+        aberrations=truth.true_aberrations(told.defocus_nm, told.spherical_aberration_mm),
+        detector_shape=scene.facts.shape,
+        projection_mrad_per_px=((matrix[0, 0], matrix[0, 1]), (matrix[1, 0], matrix[1, 1])),
+        source_fwhm_a=truth.beam.source_fwhm_a,
+    )
+
+
+def detector_of(scene: Scene) -> Counter | Integrator:
+    """The detector as the physics layer takes it."""
+    truth, shape, seed = scene.truth, scene.facts.shape, scene.truth.seed
+    answer = truth.detector
+    dead = _bad(truth.dead_pixels, shape, seed + 2)
+    for top, left, bottom, right in answer.gaps:
+        dead[top:bottom, left:right] = True
+    hot = _bad(truth.hot_pixels, shape, seed + 1)
+    if answer.kind == "integrating":
+        return Integrator(
+            scene.exposure.bit_depth,
+            hot,
+            dead,
+            counts_per_electron=answer.counts_per_electron,
+            dark_counts=uneven(shape, answer.dark_counts, answer.dark_spread_counts, seed + 4),
+            read_noise_counts=answer.read_noise_counts,
+            response=uneven(shape, 1.0, answer.response_spread, seed + 5),
+        )
+    even = answer.response_spread == 0 and answer.counts_per_electron == 1
+    return Counter(
+        scene.exposure.bit_depth,
+        hot,
+        dead,
+        noisy=_bad(answer.noisy_pixels, shape, seed + 3) if answer.noisy_pixels else None,
+        noise_counts=answer.noise_counts,
+        dead_time_us=answer.dead_time_us,
+        paralysable=answer.paralysable,
+        exposure_time_us=scene.exposure.exposure_time_us,
+        wraps=answer.wraps,
+        response=None if even else uneven(shape, answer.counts_per_electron, answer.response_spread, seed + 5),
     )
 
 
 def _bad(pixels: BadPixels, shape: tuple[int, int], seed: int) -> npt.NDArray[np.bool_]:
-    if isinstance(pixels, float):
+    if isinstance(pixels, float | int):
         return scattered_pixels(shape, pixels, seed)
     mask = np.zeros(shape, np.bool_)
     for y, x in pixels:
@@ -112,56 +126,109 @@ def _bad(pixels: BadPixels, shape: tuple[int, int], seed: int) -> npt.NDArray[np
 
 def times_s(scene: Scene, frames: npt.NDArray[np.int64]) -> Floats:
     """When frames begin, from the start of the scan [s]."""
-    row, column = np.divmod(frames, scene.scan.shape[1])
-    row_us = scene.scan.shape[1] * scene.scan.dwell_time_us + scene.scan.flyback_us
-    times: Floats = (row * row_us + column * scene.scan.dwell_time_us) * 1e-6
-    return times
-
-
-def scan_positions_nm(scene: Scene, frames: npt.NDArray[np.int64]) -> Floats:
-    """Probe positions (n, 2), (y, x) along the scan axes from the field's centre [nm]."""
-    row, column = np.divmod(frames, scene.scan.shape[1])
-    middle = (np.array(scene.scan.shape) - 1) / 2
-    return (np.stack([row, column], axis=1) - middle) * scene.scan.step_nm
+    return scanning.times_s(scene.raster, frames)
 
 
 def specimen_positions_nm(scene: Scene, frames: npt.NDArray[np.int64], start_s: float) -> Floats:
-    """Where the probe meets the specimen (n, 2), (y, x) along the detector's axes [nm]: rotated, less the drift."""
-    angle = radians(scene.rotation_deg)
-    turn = np.array([[cos(angle), sin(angle)], [-sin(angle), cos(angle)]])
-    drifted_s = np.maximum(start_s + times_s(scene, frames) - scene.drift_starts_s, 0)
-    placed: Floats = scan_positions_nm(scene, frames) @ turn.T - np.outer(drifted_s, scene.drift_nm_per_s)
-    return placed
+    """Where the probe meets the specimen (n, 2), (y, x) along the specimen's axes [nm]."""
+    errors = scene.truth.scan.errors(scene.truth.scan_detector_rotation_deg + scene.scan.rotation_deg)
+    placed = scanning.true_nm(scene.raster, errors, frames, start_s, scene.truth.seed, scene.run)
+    if scene.position == VACUUM:
+        return placed
+    met: Floats = placed - displacement_nm(scene.truth.areas[scene.position].drift, start_s + times_s(scene, frames))
+    return met
 
 
-def shifts_mrad(scene: Scene, frames: npt.NDArray[np.int64]) -> Floats:
-    """Where the undeflected beam lands (n, 2), (y, x) from the detector's middle [mrad]."""
-    shifts: Floats = scene.middle_mrad + scan_positions_nm(scene, frames) @ np.array(scene.descan_mrad_per_nm).T
-    return shifts
+def shifts_px(scene: Scene, frames: npt.NDArray[np.int64]) -> Floats:
+    """Where the undeflected beam lands (n, 2), (y, x) from the detector's middle [px].
+
+    Notes
+    -----
+    In mrad, with r the commanded probe position [nm] from the field's middle along the scan's axes and q its products
+    (y², yx, x²)::
+
+        misalignment + diffraction_shift + (descan_error + descan_correction) @ r + descan_quadratic @ q
+
+    so a calibration that measures a slope corrects it with its negative.
+    """
+    truth, column = scene.truth, scene.column
+    at = scanning.commanded_nm(scene.raster, frames)
+    slope = np.array(truth.descan_error_mrad_per_nm) + np.array(column.descan_mrad_per_nm)
+    products = np.stack([at[:, 0] ** 2, at[:, 0] * at[:, 1], at[:, 1] ** 2], axis=1)
+    middle = np.array(truth.misalignment_mrad) + np.array(column.diffraction_shift_mrad)
+    moved = middle + at @ slope.T + products @ np.array(truth.projector.descan_quadratic_mrad_per_nm2).T
+    shifted: Floats = moved @ _to_pixels(scene).T
+    return shifted
 
 
-def largest_shift_mrad(scene: Scene) -> float:
-    """Largest shift along an axis; descan is linear, so a corner of the field has it."""
+def _to_pixels(scene: Scene) -> Array:
+    """From the mrad that shift and descan coils are set in to pixels: along the detector's own axes, never mirrored."""
+    return np.asarray(np.linalg.inv(scene.truth.projector.matrix(scene.nominal_mrad_per_pixel, mirrored=False)), float)
+
+
+def largest_shift_px(scene: Scene) -> float:
+    """Largest shift along an axis; looked for on the field's border and its middle lines."""
     rows, columns = scene.scan.shape
-    corners = np.array([0, columns - 1, (rows - 1) * columns, rows * columns - 1], np.int64)
-    return float(np.abs(shifts_mrad(scene, corners)).max())
+    grid = np.arange(rows * columns).reshape(rows, columns)
+    lines = (grid[0], grid[-1], grid[:, 0], grid[:, -1], grid[rows // 2], grid[:, columns // 2])
+    return float(np.abs(shifts_px(scene, np.concatenate(lines))).max())
+
+
+def region_nm(scene: Scene, start_s: float) -> tuple[tuple[float, float], tuple[float, float]]:
+    """What the scan can meet of the specimen, (y, x) from and to [nm]; drift over the scan is in it."""
+    rows, columns = scene.scan.shape
+    grid = np.arange(rows * columns).reshape(rows, columns)
+    met = specimen_positions_nm(scene, np.concatenate([grid[0], grid[-1], grid[:, 0], grid[:, -1]]), start_s)
+    low, high = met.min(axis=0), met.max(axis=0)
+    return (float(low[0]), float(low[1])), (float(high[0]), float(high[1]))
 
 
 def check(scene: Scene) -> None:
     """Raise where the simulation cannot hold the scene's probe or pattern; see `wave_shape`."""
-    wave_shape(scene.illumination, largest_shift_mrad(scene))
+    physics.wave_shape(illumination_of(scene), largest_shift_px(scene))
+
+
+class Bench:
+    """A scene made ready for frames: what is slow to make is kept until the truth's schedule changes it."""
+
+    def __init__(self, scene: Scene) -> None:
+        self._scene = self._now = scene
+        self._until_s = -np.inf
+        self._made: tuple[Any, physics.Bench] | None = None
+        self.detector = detector_of(scene)
+
+    def move_to(self, simulated_s: float, start_s: float) -> tuple[Scene, physics.Bench]:
+        """The scene as it is at a moment, with its physics; ``start_s`` is when its scan began."""
+        if simulated_s >= self._until_s or self._made is None:
+            self._now = self._scene.at(simulated_s)
+            self._until_s = self._scene.truth.next_change_s(simulated_s)
+            self.detector = detector_of(self._now)
+            light, specimen = illumination_of(self._now), self._now.truth.specimen_at(self._now.position)
+            shift, region = largest_shift_px(self._now), region_nm(self._now, start_s)
+            key = (light, specimen, shift, region)
+            if self._made is None or self._made[0] != key:
+                self._made = (key, physics.prepare(light, specimen, shift, region))
+        return self._now, self._made[1]
 
 
 def make_bench(scene: Scene) -> Bench:
-    """The scene's illumination and specimen made ready."""
-    return prepare(scene.illumination, scene.specimen, largest_shift_mrad(scene))
+    """The scene made ready, but for what depends on when its scan starts."""
+    return Bench(scene)
 
 
 def render(
     scene: Scene, bench: Bench, frames: npt.NDArray[np.int64], start_s: float, lit: npt.NDArray[np.bool_]
 ) -> Frames:
     """Counts (n, det_y, det_x) of frames of a scan started at ``start_s``; ``lit`` (n,) is where the beam was on."""
-    rows, columns = np.divmod(frames, scene.scan.shape[1])
-    fractions = patterns(bench, specimen_positions_nm(scene, frames, start_s), shifts_mrad(scene, frames))
-    fractions[~lit] = 0
-    return record(fractions, scene.electrons, noise_keys(scene.seed, scene.run, rows, columns), scene.counter)
+    when_s = start_s + times_s(scene, frames)
+    scene, ready = bench.move_to(float(when_s[0]), start_s)
+    fractions = physics.patterns(ready, specimen_positions_nm(scene, frames, start_s), shifts_px(scene, frames))
+    if scene.truth.detector.blur_px > 0:
+        fractions = ndimage.gaussian_filter(fractions, (0, *[scene.truth.detector.blur_px] * 2), mode="constant")
+    told = scene.column.optics.probe_current_pa
+    nominal = dose.electrons(scene.truth.true_current_pa(told), scene.exposure.exposure_time_us)
+    electrons = np.where(lit, nominal * current_part(scene.truth.beam.emission, when_s), 0.0)
+    keys = noise_keys(scene.truth.seed, scene.run, *np.divmod(frames, scene.scan.shape[1]))
+    if isinstance(bench.detector, Integrator):
+        return integrate(fractions, electrons, keys, bench.detector)
+    return record(fractions, electrons, keys, bench.detector)

@@ -1,23 +1,29 @@
 """The hidden truth of a simulated instrument: the ``settings`` table of its file, checked."""
 
+from math import inf
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from devices.simulator.faults import (
+    BadPixels,
+    BeamTruth,
+    DetectorTruth,
+    Fraction,
+    JumpTruth,
+    Pair,
+    ProjectorTruth,
+    ScanTruth,
+)
 from stem4d.errors import BadInput
 from stem4d.model import Name, NonNegative, Positive, Strict
 from stem4d.simulate.probe import Aberrations
 from stem4d.simulate.specimen import Specimen
+from stem4d.simulate.wander import Drift, Jump
 from storage.documents import validate
 
 VACUUM = "vacuum"
 """The stage position that every simulated instrument has besides its areas: nothing under the beam."""
-
-Pair = tuple[float, float]
-Fraction = Annotated[float, Field(ge=0, lt=1)]
-PixelIndex = Annotated[int, Field(ge=0)]
-BadPixels = Fraction | tuple[tuple[PixelIndex, PixelIndex], ...]
-"""A fraction of all pixels, drawn out of the seed, or a list of (y, x)."""
 
 
 class Area(Strict):
@@ -35,6 +41,14 @@ class Area(Strict):
     """Velocity (y, x) of the specimen along the detector's axes: features move that way in later images."""
     drift_starts_s: NonNegative = 0.0
     """When the drift begins, on the instrument's clock [s]."""
+    drift_nm_per_min2: Pair = (0.0, 0.0)
+    jumps: tuple[JumpTruth, ...] = ()
+
+    @property
+    def drift(self) -> Drift:
+        """How the specimen moves, as the physics layer takes it."""
+        jumps = tuple(Jump(each.at_s, each.by_nm) for each in self.jumps)
+        return Drift(self.drift_nm_per_min, self.drift_starts_s, self.drift_nm_per_min2, jumps)
 
     @property
     def physics(self) -> Specimen:
@@ -68,6 +82,16 @@ class ResidualAberrations(Strict):
     fourfold_astigmatism_angle_deg: float = 0.0
 
 
+class ScheduledChange(Strict):
+    """A knob that is turned at a moment of the instrument's time, and turned back where ``until_s`` is given."""
+
+    at_s: NonNegative
+    until_s: Positive | None = None
+    knob: Annotated[str, Field(pattern=r"^[a-z0-9_.-]+$", max_length=200)]
+    """Its name within the settings, with dots: ``projector.ellipticity``, ``areas.flake-1.drift_nm_per_min``."""
+    value: Any
+
+
 class Truth(Strict):
     """Everything that calibration and quality have to find. Only tests may read it."""
 
@@ -83,7 +107,24 @@ class Truth(Strict):
     current_ratio_above_pa: tuple[CurrentStep, ...] = ()
     hot_pixels: BadPixels = 0.0
     dead_pixels: BadPixels = 0.0
+    scan: ScanTruth = ScanTruth()
+    projector: ProjectorTruth = ProjectorTruth()
+    detector: DetectorTruth = DetectorTruth()
+    beam: BeamTruth = BeamTruth()
+    schedule: tuple[ScheduledChange, ...] = ()
     speed: Literal["accelerated", "real"] = "accelerated"
+    frames_per_s: Positive | None = None
+    """Frames handed over in a second at most; as fast as they can be made where absent."""
+
+    def at(self, simulated_s: float) -> "Truth":
+        """The truth with every change that holds at a moment of the instrument's time."""
+        now = [change for change in self.schedule if _holds(change, simulated_s)]
+        return self if not now else _changed(self, now)
+
+    def next_change_s(self, simulated_s: float) -> float:
+        """When the truth changes next, by its schedule; infinity where it stays."""
+        moments = [moment for change in self.schedule for moment in (change.at_s, change.until_s) if moment is not None]
+        return min((moment for moment in moments if moment > simulated_s), default=inf)
 
     def true_current_pa(self, commanded_pa: float) -> float:
         """Current that really flows: the ratio of the highest step at or below the commanded value."""
@@ -104,6 +145,31 @@ class Truth(Strict):
         return Aberrations(**(rest.model_dump() | added))
 
 
+def _holds(change: ScheduledChange, simulated_s: float) -> bool:
+    return change.at_s <= simulated_s and (change.until_s is None or simulated_s < change.until_s)
+
+
+def _changed(truth: Truth, changes: list[ScheduledChange]) -> Truth:
+    """Turn knobs, the earliest first.
+
+    Raises
+    ------
+    BadInput
+        For a knob that is not there, or a value that it does not take.
+    """
+    document = truth.model_dump(mode="json", exclude={"schedule"})
+    for change in sorted(changes, key=lambda each: each.at_s):
+        node: Any = document
+        *path, last = change.knob.split(".")
+        for name in path:
+            node = node.get(name) if isinstance(node, dict) else None
+        if not isinstance(node, dict) or last not in node:
+            raise BadInput(field="settings.schedule", value=change.knob, limit="is no knob of the simulator")
+        node[last] = change.value
+    changed = validate(document, Truth, "settings.schedule")
+    return changed.model_copy(update={"schedule": truth.schedule})
+
+
 def read_settings(settings: dict[str, Any], shapes: tuple[tuple[int, int], ...]) -> Truth:
     """Check an instrument file's ``settings`` table against this driver's model and the detectors' shapes.
 
@@ -115,8 +181,15 @@ def read_settings(settings: dict[str, Any], shapes: tuple[tuple[int, int], ...])
     truth = validate(settings, Truth, "settings")
     if VACUUM in truth.areas:
         raise BadInput(field="settings.areas", value=VACUUM, limit="is the name of the position without specimen")
+    for change in truth.schedule:
+        _changed(truth, [change])
     lowest = (min(shape[0] for shape in shapes), min(shape[1] for shape in shapes))
-    for field, pixels in (("hot_pixels", truth.hot_pixels), ("dead_pixels", truth.dead_pixels)):
+    bad = (
+        ("hot_pixels", truth.hot_pixels),
+        ("dead_pixels", truth.dead_pixels),
+        ("detector.noisy_pixels", truth.detector.noisy_pixels),
+    )
+    for field, pixels in bad:
         if isinstance(pixels, tuple):
             for y, x in pixels:
                 if y >= lowest[0] or x >= lowest[1]:

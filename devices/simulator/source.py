@@ -44,12 +44,12 @@ class SimulatedSource:
     @property
     def detector_shape(self) -> tuple[int, int]:
         """(det_y, det_x)."""
-        return self.scene.illumination.detector_shape
+        return self.scene.facts.shape
 
     @property
     def dtype(self) -> str:
         """uint8, uint16 or uint32."""
-        return self.scene.counter.dtype.name
+        return self.scene.dtype
 
     def open(self) -> "SimulatedFrames":
         """Make ready: everything slow is done here, before the caller arms."""

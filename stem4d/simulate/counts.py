@@ -16,24 +16,42 @@ from stem4d.detector import container_bytes, full_scale
 from stem4d.errors import BadInput
 
 Mask = npt.NDArray[np.bool_]
+Floats32 = npt.NDArray[np.float32]
 Frames = npt.NDArray[np.unsignedinteger[Any]]
 
 SMALL_MEAN = 12.0
 """Below this mean a Poisson count is drawn by summing probabilities up to one uniform number; above, by rejection."""
 LARGEST_MEAN = 1e9
 """Largest mean that is drawn [electrons per pixel]: every counter is full long before."""
+LARGEST_COUNT = 2**31 - 1
+"""What a counter that wraps is drawn up to before it is cut to its depth."""
+LOSS_NARROWS = 0.02
+"""Rate times dead time beyond which the spread of the counts differs from Poisson's by more than 2 %."""
 _STEP = 0x9E3779B97F4A7C15
 
 
 @dataclass(frozen=True)
 class Counter:
-    """A counting detector's depth and its bad pixels."""
+    """A counting detector: its depth, its bad pixels, and what it loses at high rates. Masks are (det_y, det_x)."""
 
     bit_depth: int
     hot: Mask
-    """(det_y, det_x); these stand at full scale."""
+    """These stand at full scale."""
     dead: Mask
-    """(det_y, det_x); these stand at 0, hot or not."""
+    """These stand at 0, hot or not; gaps between chips are dead too."""
+    noisy: Mask | None = None
+    """These add ``noise_counts`` of spread of their own."""
+    noise_counts: float = 0.0
+    dead_time_us: float = 0.0
+    """Time after an event in which a pixel counts no other [µs]."""
+    paralysable: bool = False
+    """Whether an event within the dead time begins it anew."""
+    exposure_time_us: float = 1.0
+    """What the counts of a frame are collected in [µs]; the dead time is held against it."""
+    wraps: bool = False
+    """Whether a full counter begins again at 0 instead of standing."""
+    response: Floats32 | None = None
+    """Part of the electrons that each pixel counts; None for all."""
 
     @property
     def dtype(self) -> np.dtype[np.unsignedinteger[Any]]:
@@ -59,7 +77,10 @@ def noise_keys(
 
 
 def record(
-    fractions: npt.NDArray[np.float32], electrons: float, keys: npt.NDArray[np.uint64], counter: Counter
+    fractions: npt.NDArray[np.float32],
+    electrons: float | npt.NDArray[np.float64],
+    keys: npt.NDArray[np.uint64],
+    counter: Counter,
 ) -> Frames:
     """Count electrons.
 
@@ -67,40 +88,72 @@ def record(
     ----------
     fractions : float32 array (n, det_y, det_x)
         Part of the beam in each pixel.
-    electrons : float
+    electrons : float or float array (n,)
         Mean electrons a pattern receives; 0 for a blanked beam.
     keys : uint64 array (n,)
         From `noise_keys`.
     counter : Counter
-        Depth and bad pixels.
+        Depth, bad pixels and losses.
 
     Returns
     -------
     unsigned integer array (n, det_y, det_x)
-        Poisson counts, standing at full scale where they exceed it.
+        Poisson counts of what the dead time leaves, standing at full scale (or beginning again) where they exceed it.
 
     Raises
     ------
     BadInput
         Where shapes disagree, or the electrons are negative or more than `LARGEST_MEAN`.
+
+    Notes
+    -----
+    A rate n loses a part by the dead time τ: n/(1 + nτ), or n exp(-nτ) where it is paralysable (Knoll, Radiation
+    Detection and Measurement). Beyond `LOSS_NARROWS` the spread is narrower than Poisson's, by 1/(1 + nτ).
     """
-    if fractions.ndim != 3 or fractions.shape[1:] != counter.hot.shape or len(keys) != len(fractions):
-        limit = f"must be {len(keys)} patterns of {counter.hot.shape[0]} x {counter.hot.shape[1]}"
+    check_request(fractions, electrons, keys, counter.hot.shape)
+    means = fractions if counter.response is None else fractions * counter.response
+    top = full_scale(counter.bit_depth)
+    wide = LARGEST_COUNT if counter.wraps else top
+    counts = np.empty(fractions.shape, np.uint32)
+    per_frame = np.broadcast_to(np.asarray(electrons, np.float64), (len(keys),))
+    loss = counter.dead_time_us / counter.exposure_time_us
+    flat = counts.reshape(len(keys), -1)
+    _draw(means.reshape(len(keys), -1), per_frame, keys, wide, loss, counter.paralysable, flat)
+    if counter.noisy is not None and counter.noise_counts > 0:
+        _add_noise(counts, counter.noisy, counter.noise_counts, keys, wide)
+    frames = (counts & np.uint32(top) if counter.wraps else counts).astype(counter.dtype)
+    frames[:, counter.hot] = top
+    frames[:, counter.dead] = 0
+    return frames
+
+
+def check_request(
+    fractions: npt.NDArray[np.float32],
+    electrons: float | npt.NDArray[np.float64],
+    keys: npt.NDArray[np.uint64],
+    shape: tuple[int, ...],
+) -> None:
+    """Raise `BadInput` where shapes disagree or the electrons cannot be."""
+    if fractions.ndim != 3 or fractions.shape[1:] != shape or len(keys) != len(fractions):
+        limit = f"must be {len(keys)} patterns of {shape[0]} x {shape[1]}"
         raise BadInput(field="fractions", value=fractions.shape, limit=limit, unit="px")
-    if not 0 <= electrons <= LARGEST_MEAN:
+    worst = np.asarray(electrons, np.float64)
+    if not ((worst >= 0) & (worst <= LARGEST_MEAN)).all():
         raise BadInput(
             field="electrons per pattern",
             value=electrons,
             limit=f"must lie in 0 to {LARGEST_MEAN:g}",
             remedy="Use less current or a shorter exposure",
         )
-    counts = np.empty(fractions.shape, np.uint32)
-    top = full_scale(counter.bit_depth)
-    _draw(fractions.reshape(len(keys), -1), float(electrons), keys, top, counts.reshape(len(keys), -1))
-    frames = counts.astype(counter.dtype)
-    frames[:, counter.hot] = top
-    frames[:, counter.dead] = 0
-    return frames
+
+
+def _add_noise(
+    counts: npt.NDArray[np.uint32], noisy: Mask, spread: float, keys: npt.NDArray[np.uint64], top: int
+) -> None:
+    """Noise of single pixels on top of what they count, from the frame's own key; never below 0."""
+    for frame, key in zip(counts, keys, strict=True):
+        added = np.random.default_rng(int(key)).normal(0.0, spread, int(noisy.sum()))
+        frame[noisy] = np.clip(np.rint(frame[noisy] + added), 0, top).astype(np.uint32)
 
 
 @numba.njit(inline="always")  # type: ignore[untyped-decorator]
@@ -129,12 +182,15 @@ def _fold(words: Any) -> Any:
 
 
 @numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
-def _draw(fractions: Any, electrons: Any, keys: Any, top: Any, frames: Any) -> None:
+def _draw(fractions: Any, electrons: Any, keys: Any, top: Any, loss: Any, paralysable: Any, frames: Any) -> None:
     for i in range(fractions.shape[0]):
         state = keys[i]
         for j in range(fractions.shape[1]):
             state += np.uint64(_STEP)
-            mean = electrons * fractions[i, j]
+            mean = electrons[i] * fractions[i, j]
+            lost = mean * loss
+            if lost > 0:
+                mean = mean * exp(-lost) if paralysable else mean / (1 + lost)
             if mean < SMALL_MEAN:
                 uniform = _unit(state)
                 count = 0
@@ -150,6 +206,10 @@ def _draw(fractions: Any, electrons: Any, keys: Any, top: Any, frames: Any) -> N
             else:
                 # A stream of its own for the pixel, since rejection takes an unknown number of draws.
                 count = _rejected(mean, _mixed(state ^ np.uint64(0xD1B54A32D192ED03)))
+                if lost > LOSS_NARROWS:
+                    # Rounded up or down by chance, so that the mean stays.
+                    narrowed = mean + (count - mean) / (1 + lost) + _unit(state)
+                    count = max(floor(narrowed), 0)
             frames[i, j] = min(count, top)
 
 

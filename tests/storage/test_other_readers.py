@@ -2,7 +2,6 @@
 
 import json
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,30 +10,18 @@ import pytest
 
 from storage.spec import FileSpec
 from storage.write import FrameWriter
+from tests.peer_environments import python_of
 from tests.storage.storage_world import FACTS, counts, spec_at
 
 PEERS = Path(__file__).parent / "peers"
-ENVIRONMENTS = Path(__file__).parents[2] / ".venvs"
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 
-def python_of(peer: str) -> Path:
-    """The interpreter of a peer's environment, made or brought up to its pins where needed."""
-    home, pins = ENVIRONMENTS / peer, (PEERS / f"{peer}.txt").read_text()
-    python, stamp = home / "bin" / "python", home / "pins.txt"
-    if not python.exists():
-        subprocess.run([sys.executable, "-m", "venv", str(home)], check=True)
-    if not stamp.exists() or stamp.read_text() != pins:
-        subprocess.run([str(python), "-m", "pip", "install", "-q", "-r", str(PEERS / f"{peer}.txt")], check=True)
-        stamp.write_text(pins)
-    return python
-
-
 def seen_by(peer: str, path: Path) -> Any:
     """What a peer's script prints of a file."""
-    script = PEERS / f"read_{peer}.py"
-    done = subprocess.run([str(python_of(peer)), str(script), str(path)], capture_output=True, text=True)
+    command = [python_of(PEERS / f"{peer}.txt"), PEERS / f"read_{peer}.py", path]
+    done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1])
 

@@ -1,0 +1,118 @@
+"""The knobs of the hidden truth, group by group: scan engine, projector, detector, beam, specimen's moves."""
+
+from typing import Annotated, Literal
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import Field
+
+from stem4d.model import NonNegative, Positive, Strict
+from stem4d.simulate.scanning import ScanErrors
+from stem4d.simulate.wander import Dropout, Emission
+
+Pair = tuple[float, float]
+Fraction = Annotated[float, Field(ge=0, lt=1)]
+PixelIndex = Annotated[int, Field(ge=0)]
+Pixels = tuple[tuple[PixelIndex, PixelIndex], ...]
+BadPixels = Fraction | Pixels
+"""A fraction of all pixels, drawn out of the seed, or a list of (y, x)."""
+NO_QUADRATIC = ((0.0, 0.0, 0.0), (0.0, 0.0, 0.0))
+
+
+class ScanTruth(Strict):
+    """The scan engine's errors; its rotation is ``scan_detector_rotation_deg``."""
+
+    mirrored: bool = False
+    """The detector's y runs against the specimen's."""
+    step_ratio: tuple[Positive, Positive] = (1.0, 1.0)
+    """True over commanded step along (y, x)."""
+    shear: float = 0.0
+    barrel_per_um2: float = 0.0
+    flyback_nm: float = 0.0
+    flyback_settle_us: Positive = 100.0
+    hum_a_rms: NonNegative = 0.0
+    hum_hz: Positive = 50.0
+    jitter_a_rms: NonNegative = 0.0
+
+    def errors(self, rotation_deg: float) -> ScanErrors:
+        """As the physics layer takes them, with the whole rotation."""
+        return ScanErrors(rotation_deg=rotation_deg, **self.model_dump(exclude={"mirrored"}))
+
+
+class ProjectorTruth(Strict):
+    """What the projector and the condenser do besides what they were told."""
+
+    angle_ratio: Positive = 1.0
+    """True over nominal angle per pixel."""
+    convergence_ratio: Positive = 1.0
+    """True over nominal convergence semi-angle."""
+    ellipticity: Annotated[float, Field(ge=0, lt=0.5)] = 0.0
+    """Long over short axis, less 1, of what ought to be a circle on the detector."""
+    ellipse_angle_deg: float = 0.0
+    """Of the long axis, from the detector's x towards its y."""
+    descan_quadratic_mrad_per_nm2: tuple[tuple[float, float, float], tuple[float, float, float]] = NO_QUADRATIC
+    """For the pattern's y and x: shift per y², yx, x² of the probe position from the field's middle."""
+
+    def matrix(self, nominal_mrad_per_pixel: float, mirrored: bool) -> npt.NDArray[np.float64]:
+        """Angle (y, x) [mrad] per detector pixel (y, x): δ E M, see docs/conventions.md."""
+        angle = np.radians(self.ellipse_angle_deg)
+        long_axis = np.array([np.sin(angle), np.cos(angle)])
+        along, across = (1 + self.ellipticity) ** -0.5, (1 + self.ellipticity) ** 0.5
+        ellipse = across * np.eye(2) + (along - across) * np.outer(long_axis, long_axis)
+        mirror = np.diag([-1.0, 1.0]) if mirrored else np.eye(2)
+        # The ellipse is stated as it is seen on the detector: it acts on pixels before they are mirrored.
+        matrix: npt.NDArray[np.float64] = self.angle_ratio * nominal_mrad_per_pixel * mirror @ ellipse
+        return matrix
+
+
+class DetectorTruth(Strict):
+    """How the detector answers; hot and dead pixels stand beside it, at the top of the settings."""
+
+    kind: Literal["counting", "integrating"] = "counting"
+    noisy_pixels: BadPixels = 0.0
+    noise_counts: NonNegative = 10.0
+    """Spread that a noisy pixel adds."""
+    gaps: tuple[tuple[PixelIndex, PixelIndex, PixelIndex, PixelIndex], ...] = ()
+    """Rectangles (y from, x from, y to, x to) between chips, where nothing counts."""
+    dead_time_us: NonNegative = 0.0
+    paralysable: bool = False
+    wraps: bool = False
+    """A full counter begins again at 0."""
+    response_spread: Fraction = 0.0
+    """Standard deviation of the pixels' response about the mean one."""
+    blur_px: NonNegative = 0.0
+    """Standard deviation of the sensor's point spread."""
+    counts_per_electron: Positive = 1.0
+    """Of an integrating detector; also the efficiency of a counting one, where it is below 1."""
+    dark_counts: NonNegative = 0.0
+    dark_spread_counts: NonNegative = 0.0
+    read_noise_counts: NonNegative = 0.0
+
+
+class DropoutTruth(Strict):
+    """For a while only a part of the current flows."""
+
+    at_s: NonNegative
+    seconds: Positive
+    part: NonNegative = 0.0
+
+
+class BeamTruth(Strict):
+    """How the current goes on, and how large the source is."""
+
+    drift_per_h: float = 0.0
+    dropouts: tuple[DropoutTruth, ...] = ()
+    source_fwhm_a: NonNegative = 0.0
+    """Image of the source on the specimen [Å]."""
+
+    @property
+    def emission(self) -> Emission:
+        """As the physics layer takes it."""
+        return Emission(self.drift_per_h, tuple(Dropout(each.at_s, each.seconds, each.part) for each in self.dropouts))
+
+
+class JumpTruth(Strict):
+    """The stage slips at one moment of the instrument's time."""
+
+    at_s: NonNegative
+    by_nm: Pair
