@@ -7,7 +7,7 @@ from math import nan, sqrt
 import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
-from scipy.stats import spearmanr
+from scipy.stats import pearsonr
 
 from stem4d.calibrate.shift import without_surface
 from stem4d.errors import BadInput
@@ -19,7 +19,7 @@ FEWEST_FRAMES = 4
 BLOCK = 8
 """Pixels a side of the blocks over which structure is looked for."""
 LIT = 0.7
-"""Rank correlation of level and variance over blocks that shows light in the dark."""
+"""Correlation of level and variance over blocks that shows light in the dark."""
 LIT_CHANCE = 1e-6
 ODD_SIGMAS = 8.0
 """Robust sigmas from which on a pixel's offset, noise or response is not like its fellows'."""
@@ -113,7 +113,7 @@ def fit_dark(frames: npt.NDArray[np.generic]) -> DarkFit:
     scatter = usual * sqrt(3 / number)
     bad = _odd(offset) | (variance > usual + ODD_SIGMAS * max(scatter, _robust(variance))) | (variance <= 0)
     halves = frames[: number // 2].mean(axis=(1, 2)).mean(), frames[number - number // 2 :].mean(axis=(1, 2)).mean()
-    correlation, chance = spearmanr(_block_medians(offset), _block_medians(variance))
+    correlation, chance = pearsonr(_block_medians(offset), _block_medians(variance))
     lit = bool(correlation > LIT and chance < LIT_CHANCE)
     return DarkFit(
         offset_counts=offset,
