@@ -26,8 +26,12 @@ LARGEST_BESIDE = 0.02
 """Part of the disk that may lie beside the detector."""
 MOST_DROPOUTS = 0.2
 LOSS_ERROR = 0.1
-"""Relative error of the correction of lost counts for the choice of its model; the two differ by about half the loss
-squared."""
+"""Error of the correction for the detector's being neither model, as a part of the squared loss; the two models differ
+by half of that square."""
+INSIDE = 0.5
+"""Level of the disk's model above which a pixel's rate is held against the largest loss."""
+BRIGHT = 0.95
+"""Part of those pixels that must lose less."""
 DISAGREES = 0.02
 """Totals and pattern must be of one scan: their sums agree to this part."""
 
@@ -163,11 +167,12 @@ def fit_current(
     # The pattern holds the frames of the dropouts too; the rate that counts is the one with the beam on.
     scaled = counted * (beam.mean_counts / sum_all)
     whole = np.where(bad, expected_pattern(scaled, bad, disk), scaled)
-    worst = float(np.quantile(whole[whole > 0.5 * whole.max()], 0.5)) / exposure_s * dead_time_s
+    inside = disk_profile((bad.shape[0], bad.shape[1]), disk.centre_px, disk.radius_px, disk.edge_width_px) > INSIDE
+    worst = float(np.quantile(whole[inside], BRIGHT)) / exposure_s * dead_time_s
     most = highest_blind_part(paralysable=paralysable)
     if worst > most:
         return _nothing(f"more than {LARGEST_LOSS:.0%} of the counts are lost to the rate: not to be corrected", beam)
-    # A few pixels above the limit by shot noise do not refuse the whole.
+    # The few pixels left above the limit by shot noise count as standing at it.
     rate = np.minimum(np.maximum(whole, 0.0) / exposure_s, most / dead_time_s if dead_time_s > 0 else np.inf)
     true = corrected_rate(rate, dead_time_s, paralysable=paralysable) * exposure_s
     true = np.where(whole < 0, whole, true)
@@ -181,7 +186,8 @@ def fit_current(
         (beam.mean_uncertainty / beam.mean_counts) ** 2
         + beam.slow_part**2
         + (counts_per_electron_uncertainty / counts_per_electron) ** 2
-        + (loss / (1 - loss)) ** 2 * (dead_time_part**2 + (LOSS_ERROR * loss) ** 2)
+        + (loss / (1 - loss) * dead_time_part) ** 2
+        + (LOSS_ERROR * loss**2) ** 2
         + (HIDDEN_ERROR * hidden) ** 2
     )
     current = electrons * ELEMENTARY_CHARGE_C / exposure_s * 1e12
@@ -202,7 +208,8 @@ def _check(
         raise BadInput(field="counts_per_electron", value=gain, limit="must be positive")
     if not gain_error >= 0:
         raise BadInput(field="counts_per_electron_uncertainty", value=gain_error, limit="must not be negative")
-    return bad | ~np.isfinite(mean_pattern)
+    left_out: Mask = bad | ~np.isfinite(mean_pattern)
+    return left_out
 
 
 def _beside(disk: DiskFit, shape: tuple[int, int]) -> float:
