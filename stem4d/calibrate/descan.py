@@ -117,7 +117,7 @@ def _assemble(
     offset, scatter, kept = [0.0, 0.0], [0.0, 0.0], [0.0, 0.0]
     covariances = []
     for component in (0, 1):
-        found, covariance, sigma, weight = _robust_plane(design, com[component])
+        found, covariance, sigma, weight = robust_fit(design, com[component])
         inflation = _correlation(com[component] - design @ found, weight > 0, rows, columns, shape)
         covariances.append(covariance * inflation)
         offset[component], scatter[component], kept[component] = float(found[0]), sigma, float((weight > 0).mean())
@@ -141,8 +141,8 @@ def _assemble(
     )
 
 
-def _robust_plane(design: Array, values: Array) -> tuple[Array, Array, float, Array]:
-    """Coefficients, their covariance for independent noise, the scatter, and the weights."""
+def robust_fit(design: Array, values: Array) -> tuple[Array, Array, float, Array]:
+    """Tukey's biweight: coefficients, their covariance for independent noise, the scatter, and the weights."""
     weight = np.ones(len(values))
     centred = values - np.median(values)
     found: Array = np.zeros(design.shape[1])

@@ -1,0 +1,108 @@
+"""What the model of the bright-field disk knows: levels behind masked pixels, and dead pixels up to the disk's edge."""
+
+from math import sqrt
+
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage
+from scipy.special import erfc
+
+from stem4d.calibrate.disk import DiskFit
+from stem4d.errors import BadInput
+
+Array = npt.NDArray[np.float64]
+Mask = npt.NDArray[np.bool_]
+
+WINDOW = 7
+"""Pixels a side of the area whose good pixels say how far the pattern differs from the model around a bad one."""
+INSIDE = 0.3
+"""Part of the disk's level above which a pixel is judged against the model: below, a wrong radius would count."""
+DEAD_FACTOR = 0.1
+"""A dead pixel counts less than this part of the model."""
+NEEDS_COUNTS = 60.0
+"""Counts the model must foresee before a missing count means anything."""
+
+
+def disk_profile(shape: tuple[int, int], centre: tuple[float, float], radius: float, width: float) -> Array:
+    """A disk of height one with a blurred edge, (det_y, det_x)."""
+    y, x = np.ogrid[: shape[0], : shape[1]]
+    profile: Array = 0.5 * erfc((np.hypot(y - centre[0], x - centre[1]) - radius) / (sqrt(2) * max(width, 1e-3)))
+    return profile
+
+
+def expected_pattern(pattern: npt.NDArray[np.number], bad: Mask, disk: DiskFit) -> Array:
+    """Disk and background fitted to the good pixels, scaled by how far those around each pixel differ from them.
+
+    The scaling follows a disk whose level changes slowly; where no good pixel is near (a gap between modules), the
+    plain model stands.
+
+    Parameters
+    ----------
+    pattern : ndarray, shape (det_y, det_x)
+        Counts.
+    bad : ndarray of bool, shape (det_y, det_x)
+        Pixels that say nothing.
+    disk : DiskFit
+        A disk that was found.
+
+    Raises
+    ------
+    BadInput
+        If there is no disk, or the mask does not fit.
+    """
+    if not disk.ok:
+        raise BadInput(field="disk", value=disk.reason, limit="must have been found")
+    if pattern.ndim != 2 or bad.shape != pattern.shape:
+        raise BadInput(field="bad", value=bad.shape, limit=f"must have the pattern's shape {pattern.shape}")
+    profile = disk_profile((pattern.shape[0], pattern.shape[1]), disk.centre_px, disk.radius_px, disk.edge_width_px)
+    good = ~bad
+    counts = np.where(good, pattern, 0.0).astype(np.float64)
+    inside, outside = good & (profile > 0.9), good & (profile < 0.01)
+    low = float(counts[outside].mean()) if outside.any() else 0.0
+    high = float(counts[inside].mean()) if inside.any() else float(counts[good].max(initial=0.0))
+    model = low + max(high - low, 0.0) * profile
+    seen = ndimage.uniform_filter(counts, WINDOW, mode="constant")
+    foreseen = ndimage.uniform_filter(np.where(good, model, 0.0), WINDOW, mode="constant")
+    near = ndimage.uniform_filter(good.astype(np.float64), WINDOW, mode="constant") > 0.5 / WINDOW**2
+    scale = np.where(near & (foreseen > 1e-12 * max(high, 1e-300)), seen / np.maximum(foreseen, 1e-300), 1.0)
+    expected: Array = model * np.maximum(scale, 0.0)
+    return expected
+
+
+def find_dead_in_disk(
+    mean_pattern: npt.NDArray[np.number], frames: int, disk: DiskFit, bad: Mask | None = None
+) -> tuple[Mask, Mask]:
+    """Dead pixels of a vacuum pattern up to the disk's edge, where comparison with neighbours says nothing.
+
+    Parameters
+    ----------
+    mean_pattern : ndarray, shape (det_y, det_x)
+        Mean counts per pixel and frame, in vacuum: a Bragg disk's shadow would be taken for dead pixels.
+    frames : int
+        Frames in the mean.
+    disk : DiskFit
+        The disk of this pattern.
+    bad : ndarray of bool, shape (det_y, det_x), optional
+        Pixels known to be bad, and gaps.
+
+    Returns
+    -------
+    dead, known : ndarray of bool, shape (det_y, det_x)
+        Dead pixels, and where a dead one would have been found.
+
+    Raises
+    ------
+    BadInput
+        If there is no disk, or the mask does not fit.
+    """
+    out = np.zeros(mean_pattern.shape, bool) if bad is None else bad.astype(bool)
+    left = out.copy()
+    for _ in range(2):
+        expected = expected_pattern(mean_pattern, left, disk)
+        profile = disk_profile(
+            (mean_pattern.shape[0], mean_pattern.shape[1]), disk.centre_px, disk.radius_px, disk.edge_width_px
+        )
+        known = (expected * frames > NEEDS_COUNTS) & (profile > INSIDE) & ~out
+        dead = known & (mean_pattern < DEAD_FACTOR * expected)
+        left = out | dead
+    return dead, known
