@@ -3,7 +3,7 @@
 Made from the hidden truth and what the devices were set to. Frames depend on true values; no reading does.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -65,7 +65,7 @@ class Scene:
     def at(self, simulated_s: float) -> "Scene":
         """The scene with what the truth's schedule has changed by a moment of the instrument's time."""
         truth = self.truth.at(simulated_s)
-        return self if truth is self.truth else Scene(**(vars(self) | {"truth": truth}))
+        return self if truth is self.truth else replace(self, truth=truth)
 
 
 def illumination_of(scene: Scene) -> physics.Illumination:
