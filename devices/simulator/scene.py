@@ -15,7 +15,7 @@ from devices.simulator.settings import VACUUM, BadPixels, Pair, Truth
 from stem4d import dose, optics
 from stem4d.detector import DetectorFacts
 from stem4d.simulate.counts import Counter, Frames, noise_keys, record, scattered_pixels
-from stem4d.simulate.patterns import Bench, Illumination, patterns, prepare, wave_shape
+from stem4d.simulate.patterns import Bench, Illumination, isotropic, patterns, prepare, wave_shape
 from stem4d.simulate.specimen import Specimen
 
 Floats = npt.NDArray[np.floating[Any]]
@@ -78,7 +78,7 @@ def compose(
             told.convergence_semi_angle_mrad,
             truth.true_aberrations(told.defocus_nm, told.spherical_aberration_mm),
             facts.shape,
-            optics.mrad_per_pixel(facts.pixel_pitch_um, told.camera_length_mm),
+            isotropic(optics.mrad_per_pixel(facts.pixel_pitch_um, told.camera_length_mm)),
         ),
         specimen=truth.specimen_at(position),
         scan=scan,
@@ -140,21 +140,21 @@ def shifts_mrad(scene: Scene, frames: npt.NDArray[np.int64]) -> Floats:
     return shifts
 
 
-def largest_shift_mrad(scene: Scene) -> float:
-    """Largest shift along an axis; descan is linear, so a corner of the field has it."""
+def largest_shift_px(scene: Scene) -> float:
+    """Largest shift along an axis [px]; descan is linear, so a corner of the field has it."""
     rows, columns = scene.scan.shape
     corners = np.array([0, columns - 1, (rows - 1) * columns, rows * columns - 1], np.int64)
-    return float(np.abs(shifts_mrad(scene, corners)).max())
+    return float(np.abs(shifts_mrad(scene, corners)).max()) / scene.illumination.mrad_per_pixel
 
 
 def check(scene: Scene) -> None:
     """Raise where the simulation cannot hold the scene's probe or pattern; see `wave_shape`."""
-    wave_shape(scene.illumination, largest_shift_mrad(scene))
+    wave_shape(scene.illumination, largest_shift_px(scene), scene.specimen.slices)
 
 
 def make_bench(scene: Scene) -> Bench:
     """The scene's illumination and specimen made ready."""
-    return prepare(scene.illumination, scene.specimen, largest_shift_mrad(scene))
+    return prepare(scene.illumination, scene.specimen, largest_shift_px(scene))
 
 
 def render(
@@ -162,6 +162,7 @@ def render(
 ) -> Frames:
     """Counts (n, det_y, det_x) of frames of a scan started at ``start_s``; ``lit`` (n,) is where the beam was on."""
     rows, columns = np.divmod(frames, scene.scan.shape[1])
-    fractions = patterns(bench, specimen_positions_nm(scene, frames, start_s), shifts_mrad(scene, frames))
+    shifts_px = shifts_mrad(scene, frames) / scene.illumination.mrad_per_pixel
+    fractions = patterns(bench, specimen_positions_nm(scene, frames, start_s), shifts_px)
     fractions[~lit] = 0
     return record(fractions, scene.electrons, noise_keys(scene.seed, scene.run, rows, columns), scene.counter)
