@@ -1,30 +1,43 @@
-"""Diffraction patterns of a phase object: window of the transmission times probe, transformed, squared.
+"""Diffraction patterns: windows of a specimen's transmission times probe, transformed, squared.
 
-Single-slice model. Every pattern may have its own probe position and its own shift on the detector, both to a
-fraction of a pixel: the probe's spectrum is evaluated at the angles that the shifted detector pixels see, so a disk
-keeps its shape wherever it lands.
+Every pattern may have its own probe position and its own shift on the detector, both to a fraction of a pixel: the
+probe's spectrum is evaluated at the angles that the shifted detector pixels see, so a disk keeps its shape wherever
+it lands. A skewed projection is not interpolated either; see `stem4d.simulate.transmission`.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from math import ceil, floor
+from math import ceil, log, pi, sqrt
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import scipy.fft
+from numba import njit
 
 from stem4d import optics
 from stem4d.errors import BadInput
-from stem4d.simulate.probe import Aberrations, diameter_a, spectrum
-from stem4d.simulate.specimen import Specimen, Tile, tile
+from stem4d.simulate.aperture import box, disk_reach_px, fill, polynomial
+from stem4d.simulate.atoms import check, depth_a
+from stem4d.simulate.multislice import Column, Places, diffraction, propagator, times_windows
+from stem4d.simulate.probe import Aberrations, diameter_a
+from stem4d.simulate.specimen import Specimen
+from stem4d.simulate.transmission import Layout, Tile, View, lay_out, phase_rad, transmit
 
 Floats = npt.NDArray[np.floating[Any]]
 Singles = npt.NDArray[np.float32]
+Pair = tuple[tuple[float, float], tuple[float, float]]
 
 TOGETHER = 4
 """Patterns transformed together: the waves stay in cache."""
 LARGEST_GRID = 3.0
 """Most wave pixels per detector pixel along a side; a shift that needs more has taken the beam off the detector."""
+SOURCE_POINTS = (
+    (0.5, 0.0, 0.0),
+    *((1 / 12, 2 * float(np.sin(pi / 3 * i)), 2 * float(np.cos(pi / 3 * i))) for i in range(6)),
+)
+"""Weights and places (y, x) in standard deviations that stand for a Gaussian source: the rule of fifth degree with
+seven points (Stroud, Approximate Calculation of Multiple Integrals, 1971)."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +48,36 @@ class Illumination:
     convergence_semi_angle_mrad: float
     aberrations: Aberrations
     detector_shape: tuple[int, int]
-    mrad_per_pixel: float
+    projection_mrad_per_px: Pair
+    """P: a pixel p (y, x) from the pattern's centre sees the angle P p on the specimen."""
+    source_fwhm_a: float = 0.0
+    """Width of the source's image in the specimen plane, a Gaussian [Å]; 0 is a point and seven times as fast."""
+
+    @property
+    def mrad_per_pixel(self) -> float:
+        """δ = sqrt|det P| [mrad]."""
+        (yy, yx), (xy, xx) = self.projection_mrad_per_px
+        return sqrt(abs(yy * xx - yx * xy))
+
+    @property
+    def window_a(self) -> float:
+        """Real-space window of a pattern [Å], λ/δ."""
+        return optics.window_a(self.beam_energy_kev, self.mrad_per_pixel)
+
+    @property
+    def reach_px(self) -> tuple[float, float]:
+        """How far the disk reaches along each axis [px]."""
+        return disk_reach_px(self.projection_mrad_per_px, self.convergence_semi_angle_mrad)
+
+    def view(self, wave_shape: tuple[int, int]) -> View:
+        """The grid of a wave of so many pixels."""
+        (yy, yx), (xy, xx) = (np.array(self.projection_mrad_per_px) / self.mrad_per_pixel).tolist()
+        return View(wave_shape, self.window_a, ((yy, yx), (xy, xx)))
+
+
+def isotropic(mrad_per_pixel: float) -> Pair:
+    """The projection of a detector without ellipse or mirror."""
+    return ((mrad_per_pixel, 0.0), (0.0, mrad_per_pixel))
 
 
 @dataclass(frozen=True)
@@ -45,11 +87,13 @@ class Bench:
     illumination: Illumination
     wave_shape: tuple[int, int]
     tile: Tile | None
-
-    @property
-    def window_a(self) -> float:
-        """Real-space window of a pattern [Å], λ/δ."""
-        return optics.window_a(self.illumination.beam_energy_kev, self.illumination.mrad_per_pixel)
+    propagator: npt.NDArray[np.complex64] | None = None
+    """Through one slice; None where there is one."""
+    slice_thickness_a: float = 0.0
+    layout: Layout | None = None
+    """Where the tile lies, for who changes it; see `stem4d.simulate.damage`."""
+    limit_per_a: float | None = None
+    """Band limit of the tile's single slice."""
 
 
 def wave_pixels(detector_pixels: int, radius_px: float, shift_px: float) -> int:
@@ -69,19 +113,27 @@ def wave_pixels(detector_pixels: int, radius_px: float, shift_px: float) -> int:
         may then scatter by M - N/2 - R - s >= N/2 pixels without reaching the detector from the far side.
     """
     usual = min(max(detector_pixels + 2 * radius_px + shift_px, 1.25 * detector_pixels), 1.5 * detector_pixels)
-    needed = max(usual, detector_pixels + radius_px + shift_px, 2 * radius_px + 4)
+    needed = max(usual, detector_pixels + radius_px + shift_px, 2 * radius_px + 6)
     return 2 * int(scipy.fft.next_fast_len(ceil(needed / 2)))
 
 
-def wave_shape(illumination: Illumination, largest_shift_mrad: float) -> tuple[int, int]:
+def thick_wave_pixels(detector_pixels: int, radius_px: float, shift_px: float) -> int:
+    """Wave pixels along one axis for several slices: the shifted detector lies within the band limit, M/3."""
+    needed = 3 * max(detector_pixels / 2 + shift_px + 1, radius_px + 2)
+    return 2 * int(scipy.fft.next_fast_len(ceil(needed / 2)))
+
+
+def wave_shape(illumination: Illumination, largest_shift_px: float, slices: int = 1) -> tuple[int, int]:
     """Pixels (y, x) of a wave that holds an illumination's probe and pattern.
 
     Parameters
     ----------
     illumination : Illumination
         Optics and detector.
-    largest_shift_mrad : float
-        Largest shift of the pattern along an axis that will be asked for [mrad].
+    largest_shift_px : float
+        Largest shift of the pattern along an axis that will be asked for [px].
+    slices : int
+        Of the specimen.
 
     Raises
     ------
@@ -90,35 +142,43 @@ def wave_shape(illumination: Illumination, largest_shift_mrad: float) -> tuple[i
         detector sees lie beyond the band limit of the largest wave (`LARGEST_GRID`).
     """
     delta, alpha = illumination.mrad_per_pixel, illumination.convergence_semi_angle_mrad
-    window = optics.window_a(illumination.beam_energy_kev, delta)
-    needed = diameter_a(illumination.beam_energy_kev, alpha, illumination.aberrations)
-    if needed > window:
+    # An ellipse stretches the probe along one axis of the window.
+    stretched = float(np.linalg.norm(np.array(illumination.projection_mrad_per_px), 2)) / delta
+    needed = diameter_a(illumination.beam_energy_kev, alpha, illumination.aberrations) * stretched
+    if needed > illumination.window_a:
         raise BadInput(
             field="optics.defocus_nm",
             value=illumination.aberrations.defocus_nm,
             limit=f"the probe is {needed:.4g} Å across with all its aberrations and must fit in the window of "
-            f"{window:.4g} Å that {delta:.4g} mrad per pixel leaves",
+            f"{illumination.window_a:.4g} Å that {delta:.4g} mrad per pixel leaves",
             unit="nm",
             remedy="Use less defocus, a smaller convergence angle or a longer camera length",
         )
-    radius, shift = alpha / delta, largest_shift_mrad / delta
-    waves = [wave_pixels(pixels, radius, shift) for pixels in illumination.detector_shape]
-    for pixels, detector_pixels in zip(waves, illumination.detector_shape, strict=True):
-        if pixels > LARGEST_GRID * detector_pixels:
-            band = LARGEST_GRID * detector_pixels / 2 * delta
+    pixels = thick_wave_pixels if slices > 1 else wave_pixels
+    waves = []
+    for detector_pixels, radius in zip(illumination.detector_shape, illumination.reach_px, strict=True):
+        waves.append(pixels(detector_pixels, radius, largest_shift_px))
+        if waves[-1] > LARGEST_GRID * detector_pixels:
+            most = detector_pixels / 2 - 1 if slices > 1 else 2 * detector_pixels - radius
             raise BadInput(
                 field="pattern shift",
-                value=largest_shift_mrad,
-                limit=f"must stay within {2 * detector_pixels * delta - alpha:.4g}, so that disk and detector lie "
-                f"inside the band limit {band:.4g} of the largest simulated wave",
-                unit="mrad",
+                value=largest_shift_px,
+                limit=f"must stay within {most:.4g} ({most * delta:.4g} mrad), so that disk and detector lie inside "
+                f"the band limit of the largest simulated wave",
+                unit="px",
                 remedy="Bring the pattern back onto the detector, or scan a smaller field",
             )
-    return waves[0], waves[1]
+    # The band limit of several slices is a circle, and that of the shorter side would cut the longer one.
+    return (max(waves), max(waves)) if slices > 1 else (waves[0], waves[1])
 
 
-def prepare(illumination: Illumination, specimen: Specimen, largest_shift_mrad: float = 0.0) -> Bench:
-    """Make an illumination and a specimen ready for patterns; raises as `wave_shape` and `tile` do.
+def prepare(
+    illumination: Illumination,
+    specimen: Specimen,
+    largest_shift_px: float = 0.0,
+    region_nm: Floats | None = None,
+) -> Bench:
+    """Make an illumination and a specimen ready for patterns.
 
     Parameters
     ----------
@@ -126,24 +186,49 @@ def prepare(illumination: Illumination, specimen: Specimen, largest_shift_mrad: 
         Optics and detector.
     specimen : Specimen
         What the probe meets.
-    largest_shift_mrad : float
-        Largest shift of the pattern along an axis that will be asked for [mrad].
+    largest_shift_px : float
+        Largest shift of the pattern along an axis that will be asked for [px].
+    region_nm : float array (n, 2), optional
+        Places (y, x) whose hull holds every probe position: the corners of the scanned field, with drift [nm]. The
+        tile covers it without a seam where it fits; otherwise, and elsewhere, the specimen repeats.
+
+    Raises
+    ------
+    BadInput
+        As `wave_shape`, `check` and `lay_out` do.
     """
-    waves = wave_shape(illumination, largest_shift_mrad)
+    check(specimen)
+    waves = wave_shape(illumination, largest_shift_px, specimen.slices)
     if specimen.kind == "vacuum":
         return Bench(illumination, waves, None)
-    window = optics.window_a(illumination.beam_energy_kev, illumination.mrad_per_pixel)
-    reach = (illumination.convergence_semi_angle_mrad + largest_shift_mrad) / illumination.mrad_per_pixel
+    view = illumination.view(waves)
+    layout = lay_out(specimen, view, None if region_nm is None else 10 * np.asarray(region_nm, np.float64))
+    phase = phase_rad(specimen, layout, illumination.beam_energy_kev)
+    if specimen.slices > 1:
+        through, thickness = slice_propagator(illumination, view, depth_a(specimen) / specimen.slices)
+        return Bench(illumination, waves, transmit(phase, layout, None), through, thickness, layout)
     # What scatters further than this would come back from the far side of the wave onto the detector.
     limit = min(
-        min(pixels / 2, pixels - detector_pixels / 2 - reach)
-        for pixels, detector_pixels in zip(waves, illumination.detector_shape, strict=True)
+        min(pixels / 2, pixels - detector_pixels / 2 - radius - largest_shift_px)
+        for pixels, detector_pixels, radius in zip(
+            waves, illumination.detector_shape, illumination.reach_px, strict=True
+        )
     )
-    pixel_a = (window / waves[0], window / waves[1])
-    return Bench(illumination, waves, tile(specimen, illumination.beam_energy_kev, pixel_a, waves, limit / window))
+    limit /= illumination.window_a
+    return Bench(illumination, waves, transmit(phase, layout, limit), layout=layout, limit_per_a=limit)
 
 
-def patterns(bench: Bench, positions_nm: Floats, shifts_mrad: Floats) -> Singles:
+def slice_propagator(
+    illumination: Illumination, view: View, thickness_a: float
+) -> tuple[npt.NDArray[np.complex64], float]:
+    """The propagator through one slice at the true angles of a wave's grid, and the thickness [Å]."""
+    q_y, q_x = (scipy.fft.fftfreq(n, size) for n, size in zip(view.pixels, view.pixel_a, strict=True))
+    k2 = view.k_per_a(q_y[:, None], q_x[None, :]) ** 2
+    through = propagator(k2, thickness_a, illumination.beam_energy_kev, view.pixel_a)
+    return through.astype(np.complex64), thickness_a
+
+
+def patterns(bench: Bench, positions_nm: Floats, shifts_px: Floats) -> Singles:
     """Noise-free patterns.
 
     Parameters
@@ -151,9 +236,9 @@ def patterns(bench: Bench, positions_nm: Floats, shifts_mrad: Floats) -> Singles
     bench : Bench
         From `prepare`.
     positions_nm : float array (n, 2)
-        Probe positions (y, x) on the specimen from the field's centre, along the detector's axes [nm].
-    shifts_mrad : float array (n, 2)
-        Where the undeflected beam lands, (y, x) from the middle of the detector, index (N-1)/2 [mrad].
+        Probe positions (y, x) on the specimen, in its frame, from its origin [nm].
+    shifts_px : float array (n, 2)
+        Where the undeflected beam lands, (y, x) from the middle of the detector, index (N-1)/2 [px].
 
     Returns
     -------
@@ -162,71 +247,104 @@ def patterns(bench: Bench, positions_nm: Floats, shifts_mrad: Floats) -> Singles
         beyond the detector is missing from the sum, which is 1 for vacuum.
     """
     light = bench.illumination
-    result = np.empty((len(positions_nm), *light.detector_shape), np.float32)
-    for first in range(0, len(positions_nm), TOGETHER):
-        part = slice(first, first + TOGETHER)
-        _together(bench, positions_nm[part] * 10, shifts_mrad[part] / light.mrad_per_pixel, result[part])
+    result = np.zeros((len(positions_nm), *light.detector_shape), np.float32)
+    places_a = np.asarray(positions_nm, np.float64) * 10
+    middles = np.asarray(shifts_px, np.float64) + (np.array(light.detector_shape) - 1) / 2
+    sigma_a = light.source_fwhm_a / sqrt(8 * log(2))
+    points = SOURCE_POINTS if sigma_a > 0 and bench.tile is not None else ((1.0, 0.0, 0.0),)
+    for part in _batches(bench, middles):
+        for weight, y, x in points:
+            moved = places_a[part] + sigma_a * np.array([y, x])
+            if bench.tile is None:
+                _vacuum(bench, middles[part], result[part])
+            elif bench.propagator is None:
+                _thin(bench, bench.tile, moved, middles[part], np.float32(weight), result[part])
+            else:
+                _thick(bench, bench.tile, moved, middles[part], np.float32(weight), result[part])
     return result
 
 
-def _together(bench: Bench, positions_a: Floats, shifts_px: Floats, out: Singles) -> None:
-    """A few patterns in one go; see `patterns`. Spectrum index i is detector pixel i, modulo the wave's pixels."""
+def _batches(bench: Bench, middles: Floats) -> Iterator[slice]:
+    """Patterns that go together: a few, and one where their disks lie too far apart for one box on the wave."""
+    for first in range(0, len(middles), TOGETHER):
+        _y, rows, _x, columns = box(bench.illumination.reach_px, middles[first : first + TOGETHER])
+        fits = rows <= bench.wave_shape[0] and columns <= bench.wave_shape[1]
+        for start in range(first, min(first + TOGETHER, len(middles)), TOGETHER if fits else 1):
+            yield slice(start, start + (TOGETHER if fits else 1))
+
+
+def _vacuum(bench: Bench, middles: Floats, out: Singles) -> None:
+    first_y, rows, first_x, columns = box(bench.illumination.reach_px, middles)
+    disks = np.zeros((len(middles), rows, columns), np.complex64)
+    _fill(bench, disks, (first_y, 0, columns), middles - [0, first_x], np.zeros_like(middles))
+    low_y, high_y = max(first_y, 0), min(first_y + rows, out.shape[1])
+    low_x, high_x = max(first_x, 0), min(first_x + columns, out.shape[2])
+    if low_y < high_y and low_x < high_x:
+        seen = disks[:, low_y - first_y : high_y - first_y, low_x - first_x : high_x - first_x]
+        out[:, low_y:high_y, low_x:high_x] = seen.real**2 + seen.imag**2
+
+
+def _fill(bench: Bench, waves: Any, at: tuple[int, int, int], middles: Floats, ramps: Floats) -> None:
     light = bench.illumination
-    middles = shifts_px + (np.array(light.detector_shape) - 1) / 2
-    radius = light.convergence_semi_angle_mrad / light.mrad_per_pixel + 1
-    index = [
-        np.arange(floor(middles[:, axis].min() - radius), ceil(middles[:, axis].max() + radius) + 1) for axis in (0, 1)
-    ]
-    angle_y, angle_x = ((index[axis] - middles[:, axis, None]) * light.mrad_per_pixel for axis in (0, 1))
-    probe = spectrum(
-        angle_y.astype(np.float32)[:, :, None],
-        angle_x.astype(np.float32)[:, None, :],
-        light.beam_energy_kev,
-        light.convergence_semi_angle_mrad,
-        light.aberrations,
-        light.mrad_per_pixel,
-    )
-    probe /= np.sqrt(np.sum(probe.real**2 + probe.imag**2, axis=(1, 2)))[:, None, None]
-    if bench.tile is None:
-        _place(probe.real**2 + probe.imag**2, index[0], index[1], out)
-        return
-    waves = bench.wave_shape
-    corners = np.empty(positions_a.shape, np.int64)
-    for axis, pixels in enumerate(waves):
-        at = positions_a[:, axis] * (pixels / bench.window_a)
-        whole = np.rint(at)
-        corners[:, axis] = (whole.astype(np.int64) - pixels // 2) % bench.tile.shape[axis]
-        ramp = np.exp(-2j * np.pi / pixels * np.outer(at - whole + pixels // 2, index[axis])).astype(np.complex64)
-        probe *= ramp[:, :, None] if axis == 0 else ramp[:, None, :]
-    wave = _to_real_space(probe, index[0], index[1], waves)
-    for one, (y, x) in zip(wave, corners, strict=True):
-        one *= bench.tile.values[y : y + waves[0], x : x + waves[1]]
+    chi = np.array(polynomial(light.beam_energy_kev, light.aberrations))
+    projection = np.array(light.projection_mrad_per_px)
+    fill(waves, *at, middles, ramps, projection, light.convergence_semi_angle_mrad, chi)
+
+
+def _probes(bench: Bench, tile: Tile, places_a: Floats, middles: Floats) -> tuple[Any, npt.NDArray[np.int64]]:
+    """Probes in real space (n, y, x) in windows around them, and the windows' corners on the tile (n, 2)."""
+    waves = np.array(bench.wave_shape)
+    at = places_a @ bench.illumination.view(bench.wave_shape).to_px.T - tile.origin
+    whole = np.rint(at)
+    corners = (whole.astype(np.int64) - waves // 2) % tile.shape
+    first_y, rows, first_x, columns = box(bench.illumination.reach_px, middles)
+    # Rows outside the disk are never transformed along x.
+    lines = np.zeros((len(places_a), rows, waves[1]), np.complex64)
+    _fill(bench, lines, (first_y, first_x, columns), middles, (at - whole + waves // 2) / waves)
+    lines = scipy.fft.ifft(lines, axis=2, overwrite_x=True)
+    wave = np.zeros((len(places_a), *bench.wave_shape), np.complex64)
+    start = first_y % waves[0]
+    before = min(rows, waves[0] - start)
+    wave[:, start : start + before] = lines[:, :before]
+    wave[:, : rows - before] = lines[:, before:]
+    return scipy.fft.ifft(wave, axis=1, overwrite_x=True), corners
+
+
+def _thin(bench: Bench, tile: Tile, places_a: Floats, middles: Floats, weight: np.float32, out: Singles) -> None:
+    """Single transmission. Spectrum index i is detector pixel i, modulo the wave's pixels."""
+    wave, corners = _probes(bench, tile, places_a, middles)
+    times_windows(wave, tile.values[0], corners)
     wave = scipy.fft.fft(wave, axis=1, overwrite_x=True)[:, : out.shape[1]]
-    wave = scipy.fft.fft(wave, axis=2, overwrite_x=True)[:, :, : out.shape[2]]
-    np.multiply(wave.real, wave.real, out=out)
-    out += wave.imag * wave.imag
+    wave = scipy.fft.fft(wave, axis=2, overwrite_x=True)
+    _add_intensity(wave, weight, out)
 
 
-def _to_real_space(
-    probe: npt.NDArray[np.complexfloating[Any, Any]],
-    index_y: npt.NDArray[np.int64],
-    index_x: npt.NDArray[np.int64],
-    shape: tuple[int, int],
-) -> npt.NDArray[np.complex64]:
-    """Inverse transform of spectra that are zero outside a box; rows outside it are never transformed along x."""
-    rows = np.zeros((len(probe), len(index_y), shape[1]), np.complex64)
-    rows[:, :, index_x % shape[1]] = probe
-    wave = np.zeros((len(probe), *shape), np.complex64)
-    wave[:, index_y % shape[0]] = scipy.fft.ifft(rows, axis=2, overwrite_x=True)
-    transformed: npt.NDArray[np.complex64] = scipy.fft.ifft(wave, axis=1, overwrite_x=True)
-    return transformed
+def _thick(bench: Bench, tile: Tile, places_a: Floats, middles: Floats, weight: np.float32, out: Singles) -> None:
+    """Multislice. Spectrum index 0 is the pixel nearest to the optic axis, where propagation is symmetric."""
+    assert bench.propagator is not None
+    nearest = np.rint(middles)
+    off = middles - nearest
+    wave, corners = _probes(bench, tile, places_a, off)
+    # k² at index j - off is |k_j|² - 2 k_j · k_off + a constant; k_j · k_off = j · (G off).
+    unit = np.array(bench.illumination.view(bench.wave_shape).unit_projection) / bench.illumination.window_a
+    wavelength = optics.wavelength_a(bench.illumination.beam_energy_kev)
+    slopes = 2 * pi * wavelength * bench.slice_thickness_a * off @ (unit.T @ unit)
+    index = [scipy.fft.fftfreq(pixels, 1 / pixels) for pixels in bench.wave_shape]
+    ramp_y, ramp_x = (np.exp(1j * np.outer(slopes[:, i], index[i])).astype(np.complex64) for i in (0, 1))
+    column = Column(tile.values, tuple(range(len(tile.values))), bench.propagator)
+    seen = diffraction(wave, column, Places(corners, ramp_y, ramp_x))
+    for one, frame, (y, x) in zip(seen, out, nearest.astype(np.int64), strict=True):
+        rows, columns = (
+            (np.arange(n) - middle) % pixels
+            for n, middle, pixels in zip(frame.shape, (y, x), bench.wave_shape, strict=True)
+        )
+        frame += weight * one[np.ix_(rows, columns)]
 
 
-def _place(intensity: Floats, index_y: npt.NDArray[np.int64], index_x: npt.NDArray[np.int64], out: Singles) -> None:
-    """Put a box of intensities on the detector; what falls outside is lost."""
-    out[:] = 0
-    inside_y = (index_y >= 0) & (index_y < out.shape[1])
-    inside_x = (index_x >= 0) & (index_x < out.shape[2])
-    if inside_y.any() and inside_x.any():
-        rows, columns = index_y[inside_y], index_x[inside_x]
-        out[:, rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1] = intensity[:, inside_y][:, :, inside_x]
+@njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
+def _add_intensity(waves: Any, weight: Any, out: Any) -> None:
+    for wave in range(out.shape[0]):
+        for row in range(out.shape[1]):
+            for column in range(out.shape[2]):
+                value = waves[wave, row, column]
+                out[wave, row, column] += weight * (value.real * value.real + value.imag * value.imag)

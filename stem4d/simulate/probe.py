@@ -84,7 +84,7 @@ def chi_rad(angle_y_mrad: Floats, angle_x_mrad: Floats, beam_energy_kev: float, 
         chi = chi + across * (angle_y_mrad * angle_x_mrad)
     if fourth:
         chi = chi + fourth * (y2 + x2) ** 2
-    for coefficient_a, angle_deg, order, fold in _third_order(aberrations):
+    for coefficient_a, angle_deg, order, fold in third_order(aberrations):
         # α^order cos(fold (φ - φ0)): the angle as a complex number to the power of the fold, turned, times the rest.
         turned = (angle_x_mrad + 1j * angle_y_mrad) ** fold * np.exp(-1j * fold * radians(angle_deg))
         left = (y2 + x2) ** ((order - fold) // 2)
@@ -93,7 +93,7 @@ def chi_rad(angle_y_mrad: Floats, angle_x_mrad: Floats, beam_energy_kev: float, 
     return chi
 
 
-def _third_order(aberrations: Aberrations) -> list[tuple[float, float, int, int]]:
+def third_order(aberrations: Aberrations) -> list[tuple[float, float, int, int]]:
     """Those of coma's order and beyond that are there: coefficient [Å], azimuth [deg], power of α, fold."""
     terms = (
         (10 * aberrations.coma_nm, aberrations.coma_angle_deg, 3, 1),
@@ -175,6 +175,6 @@ def diameter_a(beam_energy_kev: float, convergence_semi_angle_mrad: float, aberr
     # A term C α^n cos(m φ)/n displaces a ray by at most C α^(n-1) sqrt(1 + (m/n)²).
     displaced += sum(
         abs(coefficient) * float(alpha[-1]) ** (order - 1) * sqrt(1 + (fold / order) ** 2)
-        for coefficient, _angle, order, fold in _third_order(aberrations)
+        for coefficient, _angle, order, fold in third_order(aberrations)
     )
     return 2 * displaced + 2 * optics.rayleigh_radius_a(beam_energy_kev, convergence_semi_angle_mrad)

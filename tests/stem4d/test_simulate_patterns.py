@@ -12,16 +12,17 @@ from hypothesis import strategies as st
 
 from stem4d import optics
 from stem4d.errors import BadInput
-from stem4d.simulate.patterns import Bench, Illumination, patterns, prepare, wave_pixels
+from stem4d.simulate.patterns import Bench, Illumination, isotropic, patterns, prepare, wave_pixels
 from stem4d.simulate.probe import Aberrations, spectrum
-from stem4d.simulate.specimen import Specimen, Tile
+from stem4d.simulate.specimen import Specimen
+from stem4d.simulate.transmission import Tile
 
 LATTICE = Specimen("square", spacing_a=3.9, atom_phase_rad=1.2)
 VACUUM = Specimen("vacuum")
 
 
-def light(**changes: object) -> Illumination:
-    return replace(Illumination(200.0, 21.4, Aberrations(), (128, 128), 0.94), **changes)
+def light(mrad_per_pixel: float = 0.94, **changes: object) -> Illumination:
+    return replace(Illumination(200.0, 21.4, Aberrations(), (128, 128), isotropic(mrad_per_pixel)), **changes)
 
 
 def angles_mrad(illumination: Illumination) -> tuple[np.ndarray, np.ndarray]:
@@ -55,12 +56,12 @@ def test_the_disk_lands_where_it_is_shifted_to(y: float, x: float) -> None:
     setup = light()
     frames = patterns(prepare(setup, VACUUM, 6.0), np.zeros((1, 2)), np.array([[y, x]]))
     # Errors of the rim's pixels, 1/(24 R) each, average out around a disk of 23 px: 4e-4 px was the largest of 300.
-    np.testing.assert_allclose(centre_of_mass_mrad(frames, setup)[0], [y, x], atol=1e-3 * setup.mrad_per_pixel)
+    np.testing.assert_allclose(centre_of_mass_mrad(frames, setup)[0] / setup.mrad_per_pixel, [y, x], atol=1e-3)
 
 
 def test_a_disk_half_off_the_detector_loses_half_of_the_beam() -> None:
     setup = light()
-    frames = patterns(prepare(setup, VACUUM, 64 * 0.94), np.zeros((1, 2)), np.array([[64 * 0.94, 0.0]]))
+    frames = patterns(prepare(setup, VACUUM, 64), np.zeros((1, 2)), np.array([[64.0, 0.0]]))
     assert frames.sum() == pytest.approx(0.5, abs=1e-3)
     assert frames[0, :20].sum() == 0
 
@@ -70,24 +71,25 @@ def test_patterns_are_those_of_brute_force(shift_px: float) -> None:
     setup = light(
         detector_shape=(32, 40), mrad_per_pixel=1.9, aberrations=Aberrations(4.0, 2.0, 25.0), beam_energy_kev=80.0
     )
-    bench = prepare(setup, LATTICE, 8 * 1.9)
-    position_nm, shift_mrad = np.array([[0.1234, -0.0567]]), np.array([[shift_px, -0.4]]) * 1.9
-    found = patterns(bench, position_nm, shift_mrad)[0]
+    bench = prepare(setup, LATTICE, 8)
+    position_nm, shift = np.array([[0.1234, -0.0567]]), np.array([[shift_px, -0.4]])
+    found = patterns(bench, position_nm, shift)[0]
     # Plain sums in double precision: ψ(r) from the spectrum at the shifted angles, times t, to the detector's angles.
     assert bench.tile is not None
     waves = bench.wave_shape
-    corner = [round(float(position_nm[0, i]) * 10 * waves[i] / bench.window_a) - waves[i] // 2 for i in (0, 1)]
-    rows, columns = (np.arange(waves[i]) for i in (0, 1))
-    t = bench.tile.values[np.ix_((rows + corner[0]) % bench.tile.shape[0], (columns + corner[1]) % bench.tile.shape[1])]
+    window_a = setup.window_a
+    corner = [round(float(position_nm[0, i]) * 10 * waves[i] / window_a) - waves[i] // 2 for i in (0, 1)]
+    on_tile = [(np.arange(waves[i]) + corner[i] - bench.tile.origin[i]) % bench.tile.shape[i] for i in (0, 1)]
+    t = bench.tile.values[0][np.ix_(*on_tile)]
     # Ten pixels more on every side: the disk may reach beyond the detector.
     sizes = setup.detector_shape
-    k = [(np.arange(-10, sizes[i] + 10) - (sizes[i] - 1) / 2 - shift_mrad[0, i] / 1.9) / bench.window_a for i in (0, 1)]
+    k = [(np.arange(-10, sizes[i] + 10) - (sizes[i] - 1) / 2 - shift[0, i]) / window_a for i in (0, 1)]
     probe = spectrum(
         k[0][:, None] * optics.wavelength_a(80) * 1e3, k[1][None, :] * optics.wavelength_a(80) * 1e3,
         80, 21.4, setup.aberrations, 1.9,
     )  # fmt: skip
     probe = probe / np.sqrt(np.sum(np.abs(probe) ** 2))
-    r = [(np.arange(waves[i]) + corner[i]) * bench.window_a / waves[i] for i in (0, 1)]
+    r = [(np.arange(waves[i]) + corner[i]) * window_a / waves[i] for i in (0, 1)]
     into = [np.exp(2j * pi * np.outer(r[i] - position_nm[0, i] * 10, k[i])) for i in (0, 1)]
     out = [np.exp(-2j * pi * np.outer(k[i][10:-10], r[i])) / waves[i] for i in (0, 1)]
     exit_wave = into[0] @ probe @ into[1].T * t
@@ -143,8 +145,9 @@ def test_centre_of_mass_points_to_atoms_as_the_gradient_predicts() -> None:
     at = raster_nm((steps, steps), 0.39 / steps)
     com = centre_of_mass_mrad(patterns(bench, at, np.zeros((len(at), 2))), setup)
     # λ/2π ∇φ, averaged over the probe's intensity: both on one period of the tile.
-    phase = np.angle(bench.tile.values[: bench.tile.shape[0], : bench.tile.shape[1]].astype(np.complex128))
-    pixel_a = [bench.window_a / pixels for pixels in bench.wave_shape]
+    phase = np.angle(bench.tile.values[0, : bench.tile.shape[0], : bench.tile.shape[1]].astype(np.complex128))
+    phase = np.roll(phase, bench.tile.origin, (0, 1))
+    pixel_a = [setup.window_a / pixels for pixels in bench.wave_shape]
     k = [np.fft.fftfreq(phase.shape[i], pixel_a[i]) for i in (0, 1)]
     angle = [optics.wavelength_a(200) * 1e3 * axis for axis in k]
     probe = np.abs(scipy.fft.ifft2(spectrum(angle[0][:, None], angle[1][None, :], 200, 21.4, Aberrations()))) ** 2
@@ -175,11 +178,11 @@ def test_centre_of_mass_and_dark_field_of_mos2_are_those_of_the_reference(
         start_a, step_a, com, adf = data["start_A"], float(data["step_A"]), data["exact_com_mrad"], data["exact_adf"]
         delta, depth_nm = float(data["mrad_per_px"]), float(truth["W_xyz"][2]) / 10
     # The reference's focus is at the entrance of the box, the metal atoms lie deeper and so nearer to the crossover.
-    setup = Illumination(80.0, 21.4, Aberrations(defocus_nm - depth_nm), (96, 96), delta)
+    setup = Illumination(80.0, 21.4, Aberrations(defocus_nm - depth_nm), (96, 96), isotropic(delta))
     pixels = 256
     bench = Bench(
         setup, (pixels, pixels),
-        Tile(np.pad(np.exp(1j * sigma_v), (0, pixels), mode="wrap").astype(np.complex64), (pixels, pixels)),
+        Tile(np.pad(np.exp(1j * sigma_v), (0, pixels), mode="wrap").astype(np.complex64)[None], (pixels, pixels)),
     )  # fmt: skip
     com, adf = com[:, ::2, ::2], adf[::2, ::2]
     at = raster_nm((16, 16), 2 * step_a / 10) + start_a / 10
@@ -219,7 +222,7 @@ def test_a_probe_larger_than_the_window_is_refused_with_both_sizes() -> None:
 
 
 def test_a_pattern_beyond_the_band_limit_is_refused_with_the_limit() -> None:
-    with pytest.raises(BadInput, match=r"pattern shift: got 300 mrad; must stay within 219\.2.*band limit 180\.5"):
+    with pytest.raises(BadInput, match=r"pattern shift: got 300 px; must stay within 233\.2 \(219\.2 mrad\)"):
         prepare(light(), VACUUM, 300)
 
 

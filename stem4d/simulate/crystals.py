@@ -1,0 +1,107 @@
+"""Crystals and films the simulator knows: lattice constants, sites, densities, thermal motion, each with its source."""
+
+from dataclasses import dataclass
+from math import cos, radians, sin, sqrt
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from stem4d.errors import BadInput
+
+Floats = npt.NDArray[np.floating[Any]]
+
+GOLD_A = 4.0786
+"""Lattice constant of gold at 26 °C [Å] (Swanson and Tatge, NBS Circular 539 vol. 1, 1953: 4.0786)."""
+ALUMINIUM_A = 4.0495
+"""Of aluminium at 25 °C [Å] (Swanson and Tatge, NBS Circular 539 vol. 1, 1953: 4.0494)."""
+SILICON_A = 5.43102
+"""Of silicon at 22.5 °C [Å] (CODATA 2018: 5.431020511)."""
+STRONTIUM_TITANATE_A = 3.905
+"""Of cubic SrTiO3 at 25 °C [Å] (Swanson and Fuyat, NBS Circular 539 vol. 3, 1954: 3.9050)."""
+MOLYBDENUM_DISULFIDE_A = 3.160
+"""In-plane constant of 2H-MoS2 [Å] (Wakabayashi, Smith and Nicklow, Phys. Rev. B 12, 1975: 3.160)."""
+SULFUR_HEIGHT_A = 1.586
+"""Distance of a plane of sulphur from that of molybdenum in MoS2 [Å] (Bronsema et al., Z. anorg. allg. Chem. 540, 1986)."""
+CARBON_PER_A3 = 0.1003
+"""Atoms of amorphous carbon in 1 Å³, at 2.0 g/cm³ as evaporated films have."""
+
+
+@dataclass(frozen=True)
+class Site:
+    """One atom of a cell: species, position as fractions (z, y, x), strength, and whether vacancies may empty it."""
+
+    species: str
+    at: tuple[float, float, float]
+    strength: float = 1.0
+    light: bool = False
+
+
+@dataclass(frozen=True)
+class Crystal:
+    """A rectangular cell (z, y, x) [Å], z along the beam, its atoms, and B = 8π²u² of each element [Å²]."""
+
+    cell_a: tuple[float, float, float]
+    sites: tuple[Site, ...]
+    thermal_b_a2: dict[str, float]
+
+
+def _cubic(side_a: float, thermal_b_a2: dict[str, float], *atoms: tuple[str, float, float, float]) -> Crystal:
+    return Crystal((side_a,) * 3, tuple(Site(name, (z, y, x)) for name, z, y, x in atoms), thermal_b_a2)
+
+
+_FACES = ((0.0, 0.0, 0.0), (0.0, 0.5, 0.5), (0.5, 0.0, 0.5), (0.5, 0.5, 0.0))
+_QUARTERS = ((0.25, 0.25, 0.25), (0.25, 0.75, 0.75), (0.75, 0.25, 0.75), (0.75, 0.75, 0.25))
+
+CRYSTALS = {
+    "Au": _cubic(GOLD_A, {"Au": 0.62}, *(("Au", *at) for at in _FACES)),
+    "Al": _cubic(ALUMINIUM_A, {"Al": 0.86}, *(("Al", *at) for at in _FACES)),
+    "Si": _cubic(SILICON_A, {"Si": 0.47}, *(("Si", *at) for at in _FACES + _QUARTERS)),
+    "SrTiO3": _cubic(
+        STRONTIUM_TITANATE_A,
+        {"Sr": 0.62, "Ti": 0.44, "O": 0.72},
+        ("Sr", 0.0, 0.0, 0.0),
+        ("Ti", 0.5, 0.5, 0.5),
+        ("O", 0.5, 0.5, 0.0),
+        ("O", 0.5, 0.0, 0.5),
+        ("O", 0.0, 0.5, 0.5),
+    ),
+}
+"""[001] along the beam. B at room temperature, rounded: Peng et al., Acta Cryst. A52, 456 (1996) for the elements,
+Abramov et al., Acta Cryst. B51, 942 (1995) for SrTiO3."""
+
+_LAYER_A = 2 * SULFUR_HEIGHT_A
+MOLYBDENUM_DISULFIDE = Crystal(
+    (_LAYER_A, MOLYBDENUM_DISULFIDE_A * sqrt(3), MOLYBDENUM_DISULFIDE_A),
+    (
+        Site("Mo", (0.5, 0.0, 0.0)),
+        Site("Mo", (0.5, 0.5, 0.5)),
+        *(Site("S", (z, y, x), light=True) for z in (0.0, 1.0) for y, x in ((1 / 3, 0.0), (5 / 6, 0.5))),
+    ),
+    {"Mo": 0.3, "S": 0.4},
+)
+"""One 2H monolayer, the upper plane of sulphur at the entrance. B of the bulk, rounded, as above."""
+
+
+def model(kind: str, spacing_a: float) -> Crystal:
+    """A lattice of model atoms: heavy ones of strength 1 and light ones of 0.6, in a plane at the entrance."""
+    heavy, light = (0.0, 0.0), (0.5, 0.5)
+    if kind == "square":
+        sites = (Site("model", (0.0, *heavy)), Site("model", (0.0, *light), 0.6, light=True))
+        return Crystal((1.0, spacing_a, spacing_a), sites, {})
+    places = (((0.0, 0.0), 1.0), ((0.5, 0.5), 1.0), ((1 / 3, 0.0), 0.6), ((5 / 6, 0.5), 0.6))
+    sites_ = tuple(Site("model", (0.0, *at), strength, light=strength < 1) for at, strength in places)
+    return Crystal((1.0, spacing_a * sqrt(3), spacing_a), sites_, {})
+
+
+def crystal(material: str) -> Crystal:
+    """A crystal by its name; raises BadInput where there is none of that name."""
+    if material not in CRYSTALS:
+        raise BadInput(field="specimen.material", value=material, limit=f"must be one of {', '.join(CRYSTALS)}")
+    return CRYSTALS[material]
+
+
+def turn(angle_deg: float) -> Floats:
+    """Rotation of (y, x) vectors from x towards y."""
+    c, s = cos(radians(angle_deg)), sin(radians(angle_deg))
+    return np.array([[c, s], [-s, c]])
