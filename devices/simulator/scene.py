@@ -174,18 +174,19 @@ def largest_shift_px(scene: Scene) -> float:
     return float(np.abs(shifts_px(scene, np.concatenate(lines))).max())
 
 
-def region_nm(scene: Scene, start_s: float) -> tuple[tuple[float, float], tuple[float, float]]:
-    """What the scan can meet of the specimen, (y, x) from and to [nm]; drift over the scan is in it."""
+def region_nm(scene: Scene, start_s: float) -> tuple[tuple[float, float], ...]:
+    """Corners (y, x) of what the scan can meet of the specimen [nm]; drift over the scan is in it."""
     rows, columns = scene.scan.shape
     grid = np.arange(rows * columns).reshape(rows, columns)
     met = specimen_positions_nm(scene, np.concatenate([grid[0], grid[-1], grid[:, 0], grid[:, -1]]), start_s)
     low, high = met.min(axis=0), met.max(axis=0)
-    return (float(low[0]), float(low[1])), (float(high[0]), float(high[1]))
+    return tuple((float(y), float(x)) for y in (low[0], high[0]) for x in (low[1], high[1]))
 
 
 def check(scene: Scene) -> None:
     """Raise where the simulation cannot hold the scene's probe or pattern; see `wave_shape`."""
-    physics.wave_shape(illumination_of(scene), largest_shift_px(scene))
+    slices = scene.truth.specimen_at(scene.position).slices
+    physics.wave_shape(illumination_of(scene), largest_shift_px(scene), slices)
 
 
 class Bench:
@@ -207,7 +208,7 @@ class Bench:
             shift, region = largest_shift_px(self._now), region_nm(self._now, start_s)
             key = (light, specimen, shift, region)
             if self._made is None or self._made[0] != key:
-                self._made = (key, physics.prepare(light, specimen, shift, region))
+                self._made = (key, physics.prepare(light, specimen, shift, np.array(region)))
         return self._now, self._made[1]
 
 

@@ -1,9 +1,10 @@
 """The hidden truth of a simulated instrument: the ``settings`` table of its file, checked."""
 
+from dataclasses import fields
 from math import inf
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from devices.simulator.faults import (
     BadPixels,
@@ -19,6 +20,7 @@ from stem4d.errors import BadInput
 from stem4d.model import Name, NonNegative, Positive, Strict
 from stem4d.simulate.probe import Aberrations
 from stem4d.simulate.specimen import Specimen
+from stem4d.simulate.strain import Displacement
 from stem4d.simulate.wander import Drift, Jump
 from storage.documents import validate
 
@@ -26,17 +28,50 @@ VACUUM = "vacuum"
 """The stage position that every simulated instrument has besides its areas: nothing under the beam."""
 
 
-class Area(Strict):
-    """A named place on the specimen."""
+class StrainTruth(Strict):
+    """A known displacement field u (y, x) [nm] of the place R [nm]; see `stem4d.simulate.strain`."""
 
-    specimen: Literal["random", "square", "hexagonal"]
+    linear: tuple[Pair, Pair] = ((0.0, 0.0), (0.0, 0.0))
+    quadratic_per_nm: tuple[tuple[float, float, float], tuple[float, float, float]] = ((0.0,) * 3, (0.0,) * 3)
+    inclusion: float = 0.0
+    inclusion_radius_nm: Positive = 5.0
+    inclusion_centre_nm: Pair = (0.0, 0.0)
+
+
+MODELS = ("random", "square", "hexagonal")
+"""Kinds of specimen made of model atoms, which need their spacing and phase."""
+
+
+class Area(Strict):
+    """A named place on the specimen. Fields that a kind does not need are ignored by it: `Specimen` says which."""
+
+    specimen: Literal[
+        "random",
+        "square",
+        "hexagonal",
+        "amorphous",
+        "crystal",
+        "polycrystal",
+        "strained",
+        "mos2",
+        "biological",
+    ]
     seed: Annotated[int, Field(ge=0)] = 0
-    spacing_a: Annotated[float, Field(ge=1.5, le=100)]
-    """Lattice constant, or side of the cell that holds one random atom [Å]."""
-    atom_phase_rad: Annotated[float, Field(gt=0, le=3)]
-    """Phase at the centre of a heavy atom at 200 kV [rad]."""
+    spacing_a: Annotated[float, Field(ge=1.5, le=100)] | None = None
+    """Lattice constant, or side of the cell that holds one random atom [Å]; model atoms have to state it."""
+    atom_phase_rad: Annotated[float, Field(gt=0, le=3)] | None = None
+    """Phase at the centre of a heavy atom at 200 kV [rad]; model atoms have to state it."""
     modulation: Fraction = 0.0
     vacancy_fraction: Fraction = 0.0
+    material: str | None = None
+    """Of crystals: Au, Al, Si, SrTiO3."""
+    thickness_nm: Positive | None = None
+    angle_deg: float = 0.0
+    grain_nm: Positive | None = None
+    displacement: StrainTruth = StrainTruth()
+    globule_nm: Positive | None = None
+    rms_rad: Positive | None = None
+    slices: Annotated[int, Field(ge=1, le=200)] = 1
     drift_nm_per_min: Pair = (0.0, 0.0)
     """Velocity (y, x) of the specimen along the detector's axes: features move that way in later images."""
     drift_starts_s: NonNegative = 0.0
@@ -50,12 +85,18 @@ class Area(Strict):
         jumps = tuple(Jump(each.at_s, each.by_nm) for each in self.jumps)
         return Drift(self.drift_nm_per_min, self.drift_starts_s, self.drift_nm_per_min2, jumps)
 
+    @model_validator(mode="after")
+    def _models_are_stated(self) -> "Area":
+        if self.specimen in MODELS and (self.spacing_a is None or self.atom_phase_rad is None):
+            raise ValueError(f"a specimen of kind {self.specimen} needs spacing_a and atom_phase_rad")
+        return self
+
     @property
     def physics(self) -> Specimen:
         """The area as the physics layer takes it."""
-        return Specimen(
-            self.specimen, self.seed, self.spacing_a, self.atom_phase_rad, self.modulation, self.vacancy_fraction
-        )
+        told = self.model_dump(include={field.name for field in fields(Specimen)} - {"displacement"}, exclude_none=True)
+        moved = Displacement(**self.displacement.model_dump())
+        return Specimen(self.specimen, displacement=moved, **told)
 
 
 class CurrentStep(Strict):

@@ -49,7 +49,7 @@ class Line:
         )
 
 
-HEADER = f"{'figure':34s} {'unit':7s} {'tried':>5s} {'refused':>7s} {'bias':>11s} {'rms':>10s} {'within':>8s} {'1 sigma':>9s}  dose"
+HEADER = f"{'figure':34s} {'unit':7s} tried refused {'bias':>11s} {'rms':>10s} {'within':>8s} {'1 sigma':>9s}  dose"
 
 
 def lines(outcomes: Iterable[Outcome]) -> list[Line]:

@@ -1,4 +1,4 @@
-"""Simulated microscopes with hidden truths drawn at random, and the frames they give: what blind recovery starts from."""
+"""Simulated microscopes with hidden truths drawn at random, and the frames that they give."""
 
 from dataclasses import dataclass
 from typing import Any
