@@ -1,0 +1,83 @@
+"""Scans of known rotation, handedness, defocus and astigmatism, simulated or from the reference simulations."""
+
+from dataclasses import dataclass
+from math import cos, radians, sin
+from pathlib import Path
+
+import numpy as np
+
+from stem4d.simulate.patterns import Illumination, patterns, prepare
+from stem4d.simulate.probe import Aberrations
+from stem4d.simulate.specimen import Specimen
+
+
+@dataclass(frozen=True)
+class Scan:
+    """Counts (scan_y, scan_x, det_y, det_x) and what they were made with."""
+
+    frames: np.ndarray
+    step_nm: float
+    mrad_per_pixel: float
+    alpha_mrad: float
+    energy_kev: float
+
+    @property
+    def middle_px(self) -> tuple[float, float]:
+        return (self.frames.shape[2] - 1) / 2, (self.frames.shape[3] - 1) / 2
+
+
+def turn(angle_deg: float) -> np.ndarray:
+    """Scan frame to specimen frame on (y, x)."""
+    a = radians(angle_deg)
+    return np.array([[cos(a), sin(a)], [-sin(a), cos(a)]])
+
+
+def simulate(
+    specimen: Specimen,
+    electrons: float,
+    rotation_deg: float = 0.0,
+    mirrored: bool = False,
+    aberrations: Aberrations | None = None,
+    scan: tuple[int, int] = (32, 32),
+    step_nm: float = 0.05,
+    detector: int = 64,
+    mrad_per_pixel: float = 1.4,
+    alpha_mrad: float = 21.4,
+    energy_kev: float = 80.0,
+    seed: int = 0,
+) -> Scan:
+    """A scan with Poisson noise; 0 electrons are fractions of the beam without noise."""
+    light = Illumination(energy_kev, alpha_mrad, aberrations or Aberrations(), (detector, detector), mrad_per_pixel)
+    y, x = (np.arange(n) - (n - 1) / 2 for n in scan)
+    grid = np.stack(np.meshgrid(y, x, indexing="ij"), axis=-1).reshape(-1, 2) * step_nm
+    fractions = patterns(prepare(light, specimen), grid @ turn(rotation_deg).T, np.zeros_like(grid))
+    if mirrored:
+        fractions = fractions[:, ::-1]
+    frames = np.random.default_rng(seed).poisson(fractions * electrons).astype(np.uint16) if electrons else fractions
+    return Scan(frames.reshape(*scan, detector, detector), step_nm, mrad_per_pixel, alpha_mrad, energy_kev)
+
+
+def reference(folder: Path, name: str) -> Scan:
+    """A reference simulation in our order of axes: its x, on the first axis, becomes x on the second."""
+    with np.load(folder / "reference_abtem" / f"{name}.npz") as data:
+        frames = data["counts"].transpose(1, 0, 3, 2)
+        numbers = [float(data[key]) for key in ("step_A", "mrad_per_px", "semiangle_mrad", "energy_eV")]
+    return Scan(np.ascontiguousarray(frames), numbers[0] / 10, numbers[1], numbers[2], numbers[3] / 1e3)
+
+
+def centre_of_mass(scan: Scan, radius_px: float | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Centres of mass (y, x) [px], over all of the detector or within a radius of its middle."""
+    y, x = (np.arange(n, dtype=np.float64) for n in scan.frames.shape[2:])
+    weight = np.ones(scan.frames.shape[2:])
+    if radius_px is not None:
+        weight = np.hypot(y[:, None] - scan.middle_px[0], x[None, :] - scan.middle_px[1]) <= radius_px
+    frames = scan.frames * weight
+    total = frames.sum((2, 3), dtype=np.float64)
+    return (frames.sum(3) @ y) / total, (frames.sum(2) @ x) / total
+
+
+def dark_field(scan: Scan, inner: float = 1.15) -> np.ndarray:
+    """Counts beyond ``inner`` times the disk's radius."""
+    y, x = (np.arange(n, dtype=np.float64) for n in scan.frames.shape[2:])
+    angle = np.hypot(y[:, None] - scan.middle_px[0], x[None, :] - scan.middle_px[1]) * scan.mrad_per_pixel
+    return np.asarray((scan.frames * (angle > inner * scan.alpha_mrad)).sum((2, 3), dtype=np.float64))
