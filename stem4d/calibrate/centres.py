@@ -144,7 +144,7 @@ def _centres(frames: Any, bad: Any, bad_at: Any, start: Any, table: Any, gain: A
         out[i, 0], out[i, 1], out[i, 2], out[i, 3] = fy, fx, sqrt(vy + floor**2), sqrt(vx + floor**2)
 
 
-@numba.njit(inline="always")  # type: ignore[untyped-decorator]
+@numba.njit(cache=True)  # type: ignore[untyped-decorator]
 def _filled_centre(frame: Any, bad: Any, bad_at: Any, cy: Any, cx: Any, radius: Any) -> Any:
     """Centre of mass within 1.5 radii of a disk whose bad pixels are filled with its mean level; and the counts."""
     reach = 1.5 * radius
@@ -180,7 +180,7 @@ def _filled_centre(frame: Any, bad: Any, bad_at: Any, cy: Any, cx: Any, radius: 
     return y, x, total
 
 
-@numba.njit(inline="always")  # type: ignore[untyped-decorator]
+@numba.njit(cache=True)  # type: ignore[untyped-decorator]
 def _refined(frame: Any, bad: Any, y: Any, x: Any, radius: Any, reach: Any, table: Any, total: Any, gain: Any) -> Any:
     """Fisher's scoring for the centre, both levels from the frame at each round. Returns centre and variances."""
     low, high = max(radius - reach, 0.0), radius + reach
