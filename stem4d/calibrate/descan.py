@@ -118,7 +118,7 @@ def _assemble(
     covariances = []
     for component in (0, 1):
         found, covariance, sigma, weight = robust_fit(design, com[component])
-        inflation = _correlation(com[component] - design @ found, weight > 0, rows, columns, shape)
+        inflation = correlation(com[component] - design @ found, weight > 0, rows, columns, shape)
         covariances.append(covariance * inflation)
         offset[component], scatter[component], kept[component] = float(found[0]), sigma, float((weight > 0).mean())
         slope[component, axes] = found[1:]
@@ -155,7 +155,9 @@ def robust_fit(design: Array, values: Array) -> tuple[Array, Array, float, Array
         if sigma <= 1e-9:
             weight = (np.abs(left) <= 1e-6).astype(np.float64)
             break
-        weight = np.where(np.abs(left) < TUKEY * sigma, (1 - (left / (TUKEY * sigma)) ** 2) ** 2, 0.0)
+        # About the median: outliers on one side move the first plane beyond the scatter of all the others.
+        off = left - np.median(left)
+        weight = np.where(np.abs(off) < TUKEY * sigma, (1 - (off / (TUKEY * sigma)) ** 2) ** 2, 0.0)
     freedom = max(float((weight > 0).sum()) / max(float((weight > 0).sum()) - design.shape[1], 1.0), 1.0)
     normal = (design * weight[:, None]).T @ design
     inverse = np.linalg.pinv(normal)
@@ -168,7 +170,7 @@ def _scatter(left: Array) -> float:
     return 1.4826 * float(np.median(np.abs(left - np.median(left))))
 
 
-def _correlation(
+def correlation(
     left: Array,
     kept: npt.NDArray[np.bool_],
     rows: npt.NDArray[np.intp],
