@@ -1,4 +1,4 @@
-"""The simulated instrument: a server process with a hidden truth for calibration and quality to find, and its clients."""
+"""The simulated instrument: a server process with a hidden truth, which calibration has to find, and its clients."""
 
 from devices.simulator.remote import open_instrument
 
