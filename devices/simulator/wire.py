@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import TypeAdapter
+from pydantic import ConfigDict, TypeAdapter
 
 from devices.protocols import ColumnSetting, ExposureRequest, Reading, ScanRequest
 from stem4d.detector import DetectorFacts
@@ -76,7 +76,7 @@ def _call(argument: Any = None, result: Any = None) -> Call:
 CALLS = {
     "open": _call(),
     "close": _call(),
-    "pause": _call(float, float),
+    "pause": Call(TypeAdapter(float, config=ConfigDict(ser_json_inf_nan="constants")), TypeAdapter(float)),
     "now_s": _call(result=float),
     "column.prepare": _call(ColumnSetting, ColumnSetting),
     "column.snapshot": _call(result=tuple[Reading, ...]),
