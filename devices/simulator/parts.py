@@ -1,20 +1,26 @@
 """The parts of the simulated instrument: column, stage, scan generator, detector, beam gate, valves."""
 
+from collections.abc import Callable
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 from devices.dose_lease import require_valid
 from devices.protocols import ColumnSetting, ExposureRequest, Reading, ScanRequest
-from devices.simulator.scene import Scene, check
 from devices.simulator.settings import VACUUM
 from devices.simulator.source import SimulatedSource
-from devices.simulator.state import State, one_of, within
+from devices.simulator.state import ROUNDING_S, Run, State, one_of, within
 from stem4d.detector import DetectorFacts
 from stem4d.dose import DoseLease
 from stem4d.errors import DeviceFault, LimitViolation
 from stem4d.model import Range
 
+if TYPE_CHECKING:
+    from devices.simulator.scene import Scene
+
 SHIFT_MRAD = Range(lowest=-60, highest=60)
 """What the diffraction shift coils can do, per axis."""
+WAIT_S = 0.25
+"""Longest wait in one go [s], after which a stop by somebody else is noticed, and a client hears that all is well."""
 
 
 class SimulatedColumn:
@@ -111,20 +117,34 @@ class SimulatedScan:
 
         A caller that may have to stop early watches the frames first and waits afterwards.
         """
-        self._state.look()
-        if self._state.scan_ends_s is None:
-            raise DeviceFault("scan: wait was called but no raster runs; none was started, or it was stopped")
-        self._state.pass_time(self._state.scan_ends_s - self._state.now_s())
-        self._state.note("scanned")
+        while self.wait_a_while() > 0:
+            pass
+
+    def wait_a_while(self) -> float:
+        """A part of `wait`; gives the simulated time that is left [s], 0 when the raster has ended."""
+        state = self._state
+        with state.lock:
+            if state.scan_ends_s is None:
+                raise DeviceFault("scan: wait was called but no raster runs; none was started, or it was stopped")
+            left_s = state.scan_ends_s - state.now_s()
+            if not state.real_time:
+                state.pass_time(left_s)
+                left_s = 0.0
+                if not state.blanked:
+                    # Simulated time stands still until the owner blanks: the column has gated the beam itself.
+                    state.note("blank", by="column")
+            if left_s <= ROUNDING_S:
+                state.note("scanned")
+                return 0.0
+        state.pass_time(left_s, at_most_s=WAIT_S)
+        return left_s
 
     def ensure_stopped(self) -> None:
         """Stop scanning; frames of positions not yet reached will not come."""
-        self._state.look()
         if self._state.scan_ends_s is not None:
             self._state.note("stop", device="scan")
 
     def _not_running(self, what: str) -> None:
-        self._state.look()
         if self._state.scan_ends_s is not None:
             raise DeviceFault(f"scan: {what} was called while a raster runs")
 
@@ -172,6 +192,13 @@ class SimulatedDetector:
         BadInput
             Where the simulation cannot hold the probe or the pattern (see `stem4d.simulate.patterns.prepare`).
         """
+        # Imported here: the physics behind it takes a second, in which a server could answer already.
+        from devices.simulator.scene import Scene, check
+
+        with self._state.lock:
+            return self._source(Scene, check)
+
+    def _source(self, scene_of: type["Scene"], check: Callable[["Scene"], None]) -> SimulatedSource:
         state = self._state
         if state.exposure is None or state.scan is None or state.column is None:
             raise DeviceFault("detector: source was called before column, scan and detector were all prepared")
@@ -181,11 +208,18 @@ class SimulatedDetector:
         if state.exposure.exposure_time_us > state.scan.dwell_time_us:
             raise DeviceFault("detector: the exposure is longer than the raster's dwell")
         run = state.run + 1
-        scene = Scene(state.truth, state.detector, state.position, state.column, state.scan, state.exposure, run)
+        scene = scene_of(state.truth, state.detector, state.position, state.column, state.scan, state.exposure, run)
         check(scene)
         state.note("expose", run=run, position=state.position)
-        state.sourced = True
-        return SimulatedSource(scene, state.folder, state.truth.speed == "real")
+        state.sourced, state.current = True, Run(run, scene)
+        return SimulatedSource(state, state.current)
+
+    def source_of(self, run: int) -> SimulatedSource:
+        """The source that was given out last, if that is the run; raises `DeviceFault` where it is not."""
+        current = self._state.current
+        if current is None or current.number != run:
+            raise DeviceFault(f"detector: the frames of run {run} are gone; another exposure has been prepared since")
+        return SimulatedSource(self._state, current)
 
     def arm(self) -> None:
         """Be ready to count."""
@@ -196,7 +230,6 @@ class SimulatedDetector:
 
     def ensure_stopped(self) -> None:
         """Disarm; frames of positions not yet reached will not come."""
-        self._state.look()
         if self._state.armed or self._state.sourced:
             self._state.note("stop", device="detector")
             self._state.sourced = False
@@ -210,14 +243,10 @@ class SimulatedGate:
 
     def blank(self) -> None:
         """Take the beam off the specimen."""
-        at_s = self._state.note("blank")
-        # Frames that were taken while that was written were still lit: of consecutive blanks the last one counts.
-        while self._state.truth.speed == "accelerated" and self._state.now_s() > at_s:
-            at_s = self._state.note("blank")
+        self._state.note("blank")
 
     def unblank(self, lease: DoseLease) -> None:
         """Let the beam through, unless the lease is expired, its token is old, or the valves are closed."""
-        self._state.look()
         require_valid(lease, self._state.newest_token, self._state.monotonic())
         if self._state.valves_closed:
             raise DeviceFault("the column valves are closed: close this session and open a new one")
@@ -225,7 +254,6 @@ class SimulatedGate:
 
     def is_blanked(self) -> bool:
         """Whether the beam is off the specimen, as the log has it."""
-        self._state.look()
         return self._state.blanked
 
 

@@ -189,32 +189,53 @@ def check(scene: Scene) -> None:
     physics.wave_shape(illumination_of(scene), largest_shift_px(scene), slices)
 
 
+Region = tuple[tuple[float, float], ...]
+
+MARGIN = 0.05
+"""Part of its size that the region made ready is larger by: what drifts between making ready and starting."""
+
+
 class Bench:
     """A scene made ready for frames: what is slow to make is kept until the truth's schedule changes it."""
 
-    def __init__(self, scene: Scene) -> None:
+    def __init__(self, scene: Scene, about_s: float) -> None:
         self._scene = self._now = scene
         self._until_s = -np.inf
-        self._made: tuple[Any, physics.Bench] | None = None
+        self._made: tuple[Any, Region, physics.Bench] | None = None
         self.detector = detector_of(scene)
+        self.move_to(about_s, about_s)
+        self._until_s = -np.inf
 
     def move_to(self, simulated_s: float, start_s: float) -> tuple[Scene, physics.Bench]:
         """The scene as it is at a moment, with its physics; ``start_s`` is when its scan began."""
-        if simulated_s >= self._until_s or self._made is None:
-            self._now = self._scene.at(simulated_s)
-            self._until_s = self._scene.truth.next_change_s(simulated_s)
-            self.detector = detector_of(self._now)
-            light, specimen = illumination_of(self._now), self._now.truth.specimen_at(self._now.position)
-            shift, region = largest_shift_px(self._now), region_nm(self._now, start_s)
-            key = (light, specimen, shift, region)
-            if self._made is None or self._made[0] != key:
-                self._made = (key, physics.prepare(light, specimen, shift, np.array(region)))
-        return self._now, self._made[1]
+        if simulated_s < self._until_s and self._made is not None:
+            return self._now, self._made[2]
+        self._now = self._scene.at(simulated_s)
+        self._until_s = self._scene.truth.next_change_s(simulated_s)
+        self.detector = detector_of(self._now)
+        light, specimen = illumination_of(self._now), self._now.truth.specimen_at(self._now.position)
+        shift, region = largest_shift_px(self._now), region_nm(self._now, start_s)
+        key = (light, specimen, shift)
+        if self._made is None or self._made[0] != key or not _within(region, self._made[1]):
+            roomy = _larger(region)
+            self._made = (key, roomy, physics.prepare(light, specimen, shift, np.array(roomy)))
+        return self._now, self._made[2]
 
 
-def make_bench(scene: Scene) -> Bench:
-    """The scene made ready, but for what depends on when its scan starts."""
-    return Bench(scene)
+def _within(inner: Region, outer: Region) -> bool:
+    (low_y, low_x), (high_y, high_x) = outer[0], outer[-1]
+    return all(low_y <= y <= high_y and low_x <= x <= high_x for y, x in inner)
+
+
+def _larger(region: Region) -> Region:
+    low, high = np.array(region[0]), np.array(region[-1])
+    more = MARGIN * (high - low).max()
+    return tuple((float(y), float(x)) for y in (low[0] - more, high[0] + more) for x in (low[1] - more, high[1] + more))
+
+
+def make_bench(scene: Scene, about_s: float = 0.0) -> Bench:
+    """The scene made ready for a scan that starts at about a moment of the instrument's time."""
+    return Bench(scene, about_s)
 
 
 def render(

@@ -1,146 +1,143 @@
-"""Frames of a simulated exposure, computed in the process that opens them.
+"""Frames of a simulated exposure, rendered in scan order by the process that holds the instrument's state.
 
-The beam and the detector are looked up in the column's log at each frame's own simulated time: a frame after a blank
-carries no electrons, a frame after a stop does not come.
+The beam and the detector are looked up at each frame's own simulated time: a frame after a blank carries no electrons,
+a frame after a stop does not come.
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Self
 
 import numpy as np
 import numpy.typing as npt
 
-from devices.column_log import ColumnLog, Entry
 from devices.protocols import FrameBatch
-from devices.simulator.clock import FramesClock
-from devices.simulator.scene import Scene, make_bench, render, times_s
+from devices.simulator.state import Run, State
 from stem4d.errors import DeviceFault
 
 FRAMES_TOGETHER = 64
 """Most frames a batch; short rows are put together, long ones cut."""
-POLL_S = 0.002
-"""How often the log is looked at for the start of the scan."""
+PACED_BATCH_S = 0.1
+"""Most wall time a batch of paced frames stands for [s], so that they come evenly."""
+IDLE_S = 0.25
+"""Longest wait in one go [s], after which a stop is noticed and the receiver hears that all is well."""
+START_TIMEOUT_S = 300.0
+"""How long an open source waits for its scan to start [s]."""
+
+
+def _nothing() -> None:
+    """For a receiver that need not be told."""
 
 
 @dataclass(frozen=True)
 class SimulatedSource:
-    """How to receive the frames of one prepared exposure; picklable."""
+    """How to receive the frames of one prepared exposure within the process that holds the instrument."""
 
-    scene: Scene
-    folder: Path
-    """Where the column's log is."""
-    real_time: bool
-    start_timeout_s: float = 300.0
-    """How long an open source waits for its scan to start."""
+    state: State
+    run: Run
 
     @property
     def frames(self) -> int:
         """Frames that will come."""
-        return self.scene.frames
+        return self.run.scene.frames
 
     @property
     def detector_shape(self) -> tuple[int, int]:
         """(det_y, det_x)."""
-        return self.scene.facts.shape
+        return self.run.scene.facts.shape
 
     @property
     def dtype(self) -> str:
         """uint8, uint16 or uint32."""
-        return self.scene.dtype
+        return self.run.scene.dtype
 
     def open(self) -> "SimulatedFrames":
         """Make ready: everything slow is done here, before the caller arms."""
-        return SimulatedFrames(self)
+        return SimulatedFrames(self.state, self.run)
 
 
 class SimulatedFrames:
     """An open connection to a simulated detector."""
 
-    def __init__(self, spec: SimulatedSource) -> None:
-        self._spec = spec
-        self._bench = make_bench(spec.scene)
-        self._log = ColumnLog(spec.folder)
-        self._clock = FramesClock(spec.folder)
-        self._history = _History(spec.scene.run)
+    _warm = False
+    """Whether this process has rendered before: compiled code is loaded, plans of transforms are made."""
+
+    def __init__(self, state: State, run: Run) -> None:
+        # Imported here: see `devices.simulator.parts.SimulatedDetector.source`.
+        from devices.simulator import scene as physics
+
+        self._state, self._run, self._physics = state, run, physics
+        if not SimulatedFrames._warm:
+            # On a bench of its own, since a bench may remember what was rendered on it.
+            bench = physics.make_bench(run.scene, state.now_s())
+            physics.render(run.scene, bench, np.zeros(1, np.int64), state.now_s(), np.ones(1, np.bool_))
+            SimulatedFrames._warm = True
+        self._bench = physics.make_bench(run.scene, state.now_s())
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc_info: object) -> None:
-        self._clock.close()
+        """Nothing is held."""
 
-    def batches(self) -> Iterator[FrameBatch]:
-        """Frames in scan order, from the start of the scan until all have come or the exposure is stopped."""
-        start_s = self._started()
+    def batches(self, idle: Callable[[], None] = _nothing) -> Iterator[FrameBatch]:
+        """Frames in scan order, from the start of the scan until all have come or the exposure is stopped.
+
+        ``idle`` is called every `IDLE_S` while there is nothing to send.
+        """
+        state, scene, physics = self._state, self._run.scene, self._physics
+        start_s = self._started(idle)
         if start_s is None:
             return
-        scene, wall_start_s = self._spec.scene, time.monotonic()
-        for frames in _cut(scene.scan.shape):
-            from_start_s = times_s(scene, frames)
-            end_s = float(from_start_s[-1]) + scene.scan.dwell_time_us * 1e-6
-            if self._spec.real_time:
-                time.sleep(max(0.0, wall_start_s + end_s - time.monotonic()))
-            # The clock first, then the log: a blank or stop that reads the clock can then only be logged too late,
-            # never as if these frames had not been.
-            self._clock.reach(start_s + end_s)
-            self._history.take(self._log.news())
-            coming = frames[start_s + from_start_s < self._history.stopped_s]
+        rate = state.truth.frames_per_s
+        together = min(FRAMES_TOGETHER, max(1, int(rate * PACED_BATCH_S))) if rate else FRAMES_TOGETHER
+        handed_s = state.monotonic()
+        for frames in _cut(scene.scan.shape, together):
+            times_s = start_s + physics.times_s(scene, frames)
+            end_s = float(times_s[-1]) + scene.scan.dwell_time_us * 1e-6
+            if state.real_time:
+                self._wait(state.now_s, end_s, idle)
+            if rate:
+                handed_s += len(frames) / rate
+                self._wait(state.monotonic, handed_s, idle)
+                # What a slow receiver has lost is not made up for by going faster.
+                handed_s = max(handed_s, state.monotonic() - PACED_BATCH_S)
+            comes, lit = state.claim(self._run, times_s, end_s)
+            coming = frames[comes]
             if len(coming):
-                lit = self._history.lit(start_s + from_start_s[: len(coming)])
-                yield FrameBatch(int(coming[0]), render(scene, self._bench, coming, start_s, lit))
+                yield FrameBatch(int(coming[0]), physics.render(scene, self._bench, coming, start_s, lit[comes]))
             if len(coming) < len(frames):
                 return
 
-    def _started(self) -> float | None:
+    def _wait(self, clock_s: Callable[[], float], until_s: float, idle: Callable[[], None]) -> None:
+        """Wait until a clock has come so far, or the run was stopped."""
+        while (left_s := until_s - clock_s()) > 0 and self._run.stopped_s == np.inf:
+            self._state.sleep(min(left_s, IDLE_S))
+            if left_s > IDLE_S:
+                idle()
+
+    def _started(self, idle: Callable[[], None]) -> float | None:
         """Simulated time at which the scan started [s]; None where the exposure was stopped before."""
-        deadline = time.monotonic() + self._spec.start_timeout_s
+        deadline = time.monotonic() + START_TIMEOUT_S
         while True:
-            self._history.take(self._log.news())
-            if self._history.started_s is not None:
-                return self._history.started_s
-            if self._history.stopped_s < np.inf:
-                return None
+            with self._state.changed:
+                if self._run.started_s is None and self._run.stopped_s == np.inf:
+                    self._state.changed.wait(IDLE_S)
+                if self._run.started_s is not None:
+                    return self._run.started_s
+                if self._run.stopped_s < np.inf:
+                    return None
             if time.monotonic() > deadline:
-                raise DeviceFault(f"the scan did not start within {self._spec.start_timeout_s:g} s")
-            time.sleep(POLL_S)
+                raise DeviceFault(f"the scan did not start within {START_TIMEOUT_S:g} s")
+            idle()
 
 
-class _History:
-    """What the log says about the beam, and about one exposure."""
-
-    def __init__(self, run: int) -> None:
-        self._run = run
-        self._current = False
-        self._beam: list[tuple[float, bool]] = []
-        self.started_s: float | None = None
-        self.stopped_s = np.inf
-
-    def take(self, entries: list[Entry]) -> None:
-        """Add what is new."""
-        for entry in entries:
-            event, at_s = entry["event"], float(entry["simulated_s"])
-            if event in ("blank", "unblank", "valves"):
-                self._beam.append((at_s, event == "unblank"))
-            elif event == "expose":
-                self._current = entry["run"] == self._run
-            elif event == "scan" and self._current:
-                self.started_s = at_s
-            elif event == "stop" and self._current:
-                self.stopped_s = min(self.stopped_s, at_s)
-
-    def lit(self, times: npt.NDArray[np.floating]) -> npt.NDArray[np.bool_]:
-        """Whether the beam was on at given simulated times: the last word that is not from later."""
-        return np.array([next((on for at_s, on in reversed(self._beam) if at_s <= when), False) for when in times])
-
-
-def _cut(shape: tuple[int, int]) -> Iterator[npt.NDArray[np.int64]]:
-    """Consecutive frames: whole rows up to `FRAMES_TOGETHER`, or pieces of a row."""
+def _cut(shape: tuple[int, int], most: int) -> Iterator[npt.NDArray[np.int64]]:
+    """Consecutive frames: whole rows up to ``most`` frames, or pieces of a row."""
     rows, columns = shape
-    together = max(1, FRAMES_TOGETHER // columns)
+    together = max(1, most // columns)
     for row in range(0, rows, together):
         first, last = row * columns, min(row + together, rows) * columns
-        for start in range(first, last, FRAMES_TOGETHER):
-            yield np.arange(start, min(start + FRAMES_TOGETHER, last), dtype=np.int64)
+        for start in range(first, last, most):
+            yield np.arange(start, min(start + most, last), dtype=np.int64)

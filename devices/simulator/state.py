@@ -2,23 +2,50 @@
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
+from math import inf
 from pathlib import Path
+from threading import Condition, RLock
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
 
 from devices.column_log import ColumnLog, Entry
 from devices.protocols import ColumnSetting, ExposureRequest, ScanRequest
-from devices.simulator.clock import FramesClock
 from devices.simulator.settings import VACUUM, Truth
 from stem4d.detector import DetectorFacts
 from stem4d.errors import LimitViolation
 from stem4d.instrument import InstrumentFacts
 from stem4d.model import Range
 
+if TYPE_CHECKING:
+    from devices.simulator.scene import Scene
+
+ROUNDING_S = 1e-9
+"""Less simulated time than this is none: sums of times are not exact."""
+
+
+@dataclass
+class Run:
+    """One exposure that a source was asked for, and what the scan did since."""
+
+    number: int
+    scene: "Scene"
+    started_s: float | None = None
+    """Simulated time at which its scan started."""
+    stopped_s: float = inf
+
 
 class State:
-    """One process's hold of a simulated instrument.
+    """A simulated instrument as it stands; one object of one process holds it.
 
-    Blanker, valves, stage, newest token, run number and clock come from the log, so a second process and a later
-    session find them as they were left. Safety uses ``monotonic``, physics uses `now_s`.
+    Blanker, valves, stage, newest token, run number and clock are recovered from the log, so a later process finds
+    them as they were left. Safety uses ``monotonic``, physics uses `now_s`.
+
+    Threads: whoever reads or changes anything holds ``lock``; `note`, `claim` and `pass_time` take it themselves.
+    ``changed`` wakes those who wait for an event. Nobody holds it while waiting or rendering, so that the beam can be
+    blanked at any moment.
     """
 
     def __init__(
@@ -29,10 +56,11 @@ class State:
         monotonic: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        self.facts, self.truth, self.folder = facts, truth, folder
-        self.monotonic, self._sleep = monotonic, sleep
-        self._log = ColumnLog(folder)
-        self.frames_clock = FramesClock(folder)
+        self.facts, self.truth = facts, truth
+        self.real_time = truth.speed == "real"
+        self.monotonic, self.sleep = monotonic, sleep
+        self.lock = RLock()
+        self.changed = Condition(self.lock)
         self.position, self.newest_token, self.run = VACUUM, 0, 0
         self.blanked, self.valves_closed, self.session_open, self.armed = True, False, False, False
         self.scan_ends_s: float | None = None
@@ -41,47 +69,99 @@ class State:
         self.scan: ScanRequest | None = None
         self.exposure: ExposureRequest | None = None
         self.detector: DetectorFacts = facts.all_detectors[0]
-        self.sourced = self._ended = False
-        self._base_s, self._opened_s = self.frames_clock.now_s(), monotonic()
-        self.look()
-        if not self.session_open:
-            # A session starts as an operator would: valves opened, beam blanked.
-            self.note("open")
+        self.sourced = False
+        self.current: Run | None = None
+        """The run that a source was last asked for."""
+        self._beam: list[tuple[float, bool]] = []
+        """Every switch of the beam, oldest first: simulated time and whether it went on."""
+        self._base_s, self._opened_s = 0.0, monotonic()
+        self._log = ColumnLog(folder)
+        self._recover()
+
+    def _recover(self) -> None:
+        for entry in self._log.news():
+            self._take(entry)
+        if self.scan_ends_s is not None:
+            # No frame of a scan that was cut off is from later than its end, whatever frames there were.
+            self._reach(self.scan_ends_s)
 
     def now_s(self) -> float:
         """Simulated time [s]: what the frames have reached, or further where time was let pass."""
-        if self.truth.speed == "real":
-            return self._base_s + self.monotonic() - self._opened_s
-        return max(self._base_s, self.frames_clock.now_s())
+        return self._base_s + (self.monotonic() - self._opened_s if self.real_time else 0.0)
 
-    def pass_time(self, seconds: float) -> None:
-        """Let simulated time pass; in real time by waiting for it."""
-        if self.truth.speed == "real":
-            self._sleep(max(0.0, seconds))
-        else:
-            self._base_s = self.now_s() + max(0.0, seconds)
+    def pass_time(self, seconds: float, at_most_s: float = inf) -> float:
+        """Let simulated time pass, in real time by waiting for it, and return what is left of it [s]."""
+        if not self.real_time:
+            with self.lock:
+                self._base_s += max(0.0, seconds)
+            return 0.0
+        waited_s = min(max(0.0, seconds), at_most_s)
+        self.sleep(waited_s)
+        left_s = max(0.0, seconds - waited_s)
+        return left_s if left_s > ROUNDING_S else 0.0
 
-    def note(self, event: str, **facts: object) -> float:
-        """Log what happens, take it in, and return the simulated time it got [s]."""
-        at_s = self.now_s()
-        self._log.append(event, at_s, **facts)
-        self.look()
-        return at_s
+    def note(self, event: str, **facts: object) -> None:
+        """Log what happens, and take it in."""
+        with self.lock:
+            at_s = self.now_s()
+            self._log.append(event, at_s, **facts)
+            self._take({"event": event, "simulated_s": at_s, **facts})
+            self.changed.notify_all()
 
-    def look(self) -> None:
-        """Take in what the log says since the last look, whoever wrote it."""
-        for entry in self._log.news():
-            self._take(entry)
+    def claim(
+        self, run: Run, times_s: npt.NDArray[np.floating], end_s: float
+    ) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+        """Let simulated time reach the end of some frames of a run, and say how it went for each of them.
+
+        Whoever blanks or stops does it before this or after it: no frame is lit that the log has as dark.
+
+        Parameters
+        ----------
+        run : Run
+            Whose frames they are.
+        times_s : float array (n,)
+            When they begin [s].
+        end_s : float
+            When the last of them ends [s].
+
+        Returns
+        -------
+        tuple of bool arrays (n,)
+            Whether a frame comes, not being after a stop; whether the beam was on.
+        """
+        with self.lock:
+            self._reach(min(end_s, run.stopped_s))
+            beam = self._beam
+            lit = [next((on for at_s, on in reversed(beam) if at_s <= when), False) for when in times_s]
+            return times_s < run.stopped_s, np.array(lit, np.bool_)
+
+    def begin(self) -> None:
+        """Begin a session, as an operator would: valves opened, beam blanked; does nothing within one."""
+        with self.lock:
+            if not self.session_open:
+                self.note("open")
+
+    def end(self) -> None:
+        """Stop what runs, blank, and end the session."""
+        with self.lock:
+            if self.scan_ends_s is not None:
+                self.note("stop", device="instrument")
+            self.note("blank")
+            self.note("close")
+
+    def _reach(self, simulated_s: float) -> None:
+        """Simulated time never goes back."""
+        self._base_s += max(0.0, simulated_s - self.now_s())
 
     def _take(self, entry: Entry) -> None:
         event, at_s = entry["event"], float(entry["simulated_s"])
-        if at_s > self.now_s():
-            self._base_s += at_s - self.now_s()
-        if event in ("blank", "unblank"):
-            self.blanked = event == "blank"
+        self._reach(at_s)
+        if event in ("blank", "unblank", "valves"):
+            self.blanked = event != "unblank"
+            self._beam.append((at_s, event == "unblank"))
             self.newest_token = max(self.newest_token, int(entry.get("token", 0)))
-        elif event == "valves":
-            self.valves_closed = self.blanked = True
+        if event == "valves":
+            self.valves_closed = True
         elif event == "open":
             self.session_open, self.valves_closed = True, False
         elif event == "close":
@@ -94,19 +174,12 @@ class State:
             self.armed = True
         elif event == "scan":
             self.scan_ends_s = at_s + float(entry["duration_s"])
+            if self.current:
+                self.current.started_s = at_s
         elif event in ("scanned", "stop"):
             self.scan_ends_s, self.armed = None, False
-
-    def end(self) -> None:
-        """Stop what runs, blank, and end the session; again does nothing."""
-        if self._ended:
-            return
-        if self.scan_ends_s is not None:
-            self.note("stop", device="instrument")
-        self.note("blank")
-        self.note("close")
-        self.frames_clock.close()
-        self._ended = True
+            if self.current and event == "stop":
+                self.current.stopped_s = min(self.current.stopped_s, at_s)
 
 
 def within(device: str, setting: str, value: float, allowed: Range, unit: str) -> None:

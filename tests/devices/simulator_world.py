@@ -1,13 +1,12 @@
 """A small simulated instrument and one exposure on it, for tests."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from devices.protocols import ColumnSetting, ExposureRequest, Instrument, ScanRequest
-from devices.simulator import open_instrument
+from devices.protocols import ColumnSetting, ExposureRequest, FrameSourceSpec, Instrument, ScanRequest
+from devices.simulator.instrument import SimulatedInstrument, open_here
 from devices.simulator.source import SimulatedSource
 from stem4d.dose import DoseLease
 from stem4d.instrument import InstrumentFile
@@ -87,35 +86,39 @@ def lease(clock: Clock | None = None, token: int = 1, lasts_s: float = 60.0) -> 
     return DoseLease("sample", 100.0, token, (clock() if clock else 1000.0) + lasts_s)
 
 
-def opened(home: Path, clock: Clock | None = None, **settings: Any) -> Instrument:
-    """The instrument, on a clock of the test's."""
+def opened(home: Path, clock: Clock | None = None, **settings: Any) -> SimulatedInstrument:
+    """The instrument within this process, on a clock of the test's."""
     clock = clock or Clock()
-    return open_instrument(instrument_file(**settings), home, clock, clock.sleep)
+    return open_here(instrument_file(**settings), home, clock, clock.sleep)
 
 
-def prepared(instrument: Instrument, position: str = "vacuum", **changes: Any) -> SimulatedSource:
+def prepared(instrument: SimulatedInstrument, position: str = "vacuum", **changes: Any) -> SimulatedSource:
     """Everything prepared, up to the source."""
+    source = prepared_anywhere(instrument, position, **changes)
+    assert isinstance(source, SimulatedSource)
+    return source
+
+
+def prepared_anywhere(instrument: Instrument, position: str = "vacuum", **changes: Any) -> FrameSourceSpec:
+    """The same for an instrument that may be in another process."""
     scan = changes.pop("scan", raster())
     instrument.stage.go_to(position)
     instrument.column.prepare(changes.pop("column", column()))
     instrument.scan.prepare(scan)
     instrument.detector.prepare(exposure(scan, **changes))
-    source = instrument.detector.source()
-    assert isinstance(source, SimulatedSource)
-    return source
+    return instrument.detector.source()
 
 
-def run(instrument: Instrument, source: SimulatedSource, meanwhile: Callable[[], None] = lambda: None) -> None:
-    """Arm, expose and blank; ``meanwhile`` is called while the scan runs."""
+def run(instrument: Instrument, source: FrameSourceSpec, beam: DoseLease | None = None) -> None:
+    """Arm, expose and blank."""
     instrument.detector.arm()
-    instrument.gate.unblank(lease())
+    instrument.gate.unblank(beam or lease())
     instrument.scan.start()
-    meanwhile()
     instrument.scan.wait()
     instrument.gate.blank()
 
 
-def received(source: SimulatedSource) -> np.ndarray:
+def received(source: FrameSourceSpec) -> np.ndarray:
     """All frames of an exposure that has been run (n, det_y, det_x), seen to be in order."""
     batches = []
     with source.open() as frames:
@@ -125,7 +128,7 @@ def received(source: SimulatedSource) -> np.ndarray:
     return np.concatenate(batches) if batches else np.empty((0, *source.detector_shape), source.dtype)
 
 
-def exposed_frames(instrument: Instrument, **changes: Any) -> np.ndarray:
+def exposed_frames(instrument: SimulatedInstrument, **changes: Any) -> np.ndarray:
     """Frames of one exposure from beginning to end."""
     source = prepared(instrument, **changes)
     run(instrument, source)

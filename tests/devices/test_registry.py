@@ -48,6 +48,7 @@ def test_an_instrument_opens_by_its_drivers_name(tmp_path: Path) -> None:
     instrument = open_instrument(instrument_file(), tmp_path)
     assert isinstance(instrument, Instrument)
     assert instrument.name == "test-stem"
+    instrument.close()
 
 
 @pytest.mark.usefixtures("installed")

@@ -1,25 +1,24 @@
-"""What the simulated detector records: counts, beam on and off, descan, drift, bad pixels, in any process."""
+"""What the simulated detector records: counts, beam on and off, descan, drift, bad pixels, pace."""
 
-import pickle
 import tracemalloc
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from devices.acquire import AcquisitionJob
-from devices.simulator.source import FRAMES_TOGETHER, SimulatedSource
-from devices.worker import acquire_in_child
-from stem4d.accumulate import AccumulatorSpec
+from devices.simulator.instrument import SimulatedInstrument
+from devices.simulator.settings import Truth
+from devices.simulator.source import FRAMES_TOGETHER, PACED_BATCH_S
+from devices.simulator.state import State
 from stem4d.dose import electrons
-from storage.read import open_frames
-from storage.spec import FileSpec
 from tests.devices.simulator_world import (
     AREA,
     DELTA_MRAD,
+    Clock,
     centres_px,
     column,
     exposed_frames,
+    instrument_file,
     lease,
     opened,
     prepared,
@@ -206,36 +205,18 @@ def test_an_accelerated_wait_does_not_end_the_beam_before_the_scan(tmp_path: Pat
     assert received(source).sum((1, 2)).min() > 0
 
 
-def test_frames_in_a_process_of_their_own_are_the_same(tmp_path: Path) -> None:
-    instrument = opened(tmp_path)
-    source = prepared(instrument, position="sample")
-    file = FileSpec(tmp_path / "pass1.h5", (4, 6), (32, 32), source.dtype, 0.1, DELTA_MRAD, 4095, reserve_bytes=0)
-    job = AcquisitionJob(
-        source, file, AccumulatorSpec(detector_shape=(32, 32), dtype=source.dtype, full_scale=4095, detectors=())
-    )
-
-    result = acquire_in_child(job, lambda: run(instrument, source), lambda progress: None)
-    assert result.frames_received == 24
-    with open_frames(result.receipt.path) as recorded:
-        written = np.concatenate([frames for _, frames in recorded.batches()])
-    np.testing.assert_array_equal(written, received(source))
-
-
 def test_memory_does_not_grow_with_the_scan(tmp_path: Path) -> None:
-    sizes, peaks = [], []
+    peaks = []
     for name, shape in (("small", (2, 64)), ("large", (16, 64))):
         instrument = opened(tmp_path / name)
         source = prepared(instrument, position="sample", scan=raster(shape, step_nm=0.05))
         run(instrument, source)
-        sizes.append(len(pickle.dumps(source)))
         with source.open() as frames:
             tracemalloc.start()
             for batch in frames.batches():
                 assert len(batch.frames) <= FRAMES_TOGETHER
             peaks.append(tracemalloc.get_traced_memory()[1])
             tracemalloc.stop()
-    # Shapes and times are numbers of other lengths in the pickle.
-    assert abs(sizes[1] - sizes[0]) < 64
     # Eight times the scan; a twentieth for the allocator's ways.
     assert peaks[1] < 1.05 * peaks[0]
 
@@ -245,7 +226,31 @@ def test_real_time_brings_the_same_frames(tmp_path: Path) -> None:
     np.testing.assert_array_equal(exposed_frames(accelerated), exposed_frames(real))
 
 
+class Paced(Truth):
+    """The truth with the highest rate at which frames are handed over."""
+
+    frames_per_s: float | None = None
+
+
+@pytest.mark.parametrize("rate", [100.0, 2000.0])
+def test_frames_are_handed_over_no_faster_than_asked(tmp_path: Path, rate: float) -> None:
+    clock, file = Clock(), instrument_file()
+    truth = Paced.model_validate_json(f'{{"seed": 9, "frames_per_s": {rate}}}')
+    instrument = SimulatedInstrument("paced", State(file.facts, truth, tmp_path, clock, clock.sleep))
+    source = prepared(instrument, scan=raster((8, 32)))
+    run(instrument, source)
+    handed = []
+    with source.open() as frames:
+        for batch in frames.batches():
+            handed.append((clock.now_s - 1000.0, batch.first + len(batch.frames)))
+    for after_s, count in handed:
+        assert after_s == pytest.approx(count / rate)
+    assert handed[-1][1] == 256
+    assert max(np.diff([count for _, count in handed])) <= max(1, rate * PACED_BATCH_S)
+    # Simulated time is not paced: the dwell is what the dose goes with.
+    assert instrument.now_s() == pytest.approx(8 * (32 * 100 + 50) * 1e-6)
+
+
 def test_a_source_says_what_will_come(tmp_path: Path) -> None:
     source = prepared(opened(tmp_path), bit_depth=6)
-    assert isinstance(pickle.loads(pickle.dumps(source)), SimulatedSource)
     assert (source.frames, source.detector_shape, source.dtype) == (24, (32, 32), "uint8")

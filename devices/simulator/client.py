@@ -1,0 +1,198 @@
+"""Connections to the simulated instrument's server, which is started when none runs."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from devices.simulator.wire import (
+    CALLS,
+    LOG_FILE,
+    Address,
+    Link,
+    content_hash,
+    file_json,
+    read_address,
+    show_key,
+    unpack_error,
+)
+from stem4d.errors import BadInput, DeviceFault
+from stem4d.instrument import InstrumentFile
+
+ANSWER_TIMEOUT_S = 10.0
+"""Longest wait for an answer [s]; the longest calls wait a quarter of a second, or import the physics for two."""
+START_TIMEOUT_S = 60.0
+"""Longest time until a server runs [s]; imports on a slow disk take most of it."""
+
+# The server becomes nobody's child: it outlives the process that needed it first, and leaves no zombie with it.
+_DETACH = "import os, sys\nif os.fork() == 0:\n    os.execv(sys.argv[1], sys.argv[1:])"
+
+
+def open_line(file: InstrumentFile, home: Path, linger_s: float) -> "Line":
+    """Connect to the simulated instrument of a file, starting its server when none runs.
+
+    Parameters
+    ----------
+    file : InstrumentFile
+        A server that runs with another file is ended first.
+    home : Path
+        Log and address of the server lie in ``home/instruments/NAME``.
+    linger_s : float
+        How long a server that is started stays after its last client [s].
+
+    Returns
+    -------
+    Line
+        In a session: the column valves are open.
+
+    Raises
+    ------
+    BadInput
+        For settings that are wrong, or while others use the instrument with another file.
+    DeviceFault
+        When the server does not start or does not answer.
+    """
+    home = home.absolute()
+    folder = home / "instruments" / file.name
+    deadline = time.monotonic() + START_TIMEOUT_S
+    while True:
+        address = read_address(folder)
+        line = _known(file, address)
+        if line is not None:
+            return line
+        if not _start(file, home, linger_s):
+            # Somebody else is starting a server, or one is just ending.
+            time.sleep(0.05)
+        if time.monotonic() > deadline:
+            raise DeviceFault(f"the simulated instrument {file.name} could not be reached; see {folder / LOG_FILE}")
+
+
+def _known(file: InstrumentFile, address: Address | None) -> "Line | None":
+    """A line to the server of an address, in a session; None where it has ended or is to end."""
+    if address is None:
+        return None
+    line = Line(file.name, address)
+    try:
+        if address.content == content_hash(file):
+            line.ask("open")
+            return line
+        if not line.ask("quit"):
+            raise BadInput(
+                field="instrument",
+                value=file.name,
+                limit="others use it with another instrument file at the moment",
+                remedy="Wait for them to end, or use the same file",
+            )
+    except DeviceFault:
+        line.close()
+        if line.silent:
+            raise
+        return None
+    except BaseException:
+        line.close()
+        raise
+    line.close()
+    return None
+
+
+def _start(file: InstrumentFile, home: Path, linger_s: float) -> bool:
+    """Start a server; False where one holds the instrument already."""
+    root = Path(__file__).parents[2]
+    server = [sys.executable, "-P", "-m", "devices.simulator.server", str(home), str(linger_s)]
+    paths = (str(root), *filter(None, [os.environ.get("PYTHONPATH")]))
+    process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
+        [sys.executable, "-I", "-S", "-c", _DETACH, *server],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        said, _ = process.communicate(file_json(file), timeout=START_TIMEOUT_S)
+    except subprocess.TimeoutExpired:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+        raise DeviceFault(f"the server of {file.name} did not start within {START_TIMEOUT_S:g} s") from None
+    try:
+        how = json.loads(said.splitlines()[-1])
+    except (IndexError, ValueError):
+        raise DeviceFault(f"the server of {file.name} did not start: {said[-2000:]}") from None
+    if "error" in how:
+        raise unpack_error(how)
+    return "ready" in how
+
+
+def connect(address: Address, timeout_s: float) -> Link:
+    """Connect to a server and show the key; raises `OSError`."""
+    link = Link(socket.create_connection(("127.0.0.1", address.port), timeout=timeout_s), timeout_s)
+    try:
+        show_key(link, address.key)
+    except BaseException:
+        link.close()
+        raise
+    return link
+
+
+class Line:
+    """A client's connection to one server: questions one after the other, each answered or a `DeviceFault` in time.
+
+    They pass through a thread of its own: an interrupt can then neither tear a message nor let the next one overtake.
+    """
+
+    def __init__(self, name: str, address: Address) -> None:
+        self._name, self._address = name, address
+        self._link: Link | None = None
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="simulator-client")
+        self._closed = False
+        self.silent = False
+        """Whether the server is there and does not answer."""
+
+    def ask(self, call: str, argument: object = None) -> Any:
+        """Ask for a call of `CALLS` and return its result; errors are those of the device."""
+        if self._closed:
+            raise DeviceFault(f"the simulated instrument {self._name} was closed")
+        return self._thread.submit(self._exchange, call, argument).result()
+
+    def _exchange(self, call: str, argument: object) -> Any:
+        types = CALLS[call]
+        body = types.argument.dump_json(argument) if types.argument else b""
+        try:
+            if self._link is None:
+                self._link = connect(self._address, ANSWER_TIMEOUT_S)
+            self._link.send({"call": call}, body)
+            head, answer = self._link.receive()
+        except OSError as error:
+            self._drop()
+            self.silent = isinstance(error, TimeoutError)
+            raise no_answer(self._name, self._address, error) from None
+        if "error" in head:
+            raise unpack_error(head)
+        return types.result.validate_json(answer, strict=True) if types.result else None
+
+    def _drop(self) -> None:
+        if self._link is not None:
+            self._link.close()
+            self._link = None
+
+    def close(self) -> None:
+        """Let go of the connection; again does nothing."""
+        if not self._closed:
+            self._closed = True
+            self._thread.submit(self._drop).result()
+            self._thread.shutdown()
+
+
+def no_answer(name: str, address: Address, error: OSError) -> DeviceFault:
+    """What a connection that broke or timed out means."""
+    what = "does not answer" if isinstance(error, TimeoutError) else "has ended"
+    return DeviceFault(f"the simulated instrument {name}: its server, process {address.pid}, {what} ({error})")

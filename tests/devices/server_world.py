@@ -1,0 +1,58 @@
+"""Sessions at servers of the simulated instrument, which are gone at the end of a test."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from devices.simulator import open_instrument
+from devices.simulator.remote import RemoteInstrument
+from devices.simulator.wire import Address, read_address
+from stem4d.dose import DoseLease
+from stem4d.errors import DeviceFault
+from tests.devices.simulator_world import instrument_file
+
+LINGER_S = 0.5
+
+
+def folder_of(home: Path) -> Path:
+    """Where the instrument's log and server file are."""
+    return home / "instruments" / "test-stem"
+
+
+def address_of(home: Path) -> Address:
+    """Of the server that runs."""
+    address = read_address(folder_of(home))
+    assert address is not None
+    return address
+
+
+@contextmanager
+def session(home: Path, linger_s: float = LINGER_S, **settings: Any) -> Iterator[RemoteInstrument]:
+    """One client, who leaves without a word if the server has gone."""
+    instrument = open_instrument(instrument_file(**settings), home, linger_s)
+    try:
+        yield instrument
+    finally:
+        with suppress(DeviceFault):
+            instrument.close()
+
+
+def ended(pid: int, within_s: float = 10.0) -> bool:
+    """Whether a process is gone within a time; 10 s is what a busy machine may need."""
+    deadline = time.monotonic() + within_s
+    while time.monotonic() < deadline:
+        with suppress(psutil.NoSuchProcess):
+            if psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
+                time.sleep(0.02)
+                continue
+        return True
+    return False
+
+
+def now_lease(token: int = 1, lasts_s: float = 60.0) -> DoseLease:
+    """A dose lease on the real clock, which server and clients share."""
+    return DoseLease("sample", 100.0, token, time.monotonic() + lasts_s)
