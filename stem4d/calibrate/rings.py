@@ -24,10 +24,8 @@ from stem4d.optics import wavelength_a
 
 Array = npt.NDArray[np.float64]
 
-SECTORS = 24
+SECTORS = 12
 """Sectors in azimuth whose residuals are taken to go together: wider than a spot of one grain on all rings."""
-LOST = 5
-"""Degrees of freedom that centre, ellipse and scale take out of the sectors."""
 MOST_RINGS = 12
 """Higher ones crowd together and look like background."""
 FEWEST_RINGS = 2
@@ -194,16 +192,17 @@ def _search(area: Annulus, reach: _Reach, nominal: float, disk: DiskFit) -> tupl
 
 def _judge(area: Annulus, fit: Trial, reach: _Reach, crystal: Crystal, nominal: float, disk: DiskFit) -> ScaleFit:
     number = len(reach.mrad)
-    columns = project_out(fit.jacobian, fit.design)
-    covariance = cluster_covariance(columns, fit.residuals, area.sector, LOST)
+    columns = np.concatenate([fit.design, fit.jacobian], axis=1)
+    covariance = cluster_covariance(columns, fit.residuals, area.sector)
+    height_errors = np.sqrt(np.diag(covariance)[:number])
+    covariance = covariance[-6:, -6:]
     scale = exp(-fit.parameters[5])
     ellipticity, ellipticity_error, angle, angle_error = ellipse_of(fit.parameters[2:4], covariance[2:4, 2:4])
     radii = reach.mrad / scale
     blur = 2 * exp(min(fit.parameters[4], 5.0))
     stretched = radii * sqrt(1 + ellipticity) + disk.radius_px + blur
     clear = (radii / sqrt(1 + ellipticity) - disk.radius_px > reach.inner) & (stretched < reach.outer)
-    heights, height_errors = fit.amplitudes[:number], _height_errors(area, fit, number)
-    seen = heights > SIGNIFICANT * height_errors
+    seen = fit.amplitudes[:number] > SIGNIFICANT * height_errors
     used = clear & seen
     departure, departure_error, chi = _departures(area, fit, used)
     reasons = implausible(scale, nominal, ellipticity)
@@ -251,23 +250,17 @@ def _name(family: Family) -> str:
     return "".join(str(each) for each in family.index)
 
 
-def _height_errors(area: Annulus, fit: Trial, number: int) -> Array:
-    """Standard errors of the rings' heights from the scatter of sectors, the shape of the rings held."""
-    size = np.sqrt(np.maximum((fit.design**2).sum(axis=0), 1e-300))
-    covariance = cluster_covariance(fit.design / size, fit.residuals, area.sector, LOST)
-    errors: Array = np.sqrt(np.maximum(np.diag(covariance)[:number], 0.0)) / size[:number]
-    return np.maximum(errors, 1e-300)
-
-
 def _departures(area: Annulus, fit: Trial, used: npt.NDArray[np.bool_]) -> tuple[Array, Array, float]:
     """Relative departure of each ring's radius from the common scale, its error, and chi per degree of freedom."""
     if used.sum() < 2:
         return np.zeros(int(used.sum())), np.full(int(used.sum()), np.inf), float("nan")
-    # Centre, ellipse and blur go on as they are; rings that are not used move with the others.
+    # Centre, ellipse and blur go on as they are; rings that are not used stay where they are.
+    number = int(used.sum())
     columns = np.concatenate([fit.jacobian[:, :5], fit.per_ring[:, used]], axis=1)
-    columns = project_out(columns, fit.design)
-    change = np.linalg.lstsq(columns, fit.residuals, rcond=None)[0][5:]
-    covariance = cluster_covariance(columns, fit.residuals - columns[:, 5:] @ change, area.sector, LOST)[5:, 5:]
+    change = np.linalg.lstsq(project_out(columns, fit.design), fit.residuals, rcond=None)[0]
+    left = fit.residuals - project_out(columns, fit.design) @ change
+    change = change[5:]
+    covariance = cluster_covariance(np.concatenate([fit.design, columns], axis=1), left, area.sector)[-number:, -number:]
     errors = np.sqrt(np.maximum(np.diag(covariance), 1e-300))
     mean = float((change / errors**2).sum() / (1 / errors**2).sum())
     chi = sqrt(float((((change - mean) / errors) ** 2).sum()) / (len(change) - 1))
