@@ -142,3 +142,37 @@ def disk_of(pattern, bad=None) -> DiskFit:
     fit = find_disk(pattern, bad)
     assert fit.ok, fit.reason
     return fit
+
+
+def lattice_image(
+    rng,
+    lattice,
+    *,
+    shape=(128, 128),
+    step_y=0.05,
+    step_x=0.05,
+    shear=0.0,
+    rotation_deg=12.0,
+    electrons=200.0,
+    contrast=0.3,
+    amorphous=0.0,
+):
+    """Noisy counts of a scan over a lattice: waves of the two shortest orders and their sum, and speckle."""
+    basis = lattice.reciprocal()
+    turn = np.radians(rotation_deg)
+    # Turns x towards y on (y, x).
+    rotate = np.array([[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]])
+    i, j = np.indices(shape, dtype=float)
+    y = step_y * i
+    place = np.stack([y, step_x * j + shear * y])
+    image = np.zeros(shape)
+    for (h, k), part in (((1, 0), 1.0), ((0, 1), 1.0), ((1, 1), 0.5), ((1, -1), 0.5), ((2, 0), 0.25), ((0, 2), 0.25)):
+        g = rotate @ (h * basis[0] + k * basis[1])
+        image += part * np.cos(2 * np.pi * (g[0] * place[0] + g[1] * place[1]) + rng.uniform(0, 2 * np.pi))
+    image = 1 + contrast * image / 3.5
+    if amorphous:
+        spectrum = np.fft.fft2(rng.normal(size=shape))
+        ky, kx = np.meshgrid(*(np.fft.fftfreq(n) for n in shape), indexing="ij")
+        speckle = np.fft.ifft2(spectrum * np.exp(-((ky**2 + kx**2) / (2 * 0.1**2)))).real
+        image = image + amorphous * speckle / speckle.std()
+    return rng.poisson(np.maximum(image, 0.0) * electrons).astype(float)
