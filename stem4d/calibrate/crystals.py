@@ -1,0 +1,118 @@
+"""Reference crystals: lattice constants and the reflections that their structure allows.
+
+Lattice constants at room temperature, from the powder standards of the National Bureau of Standards (Swanson and
+Tatge, NBS Circular 539 I, 1953: gold, p. 33; aluminium, p. 11), silicon from CODATA, strontium titanate from Swanson
+and Fuyat (NBS Circular 539 III, 1954, p. 44). Selection rules: International Tables for Crystallography A.
+"""
+
+from dataclasses import dataclass
+from math import sqrt
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from stem4d.errors import BadInput
+
+Lattice = Literal["fcc", "diamond", "primitive"]
+Index = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class Crystal:
+    """A cubic crystal."""
+
+    name: str
+    lattice: Lattice
+    lattice_constant_a: float
+    strong: tuple[Index, ...]
+    """Families that cannot be missing where they are recorded: the strongest of the kinematic theory."""
+
+
+@dataclass(frozen=True)
+class Family:
+    """Reflections of equal length."""
+
+    index: Index
+    """One of them, h >= k >= l >= 0; the first one where different indices have one length (333 and 511)."""
+    g_per_a: float
+    """Length of the reciprocal vector [1/Å]."""
+    multiplicity: int
+
+
+CRYSTALS = {
+    crystal.name: crystal
+    for crystal in (
+        Crystal("gold", "fcc", 4.0782, ((1, 1, 1), (2, 0, 0), (2, 2, 0), (3, 1, 1))),
+        Crystal("aluminium", "fcc", 4.0495, ((1, 1, 1), (2, 0, 0), (2, 2, 0), (3, 1, 1))),
+        Crystal("silicon", "diamond", 5.4310, ((1, 1, 1), (2, 2, 0), (3, 1, 1))),
+        Crystal("strontium titanate", "primitive", 3.905, ((1, 1, 0), (2, 0, 0), (2, 1, 1))),
+    )
+}
+"""The crystals that are known by name."""
+SYMBOLS = {"Au": "gold", "Al": "aluminium", "Si": "silicon", "SrTiO3": "strontium titanate"}
+
+
+def crystal_named(name: str) -> Crystal:
+    """A reference crystal by its name or formula, whatever the case.
+
+    Raises
+    ------
+    BadInput
+        If it is not known.
+    """
+    by_name = {**CRYSTALS, **{symbol.lower(): CRYSTALS[full] for symbol, full in SYMBOLS.items()}}
+    found = by_name.get(name.strip().lower())
+    if found is None:
+        known = ", ".join([*CRYSTALS, *SYMBOLS])
+        raise BadInput(field="crystal", value=name, limit=f"must be one of {known}")
+    return found
+
+
+def allowed(lattice: Lattice, index: Index) -> bool:
+    """Whether the structure factor may differ from zero."""
+    h, k, l = index  # noqa: E741
+    if index == (0, 0, 0):
+        return False
+    if lattice == "primitive":
+        return True
+    odd = (h % 2) + (k % 2) + (l % 2)
+    if lattice == "fcc":
+        return odd in (0, 3)
+    return odd == 3 or (odd == 0 and (h + k + l) % 4 == 0)
+
+
+def families(crystal: Crystal, longest_per_a: float) -> tuple[Family, ...]:
+    """Allowed reflections of a powder up to a length [1/Å], by length."""
+    most = int(longest_per_a * crystal.lattice_constant_a)
+    by_length: dict[int, list[Index]] = {}
+    for h in range(-most, most + 1):
+        for k in range(-most, most + 1):
+            for l in range(-most, most + 1):  # noqa: E741
+                square = h * h + k * k + l * l
+                if sqrt(square) <= longest_per_a * crystal.lattice_constant_a and allowed(crystal.lattice, (h, k, l)):
+                    by_length.setdefault(square, []).append((h, k, l))
+    return tuple(
+        Family(
+            index=min(tuple(sorted((abs(each) for each in one), reverse=True)) for one in members),  # type: ignore[type-var]
+            g_per_a=sqrt(square) / crystal.lattice_constant_a,
+            multiplicity=len(members),
+        )
+        for square, members in sorted(by_length.items())
+    )
+
+
+def zone_001(crystal: Crystal, longest_per_a: float) -> npt.NDArray[np.int64]:
+    """Allowed (h, k) of the reflections hk0 up to a length [1/Å], shape (n, 2), by length.
+
+    The zone axis [001]; h counts along the crystal's first axis and k along its second.
+    """
+    most = int(longest_per_a * crystal.lattice_constant_a)
+    limit = (longest_per_a * crystal.lattice_constant_a) ** 2
+    found = [
+        (h, k)
+        for h in range(-most, most + 1)
+        for k in range(-most, most + 1)
+        if h * h + k * k <= limit and allowed(crystal.lattice, (h, k, 0))
+    ]
+    return np.array(sorted(found, key=lambda hk: (hk[0] ** 2 + hk[1] ** 2, hk)), dtype=np.int64).reshape(-1, 2)
