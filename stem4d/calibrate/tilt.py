@@ -15,7 +15,6 @@ from stem4d.calibrate.tilt_model import (
     ROTATION,
     Geometry,
     Projection,
-    across,
     derivatives,
     project,
     shifts_nm,
@@ -49,13 +48,13 @@ MAX_SATURATED = 1e-3
 """Part of the disk's counts that may stand at full scale."""
 RINGS = 12
 """Rings of frequencies that share a noise level."""
+ROUGH = 3
+"""Rounds after which the candidates of the coarse search are compared."""
 ROUNDS = 14
 SETTLED = 0.03
 """Steps below this part of the error end the iteration."""
 MIN_SIGNIFICANCE = 8.0
 """Sigmas that the aligned images must stand above noise; the best fit of noise alone reaches 4."""
-MAX_MISFIT = 0.5
-"""Part of the signal that the fit may leave."""
 MIN_MARGIN = 4.0
 """Sigmas by which one handedness must fit better than the other."""
 MIN_HALF_TURN = 3.0
@@ -99,7 +98,7 @@ class TiltFit:
     significance: float
     """Sigmas that the aligned images stand above noise."""
     residual: float
-    """Part of the signal that the fit does not explain."""
+    """Power that the fit leaves over that of counting noise: 1 is all noise. Finer structure than the scan adds too."""
     ok: bool
     reason: str
     """Why ``ok`` is false; empty otherwise."""
@@ -114,8 +113,29 @@ class _Refined:
     weight: Array
     energy: float
     spread: float
-    misfit: float
     settled: bool
+
+    @property
+    def significance(self) -> float:
+        """Sigmas that what is explained stands above noise."""
+        return significance(self.found.power, self.noise, self.weight * self.noise, 2, self.spread)
+
+    @property
+    def excess_noise(self) -> float:
+        """Power that is left over that of counting noise, where the signal is."""
+        share = self.weight * self.noise
+        return float((share * self.noise).sum()) / self.energy / max(float(share.sum()), 1e-300)
+
+    @property
+    def significance(self) -> float:
+        """Sigmas that what is explained stands above noise."""
+        return significance(self.found.power, self.noise, self.weight * self.noise, 2, self.spread)
+
+    @property
+    def excess_noise(self) -> float:
+        """Power that is left over that of counting noise, where the signal is."""
+        share = self.weight * self.noise
+        return float((share * self.noise).sum()) / self.energy / max(float(share.sum()), 1e-300)
 
     @property
     def likelihood(self) -> float:
@@ -204,10 +224,10 @@ def fit_tilts(
         data, energy, _ = spectra(made, np.zeros((len(made.contrast), 2)), geometry.weights)
         starts, median = search(data, geometry, nominal_defocus_nm, step_nm)
         sharpness = max(sharpness, starts[0][0] / median)
-        tried = [_refined(made, geometry, start, rounds=3) for _, start in starts]
+        tried = [_refined(made, geometry, start, ROUGH) for _, start in starts]
         good = [one for one in tried if one is not None]
         if good:
-            best[each] = max(good, key=lambda one: one.likelihood)
+            best[each] = max(good, key=lambda one: one.explained(one.weight))
     if not best:
         return _nothing("no alignment of the images was found: no structure, or a defocus far from the nominal one")
     side = max(best, key=lambda each: best[each].likelihood)
@@ -246,9 +266,11 @@ def _refined(made: Stack, geometry: Geometry, start: Array, rounds: int) -> _Ref
         data, energy, spread = spectra(made, shifts_nm(geometry, values), geometry.weights)
         found = project(geometry, values, data)
         noise, weight = _weights(made, geometry, found)
-        changes = across(geometry, values, derivatives(geometry, values, found))
+        changes = derivatives(geometry, values, found)
         scores = np.stack([2 * (each.conj() * found.left).real.sum(axis=0) for each in changes]) * weight
-        curvature = np.array([[2 * float((weight * (a.conj() * b).real.sum(axis=0)).sum()) for b in changes] for a in changes])
+        curvature = np.array(
+            [[2 * float((weight * (a.conj() * b).real.sum(axis=0)).sum()) for b in changes] for a in changes]
+        )
         scale = np.sqrt(np.diag(curvature))
         if not (scale > 0).all() or np.linalg.cond(curvature / np.outer(scale, scale)) > 1e8:
             return None
@@ -260,7 +282,7 @@ def _refined(made: Stack, geometry: Geometry, start: Array, rounds: int) -> _Ref
         covariance = inverse @ outer @ inverse * spread * (1 + FEW / max(few, 1.0))
         step = np.clip(inverse @ scores.sum(axis=1), -limit, limit)
         settled = bool((np.abs(step) < SETTLED * np.sqrt(np.diag(covariance))).all())
-        result = _Refined(values, covariance, found, noise, weight, energy, spread, _misfit(data, found, noise), settled)
+        result = _Refined(values, covariance, found, noise, weight, energy, spread, settled)
         if settled:
             break
         values = values + step
@@ -284,21 +306,15 @@ def _weights(made: Stack, geometry: Geometry, found: Projection) -> tuple[Array,
     return noise, signal / (noise * (signal + noise))
 
 
-def _misfit(data: npt.NDArray[np.complex128], found: Projection, noise: Array) -> float:
-    """Part of the power above the quietest ring's noise that is not explained."""
-    floor, images = float(noise.min()), len(data)
-    signal = float(((np.abs(data) ** 2).sum(axis=0) - (images - 1) * floor).sum())
-    left = float(((np.abs(found.left) ** 2).sum(axis=0) - (images - 3) * floor).sum())
-    return min(max(left / signal, 0.0), 1.0) if signal > 0 else 1.0
-
-
 def _upright(final: _Refined, made: Stack, geometry: Geometry) -> float:
     """Sigmas of the likeness of the phase (u - v)/2i to the dark field: positive where atoms add phase."""
     dark = dark_spectrum(made, reach_px(geometry, final.values, made.step_nm))
     cross = (((final.found.u - final.found.v) / 2j).conj() * dark).real
     strength = np.abs(final.found.u - final.found.v) * np.abs(dark)
     ring = _rings(geometry)
-    mean = (np.bincount(ring, weights=strength, minlength=RINGS) / np.maximum(np.bincount(ring, minlength=RINGS), 1))[ring]
+    mean = (np.bincount(ring, weights=strength, minlength=RINGS) / np.maximum(np.bincount(ring, minlength=RINGS), 1))[
+        ring
+    ]
     if not mean.min() > 0:
         return 0.0
     terms = final.weight * final.noise * cross / mean
@@ -317,9 +333,9 @@ def _reason(
     defocus, error = -float(final.values[0]), sqrt(float(final.covariance[0, 0]))
     turn, turn_error = degrees(final.values[ROTATION]), degrees(sqrt(float(final.covariance[ROTATION, ROTATION])))
     allowed = max(0.01 * abs(defocus), wavelength_nm / alpha**2 / 4)
-    sigmas = significance(final.found.power, final.noise, 2, final.spread)
-    if sigmas < MIN_SIGNIFICANCE or final.misfit > MAX_MISFIT:
-        return f"the images do not align: {sigmas:.1f} sigma above noise, {final.misfit:.0%} of the signal unexplained"
+    sigmas = final.significance
+    if sigmas < MIN_SIGNIFICANCE:
+        return f"the images do not align: {sigmas:.1f} sigma above noise; no structure or too little dose"
     if not final.settled:
         return "the fit of the images did not settle"
     if not 1 - 1.2 * SEARCHED < defocus / nominal_defocus_nm < 1 + 1.2 * SEARCHED:
@@ -363,8 +379,8 @@ def _assembled(
         coefficients_nm=np.concatenate([values, np.full(len(PARAMETERS) - len(values), nan)]),
         covariance=covariance,
         sharpness=sharpness,
-        significance=significance(final.found.power, final.noise, 2, final.spread),
-        residual=final.misfit,
+        significance=final.significance,
+        residual=final.excess_noise,
         ok=not reason,
         reason=reason,
     )

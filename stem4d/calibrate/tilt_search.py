@@ -2,16 +2,17 @@
 
 from dataclasses import dataclass
 from math import ceil, pi, sqrt
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from scipy import fft
 
 from stem4d.calibrate.angles import TiltImages
-from stem4d.calibrate.tilt_model import ROTATION, Geometry, plain, shifts_nm, without_common
+from stem4d.calibrate.tilt_model import ROTATION, Geometry, shifts_nm, unit_waves, without_common
 
 Array = npt.NDArray[np.float64]
-Waves = npt.NDArray[np.complex128]
+Waves = npt.NDArray[np.complexfloating[Any, Any]]
 Mask = npt.NDArray[np.bool_]
 
 MOST_PX = 96
@@ -93,7 +94,7 @@ def spectra(made: Stack, shifts: Array, weights: Array) -> tuple[Waves, float, f
     values = fft.fft2((made.contrast - mean[:, None, None]) * window)[:, made.chosen]
     energy = float((window**2).sum((1, 2)).mean())
     spread = window[0].size * float((window**4).sum((1, 2)).mean()) / energy**2
-    return without_common(values * weights[:, None], weights), energy, spread
+    return without_common((values * weights[:, None]).astype(np.complex64), weights), energy, spread
 
 
 def dark_spectrum(made: Stack, reach_px: Array) -> Waves:
@@ -117,30 +118,26 @@ def search(
     data: Waves, geometry: Geometry, nominal_defocus_nm: float, step_nm: float
 ) -> tuple[list[tuple[float, Array]], float]:
     """Best starts (likelihood, first-order values) for one handedness, and the median likelihood over the grid."""
-    power = (np.abs(data) ** 2).sum(axis=0)
-    strongest = np.argsort(power)[-COARSE_FREQUENCIES:]
-    every = np.unique(np.linspace(0, len(data) - 1, COARSE_IMAGES).astype(int))
-    small = Geometry(
-        geometry.angles[every],
-        geometry.frequencies[strongest],
-        geometry.alpha,
-        geometry.soft,
-        geometry.wavelength_nm,
-        geometry.weights[every],
-    )
-    seen = without_common(data[np.ix_(every, strongest)], small.weights)
+    small, seen = thinned(geometry, data, COARSE_IMAGES, COARSE_FREQUENCIES)
     reach = abs(nominal_defocus_nm) * float(np.abs(geometry.angles).max()) / step_nm
     turns = np.arange(0.0, 2 * pi, 2 * pi / max(24, ceil(2 * pi * reach / COARSE_STEP)))
     parts = np.linspace(1 - SEARCHED, 1 + SEARCHED, max(9, ceil(2 * SEARCHED * reach / COARSE_STEP)))
     like = np.empty((len(parts), len(turns)))
     unit = shifts_nm(small, np.array([-nominal_defocus_nm, 0.0, 0.0, 0.0]))
+    kx, ky = small.frequencies.real[None, :], small.frequencies.imag[None, :]
+    weight = small.weights.astype(np.float32)[:, None]
+    least = 1e-6 * float((small.weights**2).sum())
     for j, turn in enumerate(turns):
         c, s = np.cos(turn), np.sin(turn)
-        moved = np.stack([unit[:, 0] * c - unit[:, 1] * s, unit[:, 0] * s + unit[:, 1] * c], axis=1)
-        for i, part in enumerate(parts):
-            model = plain(small, part * moved)
-            norm = np.maximum((np.abs(model) ** 2).sum(axis=0), 1e-9 * float((small.weights**2).sum()))
-            like[i, j] = float((np.abs((model.conj() * seen).sum(axis=0)) ** 2 / norm).sum())
+        phase = -2 * pi * (ky * (unit[:, :1] * c - unit[:, 1:] * s) + kx * (unit[:, :1] * s + unit[:, 1:] * c))
+        model = unit_waves((parts[0] * phase).astype(np.float32)) * weight
+        step = unit_waves(((parts[1] - parts[0]) * phase).astype(np.float32))
+        for i in range(len(parts)):
+            # Without their common part images have their norm less that part's; the data have none already.
+            common = np.abs((small.weights.astype(np.complex64) @ model)) ** 2 / float((small.weights**2).sum())
+            norm = np.maximum(float((small.weights**2).sum()) - common, least)
+            like[i, j] = float((np.abs(np.einsum("tk,tk->k", model.conj(), seen)) ** 2 / norm).sum())
+            model = model * step
     starts = []
     left = like.copy()
     for _ in range(CANDIDATES):
@@ -153,12 +150,32 @@ def search(
     return starts, float(np.median(like))
 
 
+def thinned(geometry: Geometry, data: Waves, images: int, most: int) -> tuple[Geometry, Waves]:
+    """Geometry and coefficients of evenly chosen images and of the strongest frequencies."""
+    power = (np.abs(data) ** 2).sum(axis=0)
+    strongest = np.argsort(power)[-most:]
+    every = np.unique(np.linspace(0, len(data) - 1, images).astype(int))
+    small = Geometry(
+        geometry.angles[every],
+        geometry.frequencies[strongest],
+        geometry.alpha,
+        geometry.soft,
+        geometry.wavelength_nm,
+        geometry.weights[every],
+    )
+    return small, without_common(data[np.ix_(every, strongest)].astype(np.complex64), small.weights)
+
+
 def reach_px(geometry: Geometry, values: Array, step_nm: float) -> Array:
     """Largest shift of an image along (y, x) [scan steps]."""
     found: Array = np.abs(shifts_nm(geometry, values)).max(axis=0) / step_nm
     return found
 
 
-def significance(power: Array, noise: Array, freedom: int, spread: float) -> float:
-    """Sigmas by which explained power (K,) exceeds what ``freedom`` complex numbers explain of noise alone."""
-    return float(((power - freedom * noise) / noise).sum()) / sqrt(freedom * spread * len(power))
+def significance(power: Array, noise: Array, share: Array, freedom: int, spread: float) -> float:
+    """Sigmas by which explained power (K,) exceeds what ``freedom`` complex numbers explain of noise alone.
+
+    ``share`` weights each frequency, by its signal over signal and noise.
+    """
+    error = sqrt(freedom * spread * float((share**2).sum()))
+    return float((share * (power - freedom * noise) / noise).sum()) / error if error > 0 else 0.0
