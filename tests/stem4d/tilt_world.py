@@ -6,6 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
+from stem4d.calibrate.angles import TiltImages, add_frames, empty_images, group_angles
+from stem4d.calibrate.tilt import TiltFit, fit_tilts
 from stem4d.simulate.patterns import Illumination, patterns, prepare
 from stem4d.simulate.probe import Aberrations
 from stem4d.simulate.specimen import Specimen
@@ -81,3 +83,22 @@ def dark_field(scan: Scan, inner: float = 1.15) -> np.ndarray:
     y, x = (np.arange(n, dtype=np.float64) for n in scan.frames.shape[2:])
     angle = np.hypot(y[:, None] - scan.middle_px[0], x[None, :] - scan.middle_px[1]) * scan.mrad_per_pixel
     return np.asarray((scan.frames * (angle > inner * scan.alpha_mrad)).sum((2, 3), dtype=np.float64))
+
+
+def tilt_images(scan: Scan, bad: np.ndarray | None = None, full_scale: int | None = None) -> TiltImages:
+    """Virtual images of a scan, gathered in a few batches."""
+    shape = scan.frames.shape
+    groups = group_angles(shape[2:], scan.middle_px, scan.alpha_mrad / scan.mrad_per_pixel, bad)
+    images = empty_images(groups, shape[:2])
+    frames = scan.frames.reshape(-1, *shape[2:])
+    for first in range(0, len(frames), 300):
+        add_frames(images, frames[first : first + 300], first, full_scale)
+    return images
+
+
+def tilts(scan: Scan, nominal_defocus_nm: float, bad: np.ndarray | None = None, **options: object) -> TiltFit:
+    """`fit_tilts` of a scan."""
+    images = tilt_images(scan, bad)
+    return fit_tilts(
+        images, scan.step_nm, scan.mrad_per_pixel, scan.alpha_mrad, scan.energy_kev, nominal_defocus_nm, **options
+    )
