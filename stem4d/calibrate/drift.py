@@ -26,7 +26,7 @@ JUMP_PX = 0.3
 """Smallest jump that is called one."""
 BEND_GAIN = 14.0
 """Fall of chi squared (2 degrees of freedom) that makes an acceleration: by chance 1 in 1e3."""
-PRIOR_FREEDOM = 10.0
+PRIOR_FREEDOM = 4.0
 """Degrees of freedom that the errors of the registration count for when the scatter about the course corrects them."""
 LARGEST_MISFIT = 3.0
 """Scatter about the course, in errors, beyond which it is none of the courses that are known."""

@@ -8,18 +8,24 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 from scipy.optimize import least_squares
-from scipy.stats import f as f_distribution
+from scipy.stats import chi2 as chi2_distribution
 
+from stem4d.calibrate.shift import white_noise
 from stem4d.errors import BadInput
 
 Array = npt.NDArray[np.float64]
 
-FEWEST_IMAGES = 6
-"""A peak has four parameters: height, width, pedestal and place."""
+FEWEST_IMAGES = 7
+"""A peak has five parameters: height, width, how it falls off, pedestal and place."""
+PARAMETERS = 5
 DETAIL_PX = 1.0
 """Blur before the slopes are taken: shot noise from pixel to pixel is no detail."""
-CHANCE = 1e-4
+CHANCE = 1e-3
 """Chance by which unrelated images would show such a peak."""
+LEAST_NOISE = 1e-3
+"""Error of a sharpness that stays however strong the images are, as a part of the peak: the model."""
+PRIOR_FREEDOM = 4.0
+"""Degrees of freedom that the errors from the pixels' noise count for when the scatter about the peak corrects them."""
 LARGEST_ERROR = 0.5
 """Error of the optimum, as a part of the series' range, from which on there is no optimum."""
 
@@ -53,11 +59,27 @@ def sharpness(image: npt.NDArray[np.number]) -> float:
     return float(np.mean(slopes[0] ** 2 + slopes[1] ** 2)) / mean**2 if mean != 0 else nan
 
 
+def sharpness_noise(image: npt.NDArray[np.number]) -> float:
+    """Standard error of an image's sharpness from its pixel noise: what is linear in it, and what is quadratic."""
+    values = np.asarray(image, dtype=np.float64)
+    noise = white_noise(values, np.ones(values.shape, bool))
+    curved = ndimage.gaussian_filter(
+        ndimage.laplace(ndimage.gaussian_filter(values, DETAIL_PX, mode="nearest")), DETAIL_PX, mode="nearest"
+    )
+    ky, kx = (2 * np.pi * k for k in np.meshgrid(*(np.fft.fftfreq(n) for n in values.shape), indexing="ij"))
+    # Power with which white noise comes through the blur and the central differences.
+    passed = np.exp(-(ky**2 + kx**2) * DETAIL_PX**2) * (np.sin(ky) ** 2 + np.sin(kx) ** 2)
+    linear = 4 * noise**2 * float((curved**2).sum()) / curved.size**2
+    quadratic = 2 * noise**4 * float((passed**2).sum()) / passed.size**2
+    mean = float(values.mean())
+    return sqrt(linear + quadratic) / mean**2 if mean != 0 else nan
+
+
 def fit_focus(images: Sequence[npt.NDArray[np.number]], defocus_nm: Sequence[float]) -> FocusFit:
     """Find the sharpest defocus of a through-focus series.
 
-    A Lorentzian peak on a pedestal is fitted to the sharpness: the detail that a blur proportional to the defocus
-    leaves falls off as one. It is symmetric, as sharpness is where the spherical aberration is small.
+    A symmetric peak on a pedestal, a Lorentzian to a free power, is fitted to the sharpness: the detail that a blur
+    proportional to the defocus leaves falls off nearly so, and is symmetric where the spherical aberration is small.
 
     Parameters
     ----------
@@ -69,7 +91,7 @@ def fit_focus(images: Sequence[npt.NDArray[np.number]], defocus_nm: Sequence[flo
     Returns
     -------
     FocusFit
-        ``ok`` false with a reason where images are fewer than 6, show no peak, or are sharpest at the end of the
+        ``ok`` false with a reason where images are fewer than 7, show no peak, or are sharpest at the end of the
         series: the optimum then lies beyond, and in which direction is said.
 
     Raises
@@ -88,39 +110,42 @@ def fit_focus(images: Sequence[npt.NDArray[np.number]], defocus_nm: Sequence[flo
         return _nothing(f"{len(np.unique(at))} defoci are too few; it takes {FEWEST_IMAGES}", sharp)
     if not np.isfinite(values).all() or float(np.ptp(values)) <= 0:
         return _nothing("the images show nothing", sharp)
-    return _peak(at, values, sharp)
+    noise = np.array([sharpness_noise(image) for image in images])[order]
+    return _peak(at, values, noise, sharp)
 
 
-def _peak(at: Array, values: Array, sharp: Array) -> FocusFit:
+def _peak(at: Array, values: Array, noise: Array, sharp: Array) -> FocusFit:
     middle, reach = float(at.mean()), float(np.ptp(at)) / 2
     x, height = (at - middle) / reach, float(np.ptp(values))
-    y = (values - float(values.min())) / height
+    y, sigma = (values - float(values.min())) / height, np.maximum(noise / height, LEAST_NOISE)
 
     def model(p: Array) -> Array:
-        return np.asarray(p[0] + p[1] / (1 + ((x - p[2]) / p[3]) ** 2))
+        return np.asarray(p[0] + p[1] * (1 + ((x - p[2]) / p[3]) ** 2) ** -p[4])
 
     top = float(x[int(np.argmax(y))])
     fits = [
         least_squares(
-            lambda p: model(p) - y,
-            [0.0, 1.0, top, width],
-            bounds=([-5.0, 0.0, -3.0, 0.5 / len(x)], [1.0, 10.0, 3.0, 10.0]),
-            x_scale=[1.0, 1.0, 0.3, 0.3],
+            lambda p: (model(p) - y) / sigma,
+            [0.0, 1.0, top, width, 1.0],
+            bounds=([-5.0, 0.0, -3.0, 0.5 / len(x), 0.3], [1.0, 10.0, 3.0, 10.0, 6.0]),
+            x_scale=[1.0, 1.0, 0.3, 0.3, 1.0],
         )
         for width in (0.15, 0.5, 1.5)
     ]
     best = min(fits, key=lambda fit: fit.cost)
-    freedom = len(x) - 4
-    left = 2 * float(best.cost)
-    variance = left / freedom
+    freedom = len(x) - PARAMETERS
+    chi2 = 2 * float(best.cost)
+    # Scatter beyond the pixels' noise is misfit of the peak, or images that are not of one area.
+    misfit = (PRIOR_FREEDOM + chi2) / (PRIOR_FREEDOM + freedom)
     inverse = np.linalg.pinv(best.jac.T @ best.jac)
-    error = sqrt(max(variance * float(inverse[2, 2]), 0.0))
+    error = sqrt(max(misfit * float(inverse[2, 2]), 0.0))
     centre, width = float(best.x[2]), float(best.x[3])
-    against = float(((y - y.mean()) ** 2).sum())
-    ratio = (against - left) / 3 / max(variance, 1e-300)
+    level = float((y / sigma**2).sum() / (1 / sigma**2).sum())
+    gain = float((((y - level) / sigma) ** 2).sum()) - chi2
+    left = float(((model(best.x) - y) ** 2).sum())
     place = int(np.argmax(y))
     reasons = []
-    if f_distribution.sf(ratio, 3, freedom) > CHANCE:
+    if chi2_distribution.sf(gain / misfit, PARAMETERS - 1) > CHANCE:
         reasons.append("no defocus is sharper than the others by more than their scatter")
     elif place in (0, len(x) - 1) or not x[1] <= centre <= x[-2]:
         side = "smaller" if (centre if abs(centre) > 0.5 else x[place]) < 0 else "larger"
@@ -132,7 +157,7 @@ def _peak(at: Array, values: Array, sharp: Array) -> FocusFit:
     return FocusFit(
         defocus_nm=middle + centre * reach,
         defocus_uncertainty_nm=error * reach,
-        width_nm=width * reach,
+        width_nm=width * sqrt(2 ** (1 / float(best.x[4])) - 1) * reach,
         sharpness=sharp,
         residual=sqrt(left / len(x)) / float(best.x[1]),
         ok=isfinite(error),

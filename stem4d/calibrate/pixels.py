@@ -1,4 +1,4 @@
-"""Hot and dead pixels of a detector, found in the mean and maximum pattern of any scan.
+"""Hot, dead and noisy pixels of a detector, found in the mean, maximum and variance pattern of any scan.
 
 A pixel is judged against its 24 neighbours: optics cannot make a feature that is sharp on one pixel and absent on
 all but two of those around it, so edges of disks, Bragg disks and shot noise are left alone whatever the specimen.
@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
+from scipy.special import gammaincinv
 
 from stem4d.errors import BadInput
 
@@ -25,6 +26,12 @@ DEAD_FACTOR = 0.1
 """A dead pixel counts less than this part of its neighbours."""
 DEAD_NEEDS_COUNTS = 60.0
 """Counts the neighbours must have before a missing count means anything."""
+LARGEST_DEAD_CLUSTER = 3
+"""Dead pixels that touch; more are a feature of the pattern, or belong into the detector's own mask."""
+NOISY_FACTOR = 1.5
+"""A noisy pixel varies at least so much more than its neighbours."""
+NOISY_CHANCE = 1e-8
+"""Chance by which Poisson counts vary so much: one false alarm in 1e3 patterns of 1e5 pixels."""
 STUCK_NEEDS_FRAMES = 20
 """A pixel that counts and never varies over so many frames is stuck."""
 
@@ -47,7 +54,9 @@ class BadPixels:
         return self.hot | self.dead
 
 
-def find_bad_pixels(mean_pattern: Pattern, frames: int, max_pattern: Pattern | None = None) -> BadPixels:
+def find_bad_pixels(
+    mean_pattern: Pattern, frames: int, max_pattern: Pattern | None = None, gaps: Mask | None = None
+) -> BadPixels:
     """Find hot and dead pixels.
 
     Parameters
@@ -59,30 +68,99 @@ def find_bad_pixels(mean_pattern: Pattern, frames: int, max_pattern: Pattern | N
     max_pattern : ndarray, shape (det_y, det_x), optional
         Largest counts per pixel. With it a single event (a cosmic ray) is not taken for a hot pixel, and a pixel
         stuck below its neighbours' brightest counts is found.
+    gaps : ndarray of bool, shape (det_y, det_x), optional
+        Pixels that the detector's own mask leaves out: gaps between modules, clusters. They are neither judged nor
+        asked about their neighbours.
 
     Returns
     -------
     BadPixels
-        Hot pixels are found alone and in touching pairs or threes, dead ones alone; larger clusters belong into the
-        detector's own mask.
+        Hot and dead pixels are found alone and in touching pairs or threes; larger clusters belong into the
+        detector's own mask. Without ``gaps``.
 
     Raises
     ------
     BadInput
         If the patterns are not two-dimensional and equal in shape, or ``frames`` is less than one.
     """
-    _check(mean_pattern, frames, max_pattern)
+    _check(mean_pattern, frames, max_pattern, gaps)
     mean = np.asarray(mean_pattern, dtype=np.float64)
     blind = ~np.isfinite(mean)
     mean = np.where(blind, 0.0, mean)
+    out = blind if gaps is None else blind | gaps.astype(bool)
     if max_pattern is None:
-        hot = _outstanding(mean, frames)
+        hot = _outstanding(mean, frames, out)
     else:
         highest = np.asarray(max_pattern, dtype=np.float64)
-        hot = _outstanding(_without_brightest(mean, highest, frames), max(frames - 1, 1))
-        hot |= _stuck(mean, highest, frames)
-    dead, known = _dead(mean, frames, hot)
-    return BadPixels(hot=hot | blind, dead=dead, dead_known=known)
+        hot = _outstanding(_without_brightest(mean, highest, frames), max(frames - 1, 1), out)
+        hot |= _stuck(mean, highest, frames, out)
+    dead, known = _dead(mean, frames, hot | out)
+    # Those found first would stand for the neighbours of others.
+    more, known_then = _dead(mean, frames, hot | out | dead)
+    judged = np.ones(mean.shape, bool) if gaps is None else ~gaps.astype(bool)
+    return BadPixels(
+        hot=(hot | blind) & judged, dead=(dead | more) & judged, dead_known=(known | known_then) & judged & ~blind
+    )
+
+
+def find_noisy_pixels(
+    mean_pattern: Pattern,
+    variance: Pattern,
+    frames: int,
+    max_pattern: Pattern | None = None,
+    bad_pixels: Mask | None = None,
+) -> Mask:
+    """Find pixels whose counts vary from frame to frame by much more than Poisson's and than their neighbours'.
+
+    Parameters
+    ----------
+    mean_pattern : ndarray, shape (det_y, det_x)
+        Mean counts [electrons] per pixel and frame.
+    variance : ndarray, shape (det_y, det_x)
+        Variance of the counts over the frames, unbiased: (sum of squares - frames mean²) / (frames - 1).
+    frames : int
+        Frames behind both.
+    max_pattern : ndarray, shape (det_y, det_x), optional
+        Largest counts per pixel: with it one event (a cosmic ray) makes no noisy pixel.
+    bad_pixels : ndarray of bool, shape (det_y, det_x), optional
+        Pixels to leave out: gaps, hot and dead ones.
+
+    Returns
+    -------
+    ndarray of bool, shape (det_y, det_x)
+        A scene that changes makes all the pixels of a neighbourhood vary; a pixel must vary `NOISY_FACTOR` times as
+        much as the third most varying of its 24 neighbours, and than the mean explains at the edge of chance. From 50
+        frames on, a variance of three times Poisson's is found; from 10 frames on, one of ten times.
+
+    Raises
+    ------
+    BadInput
+        If the patterns are not two-dimensional and equal in shape, or there are fewer than two frames.
+    """
+    _check(mean_pattern, frames, max_pattern, bad_pixels)
+    if variance.shape != mean_pattern.shape:
+        raise BadInput(field="variance", value=variance.shape, limit=f"must have the mean's shape {mean_pattern.shape}")
+    if frames < 2:
+        raise BadInput(field="frames", value=frames, limit="must be at least 2 to vary")
+    mean, spread = np.asarray(mean_pattern, dtype=np.float64), np.asarray(variance, dtype=np.float64)
+    out = ~(np.isfinite(mean) & np.isfinite(spread))
+    if bad_pixels is not None:
+        out = out | bad_pixels.astype(bool)
+    mean, spread = np.where(out, 0.0, mean), np.where(out, 0.0, spread)
+    if max_pattern is not None and frames >= 4:
+        highest = np.where(out, 0.0, max_pattern)
+        spread = np.maximum(spread - frames / (frames - 1) * (highest - mean) ** 2 / (frames - 1), 0.0)
+        spread *= (frames - 1) / (frames - 2)
+        mean = _without_brightest(mean, highest, frames)
+        frames -= 1
+    # One count somewhere in all frames is the least that a mean is known to.
+    factor = spread / np.maximum(mean, 1 / frames)
+    _, high = neighbour_range(factor, out)
+    # Of Poisson counts the factor scatters by 2/(n-1) + 1/(n m) in variance; a gamma variable has its skew.
+    relative = 2 / (frames - 1) + 1 / np.maximum(mean * frames, 1.0)
+    by_chance = relative * gammaincinv(1 / relative, 1 - NOISY_CHANCE)
+    noisy: Mask = (factor > NOISY_FACTOR * np.maximum(high, 1.0)) & (factor > by_chance * np.maximum(high, 1.0)) & ~out
+    return noisy
 
 
 def fill_bad_pixels(pattern: Pattern, bad_pixels: Mask | None) -> npt.NDArray[np.float64]:
@@ -105,13 +183,15 @@ def fill_bad_pixels(pattern: Pattern, bad_pixels: Mask | None) -> npt.NDArray[np
     return filled
 
 
-def _check(mean_pattern: Pattern, frames: int, max_pattern: Pattern | None) -> None:
+def _check(mean_pattern: Pattern, frames: int, max_pattern: Pattern | None, mask: Mask | None) -> None:
     if mean_pattern.ndim != 2:
         raise BadInput(field="mean_pattern", value=mean_pattern.shape, limit="must have the shape (det_y, det_x)")
     if max_pattern is not None and max_pattern.shape != mean_pattern.shape:
         raise BadInput(
             field="max_pattern", value=max_pattern.shape, limit=f"must have the mean's shape {mean_pattern.shape}"
         )
+    if mask is not None and mask.shape != mean_pattern.shape:
+        raise BadInput(field="mask", value=mask.shape, limit=f"must have the mean's shape {mean_pattern.shape}")
     if frames < 1:
         raise BadInput(field="frames", value=frames, limit="must be at least 1")
 
@@ -125,36 +205,52 @@ def _without_brightest(
     return np.maximum(mean * frames - highest, 0.0) / (frames - 1)
 
 
-def neighbour_range(values: npt.NDArray[np.float64]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Third smallest and third largest of the 24 neighbours: two bad ones among them change neither."""
-    low = ndimage.rank_filter(values, 2, footprint=_RING, mode="constant", cval=np.inf)
-    high = ndimage.rank_filter(values, -3, footprint=_RING, mode="constant", cval=-np.inf)
+def neighbour_range(
+    values: npt.NDArray[np.float64], out: Mask | None = None
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Third smallest and third largest of the 24 neighbours: two bad ones among them change neither.
+
+    Pixels in ``out`` are nobody's neighbours.
+    """
+    lowest, highest = (values, values) if out is None else (np.where(out, each, values) for each in (np.inf, -np.inf))
+    low = ndimage.rank_filter(lowest, 2, footprint=_RING, mode="constant", cval=np.inf)
+    high = ndimage.rank_filter(highest, -3, footprint=_RING, mode="constant", cval=-np.inf)
     # A detector too small for three neighbours gives infinities: nothing can be said there.
     return np.where(np.isfinite(low), low, 0.0), np.where(np.isfinite(high), high, np.inf)
 
 
-def _outstanding(mean: npt.NDArray[np.float64], frames: int) -> Mask:
-    low, high = neighbour_range(mean)
+def _outstanding(mean: npt.NDArray[np.float64], frames: int, out: Mask) -> Mask:
+    low, high = neighbour_range(mean, out)
     noise = np.sqrt(np.maximum(high, 1 / frames) / frames)
     beyond = high + SPREAD_FACTOR * (high - low) + NOISE_SIGMAS * noise
-    found: Mask = (mean > beyond) & (mean > HOT_FACTOR * high)
+    found: Mask = (mean > beyond) & (mean > HOT_FACTOR * high) & ~out
     return found
 
 
-def _stuck(mean: npt.NDArray[np.float64], highest: npt.NDArray[np.float64], frames: int) -> Mask:
+def _stuck(mean: npt.NDArray[np.float64], highest: npt.NDArray[np.float64], frames: int, out: Mask) -> Mask:
     if frames < STUCK_NEEDS_FRAMES:
         return np.zeros(mean.shape, dtype=bool)
-    low, high = neighbour_range(mean)
+    low, high = neighbour_range(mean, out)
     noise = np.sqrt(np.maximum(high, 1 / frames) / frames)
     constant = (mean >= 1) & (mean > highest * (1 - 0.5 / frames))
-    found: Mask = constant & (mean > high + (high - low) + NOISE_SIGMAS * noise)
+    found: Mask = constant & (mean > high + (high - low) + NOISE_SIGMAS * noise) & ~out
     return found
 
 
-def _dead(mean: npt.NDArray[np.float64], frames: int, hot: Mask) -> tuple[Mask, Mask]:
-    lit = np.where(hot, np.inf, mean)
-    low, _ = neighbour_range(lit)
-    # The tip of the dark wedge between two overlapping disks has a dark pixel next to it; a dead pixel has none.
+def _dead(mean: npt.NDArray[np.float64], frames: int, out: Mask) -> tuple[Mask, Mask]:
+    """Dark pixels among lit ones, alone or up to three that touch, and where one would have been seen."""
+    low, _ = neighbour_range(mean, out)
+    bright = (low * frames > DEAD_NEEDS_COUNTS) & ~out
+    dark = bright & (mean < DEAD_FACTOR * low)
+    lit = np.where(out | dark, np.inf, mean)
+    # The tip of the dark wedge between two overlapping disks has a dim pixel next to it; a dead pixel has none.
     nearest = ndimage.minimum_filter(lit, footprint=_RING[1:4, 1:4], mode="constant", cval=np.inf)
-    known = (low * frames > DEAD_NEEDS_COUNTS) & (nearest > 0.5 * low)
-    return known & (mean < DEAD_FACTOR * low), known
+    known = bright & (nearest > 0.5 * low)
+    labels, number = ndimage.label(dark, structure=np.ones((3, 3)))
+    if number:
+        at = np.arange(1, number + 1)
+        whole = (ndimage.sum_labels(dark, labels, at) <= LARGEST_DEAD_CLUSTER) & (
+            ndimage.minimum(known, labels, at).astype(bool)
+        )
+        dark &= np.concatenate([[False], whole])[labels]
+    return dark, known

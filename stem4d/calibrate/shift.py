@@ -123,7 +123,7 @@ def _check(first: Sequence[Array], second: Sequence[Array], seen_first: Mask, se
         raise BadInput(field="images", value=sorted(shapes), limit="must be pairs of one shape (scan_y, scan_x)")
 
 
-def _noise(image: Array, seen: Mask) -> float:
+def white_noise(image: Array, seen: Mask) -> float:
     """Standard deviation of the noise: what a second difference along both axes leaves (Immerkaer 1996)."""
     kernel = np.array([[1.0, -2.0, 1.0], [-2.0, 4.0, -2.0], [1.0, -2.0, 1.0]])
     inner = ndimage.binary_erosion(seen, np.ones((3, 3)), border_value=0)
@@ -138,7 +138,7 @@ def _normalised(
     """Pairs in units of their own noise, so that they add up as likelihoods do."""
     pairs = []
     for one, other in zip(first, second, strict=True):
-        noises = _noise(one, seen_first), _noise(other, seen_second)
+        noises = white_noise(one, seen_first), white_noise(other, seen_second)
         spreads = float(one[seen_first].std()), float(other[seen_second].std())
         if not all(isfinite(each) and each > 0 for each in spreads):
             continue
