@@ -6,7 +6,9 @@ import numpy as np
 
 from devices.simulator.faults import BeamTruth, DropoutTruth
 from devices.simulator.scene import Scene, detector_of
+from stem4d import optics
 from stem4d.accumulate import Accumulator, AccumulatorSpec, Annulus
+from stem4d.calibrate.angles import add_frames, empty_images, group_angles
 from stem4d.calibrate.centres import disk_centres
 from stem4d.calibrate.current import fit_current
 from stem4d.calibrate.dark import fit_dark
@@ -16,7 +18,11 @@ from stem4d.calibrate.disk_model import find_dead_in_disk
 from stem4d.calibrate.drift import fit_drift
 from stem4d.calibrate.gain import fit_gain
 from stem4d.calibrate.pixels import find_bad_pixels
+from stem4d.calibrate.rings import fit_rings
 from stem4d.calibrate.rotation import fit_rotation
+from stem4d.calibrate.step import PlanarLattice, fit_step
+from stem4d.calibrate.tilt import fit_tilts
+from stem4d.simulate.crystals import GOLD_A, STRONTIUM_TITANATE_A
 from stem4d.simulate.scanning import turn
 from tests.blind.outcomes import Outcome
 from tests.blind.world import Frames, Setup, bad_pixels, frames_of, scene, seed_of
@@ -301,4 +307,142 @@ def drifting(random: Random) -> list[Outcome]:
     return [
         Outcome("drift", "%", dose, 100 * (found - wanted) / size, 100 * sigma / size, limit)
         for found, wanted, sigma in zip(fit.rate_nm_per_min, true, fit.rate_uncertainty_nm_per_min, strict=True)
+    ]
+
+
+def defocused(random: Random) -> list[Outcome]:
+    """Defocus, twofold astigmatism and rotation from the tilted images of a defocused scan."""
+    energy, alpha = float(random.choice([200.0, 300.0])), float(random.uniform(15, 24))
+    sign = float(random.choice([-1.0, 1.0]))
+    told = sign * float(random.uniform(15, 30))
+    setup = Setup(energy, alpha, alpha / 20, 64, (40, 40), 0.08, 2e4, defocus_nm=told)
+    rest = {
+        "defocus_nm": float(random.uniform(-0.2, 0.2)) * told,
+        "astigmatism_nm": float(random.uniform(2, 8)),
+        "astigmatism_angle_deg": float(random.uniform(0, 180)),
+    }
+    angle, mirrored = float(random.uniform(-180, 180)), bool(random.random() < 0.5)
+    area = {"specimen": "random", "spacing_a": 4.0, "atom_phase_rad": 0.5, "modulation": 0.3, "seed": seed_of(random)}
+    one = scene(
+        setup,
+        "there",
+        seed=seed_of(random),
+        scan_detector_rotation_deg=angle,
+        scan={"mirrored": mirrored},
+        aberrations=rest,
+        areas={"there": area},
+        **bad_pixels(64, random),
+    )
+    frames, mask = frames_of(one), _mask(one)
+    images = empty_images(group_angles((64, 64), (31.5, 31.5), 20.0, mask), (40, 40))
+    add_frames(images, frames, 0, 65535)
+    fit = fit_tilts(images, setup.step_nm, setup.mrad_per_pixel, alpha, energy, told)
+    dose = "1600 x 2e4 e, defocused"
+    names = ("defocus", "twofold astigmatism, each part", "rotation from tilts")
+    if not fit.ok:
+        return [Outcome(name, "nm", dose, reason=fit.reason) for name in names]
+    true = told + rest["defocus_nm"]
+    depth_nm = optics.depth_of_field_a(energy, alpha) / 10
+    twice = np.radians(2 * np.array([rest["astigmatism_angle_deg"], fit.astigmatism_angle_deg]))
+    c12 = np.array([rest["astigmatism_nm"], fit.astigmatism_nm])
+    parts = c12[:, None] * np.stack([np.cos(twice), np.sin(twice)], axis=1)
+    circle = 360.0 if fit.half_turn_known else 180.0
+    turned_by = (fit.rotation_deg - angle + circle / 2) % circle - circle / 2
+    limit = max(0.05 * rest["astigmatism_nm"], 2.0)
+    return [
+        Outcome(
+            names[0],
+            "nm",
+            dose,
+            fit.defocus_nm - true,
+            fit.defocus_uncertainty_nm,
+            max(0.01 * abs(true), depth_nm / 4),
+        ),
+        *(
+            Outcome(names[1], "nm", dose, float(error), fit.astigmatism_uncertainty_nm, limit)
+            for error in parts[1] - parts[0]
+        ),
+        Outcome(names[2], "deg", dose, turned_by, fit.rotation_uncertainty_deg, 0.5),
+        Outcome("handedness from tilts wrong", "", dose, float(fit.mirrored != mirrored), limit=0.0),
+    ]
+
+
+RINGS = ("angle per pixel", "ellipse, each part")
+
+
+def scaled(random: Random) -> list[Outcome]:
+    """Angle per pixel and ellipse from the rings of a gold specimen, with a small aperture."""
+    energy = float(random.choice([80.0, 200.0, 300.0]))
+    # The 311 ring, the fourth, lies at 0.8 of the detector's half width; disks are small enough to part 111 from 200.
+    delta = 1e3 * optics.wavelength_a(energy) * np.sqrt(11) / GOLD_A / (0.8 * 64)
+    setup = Setup(energy, float(random.uniform(2.2, 3.0)) * delta, delta, 128, (24, 24), 4.0, 2e4)
+    ratio, ellipticity, axis = (float(random.uniform(*span)) for span in ((0.97, 1.03), (0.0, 0.02), (-90, 90)))
+    area = {"specimen": "polycrystal", "material": "Au", "thickness_nm": 5.0, "grain_nm": 4.0, "seed": seed_of(random)}
+    one = scene(
+        setup,
+        "gold",
+        seed=seed_of(random),
+        projector={"angle_ratio": ratio, "ellipticity": ellipticity, "ellipse_angle_deg": axis},
+        misalignment_mrad=(random.uniform(-3, 3, 2) * setup.mrad_per_pixel).tolist(),
+        areas={"gold": area},
+        **bad_pixels(128, random),
+    )
+    mean, mask = frames_of(one).mean(axis=0), _mask(one)
+    disk = find_disk(mean, mask)
+    dose = "576 x 2e4 e, gold"
+    if not disk.ok:
+        return [Outcome(name, "", dose, reason=disk.reason) for name in RINGS]
+    fit = fit_rings(mean, "Au", energy, setup.mrad_per_pixel, disk, mask)
+    if not fit.ok:
+        return [Outcome(name, "", dose, reason=fit.reason) for name in RINGS]
+    true = setup.mrad_per_pixel * ratio
+    twice = 2 * np.radians(axis)
+    vector = np.log1p(ellipticity) * np.array([np.cos(twice), np.sin(twice)])
+    return [
+        Outcome(
+            RINGS[0],
+            "%",
+            dose,
+            100 * (fit.mrad_per_pixel / true - 1),
+            100 * fit.mrad_per_pixel_uncertainty / true,
+            0.2,
+        ),
+        *(
+            Outcome(RINGS[1], "%", dose, 100 * float(found - wanted), 100 * sigma, 0.3)
+            for found, wanted, sigma in zip(fit.ellipse_vector, vector, fit.ellipse_vector_uncertainty, strict=True)
+        ),
+    ]
+
+
+def stepped(random: Random) -> list[Outcome]:
+    """Step along both scan axes and shear from a strontium titanate crystal, focused."""
+    setup = Setup(200.0, 20.0, 2.4, 24, (72, 72), 0.125, 2e3)
+    ratio = random.uniform(0.93, 1.07, 2)
+    shear = float(random.uniform(-0.02, 0.02))
+    area = {"specimen": "crystal", "material": "SrTiO3", "thickness_nm": 3.0, "angle_deg": float(random.uniform(0, 90))}
+    one = scene(
+        setup,
+        "there",
+        seed=seed_of(random),
+        scan={"step_ratio": ratio.tolist(), "shear": shear},
+        scan_detector_rotation_deg=float(random.uniform(-180, 180)),
+        areas={"there": area},
+        **bad_pixels(24, random),
+    )
+    frames, mask = frames_of(one), _mask(one)
+    side = STRONTIUM_TITANATE_A / 10
+    dark = _dark_field(frames, mask, 9.5)
+    fit = fit_step([dark], np.ones(dark.shape, bool), setup.step_nm, PlanarLattice(side, side, 90.0))
+    dose = "5184 x 2e3 e, 23 periods"
+    if not fit.ok:
+        return [Outcome("step", "%", dose, reason=fit.reason)] * 2 + [Outcome("shear", "%", dose, reason=fit.reason)]
+    true = setup.step_nm * ratio
+    found = np.array([fit.step_y_nm, fit.step_x_nm])
+    sigmas = np.array([fit.step_y_uncertainty_nm, fit.step_x_uncertainty_nm])
+    return [
+        *(
+            Outcome("step", "%", dose, float(error), float(sigma), 0.5)
+            for error, sigma in zip(100 * (found / true - 1), 100 * sigmas / true, strict=True)
+        ),
+        Outcome("shear", "%", dose, 100 * (fit.shear - shear), 100 * fit.shear_uncertainty, 0.5),
     ]
