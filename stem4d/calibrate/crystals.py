@@ -1,4 +1,4 @@
-"""Reference crystals: lattice constants and the reflections that their structure allows.
+"""Reference lattices: crystals with the reflections their structure allows, and lattices in the plane of a scan.
 
 Lattice constants at room temperature, from the powder standards of the National Bureau of Standards (Swanson and
 Tatge, NBS Circular 539 I, 1953: gold, p. 33; aluminium, p. 11), silicon from CODATA, strontium titanate from Swanson
@@ -6,7 +6,7 @@ and Fuyat (NBS Circular 539 III, 1954, p. 44). Selection rules: International Ta
 """
 
 from dataclasses import dataclass
-from math import sqrt
+from math import cos, isfinite, radians, sin, sqrt
 from typing import Literal
 
 import numpy as np
@@ -94,12 +94,17 @@ def families(crystal: Crystal, longest_per_a: float) -> tuple[Family, ...]:
                     by_length.setdefault(square, []).append((h, k, l))
     return tuple(
         Family(
-            index=min(tuple(sorted((abs(each) for each in one), reverse=True)) for one in members),  # type: ignore[type-var]
+            index=min(_ordered(one) for one in members),
             g_per_a=sqrt(square) / crystal.lattice_constant_a,
             multiplicity=len(members),
         )
         for square, members in sorted(by_length.items())
     )
+
+
+def _ordered(index: Index) -> Index:
+    h, k, l = sorted((abs(each) for each in index), reverse=True)  # noqa: E741
+    return h, k, l
 
 
 def zone_001(crystal: Crystal, longest_per_a: float) -> npt.NDArray[np.int64]:
@@ -116,3 +121,37 @@ def zone_001(crystal: Crystal, longest_per_a: float) -> npt.NDArray[np.int64]:
         if h * h + k * k <= limit and allowed(crystal.lattice, (h, k, 0))
     ]
     return np.array(sorted(found, key=lambda hk: (hk[0] ** 2 + hk[1] ** 2, hk)), dtype=np.int64).reshape(-1, 2)
+
+
+@dataclass(frozen=True)
+class PlanarLattice:
+    """Two shortest lattice vectors in the plane of the scan."""
+
+    a_nm: float
+    b_nm: float
+    angle_deg: float
+    """Between them."""
+
+    def reciprocal(self) -> npt.NDArray[np.float64]:
+        """Rows are the reciprocal vectors of a and b (y, x) [1/nm], a along x."""
+        for name, value in (("a_nm", self.a_nm), ("b_nm", self.b_nm)):
+            if not isfinite(value) or value <= 0:
+                raise BadInput(field=f"lattice.{name}", value=value, limit="must be positive", unit="nm")
+        if not 20 <= self.angle_deg <= 160:
+            raise BadInput(
+                field="lattice.angle_deg", value=self.angle_deg, limit="must lie between 20 and 160", unit="deg"
+            )
+        turn = radians(self.angle_deg)
+        real = np.array([[0.0, self.a_nm], [self.b_nm * sin(turn), self.b_nm * cos(turn)]])
+        inverse: npt.NDArray[np.float64] = np.linalg.inv(real).T
+        return inverse
+
+
+def square(period_nm: float) -> PlanarLattice:
+    """A square lattice, as of a perovskite along [001] or a cross grating."""
+    return PlanarLattice(period_nm, period_nm, 90.0)
+
+
+def hexagonal(period_nm: float) -> PlanarLattice:
+    """A hexagonal lattice, as of MoS2 or graphene."""
+    return PlanarLattice(period_nm, period_nm, 120.0)

@@ -24,6 +24,8 @@ NARROWEST_PX = 0.29
 """Blur of a pixel, 1/sqrt(12)."""
 WIDEST = 1.5
 """Widest blur, as a part of the disk's radius plus 1 px."""
+OWN_HARMONICS = 4
+"""So many of the inner rings have an unevenness in azimuth of their own, the others one for all."""
 POWERS = (-4, -3, -2, -1, 0, 1)
 """Powers of the radius that the background is made of."""
 SLOPE_POWERS = (-2, -1)
@@ -119,17 +121,18 @@ def evaluate(area: Annulus, parameters: Array, mrad: Array, disk_radius: float, 
         return np.asarray(values[:, low] * (1 - part) + values[:, low + 1] * part)
 
     rings = look(table).T
-    # One modulation in azimuth for all rings: texture and tilt.
-    shared = rings.sum(axis=1)
-    design = np.concatenate([rings, area.background, (area.harmonics * shared).T], axis=1) * weight[:, None]
+    # Grains make each ring uneven in azimuth in its own way; where rings overlap that would look like an ellipse.
+    groups = [*rings.T[:OWN_HARMONICS], *([rings.T[OWN_HARMONICS:].sum(axis=0)] if len(mrad) > OWN_HARMONICS else [])]
+    uneven = np.concatenate([area.harmonics * group for group in groups]).T
+    design = np.concatenate([rings, area.background, uneven], axis=1) * weight[:, None]
     normal = design.T @ design
     size = np.sqrt(np.maximum(np.diag(normal), 1e-300))
     normal = normal / size / size[:, None]
     normal[np.diag_indices_from(normal)] += 1e-10
     amplitudes = np.linalg.solve(normal, design.T @ (area.counts * weight) / size) / size
     number = len(mrad)
-    modulation = amplitudes[-4:] @ area.harmonics
-    height = amplitudes[:number][None, :] + modulation[:, None]
+    modulation = amplitudes[-uneven.shape[1] :].reshape(-1, 4) @ area.harmonics
+    height = amplitudes[:number][None, :] + modulation[np.minimum(np.arange(number), OWN_HARMONICS)].T
     slope = (look(np.gradient(table, GRID_PX, axis=1)).T * height).sum(axis=1)
     per_ring = look(by_radius).T * height * weight[:, None]
     safe = np.maximum(rho, 1e-9)
@@ -153,10 +156,8 @@ def evaluate(area: Annulus, parameters: Array, mrad: Array, disk_radius: float, 
     )
     jacobian = np.concatenate([raw * weight[:, None], per_ring.sum(axis=1, keepdims=True)], axis=1)
     model = design @ amplitudes / weight
-    behind = area.background @ amplitudes[number:-4]
-    return Trial(
-        parameters, amplitudes, design, jacobian, per_ring, (area.counts - model) * weight, model, behind, rho
-    )
+    behind = area.background @ amplitudes[number : -uneven.shape[1]]
+    return Trial(parameters, amplitudes, design, jacobian, per_ring, (area.counts - model) * weight, model, behind, rho)
 
 
 def project_out(columns: Array, design: Array) -> Array:
@@ -165,7 +166,8 @@ def project_out(columns: Array, design: Array) -> Array:
     scaled = design / size
     normal = scaled.T @ scaled
     normal[np.diag_indices_from(normal)] += 1e-10
-    return columns - scaled @ np.linalg.solve(normal, scaled.T @ columns)
+    left: Array = columns - scaled @ np.linalg.solve(normal, scaled.T @ columns)
+    return left
 
 
 def solve(area: Annulus, start: Array, mrad: Array, disk_radius: float, weight: Array) -> Trial:
@@ -185,8 +187,8 @@ def solve(area: Annulus, start: Array, mrad: Array, disk_radius: float, weight: 
         method="lm",
         x_scale=[1.0, 1.0, 0.01, 0.01, 0.3, 0.01],
         max_nfev=20,
-        xtol=1e-7,
-        ftol=1e-9,
+        xtol=1e-6,
+        ftol=1e-8,
     )
     return at(np.asarray(found.x, dtype=np.float64))
 
@@ -210,3 +212,17 @@ def cluster_covariance(columns: Array, residuals: Array, sector: npt.NDArray[np.
     off = np.array(changes) / size
     covariance: Array = off.T @ off * (number - 1) / number
     return covariance
+
+
+def shared_covariance(fit: Trial, sector: npt.NDArray[np.intp]) -> Array:
+    """Covariance of the six parameters: what the pixels' own scatter gives (White 1980), enlarged for grains.
+
+    A dozen sectors know the variance of one parameter to 40 % only; so the enlargement is the mean one of all six.
+    """
+    columns = project_out(fit.jacobian, fit.design)
+    inverse = np.linalg.inv(columns.T @ columns)
+    scored = columns * fit.residuals[:, None]
+    pixels = inverse @ (scored.T @ scored) @ inverse
+    grains = cluster_covariance(np.concatenate([fit.design, fit.jacobian], axis=1), fit.residuals, sector)[-6:, -6:]
+    enlarged: Array = pixels * max(float(np.trace(np.linalg.solve(pixels, grains))) / 6, 1.0)
+    return enlarged

@@ -9,13 +9,23 @@ from scipy.optimize import nnls
 
 from stem4d.calibrate.crystals import Crystal, Family, crystal_named, families
 from stem4d.calibrate.disk import DiskFit
-from stem4d.calibrate.pixels import fill_bad_pixels, neighbour_range
-from stem4d.calibrate.ring_model import Annulus, Trial, annulus, cluster_covariance, project_out, ring_profiles, solve
+from stem4d.calibrate.ring_model import (
+    Annulus,
+    Trial,
+    annulus,
+    cluster_covariance,
+    project_out,
+    ring_profiles,
+    shared_covariance,
+    solve,
+)
 from stem4d.calibrate.scale_fit import (
-    MAX_DEPARTURE,
+    NOMINAL_TOLERANCE,
+    SEARCHED,
     ScaleFit,
     check_scale_input,
     ellipse_of,
+    good_counts,
     implausible,
     no_scale,
     unfit_disk,
@@ -31,8 +41,6 @@ MOST_RINGS = 12
 FEWEST_RINGS = 2
 SIGNIFICANT = 5.0
 """Standard errors that a ring's height must reach to count as seen."""
-SEARCH_BEYOND = 1.5
-"""How far beyond the accepted departure the scale is looked for, so that a wrong one is found to be wrong."""
 CLEAR_PX = 1.5
 """Distance that rings keep from the edge of the disk and of the detector, beside the edge's blur."""
 RATIO_SIGMAS, RATIO_PART = 5.0, 0.004
@@ -40,6 +48,8 @@ RATIO_SIGMAS, RATIO_PART = 5.0, 0.004
 crystal's: the closest wrong ratios of the known crystals differ by 1 %."""
 UNEXPLAINED = 0.2
 """Height of a ring that the crystal does not have, over the highest one, that refuses the crystal."""
+SEARCH_STEP_PX = 0.5
+"""The outermost ring moves by so much from one trial of the search to the next; the fit takes hold from further."""
 SMALLEST_GAIN = 0.3
 """Part of the variance of the radial profile about a smooth background that the rings must explain."""
 
@@ -61,6 +71,7 @@ def fit_rings(
     nominal_mrad_per_pixel: float,
     disk: DiskFit,
     bad_pixels: npt.NDArray[np.bool_] | None = None,
+    nominal_tolerance: float = NOMINAL_TOLERANCE,
 ) -> ScaleFit:
     """Fit all rings of a powder that clear the bright-field disk and the detector's edge.
 
@@ -69,7 +80,7 @@ def fit_rings(
     departures from the common scale test the crystal. Two fcc metals have the same ratios, and a pattern of one fits
     the other with the scale off by the ratio of their lattice constants (gold and aluminium: 0.7 %): only a nominal
     scale that is known better than that can tell them apart, and the fit refuses what is off by more than
-    ``MAX_DEPARTURE``.
+    ``nominal_tolerance``.
 
     Parameters
     ----------
@@ -80,11 +91,13 @@ def fit_rings(
     beam_energy_kev : float
         Energy [keV]; the angle of a ring is λ g.
     nominal_mrad_per_pixel : float
-        Where to look [mrad], right to ``MAX_DEPARTURE``.
+        Expected scale [mrad].
     disk : DiskFit
         The bright-field disk of this pattern.
     bad_pixels : ndarray of bool, shape (det_y, det_x), optional
         Pixels to leave out.
+    nominal_tolerance : float
+        Largest departure from the nominal scale, as a part of it, that is believed.
 
     Returns
     -------
@@ -96,11 +109,11 @@ def fit_rings(
     BadInput
         If the crystal is not known, a figure is not positive, or shapes do not fit.
     """
-    check_scale_input(mean_pattern, beam_energy_kev, nominal_mrad_per_pixel, bad_pixels)
+    check_scale_input(mean_pattern, beam_energy_kev, nominal_mrad_per_pixel, bad_pixels, nominal_tolerance)
     known = crystal_named(crystal)
     if reason := unfit_disk(disk):
         return no_scale(reason)
-    counts, good = _clean(mean_pattern, bad_pixels)
+    counts, good = good_counts(mean_pattern, bad_pixels)
     reach = _reach(counts.shape, known, 1e3 * wavelength_a(beam_energy_kev), nominal_mrad_per_pixel, disk)
     if reach is None:
         return no_scale("no two rings clear the bright-field disk and the detector's edge")
@@ -115,18 +128,7 @@ def fit_rings(
     first = solve(area, start, reach.mrad, disk.radius_px, weight)
     floor = 0.05 * float(np.median(first.model[first.model > 0])) if (first.model > 0).any() else 1.0
     last = solve(area, first.parameters, reach.mrad, disk.radius_px, 1 / np.sqrt(np.maximum(first.model, floor)))
-    return _judge(area, last, reach, known, nominal_mrad_per_pixel, disk)
-
-
-def _clean(
-    pattern: npt.NDArray[np.generic], bad_pixels: npt.NDArray[np.bool_] | None
-) -> tuple[Array, npt.NDArray[np.bool_]]:
-    counts = np.asarray(pattern, dtype=np.float64)
-    bad = ~np.isfinite(counts) if bad_pixels is None else ~np.isfinite(counts) | bad_pixels
-    filled = fill_bad_pixels(np.where(bad, 0.0, counts), bad)
-    _, high = neighbour_range(filled)
-    quantum = float(filled[filled > 0].min()) if (filled > 0).any() else 1.0
-    return filled, ~(bad | (filled > np.maximum(2 * high, 3 * quantum) + 4 * np.sqrt(quantum * filled)))
+    return _judge(area, last, reach, known, nominal_mrad_per_pixel, nominal_tolerance, disk)
 
 
 def _reach(
@@ -138,7 +140,7 @@ def _reach(
     outer = min(cy, cx, shape[0] - 1 - cy, shape[1] - 1 - cx)
     if outer < inner + 2 * disk.radius_px + 4:
         return None
-    found = families(crystal, (outer + disk.radius_px) * nominal * (1 + 1.5 * MAX_DEPARTURE) / wavelength_mrad_a)
+    found = families(crystal, (outer + disk.radius_px) * nominal * (1 + SEARCHED) / wavelength_mrad_a)
     if len(found) > MOST_RINGS:
         outer = min(outer, found[MOST_RINGS].g_per_a * wavelength_mrad_a / nominal - disk.radius_px - CLEAR_PX - blur)
         found = found[:MOST_RINGS]
@@ -176,8 +178,7 @@ def _search(area: Annulus, reach: _Reach, nominal: float, disk: DiskFit) -> tupl
     target = target - q @ (q.T @ target)
     whole = float(target @ target)
     grid = np.arange(0.0, float(at[-1]) + 4 * disk.radius_px + 8, 0.25)
-    widest = SEARCH_BEYOND * MAX_DEPARTURE
-    steps = np.arange(-widest, widest, 0.3 / float(at[-1]))
+    steps = np.arange(-SEARCHED, SEARCHED, SEARCH_STEP_PX / float(at[-1]))
     best, gain = nominal, -1.0
     for change in steps:
         scale = nominal * (1 + change)
@@ -190,12 +191,13 @@ def _search(area: Annulus, reach: _Reach, nominal: float, disk: DiskFit) -> tupl
     return best, gain
 
 
-def _judge(area: Annulus, fit: Trial, reach: _Reach, crystal: Crystal, nominal: float, disk: DiskFit) -> ScaleFit:
+def _judge(
+    area: Annulus, fit: Trial, reach: _Reach, crystal: Crystal, nominal: float, tolerance: float, disk: DiskFit
+) -> ScaleFit:
     number = len(reach.mrad)
     columns = np.concatenate([fit.design, fit.jacobian], axis=1)
-    covariance = cluster_covariance(columns, fit.residuals, area.sector)
-    height_errors = np.sqrt(np.diag(covariance)[:number])
-    covariance = covariance[-6:, -6:]
+    height_errors = np.sqrt(np.diag(cluster_covariance(columns, fit.residuals, area.sector))[:number])
+    covariance = shared_covariance(fit, area.sector)
     scale = exp(-fit.parameters[5])
     ellipticity, ellipticity_error, angle, angle_error = ellipse_of(fit.parameters[2:4], covariance[2:4, 2:4])
     radii = reach.mrad / scale
@@ -205,9 +207,11 @@ def _judge(area: Annulus, fit: Trial, reach: _Reach, crystal: Crystal, nominal: 
     seen = fit.amplitudes[:number] > SIGNIFICANT * height_errors
     used = clear & seen
     departure, departure_error, chi = _departures(area, fit, used)
-    reasons = implausible(scale, nominal, ellipticity)
+    reasons = implausible(scale, nominal, ellipticity, tolerance)
     if used.sum() < FEWEST_RINGS:
-        reasons.append(f"{used.sum()} rings are seen clear of the disk and the detector's edge; it takes {FEWEST_RINGS}")
+        reasons.append(
+            f"{used.sum()} rings are seen clear of the disk and the detector's edge; it takes {FEWEST_RINGS}"
+        )
     for family, is_clear, is_seen in zip(reach.families, clear, seen, strict=True):
         if family.index in crystal.strong and is_clear and not is_seen:
             reasons.append(f"the ring {_name(family)} of {crystal.name} is missing")
@@ -257,11 +261,14 @@ def _departures(area: Annulus, fit: Trial, used: npt.NDArray[np.bool_]) -> tuple
     # Centre, ellipse and blur go on as they are; rings that are not used stay where they are.
     number = int(used.sum())
     columns = np.concatenate([fit.jacobian[:, :5], fit.per_ring[:, used]], axis=1)
-    change = np.linalg.lstsq(project_out(columns, fit.design), fit.residuals, rcond=None)[0]
-    left = fit.residuals - project_out(columns, fit.design) @ change
+    free = project_out(columns, fit.design)
+    change = np.asarray(np.linalg.lstsq(free, fit.residuals, rcond=None)[0], dtype=np.float64)
+    left = fit.residuals - free @ change
     change = change[5:]
-    covariance = cluster_covariance(np.concatenate([fit.design, columns], axis=1), left, area.sector)[-number:, -number:]
-    errors = np.sqrt(np.maximum(np.diag(covariance), 1e-300))
+    covariance = cluster_covariance(np.concatenate([fit.design, columns], axis=1), left, area.sector)[
+        -number:, -number:
+    ]
+    errors: Array = np.sqrt(np.maximum(np.diag(covariance), 1e-300))
     mean = float((change / errors**2).sum() / (1 / errors**2).sum())
     chi = sqrt(float((((change - mean) / errors) ** 2).sum()) / (len(change) - 1))
     return change - mean, errors, chi

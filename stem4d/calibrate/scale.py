@@ -57,7 +57,10 @@ def transferred_scale(
     """
     if not isfinite(convergence_semi_angle_mrad) or convergence_semi_angle_mrad <= 0:
         raise BadInput(
-            field="convergence_semi_angle_mrad", value=convergence_semi_angle_mrad, limit="must be positive", unit="mrad"
+            field="convergence_semi_angle_mrad",
+            value=convergence_semi_angle_mrad,
+            limit="must be positive",
+            unit="mrad",
         )
     if not isfinite(angle_uncertainty_mrad) or angle_uncertainty_mrad < 0:
         raise BadInput(

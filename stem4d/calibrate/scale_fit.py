@@ -13,13 +13,16 @@ import numpy as np
 import numpy.typing as npt
 
 from stem4d.calibrate.disk import DiskFit
+from stem4d.calibrate.pixels import fill_bad_pixels, neighbour_range
 from stem4d.errors import BadInput
 
 Array = npt.NDArray[np.float64]
 
-MAX_DEPARTURE = 0.1
-"""How far the scale may come out from its nominal value, as a part of it: camera lengths are named to a few percent,
-and more than this is a wrong crystal or a wrong camera length."""
+NOMINAL_TOLERANCE = 0.03
+"""How far the scale may come out from its nominal value unless told otherwise, as a part of it: camera lengths are
+named to a few percent, and at 6 % the spots of silicon pass for those of gold: half of that keeps them apart."""
+SEARCHED = 0.15
+"""How far from the nominal scale it is looked for, so that a wrong one is found and refused, not missed."""
 MAX_ELLIPTICITY = 0.1
 """Projectors are elliptic by 0.5 to 3 %; more is a wrong index or a strained crystal."""
 SMALLEST_DISK_PX = 1.5
@@ -96,6 +99,7 @@ def check_scale_input(
     beam_energy_kev: float,
     nominal_mrad_per_pixel: float,
     bad_pixels: npt.NDArray[np.bool_] | None,
+    nominal_tolerance: float,
 ) -> None:
     """Refuse what cannot be meant.
 
@@ -116,6 +120,25 @@ def check_scale_input(
     ):
         if not np.isfinite(value) or value <= 0:
             raise BadInput(field=name, value=value, limit="must be positive", unit=unit)
+    if not 0 < nominal_tolerance < SEARCHED:
+        raise BadInput(
+            field="nominal_tolerance", value=nominal_tolerance, limit=f"must lie between 0 and {SEARCHED}, a fraction"
+        )
+
+
+def good_counts(
+    pattern: npt.NDArray[np.generic], bad_pixels: npt.NDArray[np.bool_] | None
+) -> tuple[Array, npt.NDArray[np.bool_]]:
+    """Counts with bad pixels filled in, and which pixels are good; single spikes that no mask knows of are bad too."""
+    counts = np.asarray(pattern, dtype=np.float64)
+    bad = ~np.isfinite(counts) if bad_pixels is None else ~np.isfinite(counts) | bad_pixels
+    filled = fill_bad_pixels(np.where(bad, 0.0, counts), bad)
+    if not (filled > 0).any():
+        return filled, ~bad
+    _, high = neighbour_range(filled)
+    quantum = float(filled[filled > 0].min())
+    bad = bad | (filled > np.maximum(2 * high, 3 * quantum) + 4 * np.sqrt(quantum * np.maximum(filled, 0.0)))
+    return fill_bad_pixels(filled, bad), ~bad
 
 
 def unfit_disk(disk: DiskFit) -> str:
@@ -127,13 +150,13 @@ def unfit_disk(disk: DiskFit) -> str:
     return ""
 
 
-def implausible(scale: float, nominal: float, ellipticity: float) -> list[str]:
+def implausible(scale: float, nominal: float, ellipticity: float, tolerance: float) -> list[str]:
     """Why a fitted scale or ellipse is not believed."""
     reasons = []
-    if not abs(scale / nominal - 1) <= MAX_DEPARTURE:
+    if not abs(scale / nominal - 1) <= tolerance:
         reasons.append(
-            f"{scale:.4g} mrad per pixel is {scale / nominal - 1:+.0%} off the nominal {nominal:.4g}, more than"
-            f" {MAX_DEPARTURE:.0%}: another crystal, or another camera length"
+            f"{scale:.4g} mrad per pixel is {scale / nominal - 1:+.1%} off the nominal {nominal:.4g}, more than"
+            f" {tolerance:.1%}: another crystal, or another camera length"
         )
     if not ellipticity <= MAX_ELLIPTICITY:
         reasons.append(f"an ellipse of {ellipticity:.0%} is no projector's: another crystal or a strained one")

@@ -4,20 +4,22 @@ The disks are found with the bright-field disk as a template, indexed on the kno
 nominal scale, and the matrix of pixel = centre + B g is fitted; its polar decomposition is scale, ellipse and rotation.
 """
 
-from math import atan2, cos, degrees, log, nan, pi, sin, sqrt
+from dataclasses import replace
+from math import atan2, cos, degrees, nan, sin, sqrt
 
 import numpy as np
 import numpy.typing as npt
 from scipy import fft, ndimage
 
-from stem4d.calibrate.crystals import crystal_named, zone_001
+from stem4d.calibrate.crystals import Crystal, crystal_named, zone_001
 from stem4d.calibrate.disk import DiskFit
-from stem4d.calibrate.pixels import fill_bad_pixels, neighbour_range
 from stem4d.calibrate.scale_fit import (
-    MAX_DEPARTURE,
+    NOMINAL_TOLERANCE,
+    SEARCHED,
     ScaleFit,
     check_scale_input,
     ellipse_of,
+    good_counts,
     implausible,
     no_scale,
     unfit_disk,
@@ -57,17 +59,18 @@ def fit_spots(
     nominal_mrad_per_pixel: float,
     disk: DiskFit,
     bad_pixels: npt.NDArray[np.bool_] | None = None,
+    nominal_tolerance: float = NOMINAL_TOLERANCE,
 ) -> ScaleFit:
     """Fit the lattice of Bragg disks of a crystal along [001], in any rotation in the plane.
 
     All these lattices are square: nothing but the nominal scale tells a wrong lattice constant (gold and aluminium
-    differ by 0.7 %, and one taken for the other gives a scale wrong by as much), and a scale that departs from the nominal one by more
-    than ``MAX_DEPARTURE`` is refused. A strained crystal shows its strain as an ellipse: the reference must be free
+    differ by 0.7 %, gold and silicon by 6 %, and one taken for the other gives a scale wrong by as much). A scale that
+    departs from the nominal one by more than ``nominal_tolerance`` is refused. A strained crystal shows its strain as an ellipse: the reference must be free
     of it.
 
     Parameters
     ----------
-    mean_pattern, crystal, beam_energy_kev, nominal_mrad_per_pixel, disk, bad_pixels
+    mean_pattern, crystal, beam_energy_kev, nominal_mrad_per_pixel, disk, bad_pixels, nominal_tolerance
         As for ``fit_rings``.
 
     Returns
@@ -81,11 +84,11 @@ def fit_spots(
     BadInput
         If the crystal is not known, a figure is not positive, or shapes do not fit.
     """
-    check_scale_input(mean_pattern, beam_energy_kev, nominal_mrad_per_pixel, bad_pixels)
+    check_scale_input(mean_pattern, beam_energy_kev, nominal_mrad_per_pixel, bad_pixels, nominal_tolerance)
     known = crystal_named(crystal)
     if reason := unfit_disk(disk):
         return no_scale(reason)
-    counts, good = _clean(mean_pattern, bad_pixels)
+    counts, good = good_counts(mean_pattern, bad_pixels)
     peaks, heights = _peaks(counts, good, disk)
     if len(peaks) < FEWEST_SPOTS:
         return no_scale(f"{len(peaks)} Bragg disks stand clear of the bright-field disk and the edge; it takes 4")
@@ -108,27 +111,48 @@ def fit_spots(
         centre, matrix = solution[0], solution[1:].T
     strong = heights > STRONG * np.sort(heights)[-3]
     missed = float((strong & ~near).sum() / max(strong.sum(), 1))
-    spots = [place_spot(counts, good, tuple(peaks[each]), disk.radius_px, disk.edge_width_px) for each in np.flatnonzero(near)]
+    spots = [
+        place_spot(counts, good, tuple(peaks[each]), disk.radius_px, disk.edge_width_px)
+        for each in np.flatnonzero(near)
+    ]
     kept = [(spot, hk) for spot, hk in zip(spots, index[near], strict=True) if spot is not None]
     if len(kept) < FEWEST_SPOTS or not _spans(np.array([hk for _, hk in kept])):
         return no_scale(f"{len(kept)} disks have a position; it takes 4 that span the plane")
+    kept_index = np.array([hk for _, hk in kept])
     mrad_per_index = 1e3 * wavelength_a(beam_energy_kev) / known.lattice_constant_a
-    reasons = []
+    fit = _fit([spot for spot, _ in kept], kept_index, mrad_per_index)
+    reasons = implausible(fit.mrad_per_pixel, nominal_mrad_per_pixel, fit.ellipticity, nominal_tolerance)
     if missed > 1 - MUST_INDEX:
         reasons.append(f"{missed:.0%} of the strong disks do not lie on a lattice of {known.name}: another crystal")
-    return _fit([s for s, _ in kept], np.array([hk for _, hk in kept]), mrad_per_index, nominal_mrad_per_pixel, reasons)
+    if fit.residual > MAX_SCATTER * spacing:
+        reasons.append(f"the disks lie {fit.residual:.1f} px off the lattice: not this crystal, or not a single one")
+    reasons += _missing(index[near], known, matrix, counts.shape, centre, disk)
+    return replace(fit, ok=not reasons, reason="; ".join(reasons))
 
 
-def _clean(
-    pattern: npt.NDArray[np.generic], bad_pixels: npt.NDArray[np.bool_] | None
-) -> tuple[Array, npt.NDArray[np.bool_]]:
-    counts = np.asarray(pattern, dtype=np.float64)
-    bad = ~np.isfinite(counts) if bad_pixels is None else ~np.isfinite(counts) | bad_pixels
-    filled = fill_bad_pixels(np.where(bad, 0.0, counts), bad)
-    _, high = neighbour_range(filled)
-    quantum = float(filled[filled > 0].min()) if (filled > 0).any() else 1.0
-    spikes = filled > np.maximum(2 * high, 3 * quantum) + 4 * np.sqrt(quantum * filled)
-    return fill_bad_pixels(filled, bad | spikes), ~(bad | spikes)
+def _missing(
+    index: Indices, crystal: Crystal, matrix: Array, shape: tuple[int, ...], centre: Array, disk: DiskFit
+) -> list[str]:
+    """Strong families that should be seen and of which no disk is."""
+    reasons = []
+    for family in crystal.strong:
+        if family[2] != 0:
+            continue
+        each = np.array([(a * h, b * k) for h, k in (family[:2], family[1::-1]) for a in (1, -1) for b in (1, -1)])
+        away = each @ matrix.T
+        margin = disk.radius_px + 3 * CLEAR_PX
+        at = away + centre
+        clear = ((at > margin) & (at < np.array(shape) - 1 - margin)).all(axis=1)
+        clear &= np.hypot(*away.T) > _apart(disk) + CLEAR_PX
+        there = (each[:, None] == index[None]).all(axis=2).any(axis=1)
+        if clear.any() and not there[clear].any():
+            reasons.append(f"no disk {family[0]}{family[1]}0 of {crystal.name} is seen: another crystal")
+    return reasons
+
+
+def _apart(disk: DiskFit) -> float:
+    """Distance at which two disks are clear of each other [px]."""
+    return 2 * disk.radius_px + 4 * disk.edge_width_px + CLEAR_PX
 
 
 def _peaks(counts: Array, good: npt.NDArray[np.bool_], disk: DiskFit) -> tuple[Array, Array]:
@@ -146,12 +170,12 @@ def _peaks(counts: Array, good: npt.NDArray[np.bool_], disk: DiskFit) -> tuple[A
     )
     significance = height / np.sqrt(variance)
     y, x = np.indices(counts.shape, dtype=np.float64)
-    apart = np.hypot(y - disk.centre_px[0], x - disk.centre_px[1]) > 2 * disk.radius_px + 4 * disk.edge_width_px + CLEAR_PX
+    apart = np.hypot(y - disk.centre_px[0], x - disk.centre_px[1]) > _apart(disk)
     margin = disk.radius_px + CLEAR_PX
     clear = (y >= margin) & (x >= margin) & (y <= counts.shape[0] - 1 - margin) & (x <= counts.shape[1] - 1 - margin)
     size = 2 * int(disk.radius_px) + 1
     top = height == ndimage.maximum_filter(height, size=max(size, 3))
-    found = np.argwhere(top & apart & clear & (significance > STANDS_OUT) & (height > 0.3 * sums[1]*0.1))
+    found = np.argwhere(top & apart & clear & (significance > STANDS_OUT))
     heights = height[found[:, 0], found[:, 1]]
     order = np.argsort(heights)[::-1][:MOST_CANDIDATES]
     return found[order].astype(np.float64), heights[order]
@@ -179,20 +203,20 @@ def _index(offsets: Array, heights: Array, nodes: Indices, px: float) -> Array |
     rotation.
     """
     lengths = np.hypot(*offsets.T)
-    best, score = None, 0.0
+    best: Array | None = None
+    score = 0.0
     light = np.minimum(heights, np.sort(heights)[-3])
     for peak in np.argsort(heights)[::-1][:6]:
         for node in nodes[:24]:
             ratio = lengths[peak] / (px * sqrt(float((node**2).sum())))
-            if abs(1 / ratio - 1) > 1.5 * MAX_DEPARTURE:
+            if abs(1 / ratio - 1) > SEARCHED:
                 continue
             turn = atan2(offsets[peak, 0], offsets[peak, 1]) - atan2(node[1], node[0])
-            matrix = px * ratio * np.array([[sin(turn), cos(turn)], [cos(turn), -sin(turn)]])
+            matrix: Array = px * ratio * np.array([[sin(turn), cos(turn)], [cos(turn), -sin(turn)]])
             spacing = px * sqrt(float((nodes[0] ** 2).sum()))
             index, near = _nearest(offsets, matrix, nodes, COARSE * spacing)
             distance = np.hypot(*(offsets - index @ matrix.T).T)
             weight = np.where(near, 1 - (distance / (COARSE * spacing)) ** 2, 0.0)
-            # A finer lattice explains everything: what it foresees and nobody sees counts against it.
             total = float((light * weight).sum())
             if total > score + 1e-9:
                 best, score = matrix, total
@@ -202,9 +226,7 @@ def _index(offsets: Array, heights: Array, nodes: Indices, px: float) -> Array |
 def _nearest(offsets: Array, matrix: Array, nodes: Indices, within: float) -> tuple[Indices, npt.NDArray[np.bool_]]:
     """For each peak the nearest node, and whether it lies within a distance of it; one peak a node."""
     predicted = nodes @ matrix.T
-    distance = np.hypot(
-        offsets[:, None, 0] - predicted[None, :, 0], offsets[:, None, 1] - predicted[None, :, 1]
-    )
+    distance = np.hypot(offsets[:, None, 0] - predicted[None, :, 0], offsets[:, None, 1] - predicted[None, :, 1])
     nearest = distance.argmin(axis=1)
     own = distance[np.arange(len(offsets)), nearest]
     best = np.full(len(nodes), np.inf)
@@ -221,9 +243,8 @@ def _design(index: Indices) -> Array:
     return np.concatenate([np.ones((len(index), 1)), index.astype(np.float64)], axis=1)
 
 
-def _fit(
-    spots: list[Spot], index: Indices, mrad_per_index: float, nominal: float, reasons: list[str]
-) -> ScaleFit:
+def _fit(spots: list[Spot], index: Indices, mrad_per_index: float) -> ScaleFit:
+    """The matrix, robust against single spots, taken apart; with nothing judged yet."""
     at = np.array([spot.at for spot in spots])
     sigma = np.sqrt(np.array([spot.uncertainty for spot in spots]) ** 2 + FLOOR_PX**2)
     design = _design(index)
@@ -237,7 +258,7 @@ def _fit(
             covariance[3 * axis : 3 * axis + 3, 3 * axis : 3 * axis + 3] = normal
         pull = (at - design @ solution) / sigma
         robust = max(1.4826 * float(np.median(np.abs(pull))), 1.0)
-        inlier = (np.abs(pull) < TUKEY * robust).all(axis=1)
+        inlier: npt.NDArray[np.bool_] = np.all(np.abs(pull) < TUKEY * robust, axis=1)
         if inlier.sum() < FEWEST_SPOTS or not _spans(index[inlier]):
             break
         keep = np.repeat(inlier[:, None], 2, axis=1)
@@ -256,10 +277,6 @@ def _fit(
     ellipticity, ellipticity_error, angle, angle_error = ellipse_of(values[1:3], spread[1:3, 1:3])
     scale = float(values[0])
     scatter = float(np.sqrt(((at - design @ solution)[used] ** 2).sum(axis=1).mean()))
-    spacing = sqrt(float((index**2).sum(axis=1).min())) * mrad_per_index / scale
-    reasons = [*implausible(scale, nominal, ellipticity), *reasons]
-    if scatter > MAX_SCATTER * spacing:
-        reasons.append(f"the disks lie {scatter:.1f} px off the lattice: not this crystal, or not a single one")
     errors = np.sqrt(np.diag(covariance))
     return ScaleFit(
         mrad_per_pixel=scale,
@@ -282,8 +299,8 @@ def _fit(
             "index": index[used].astype(np.float64),
             "uncertainty_px": sigma[used],
         },
-        ok=not reasons,
-        reason="; ".join(reasons),
+        ok=True,
+        reason="",
     )
 
 

@@ -1,18 +1,19 @@
 """Scan step, its anisotropy and shear, from images of a lattice that is known but for its rotation.
 
 A scan index (i, j) lies at y = step_y i, x = step_x j + shear y in the frame of the lattice's standard, so a wave g of
-the lattice shows at the frequency k = Aᵀ g [cycles per index], A = [[step_y, 0], [shear step_y, step_x]]. Whatever turns
-both axes alike counts as rotation of the lattice. Drift and an inclined slow axis give shear and a false step_y:
+the lattice shows at the frequency k = Aᵀ g [cycles per index], A = [[step_y, 0], [shear step_y, step_x]]. Whatever
+turns both axes alike counts as rotation of the lattice. Drift and an inclined slow axis give shear and a false step_y:
 they are part of what is measured.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from math import atan2, cos, degrees, hypot, isfinite, nan, radians, sin, sqrt
+from math import atan2, degrees, hypot, isfinite, nan, sqrt
 
 import numpy as np
 import numpy.typing as npt
 
+from stem4d.calibrate.crystals import PlanarLattice
 from stem4d.calibrate.step_peaks import Peak, find_peaks
 from stem4d.errors import BadInput
 
@@ -36,43 +37,14 @@ MAX_CHI = 6.0
 """Waves that fit the lattice worse than this many of their errors, and by more than MAX_MISFIT, refuse it."""
 MAX_MISFIT = 0.01
 """Misfit of the waves over their length."""
+LOOK_FROM = 0.4
+"""Lowest frequency that is looked at, over the lattice's lowest: so that a coarser lattice shows that it is another."""
+SURPRISING_CHI = 1.5
+"""Scatter of the waves over their errors from which on the errors are enlarged."""
 ORDERS = 4
+"""Highest order of a wave that is looked for."""
 FLOOR = 2e-4
 """Relative error that stays however strong the image is."""
-
-
-@dataclass(frozen=True)
-class PlanarLattice:
-    """Two shortest lattice vectors in the plane of the scan."""
-
-    a_nm: float
-    b_nm: float
-    angle_deg: float
-    """Between them."""
-
-    def reciprocal(self) -> Array:
-        """Rows are the reciprocal vectors of a and b (y, x) [1/nm], a along x."""
-        for name, value in (("a_nm", self.a_nm), ("b_nm", self.b_nm)):
-            if not isfinite(value) or value <= 0:
-                raise BadInput(field=f"lattice.{name}", value=value, limit="must be positive", unit="nm")
-        if not 20 <= self.angle_deg <= 160:
-            raise BadInput(
-                field="lattice.angle_deg", value=self.angle_deg, limit="must lie between 20 and 160", unit="deg"
-            )
-        turn = radians(self.angle_deg)
-        real = np.array([[0.0, self.a_nm], [self.b_nm * sin(turn), self.b_nm * cos(turn)]])
-        inverse: Array = np.linalg.inv(real).T
-        return inverse
-
-
-def square(period_nm: float) -> PlanarLattice:
-    """A square lattice, as of a perovskite along [001] or a cross grating."""
-    return PlanarLattice(period_nm, period_nm, 90.0)
-
-
-def hexagonal(period_nm: float) -> PlanarLattice:
-    """A hexagonal lattice, as of MoS2 or graphene."""
-    return PlanarLattice(period_nm, period_nm, 120.0)
 
 
 @dataclass(frozen=True)
@@ -146,9 +118,10 @@ def fit_step(
         return _none(f"about {periods:.1f} periods across the field; it takes {FEWEST_PERIODS:g}")
     if longest * nominal_step_nm > HIGHEST_FREQUENCY:
         return _none(
-            f"{1 / (longest * nominal_step_nm):.1f} steps per period; it takes {1 / HIGHEST_FREQUENCY:.1f}: sample finer"
+            f"{1 / (longest * nominal_step_nm):.1f} steps per period; it takes {1 / HIGHEST_FREQUENCY:.1f}:"
+            " sample finer"
         )
-    peaks = find_peaks(images, recorded, (1 - 1.5 * MAX_DEPARTURE) * shortest * nominal_step_nm)
+    peaks = find_peaks(images, recorded, LOOK_FROM * shortest * nominal_step_nm)
     if len(peaks) < 2:
         return _none(f"{len(peaks)} waves stand out of the images' spectrum; it takes two: no lattice is seen")
     bins = 1 / extent.astype(np.float64)
@@ -224,9 +197,7 @@ def _fundamental(orders: Array, basis: Array) -> tuple[float, float]:
     return float(lengths[0]), float(lengths[0])
 
 
-def _index(
-    peaks: list[Peak], orders: Array, basis: Array, nominal: float, bins: Array
-) -> tuple[Array, Array] | None:
+def _index(peaks: list[Peak], orders: Array, basis: Array, nominal: float, bins: Array) -> tuple[Array, Array] | None:
     """The matrix M of k = M g, and the waves g of the orders, that explain most of the peaks' power.
 
     Pairs of strong peaks are taken for pairs of short orders; both hands of the lattice are tried.
@@ -295,6 +266,15 @@ def _assign(at: Array, matrix: Array, waves: Array, bins: Array) -> tuple[Array,
     return both[nearest], off[np.arange(len(at)), nearest] < TOLERANCE_BINS
 
 
+def _folded(at: Array, matrix: Array, waves: Array, bins: Array) -> Mask:
+    """Whether a peak is a wave of the lattice beyond half a cycle per step, folded back: known, but not to be fitted."""
+    both = np.concatenate([waves, -waves]) @ matrix.T
+    off = at[:, None] - ((both + 0.5) % 1 - 0.5)[None]
+    off = np.abs((off + 0.5) % 1 - 0.5) / bins
+    folded: Mask = np.any(np.hypot(off[..., 0], off[..., 1]) < 2 * TOLERANCE_BINS, axis=1)
+    return folded
+
+
 def _decompose(matrix: Array) -> tuple[float, float, float, float]:
     """step_y, step_x, shear and the rotation [rad] from k = Aᵀ R g."""
     # M Mᵀ = Aᵀ A knows nothing of the rotation: A = [[p, 0], [q, r]] gives [[p² + q², q r], [q r, r²]].
@@ -326,7 +306,8 @@ def _judge(
     left = at[fits] - wave[fits] @ matrix.T
     freedom = 2 * int(fits.sum()) - 4
     chi = sqrt(float(((left / sigma[fits]) ** 2).sum()) / freedom) if freedom else 0.0
-    covariance *= max(chi, 1.0) ** 2
+    # A handful of waves scatters by so much by chance: what is not surprising changes nothing.
+    covariance *= chi**2 if chi > SURPRISING_CHI else 1.0
     misfit = float(np.sqrt(((left / np.hypot(*at[fits].T)[:, None]) ** 2).sum(axis=1).mean()))
     step_y, step_x, shear, turn = _decompose(matrix)
     values = np.array([step_y, step_x, shear, turn, sqrt(step_y * step_x)])
@@ -338,7 +319,7 @@ def _judge(
         y, x, s, t = _decompose(moved)
         slopes[:, each] = (np.array([y, x, s, t, sqrt(y * x)]) - values) / step
     errors = np.sqrt(np.diag(slopes @ covariance @ slopes.T))
-    reasons = _doubts(peaks, fits, values, nominal, chi, misfit)
+    reasons = _doubts(peaks, fits | _folded(at, matrix, waves, bins), values, nominal, chi, misfit)
     index = wave[fits] @ np.linalg.inv(_basis_of(orders, waves))
     return StepFit(
         step_nm=float(values[4]),
@@ -357,7 +338,7 @@ def _judge(
         drawing={
             "found": at[fits],
             "predicted": wave[fits] @ matrix.T,
-            "index": np.round(index),
+            "index": np.round(index).astype(np.float64),
             "uncertainty": sigma[fits],
         },
         ok=not reasons,
@@ -369,7 +350,7 @@ def _basis_of(orders: Array, waves: Array) -> Array:
     return np.asarray(np.linalg.lstsq(orders, waves, rcond=None)[0])
 
 
-def _doubts(peaks: list[Peak], fits: Mask, values: Array, nominal: float, chi: float, misfit: float) -> list[str]:
+def _doubts(peaks: list[Peak], known: Mask, values: Array, nominal: float, chi: float, misfit: float) -> list[str]:
     reasons = []
     for name, value in (("y", values[0]), ("x", values[1])):
         if abs(value / nominal - 1) > MAX_DEPARTURE:
@@ -379,13 +360,13 @@ def _doubts(peaks: list[Peak], fits: Mask, values: Array, nominal: float, chi: f
             )
     if abs(values[0] / values[1] - 1) > MAX_ANISOTROPY or abs(values[2]) > MAX_SHEAR:
         reasons.append(
-            f"steps that differ by {values[0] / values[1] - 1:+.1%} and a shear of {values[2]:+.3f}: the lengths and the"
-            " angle of the waves are another lattice's, or drift spoilt the image"
+            f"steps that differ by {values[0] / values[1] - 1:+.1%} and a shear of {values[2]:+.3f}: the lengths and"
+            " the angle of the waves are another lattice's, or drift spoilt the image"
         )
     if chi > MAX_CHI and misfit > MAX_MISFIT:
         reasons.append(f"the waves lie {misfit:.1%} off the lattice: another lattice")
     power = np.array([peak.power for peak in peaks])
-    if (~fits).any() and float(power[~fits].max()) > UNEXPLAINED * float(np.sort(power[fits])[-2]):
+    if (~known).any() and float(power[~known].max()) > UNEXPLAINED * float(np.sort(power[known])[-2]):
         reasons.append("strong waves that the lattice does not have: another lattice, or two crystals")
     return reasons
 

@@ -14,6 +14,8 @@ Mask = npt.NDArray[np.bool_]
 STANDS_OUT = 25.0
 """Power over the mean of its surroundings. The power of speckle is spread exponentially: among 1e5 elements the highest
 is 12 times the mean, so amorphous films do not reach this."""
+CUT_OFF = 8.0
+"""Robust standard deviations beyond which an image is cut off."""
 MOST_PEAKS = 24
 PADDED = 2
 NEWTON = 12
@@ -42,13 +44,13 @@ def find_peaks(images: Sequence[npt.NDArray[np.floating]], recorded: Mask, lowes
         return []
     shape = tuple(fft.next_fast_len(PADDED * n) for n in recorded.shape)
     ky, kx = np.meshgrid(*(fft.fftfreq(n) for n in shape), indexing="ij")
-    width = [PADDED * max(recorded.shape[axis] // 12, 4) + 1 for axis in (0, 1)]
+    width = [max(size // 12, 4) for size in recorded.shape]
     ratio, around = np.zeros(shape), []
     for image in ready:
         power = np.abs(fft.fft2(image, shape)) ** 2
         # Mean of an exponential from its median, which a peak in the box does not move.
         step = tuple(slice(None, None, PADDED) for _ in range(2))
-        coarse = ndimage.median_filter(power[step], size=[w // PADDED for w in width], mode="wrap") / np.log(2)
+        coarse: Array = ndimage.median_filter(power[step], size=width, mode="wrap") / np.log(2)
         level = np.kron(coarse, np.ones((PADDED, PADDED)))[: shape[0], : shape[1]]
         level = np.maximum(level, 1e-12 * float(power.max()) + 1e-300)
         around.append(level)
@@ -87,6 +89,11 @@ def _prepared(image: npt.NDArray[np.floating], recorded: Mask, window: Array) ->
     use = np.isfinite(values)
     if use.sum() < 64:
         return None
+    # What a few broken positions would spread over the spectrum is cut off before it can hide the lattice.
+    middle = float(np.median(values[use]))
+    usual = CUT_OFF * 1.4826 * float(np.median(np.abs(values[use] - middle)))
+    if usual > 0:
+        values[use] = np.clip(values[use], middle - usual, middle + usual)
     y, x = np.indices(values.shape, dtype=np.float64)
     design = np.stack([np.ones(use.sum()), y[use] / values.shape[0], x[use] / values.shape[1]], axis=1)
     plane = design @ np.linalg.lstsq(design, values[use], rcond=None)[0]
@@ -95,8 +102,7 @@ def _prepared(image: npt.NDArray[np.floating], recorded: Mask, window: Array) ->
     spread = float(left[use].std())
     if not spread > 1e-12 * max(float(np.abs(values[use]).max()), 1e-300):
         return None
-    # Clip what a few broken positions would spread over the spectrum.
-    return np.asarray(np.clip(left, -6 * spread, 6 * spread) / spread * window)
+    return np.asarray(left / spread * window)
 
 
 def _refine(
