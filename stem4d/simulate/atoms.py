@@ -135,7 +135,8 @@ def _cells(box_a: Box, vectors: Floats) -> tuple[npt.NDArray[np.int64], npt.NDAr
 
 def _lattice(specimen: Specimen, box_a: Box, depths_a: tuple[float, float]) -> Iterator[Atoms]:
     cell, vectors = unit_cell(specimen), lattice_a(specimen)
-    assert cell is not None and vectors is not None
+    assert cell is not None
+    assert vectors is not None
     if specimen.kind == "strained":
         outline = np.stack(np.meshgrid(*(np.linspace(*side, 33) for side in box_a), indexing="ij"), -1)
         before = 10 * undeformed_nm(specimen.displacement, outline / 10)

@@ -22,7 +22,8 @@ STRONTIUM_TITANATE_A = 3.905
 MOLYBDENUM_DISULFIDE_A = 3.160
 """In-plane constant of 2H-MoS2 [Å] (Wakabayashi, Smith and Nicklow, Phys. Rev. B 12, 1975: 3.160)."""
 SULFUR_HEIGHT_A = 1.586
-"""Distance of a plane of sulphur from that of molybdenum in MoS2 [Å] (Bronsema et al., Z. anorg. allg. Chem. 540, 1986)."""
+"""Distance of a plane of sulphur from that of molybdenum in MoS2 [Å] (Bronsema et al., Z. anorg. allg. Chem. 540,
+1986)."""
 CARBON_PER_A3 = 0.1003
 """Atoms of amorphous carbon in 1 Å³, at 2.0 g/cm³ as evaporated films have."""
 

@@ -67,7 +67,7 @@ def grains(
         inner = 2 <= at_y < z.shape[1] - 2 and 2 <= at_x < z.shape[2] - 2
         if not inner or np.any(middle + radius < bounds[:, 0]) or np.any(middle - radius > bounds[:, 1]):
             continue
-        near = steps + (at_z, at_y, at_x)
+        near = steps + np.array([at_z, at_y, at_x])
         near = near[(near[:, 0] >= 0) & (near[:, 0] < layers)]
         rotation = _rotation(*(float(drawn[channel][at_z, at_y, at_x]) for channel in (3, 4, 5)))
         for site in cell.sites:

@@ -21,6 +21,9 @@ Kind = Literal[
 MODEL_KINDS = ("random", "square", "hexagonal", "biological")
 """Kinds whose contrast is stated as a phase at 200 kV; the others scatter as their atoms do."""
 
+NOWHERE = Displacement()
+"""No displacement at all."""
+
 
 @dataclass(frozen=True)
 class Specimen:
@@ -54,7 +57,7 @@ class Specimen:
     """Lattices: rotation in the plane, from x towards y."""
     grain_nm: float = 10.0
     """Polycrystal: distance of neighbouring grains."""
-    displacement: Displacement = Displacement()
+    displacement: Displacement = NOWHERE
     """Strained: where the atoms have gone."""
     globule_nm: float = 6.0
     """Biological: distance of neighbouring globules."""

@@ -32,6 +32,8 @@ LARGEST_TILE = 2048
 """Most pixels along a side of a tile of one slice: 34 MB, and 200 MB while it is made."""
 TILE_PIXELS = 1024
 """Most pixels along a side of a tile of several slices, or of one that repeats because no region was named."""
+LARGEST_FACTOR = 47
+"""Largest prime factor of a repeating tile's sides: small ones leave too few sides to fit cells into."""
 SCREENING_A = 0.35
 """Screening length of a model atom's potential [Å]; a typical Thomas-Fermi radius."""
 MODEL_B_A2 = 8 * pi**2 * 0.08**2
@@ -178,7 +180,7 @@ def whole_cells(cell_px: Floats, most: int, view: View) -> tuple[list[int], Floa
         )
     shape, vectors = [], np.empty((2, 2))
     for axis, window in enumerate(view.pixels):
-        sides = np.arange(max(5 * most // 8, window), most + 1)
+        sides = _quick(max(5 * most // 8, window), most)
         whole = np.rint(np.outer(np.linalg.inv(cell_px)[:, axis], sides))
         ends = cell_px @ whole
         off = ends.copy()
@@ -188,6 +190,17 @@ def whole_cells(cell_px: Floats, most: int, view: View) -> tuple[list[int], Floa
         shape.append(int(sides[best]))
         vectors[:, axis] = ends[:, best]
     return shape, np.diag(shape) @ np.linalg.inv(vectors)
+
+
+def _quick(least: int, most: int) -> npt.NDArray[np.int64]:
+    """Lengths without a large prime factor, which would make their transform slow."""
+    sides = np.arange(least, most + 1)
+    rest = sides.copy()
+    for factor in range(2, LARGEST_FACTOR + 1):
+        while np.any(divides := rest % factor == 0):
+            rest[divides] //= factor
+    quick: npt.NDArray[np.int64] = sides[rest == 1]
+    return quick
 
 
 def phase_rad(specimen: Specimen, layout: Layout, beam_energy_kev: float) -> Singles:
