@@ -3,6 +3,7 @@
 In a band about the edge the counts are modelled as b(θ) + a(θ) erfc((r - R) / (sqrt(2) w)) / 2, where a and b are
 Fourier series to second order: the disk may be brighter on one side and stand on a sloping background. a and b
 follow from linear least squares for every trial of centre, R and w (variable projection, Golub and Pereyra 1973).
+The last fit averages the edge over each pixel: a sharp disk is otherwise misplaced by up to a hundredth of a pixel.
 """
 
 from dataclasses import dataclass
@@ -25,15 +26,26 @@ HUBER = 4.0
 """Residuals beyond so many standard deviations are weighed down."""
 NARROWEST_PX, WIDEST_PX = 0.3, 200.0
 """Blur of an edge: no narrower than a pixel shows, no wider than any disk."""
+SHARPEST_PX = 0.03
+"""Least blur beside that of the pixels: a sharper edge looks the same."""
+PIXEL_VARIANCE = 1 / 12
+"""Of the average over a pixel, along every direction [px²]."""
+ALONG_AXIS = 0.02
+"""Least half width of a pixel's box as seen along a normal [px]: keeps the differences below clear of 0/0."""
 
 
 @dataclass(frozen=True)
 class EdgeFit:
-    """What the fit found; errors are standard errors from the scatter about it."""
+    """What the fit found; errors are standard errors from the scatter about it.
+
+    The radius is that of the edge before pixels average it. Whether the rest of the blur is a soft edge or a
+    convolution, which draws it in by w²/2R, cannot be known: half of that is part of the radius's error.
+    """
 
     centre: tuple[float, float]
     radius: float
     width: float
+    """Of the whole blur, pixels included."""
     errors: tuple[float, float, float]
     """Of centre y, centre x and radius [px]."""
     drop: float
@@ -103,12 +115,40 @@ def fit_edge(counts: Array, bad: npt.NDArray[np.bool_], centre: tuple[float, flo
     if fine is None:
         return None
     first = _solve(fine, found, _side_weights(fine))
-    last = _solve(fine, first.trial, _model_weights(fine, first.model))
+    start = first.trial.copy()
+    start[3] = 0.5 * log(max(_width(first.trial) ** 2 - PIXEL_VARIANCE, SHARPEST_PX**2))
+    last = _solve(fine, start, _model_weights(fine, first.model), over_pixels=True)
     return _describe(counts, bad, fine, last) if _plausible(last.trial, found, counts.shape) else None
 
 
-def _width(trial: Array) -> float:
-    return exp(min(max(float(trial[3]), log(NARROWEST_PX)), log(WIDEST_PX)))
+def _width(trial: Array, least: float = NARROWEST_PX) -> float:
+    return exp(min(max(float(trial[3]), log(least)), log(WIDEST_PX)))
+
+
+def _point_edge(x: Array, width: float) -> tuple[Array, Array, Array]:
+    """The edge at distances beyond the radius, its slope downwards, and its derivative by the log of the width."""
+    u = x / (sqrt(2) * width)
+    slope = np.exp(-(u**2)) / (sqrt(2 * pi) * width)
+    return 0.5 * erfc(u), slope, x * slope
+
+
+def _pixel_edge(x: Array, terms: Array, width: float) -> tuple[Array, Array, Array]:
+    """The same averaged over pixels: along the normal a pixel is two boxes on each other, as wide as |cos| and |sin|.
+
+    Their convolution with the edge is a second difference of its second integral.
+    """
+    a, b = (np.maximum(np.abs(terms[:, k]) / 2, ALONG_AXIS) for k in (1, 2))
+    edge, slope, by_width = np.zeros_like(x), np.zeros_like(x), np.zeros_like(x)
+    for shift, sign in ((a + b, 1), (a - b, -1), (b - a, -1), (-a - b, 1)):
+        at = x + shift
+        point, density, _ = _point_edge(at, width)
+        bell = width**2 * density
+        edge += sign * ((at**2 + width**2) * point - at * bell) / 2
+        slope -= sign * (at * point - bell)
+        by_width += sign * point
+    area = 4 * a * b
+    # Blurring is diffusion: the derivative by the width is that by the distance, twice.
+    return edge / area, slope / area, width**2 * by_width / area
 
 
 def _plausible(trial: Array, start: Array, shape: tuple[int, ...]) -> bool:
@@ -166,33 +206,35 @@ def _model_weights(band: _Band, model: Array) -> Array:
     return weights
 
 
-def _evaluate(band: _Band, trial: Array, weight: Array) -> _Solution:
+def _evaluate(band: _Band, trial: Array, weight: Array, over_pixels: bool) -> _Solution:
     """Residuals and their derivatives with the amplitudes solved for (Kaufman's form of the projection)."""
     dy, dx = band.y - trial[0], band.x - trial[1]
     distance = np.maximum(np.hypot(dy, dx), 1e-9)
-    width = _width(trial)
-    u = (distance - trial[2]) / (sqrt(2) * width)
-    slope = np.exp(-(u**2)) / (sqrt(2 * pi) * width)
-    design = np.concatenate([band.terms * (0.5 * erfc(u))[:, None], band.terms], axis=1)
+    beyond = distance - trial[2]
+    if over_pixels:
+        edge, slope, by_width = _pixel_edge(beyond, band.terms, _width(trial, SHARPEST_PX))
+    else:
+        edge, slope, by_width = _point_edge(beyond, _width(trial))
+    design = np.concatenate([band.terms * edge[:, None], band.terms], axis=1)
     weighted = design * weight[:, None]
     normal = weighted.T @ weighted
     # Half a circle on the detector leaves some terms undetermined: hold them with a ridge.
     normal[np.diag_indices_from(normal)] += 1e-9 * np.trace(normal) / len(normal) + 1e-300
     amplitudes = np.linalg.solve(normal, weighted.T @ (band.counts * weight))
     model = design @ amplitudes
-    derivatives = np.stack([dy / distance, dx / distance, np.ones_like(u), u * sqrt(2) * width], axis=1)
-    raw = derivatives * (slope * (band.terms @ amplitudes[:5]) * weight)[:, None]
+    derivatives = np.stack([slope * dy / distance, slope * dx / distance, slope, by_width], axis=1)
+    raw = derivatives * ((band.terms @ amplitudes[:5]) * weight)[:, None]
     jacobian = weighted @ np.linalg.solve(normal, weighted.T @ raw) - raw
     return _Solution(trial, jacobian, (band.counts - model) * weight, model)
 
 
-def _solve(band: _Band, start: Array, weight: Array) -> _Solution:
-    last = _evaluate(band, start, weight)
+def _solve(band: _Band, start: Array, weight: Array, *, over_pixels: bool = False) -> _Solution:
+    last = _evaluate(band, start, weight, over_pixels)
 
     def at(trial: Array) -> _Solution:
         nonlocal last
         if not np.array_equal(trial, last.trial):
-            last = _evaluate(band, trial.copy(), weight)
+            last = _evaluate(band, trial.copy(), weight, over_pixels)
         return last
 
     found = least_squares(
@@ -209,8 +251,12 @@ def _solve(band: _Band, start: Array, weight: Array) -> _Solution:
 
 def _describe(counts: Array, bad: npt.NDArray[np.bool_], band: _Band, solution: _Solution) -> EdgeFit | None:
     cy, cx, radius = (float(value) for value in solution.trial[:3])
-    width = _width(solution.trial)
+    blur = _width(solution.trial, SHARPEST_PX)
+    width = sqrt(blur**2 + PIXEL_VARIANCE)
+    # Across the normal pixels average too, which draws a curved edge in.
+    radius += PIXEL_VARIANCE / (2 * radius)
     errors = _errors(solution.jacobian, solution.residuals)
+    errors[2] = hypot(errors[2], blur**2 / (4 * radius))
     distance = np.hypot(band.y - cy, band.x - cx)
     inside, outside = distance < radius - width, distance > radius + width
     if inside.sum() < FEWEST_PIXELS / 4 or outside.sum() < FEWEST_PIXELS / 4:
