@@ -7,9 +7,10 @@ import socket
 import subprocess
 import sys
 import time
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
+from queue import SimpleQueue
+from threading import Thread
 from typing import Any
 
 from devices.simulator.wire import (
@@ -27,12 +28,16 @@ from stem4d.errors import BadInput, DeviceFault
 from stem4d.instrument import InstrumentFile
 
 ANSWER_TIMEOUT_S = 10.0
-"""Longest wait for an answer [s]; the longest calls wait a quarter of a second, or import the physics for two."""
+"""Longest wait for an answer [s]; calls that wait do so for a quarter of a second at a time."""
+READY_TIMEOUT_S = 55.0
+"""Longest wait for a source, or for it to be ready [s]: physics is imported, potentials may have to be computed."""
 START_TIMEOUT_S = 60.0
 """Longest time until a server runs [s]; imports on a slow disk take most of it."""
 
 # The server becomes nobody's child: it outlives the process that needed it first, and leaves no zombie with it.
 _DETACH = "import os, sys\nif os.fork() == 0:\n    os.execv(sys.argv[1], sys.argv[1:])"
+
+_Answer = tuple[Any, Exception | None]
 
 
 def open_line(file: InstrumentFile, home: Path, linger_s: float) -> "Line":
@@ -104,9 +109,9 @@ def _known(file: InstrumentFile, address: Address | None) -> "Line | None":
 
 def _start(file: InstrumentFile, home: Path, linger_s: float) -> bool:
     """Start a server; False where one holds the instrument already."""
-    root = Path(__file__).parents[2]
     server = [sys.executable, "-P", "-m", "devices.simulator.server", str(home), str(linger_s)]
-    paths = (str(root), *filter(None, [os.environ.get("PYTHONPATH")]))
+    # It imports what this process would: the empty path is the folder this one works in.
+    paths = (os.path.abspath(path) for path in sys.path)
     process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
         [sys.executable, "-I", "-S", "-c", _DETACH, *server],
         stdin=subprocess.PIPE,
@@ -147,12 +152,15 @@ class Line:
     """A client's connection to one server: questions one after the other, each answered or a `DeviceFault` in time.
 
     They pass through a thread of its own: an interrupt can then neither tear a message nor let the next one overtake.
+    The queues are simple ones, which hold no lock that an interrupted caller could keep.
     """
 
     def __init__(self, name: str, address: Address) -> None:
         self._name, self._address = name, address
         self._link: Link | None = None
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="simulator-client")
+        self._questions: SimpleQueue[tuple[str, object, SimpleQueue[_Answer]] | None] = SimpleQueue()
+        self._thread = Thread(target=self._work, daemon=True, name="simulator-client")
+        self._thread.start()
         self._closed = False
         self.silent = False
         """Whether the server is there and does not answer."""
@@ -161,7 +169,27 @@ class Line:
         """Ask for a call of `CALLS` and return its result; errors are those of the device."""
         if self._closed:
             raise DeviceFault(f"the simulated instrument {self._name} was closed")
-        return self._thread.submit(self._exchange, call, argument).result()
+        answer: SimpleQueue[_Answer] = SimpleQueue()
+        self._questions.put((call, argument, answer))
+        value, error = answer.get()
+        if error is not None:
+            raise error
+        return value
+
+    def close(self) -> None:
+        """Let go of the connection when all questions are answered; again does nothing."""
+        self._closed = True
+        self._questions.put(None)
+        self._thread.join()
+
+    def _work(self) -> None:
+        while (question := self._questions.get()) is not None:
+            call, argument, answer = question
+            try:
+                answer.put((self._exchange(call, argument), None))
+            except Exception as error:  # noqa: BLE001 - whoever asks has to hear of it, whatever it is
+                answer.put((None, error))
+        self._drop()
 
     def _exchange(self, call: str, argument: object) -> Any:
         types = CALLS[call]
@@ -169,6 +197,7 @@ class Line:
         try:
             if self._link is None:
                 self._link = connect(self._address, ANSWER_TIMEOUT_S)
+            self._link.wait_at_most(READY_TIMEOUT_S if call == "detector.source" else ANSWER_TIMEOUT_S)
             self._link.send({"call": call}, body)
             head, answer = self._link.receive()
         except OSError as error:
@@ -183,13 +212,6 @@ class Line:
         if self._link is not None:
             self._link.close()
             self._link = None
-
-    def close(self) -> None:
-        """Let go of the connection; again does nothing."""
-        if not self._closed:
-            self._closed = True
-            self._thread.submit(self._drop).result()
-            self._thread.shutdown()
 
 
 def no_answer(name: str, address: Address, error: OSError) -> DeviceFault:

@@ -1,8 +1,6 @@
 """The parts of the simulated instrument: column, stage, scan generator, detector, beam gate, valves."""
 
-from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
 
 from devices.dose_lease import require_valid
 from devices.protocols import ColumnSetting, ExposureRequest, Reading, ScanRequest
@@ -13,9 +11,6 @@ from stem4d.detector import DetectorFacts
 from stem4d.dose import DoseLease
 from stem4d.errors import DeviceFault, LimitViolation
 from stem4d.model import Range
-
-if TYPE_CHECKING:
-    from devices.simulator.scene import Scene
 
 SHIFT_MRAD = Range(lowest=-60, highest=60)
 """What the diffraction shift coils can do, per axis."""
@@ -195,10 +190,22 @@ class SimulatedDetector:
         # Imported here: the physics behind it takes a second, in which a server could answer already.
         from devices.simulator.scene import Scene, check
 
-        with self._state.lock:
-            return self._source(Scene, check)
+        state = self._state
+        with state.lock:
+            given = self._given()
+        # Without the lock: whatever this takes, the beam can be blanked meanwhile.
+        scene = Scene(state.truth, *given)
+        check(scene)
+        with state.lock:
+            if self._given() != given:
+                raise DeviceFault("detector: something was prepared anew while the source was made ready")
+            run = given[-1]
+            state.note("expose", run=run, position=state.position)
+            state.sourced, state.current = True, Run(run, scene)
+            return SimulatedSource(state, state.current)
 
-    def _source(self, scene_of: type["Scene"], check: Callable[["Scene"], None]) -> SimulatedSource:
+    def _given(self) -> tuple[DetectorFacts, str, ColumnSetting, ScanRequest, ExposureRequest, int]:
+        """What a scene is composed of, besides the truth; the last is the number of the run."""
         state = self._state
         if state.exposure is None or state.scan is None or state.column is None:
             raise DeviceFault("detector: source was called before column, scan and detector were all prepared")
@@ -207,12 +214,7 @@ class SimulatedDetector:
             raise DeviceFault(f"detector: prepared for {state.exposure.frames} frames, the raster has {frames}")
         if state.exposure.exposure_time_us > state.scan.dwell_time_us:
             raise DeviceFault("detector: the exposure is longer than the raster's dwell")
-        run = state.run + 1
-        scene = scene_of(state.truth, state.detector, state.position, state.column, state.scan, state.exposure, run)
-        check(scene)
-        state.note("expose", run=run, position=state.position)
-        state.sourced, state.current = True, Run(run, scene)
-        return SimulatedSource(state, state.current)
+        return state.detector, state.position, state.column, state.scan, state.exposure, state.run + 1
 
     def source_of(self, run: int) -> SimulatedSource:
         """The source that was given out last, if that is the run; raises `DeviceFault` where it is not."""

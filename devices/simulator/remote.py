@@ -9,7 +9,7 @@ from typing import Any, Self
 import numpy as np
 
 from devices.protocols import ColumnSetting, ExposureRequest, FrameBatch, Reading, ScanRequest
-from devices.simulator.client import Line, connect, no_answer, open_line
+from devices.simulator.client import READY_TIMEOUT_S, Line, connect, no_answer, open_line
 from devices.simulator.wire import Address, SourceFacts, pixels_of, read_address, unpack_error
 from stem4d.detector import DetectorFacts
 from stem4d.dose import DoseLease
@@ -18,8 +18,6 @@ from stem4d.instrument import InstrumentFile
 
 LINGER_S = 5.0
 """How long a server stays after its last client [s]: a next command finds it, and nothing is left for long."""
-READY_TIMEOUT_S = 55.0
-"""Longest wait for a source to be ready [s]: potentials of a specimen may have to be computed first."""
 SILENCE_TIMEOUT_S = 30.0
 """Longest silence between frames [s]; rendering a batch may take seconds, and a waiting server sends word."""
 AHEAD = 2

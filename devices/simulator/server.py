@@ -62,7 +62,7 @@ class Server:
         """Take clients until the last one has been gone for a while."""
         listener.settimeout(LOOK_S)
         while not self._may_end():
-            with suppress(TimeoutError):
+            with suppress(TimeoutError, ConnectionAbortedError):
                 connection, _ = listener.accept()
                 with self._counting:
                     self._clients += 1

@@ -1,7 +1,9 @@
 """The simulated instrument through its server: the same values, errors and frames as within one process."""
 
+import os
 import signal
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -212,23 +214,25 @@ def test_an_interrupted_question_takes_no_answer_from_the_next(instrument: Remot
     def interrupt(*_args: object) -> None:
         raise Interrupt
 
-    before = signal.signal(signal.SIGALRM, interrupt)
+    # Not the alarm: the time limit of a test is made with it.
+    before = signal.signal(signal.SIGUSR1, interrupt)
     interrupted = 0
     instrument.stage.go_to("sample")
     try:
-        for delay_us in range(1, 2000, 40):
+        for delay_us in range(1, 2000, 20):
+            timer = threading.Timer(delay_us * 1e-6, os.kill, (os.getpid(), signal.SIGUSR1))
             try:
-                signal.setitimer(signal.ITIMER_REAL, delay_us * 1e-6)
+                timer.start()
                 while True:
                     instrument.stage.go_to("sample")
             except Interrupt:
                 interrupted += 1
+            timer.join()
             assert instrument.gate.is_blanked() is True
             assert instrument.stage.position() == "sample"
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
-    assert interrupted == 50
+        signal.signal(signal.SIGUSR1, before)
+    assert interrupted == 100
 
 
 def test_no_message_names_the_truth(home: Path, instrument: RemoteInstrument, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -251,7 +255,19 @@ def test_no_message_names_the_truth(home: Path, instrument: RemoteInstrument, mo
     assert len(texts) > 10
     # Names that facts and commands have too say nothing; nobody but the truth has the others.
     groups = (Truth, Area, ScanTruth, ProjectorTruth, DetectorTruth, BeamTruth)
-    plain = {"scan", "detector", "beam", "kind", "seed", "specimen", "aberrations", "areas", "speed", "dead_time_us", "wraps"}
+    plain = {
+        "scan",
+        "detector",
+        "beam",
+        "kind",
+        "seed",
+        "specimen",
+        "aberrations",
+        "areas",
+        "speed",
+        "dead_time_us",
+        "wraps",
+    }
     hidden = {name for group in groups for name in group.model_fields} - plain
     assert len(hidden) > 40
     assert [text for text in texts if any(name in text for name in hidden)] == []

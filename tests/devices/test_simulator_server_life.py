@@ -122,7 +122,6 @@ def test_a_server_that_hangs_is_a_fault_in_time(real: Path, monkeypatch: pytest.
     with session(real, speed="real") as instrument:
         pid = address_of(real).pid
         monkeypatch.setattr(client, "ANSWER_TIMEOUT_S", 0.2)
-        instrument._line._drop()  # the next question connects anew, with the shorter time
         os.kill(pid, signal.SIGSTOP)
         try:
             with pytest.raises(DeviceFault, match="does not answer"):
