@@ -267,7 +267,7 @@ def _assign(at: Array, matrix: Array, waves: Array, bins: Array) -> tuple[Array,
 
 
 def _folded(at: Array, matrix: Array, waves: Array, bins: Array) -> Mask:
-    """Whether a peak is a wave of the lattice beyond half a cycle per step, folded back: known, but not to be fitted."""
+    """Whether a peak is a wave beyond half a cycle per step, folded back: known, but not to be fitted."""
     both = np.concatenate([waves, -waves]) @ matrix.T
     off = at[:, None] - ((both + 0.5) % 1 - 0.5)[None]
     off = np.abs((off + 0.5) % 1 - 0.5) / bins
