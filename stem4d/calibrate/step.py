@@ -320,6 +320,10 @@ def _judge(
         slopes[:, each] = (np.array([y, x, s, t, sqrt(y * x)]) - values) / step
     errors = np.sqrt(np.diag(slopes @ covariance @ slopes.T))
     reasons = _doubts(peaks, fits | _folded(at, matrix, waves, bins), values, nominal, chi, misfit)
+    lengths = np.hypot(*wave[fits].T)
+    if float(lengths.min()) > 1.01 * _fundamental(orders, _basis_of(orders, waves))[1]:
+        # Else a lattice whose periods differ by sqrt(2) passes with its own waves for the higher ones of this.
+        reasons.append("none of the lattice's two longest periods is seen, only shorter ones: another lattice or step")
     index = wave[fits] @ np.linalg.inv(_basis_of(orders, waves))
     return StepFit(
         step_nm=float(values[4]),

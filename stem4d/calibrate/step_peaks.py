@@ -44,7 +44,7 @@ def find_peaks(images: Sequence[npt.NDArray[np.floating]], recorded: Mask, lowes
         return []
     shape = tuple(fft.next_fast_len(PADDED * n) for n in recorded.shape)
     ky, kx = np.meshgrid(*(fft.fftfreq(n) for n in shape), indexing="ij")
-    width = [max(size // 12, 4) for size in recorded.shape]
+    width = [max(size // 8, 6) for size in recorded.shape]
     ratio, around = np.zeros(shape), []
     for image in ready:
         power = np.abs(fft.fft2(image, shape)) ** 2

@@ -141,9 +141,9 @@ def _coverage(kind: str, number: int) -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(2024)
     errors, sigmas = [], []
     for _ in range(number):
-        scale, ellipticity, angle = rng.uniform(0.22, 0.3), rng.uniform(0.005, 0.03), rng.uniform(-90, 90)
+        scale, ellipticity, angle = rng.uniform(0.33, 0.45), rng.uniform(0.005, 0.03), rng.uniform(-90, 90)
         truth = {"mrad_per_pixel": scale, "ellipticity": ellipticity, "angle_deg": angle}
-        truth |= {"centre": 95.5 + rng.uniform(-5, 5, 2), "semi_angle_mrad": rng.uniform(0.7, 2.0)}
+        truth |= {"shape": SMALL, "centre": 63.5 + rng.uniform(-4, 4, 2), "semi_angle_mrad": rng.uniform(0.9, 2.0)}
         if kind == "rings":
             pattern = ring_pattern(rng, "gold", dose=1e8, **truth)
         else:
