@@ -65,8 +65,8 @@ def fit_spots(
 
     All these lattices are square: nothing but the nominal scale tells a wrong lattice constant (gold and aluminium
     differ by 0.7 %, gold and silicon by 6 %, and one taken for the other gives a scale wrong by as much). A scale that
-    departs from the nominal one by more than ``nominal_tolerance`` is refused. A strained crystal shows its strain as an ellipse: the reference must be free
-    of it.
+    departs from the nominal one by more than ``nominal_tolerance`` is refused. A strained crystal shows its strain as
+    an ellipse: the reference must be free of it.
 
     Parameters
     ----------
@@ -108,7 +108,7 @@ def fit_spots(
         if near.sum() < FEWEST_SPOTS or not _spans(index[near]):
             return no_scale(f"{near.sum()} disks lie on a lattice of {known.name}; it takes 4 that span the plane")
         solution = np.linalg.lstsq(_design(index[near]), peaks[near], rcond=None)[0]
-        centre, matrix = solution[0], solution[1:].T
+        centre, matrix = solution[0], np.asarray(solution[1:].T, dtype=np.float64)
     strong = heights > STRONG * np.sort(heights)[-3]
     missed = float((strong & ~near).sum() / max(strong.sum(), 1))
     spots = [

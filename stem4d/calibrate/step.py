@@ -267,7 +267,7 @@ def _assign(at: Array, matrix: Array, waves: Array, bins: Array) -> tuple[Array,
 
 
 def _folded(at: Array, matrix: Array, waves: Array, bins: Array) -> Mask:
-    """Whether a peak is a wave of the lattice beyond half a cycle per step, folded back: known, but not to be fitted."""
+    """Whether a peak is a wave beyond half a cycle per step, folded back: known, but not to be fitted."""
     both = np.concatenate([waves, -waves]) @ matrix.T
     off = at[:, None] - ((both + 0.5) % 1 - 0.5)[None]
     off = np.abs((off + 0.5) % 1 - 0.5) / bins
@@ -320,6 +320,10 @@ def _judge(
         slopes[:, each] = (np.array([y, x, s, t, sqrt(y * x)]) - values) / step
     errors = np.sqrt(np.diag(slopes @ covariance @ slopes.T))
     reasons = _doubts(peaks, fits | _folded(at, matrix, waves, bins), values, nominal, chi, misfit)
+    lengths = np.hypot(*wave[fits].T)
+    if float(lengths.min()) > 1.01 * _fundamental(orders, _basis_of(orders, waves))[1]:
+        # Else a lattice whose periods differ by sqrt(2) passes with its own waves for the higher ones of this.
+        reasons.append("none of the lattice's two longest periods is seen, only shorter ones: another lattice or step")
     index = wave[fits] @ np.linalg.inv(_basis_of(orders, waves))
     return StepFit(
         step_nm=float(values[4]),

@@ -44,7 +44,7 @@ def find_peaks(images: Sequence[npt.NDArray[np.floating]], recorded: Mask, lowes
         return []
     shape = tuple(fft.next_fast_len(PADDED * n) for n in recorded.shape)
     ky, kx = np.meshgrid(*(fft.fftfreq(n) for n in shape), indexing="ij")
-    width = [max(size // 12, 4) for size in recorded.shape]
+    width = [max(size // 8, 6) for size in recorded.shape]
     ratio, around = np.zeros(shape), []
     for image in ready:
         power = np.abs(fft.fft2(image, shape)) ** 2
@@ -94,7 +94,8 @@ def _prepared(image: npt.NDArray[np.floating], recorded: Mask, window: Array) ->
     usual = CUT_OFF * 1.4826 * float(np.median(np.abs(values[use] - middle)))
     if usual > 0:
         values[use] = np.clip(values[use], middle - usual, middle + usual)
-    y, x = np.indices(values.shape, dtype=np.float64)
+    grid = np.indices(values.shape, dtype=np.float64)
+    y, x = grid[0], grid[1]
     design = np.stack([np.ones(use.sum()), y[use] / values.shape[0], x[use] / values.shape[1]], axis=1)
     plane = design @ np.linalg.lstsq(design, values[use], rcond=None)[0]
     left = np.zeros(values.shape)
