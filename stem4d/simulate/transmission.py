@@ -168,7 +168,7 @@ def whole_cells(cell_px: Floats, most: int, view: View) -> tuple[list[int], Floa
     -------
     (list of int, float array (2, 2))
         Pixels, and the matrix that takes places [px] to those on the tile. It differs from 1 by half a cell's
-        side over the tile's at most, and by 1e-4 or less where axes and cells are parallel.
+        side over the tile's at most, and by 2e-4 or less where axes and cells are parallel.
     """
     longest = float(np.linalg.norm(cell_px, axis=0).max())
     if longest > most:
