@@ -135,7 +135,7 @@ def lay_out(specimen: Specimen, view: View, region_a: Floats | None = None) -> L
         limit = (
             f"must be known and fit into {most} pixels of {max(view.pixel_a):.3g} Å: a strained field repeats nowhere"
         )
-        raise BadInput(field="scan region", value=region_a is not None and max(sides), limit=limit, unit="px")
+        raise BadInput(field="scan region", value="none" if region_a is None else max(sides), limit=limit, unit="px")
     most = max(most if region_a is not None else TILE_PIXELS, 3 * max(view.pixels) // 2)
     lattice = lattice_a(specimen)
     if lattice is None:
@@ -168,7 +168,7 @@ def whole_cells(cell_px: Floats, most: int, view: View) -> tuple[list[int], Floa
     -------
     (list of int, float array (2, 2))
         Pixels, and the matrix that takes places [px] to those on the tile. It differs from 1 by half a cell's
-        side over the tile's at most, and by 1e-4 or less where axes and cells are parallel.
+        side over the tile's at most, and by 2e-4 or less where axes and cells are parallel.
     """
     longest = float(np.linalg.norm(cell_px, axis=0).max())
     if longest > most:

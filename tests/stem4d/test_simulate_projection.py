@@ -15,7 +15,7 @@ from stem4d.simulate.patterns import Illumination, isotropic, patterns, prepare
 from stem4d.simulate.probe import Aberrations, chi_rad
 from stem4d.simulate.scattering import POTENTIAL_V_A2
 from stem4d.simulate.specimen import Specimen
-from stem4d.simulate.transmission import FILM_B_A2
+from stem4d.simulate.transmission import FILM_B_A2, LARGEST_TILE
 
 SKEWED = ((1.9, 0.25), (-0.1, -2.2))
 """Mirrored, elliptic by 15 % and turned [mrad/px]: no symmetry hides a transposed or inverted matrix."""
@@ -72,7 +72,7 @@ def test_a_skewed_detector_sees_what_plain_sums_give() -> None:
     found = patterns(prepare(LIGHT, FILM, 3, region), at_nm, np.array([shift]))[0]
     # The window is a parallelogram in the specimen: its points are those of a square in u = Pᵀ r / δ.
     p = np.array(SKEWED) / LIGHT.mrad_per_pixel
-    points = 128
+    points = 96
     u = (np.arange(points) - points // 2) * LIGHT.window_a / points
     r = np.stack(np.meshgrid(u, u, indexing="ij"), -1).reshape(-1, 2) @ np.linalg.inv(p) + at_nm * 10
     # Atoms in real space: a Gaussian exp(-b k²/4) is (4π/b) exp(-4π² r²/b) there.
@@ -99,7 +99,7 @@ def test_a_skewed_detector_sees_what_plain_sums_give() -> None:
     exit_wave = waves @ (amplitude[lit] * np.exp(-1j * chi)) * turned(phase)
     seen = turned(-2 * pi * (theta * 1e-3 / wavelength) @ r.T) @ exit_wave / points**2
     expected = (np.abs(seen) ** 2).reshape(LIGHT.detector_shape)
-    # Frequencies beyond the 3 per Å of the sums' points, and the spreading of atoms.
+    # Frequencies beyond the 2.3 per Å of the sums' points, and the spreading of atoms.
     assert np.abs(found - expected).max() < 2e-3 * expected.max()
     without = amplitude.reshape(LIGHT.detector_shape) ** 2
     assert np.abs(without - expected).max() > 0.05 * expected.max()
@@ -161,3 +161,29 @@ def test_a_source_is_a_gaussian_of_its_width() -> None:
         damped = np.exp(-2 * pi**2 * sigma_a**2 * (y * y + x * x) / 16.0)
         # Seven points are exact to the fifth degree: 3 % at 1.3 rad of 2πσg.
         assert found[1][y, x] / found[0][y, x] == pytest.approx(damped, rel=0.03)
+
+
+def test_patterns_do_not_depend_on_the_region_or_their_company() -> None:
+    setup = replace(LIGHT, detector_shape=(48, 48))
+    at = np.array([[0.3, -0.2], [1.1, 2.0], [-2.0, 1.5]])
+    # Shifts so far apart that their disks do not fit on one wave.
+    shifts = np.array([[40.0, -38.0], [-40.0, 38.0], [0.3, 0.2]])
+    small = prepare(setup, replace(FILM, thickness_nm=1.0), 40, at)
+    large = prepare(setup, replace(FILM, thickness_nm=1.0), 40, np.array([[-9.0, -3.0], [4.0, 5.0]]))
+    assert small.tile is not None
+    assert large.tile is not None
+    assert small.tile.shape != large.tile.shape
+    together = patterns(small, at, shifts)
+    alone = np.concatenate([patterns(large, at[i : i + 1], shifts[i : i + 1]) for i in range(3)])
+    # Atoms are spread on another fine grid: the spline's aliasing.
+    np.testing.assert_allclose(together, alone, atol=2e-4 * together.max())
+
+
+def test_repeats_where_no_tile_holds_the_region() -> None:
+    bench = prepare(LIGHT, replace(FILM, thickness_nm=0.3), 0, np.array([[0.0, 0.0], [900.0, 900.0]]))
+    assert bench.layout is not None
+    assert bench.layout.repeats
+    assert max(bench.layout.shape) <= LARGEST_TILE
+    period = np.linalg.solve(np.array(bench.layout.to_px), np.array(bench.layout.shape)) / 10
+    frames = patterns(bench, np.array([[1.0, 2.0], [1.0, 2.0] + 3 * period]), np.zeros((2, 2)))
+    np.testing.assert_allclose(frames[1], frames[0], atol=1e-5 * frames.max())

@@ -62,10 +62,10 @@ def test_lattices_have_their_spacing(kind: str, period_y: float) -> None:
         row = power[:, 0] if axis == 0 else power[0]
         frequencies = np.fft.fftfreq(layout.shape[axis], 0.163)
         strong = frequencies[(row > 0.01 * power[1:, 1:].max()) & (frequencies > 0)]
-        # Strain by fitting the tile: 1e-4.
+        # Strain by fitting the tile: 2e-4.
         orders = strong * 3.9 * period
         assert len(orders) > 3
-        np.testing.assert_allclose(orders, np.rint(orders), rtol=1e-4)
+        np.testing.assert_allclose(orders, np.rint(orders), rtol=2e-4)
 
 
 def test_an_atom_is_at_the_field_centre_and_as_strong_as_asked() -> None:
@@ -80,7 +80,7 @@ def test_an_atom_is_at_the_field_centre_and_as_strong_as_asked() -> None:
 
 def test_phase_scales_with_the_interaction_constant() -> None:
     specimen = Specimen("hexagonal", spacing_a=3.2, atom_phase_rad=0.5)
-    ratio = make(specimen, 0.15, kev=80)[0].max() / make(specimen, 0.15, kev=200)[0].max()
+    ratio = make(specimen, 0.15, 80, 10.0)[0].max() / make(specimen, 0.15, 200, 10.0)[0].max()
     assert ratio == pytest.approx(interaction_rad_per_v_a(80) / interaction_rad_per_v_a(200), rel=1e-5)
 
 
