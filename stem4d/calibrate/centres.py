@@ -136,7 +136,8 @@ def _centres(frames: Any, bad: Any, bad_at: Any, start: Any, table: Any, gain: A
     for i in range(frames.shape[0]):
         y, x, total = _filled_centre(frames[i], bad, bad_at, cy, cx, radius)
         out[i, 4] = total
-        if total < FEWEST_COUNTS * gain:
+        # Written so that a NaN in the frame is refused too.
+        if not total >= FEWEST_COUNTS * gain:
             continue
         fy, fx, vy, vx = _refined(frames[i], bad, y, x, radius, reach, table, total, gain)
         if sqrt((fy - cy) ** 2 + (fx - cx) ** 2) > 1.5 * radius or not max(vy, vx) < worst**2:
@@ -241,6 +242,8 @@ def _refined(frame: Any, bad: Any, y: Any, x: Any, radius: Any, reach: Any, tabl
         ayy, ayx, axx = ixx / determinant, -iyx / determinant, iyy / determinant
         step_y, step_x = ayy * gy + ayx * gx, ayx * gy + axx * gx
         length = sqrt(step_y * step_y + step_x * step_x)
+        if not length < np.inf:
+            return y, x, np.nan, np.nan
         damping = min(1.0, LARGEST_STEP_PX / max(length, 1e-12))
         y, x = y + damping * step_y, x + damping * step_x
         vy = ayy * ayy * jyy + 2 * ayy * ayx * jyx + ayx * ayx * jxx

@@ -20,8 +20,8 @@ LARGEST_LOSS = 0.3
 """Part of the counts lost, beyond which no correction is to be trusted (Knoll, Radiation Detection, 4th ed., ch. 4)."""
 LARGEST_HIDDEN = 0.3
 """Part of the counts that may be put back behind masked pixels."""
-HIDDEN_ERROR = 0.1
-"""Relative error of what is put back where no shot noise limits it: the disk is not quite as even as its model."""
+HIDDEN_ERROR = 0.03
+"""Relative error of what is put back behind masked pixels: a disk in vacuum is even to a few percent."""
 LARGEST_BESIDE = 0.02
 """Part of the disk that may lie beside the detector."""
 MOST_DROPOUTS = 0.2

@@ -77,6 +77,15 @@ def test_frames_without_a_disk_have_no_centre() -> None:
     assert np.isnan(disk_centres(frames, found, covered | np.rot90(covered)).centre_px).all()
 
 
+@pytest.mark.slow  # compiles the kernel for another dtype
+def test_frames_with_nan_have_no_centre() -> None:
+    frames, bad = _frames(np.full((4, 2), 31.5), 1e4, np.random.default_rng(0))
+    found = find_disk(frames.sum(axis=0), bad)
+    broken = frames.astype(np.float32)
+    broken[0, 31, 40] = broken[3, 31, 15:17] = np.nan
+    assert np.isfinite(disk_centres(broken, found, bad).centre_px).all(axis=1).tolist() == [False, True, True, False]
+
+
 def test_a_frame_takes_a_fraction_of_a_millisecond() -> None:
     rng = np.random.default_rng(0)
     frames, bad = _frames(np.full((200, 2), 31.5), 1e4, rng)
