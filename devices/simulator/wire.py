@@ -4,6 +4,7 @@ A message is a header in JSON and a body: JSON of a known type, or raw pixels. N
 executed, and no message has a field for the hidden truth.
 """
 
+import fcntl
 import hashlib
 import hmac
 import json
@@ -121,8 +122,14 @@ def write_address(folder: Path, address: Address) -> None:
 
 
 def read_address(folder: Path) -> Address | None:
-    """The server that was last made known; it may have ended. None where there is none."""
+    """The server that was last made known; None where none runs, as its lock tells.
+
+    An address alone may be that of a server that was killed, whose port another program has by now.
+    """
     try:
+        with (folder / LOCK_FILE).open("rb") as lock, suppress(BlockingIOError):
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            return None
         return TypeAdapter(Address).validate_json((folder / SERVER_FILE).read_bytes())
     except (FileNotFoundError, ValueError):
         return None

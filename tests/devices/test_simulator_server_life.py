@@ -2,18 +2,20 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from devices.simulator import client, open_instrument
-from devices.simulator.wire import SERVER_FILE
+from devices.simulator.wire import SERVER_FILE, write_address
 from stem4d.errors import BadInput, DeviceFault
 from tests.devices.server_world import LINGER_S, address_of, ended, folder_of, now_lease, session
 from tests.devices.simulator_world import AREA, instrument_file, prepared_anywhere, raster
@@ -48,12 +50,13 @@ def test_two_who_come_at_once_share_one_server_that_ends_after_them_or_for_anoth
 
 
 def test_a_dead_server_is_a_fault_at_once_and_the_next_one_knows_how_the_beam_was(tmp_path: Path) -> None:
-    with session(tmp_path) as instrument:
+    with session(tmp_path) as instrument, ExitStack() as stack:
         source = prepared_anywhere(instrument, position="sample", scan=raster((64, 64), step_nm=0.05))
         instrument.detector.arm()
         instrument.gate.unblank(now_lease(token=7))
         instrument.scan.start()
-        pid = address_of(tmp_path).pid
+        address = address_of(tmp_path)
+        pid = address.pid
         with source.open() as frames:
             coming = frames.batches()
             next(coming)
@@ -68,6 +71,9 @@ def test_a_dead_server_is_a_fault_at_once_and_the_next_one_knows_how_the_beam_wa
             source.open()
         # What the receiver may take to notice.
         assert time.monotonic() - killed_s < 1
+        # Its port may be another program's by now, which says nothing.
+        silent = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+        write_address(folder_of(tmp_path), replace(address, port=silent.getsockname()[1]))
         with session(tmp_path, areas={"sample": AREA}) as again:
             new = address_of(tmp_path).pid
             assert new != pid
