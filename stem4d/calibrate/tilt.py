@@ -51,7 +51,9 @@ RINGS = 12
 ROUGH = 3
 """Rounds after which the candidates of the coarse search are compared."""
 ROUNDS = 14
-SETTLED = 0.03
+FREEZE = 5
+"""Rounds after which the weights are left as they are: where there is little signal they would never come to rest."""
+SETTLED = 0.1
 """Steps below this part of the error end the iteration."""
 MIN_SIGNIFICANCE = 8.0
 """Sigmas that the aligned images must stand above noise; the best fit of noise alone reaches 4."""
@@ -116,31 +118,23 @@ class _Refined:
     settled: bool
 
     @property
-    def significance(self) -> float:
-        """Sigmas that what is explained stands above noise."""
-        return significance(self.found.power, self.noise, self.weight * self.noise, 2, self.spread)
-
-    @property
-    def excess_noise(self) -> float:
-        """Power that is left over that of counting noise, where the signal is."""
-        share = self.weight * self.noise
-        return float((share * self.noise).sum()) / self.energy / max(float(share.sum()), 1e-300)
+    def share(self) -> Array:
+        """Signal over signal and noise of each frequency."""
+        return self.weight * self.noise
 
     @property
     def significance(self) -> float:
         """Sigmas that what is explained stands above noise."""
-        return significance(self.found.power, self.noise, self.weight * self.noise, 2, self.spread)
+        return significance(self.found.power, self.noise, self.share, 2, self.spread)
 
     @property
     def excess_noise(self) -> float:
         """Power that is left over that of counting noise, where the signal is."""
-        share = self.weight * self.noise
-        return float((share * self.noise).sum()) / self.energy / max(float(share.sum()), 1e-300)
+        return float((self.share * self.noise).sum()) / self.energy / max(float(self.share.sum()), 1e-300)
 
-    @property
-    def likelihood(self) -> float:
-        """Explained power above the noise, in units that do not depend on the window."""
-        return float((self.found.power - 2 * self.noise).sum()) / self.energy
+    def explains(self, share: Array) -> float:
+        """Explained power in units that do not depend on the window, each frequency by its ``share``."""
+        return float((share * self.found.power).sum()) / self.energy
 
 
 def fit_tilts(
@@ -218,28 +212,29 @@ def fit_tilts(
         return _nothing(f"the outermost images move {outer:.1f} scan steps; it takes {MIN_REACH_PX} or more")
     if outer > MAX_REACH * min(made.chosen.shape):
         return _nothing(f"the outermost images move {outer:.0f} scan steps, too much of the field; scan a larger one")
-    best: dict[bool, _Refined] = {}
+    tried: dict[bool, list[_Refined]] = {}
     sharpness = 0.0
     for each, geometry in geometries.items():
-        data, energy, _ = spectra(made, np.zeros((len(made.contrast), 2)), geometry.weights)
+        data = spectra(made, np.zeros((len(made.contrast), 2)), geometry.weights)[0]
         starts, median = search(data, geometry, nominal_defocus_nm, step_nm)
         sharpness = max(sharpness, starts[0][0] / median)
-        tried = [_refined(made, geometry, start, ROUGH) for _, start in starts]
-        good = [one for one in tried if one is not None]
-        if good:
-            best[each] = max(good, key=lambda one: one.explained(one.weight))
-    if not best:
+        refined = [_refined(made, geometry, start, ROUGH) for _, start in starts]
+        tried[each] = [one for one in refined if one is not None]
+    if not any(tried.values()):
         return _nothing("no alignment of the images was found: no structure, or a defocus far from the nominal one")
-    side = max(best, key=lambda each: best[each].likelihood)
+    # Every candidate is measured by the weights of the one that explains most, over all frequencies alike.
+    even = np.ones(int(made.chosen.sum()))
+    share = max((one for side in tried.values() for one in side), key=lambda one: one.explains(even)).share
+    best = {each: max(side, key=lambda one: one.explains(share)) for each, side in tried.items() if side}
+    side = max(best, key=lambda each: best[each].explains(share))
     start = np.concatenate([best[side].values, np.zeros(NUMBER[order] - 4)])
     final = _refined(made, geometries[side], start, ROUNDS)
     if final is None:
         return _nothing("the fit of the images ran away: too little structure or dose")
-    margin = np.inf
-    if mirrored is None:
-        rival = best[not side].likelihood if (not side) in best else 0.0
-        scatter = float(final.noise.mean()) * sqrt(2 * final.spread * len(final.noise)) / final.energy
-        margin = (best[side].likelihood - rival) / scatter
+    margin = np.inf if mirrored is not None else 0.0
+    if mirrored is None and len(best) == 2:
+        scatter = sqrt(4 * final.spread * float(((share * final.noise) ** 2).sum())) / final.energy
+        margin = (best[side].explains(share) - best[not side].explains(share)) / scatter
     upright = _upright(final, made, geometries[side])
     reason = _reason(final, margin, upright, nominal_defocus_nm, alpha, wavelength, rotation_hint_deg)
     return _assembled(final, side, margin, upright, sharpness, rotation_hint_deg is not None, reason)
@@ -259,13 +254,14 @@ def _refined(made: Stack, geometry: Geometry, start: Array, rounds: int) -> _Ref
     """Newton's method on the likelihood, with windows, noise and weights renewed in every round; None if it fails."""
     values = start.copy()
     limit = np.concatenate([np.full(3, 0.25 * abs(start[0])), [0.3], np.full(len(start) - 4, np.inf)])
-    result = None
-    for _ in range(rounds):
+    result, noise, weight = None, np.zeros(0), np.zeros(0)
+    for round_ in range(rounds):
         if reach_px(geometry, values, made.step_nm).max() > 0.45 * min(made.chosen.shape):
             return None
         data, energy, spread = spectra(made, shifts_nm(geometry, values), geometry.weights)
         found = project(geometry, values, data)
-        noise, weight = _weights(made, geometry, found)
+        if round_ < FREEZE or result is None:
+            noise, weight = _weights(made, geometry, found)
         changes = derivatives(geometry, values, found)
         scores = np.stack([2 * (each.conj() * found.left).real.sum(axis=0) for each in changes]) * weight
         curvature = np.array(
@@ -291,7 +287,8 @@ def _refined(made: Stack, geometry: Geometry, start: Array, rounds: int) -> _Ref
 
 def _rings(geometry: Geometry) -> npt.NDArray[np.intp]:
     length = np.abs(geometry.frequencies)
-    return np.minimum((length / length.max() * RINGS).astype(np.intp), RINGS - 1)
+    ring: npt.NDArray[np.intp] = np.minimum((length / length.max() * RINGS).astype(np.intp), RINGS - 1)
+    return ring
 
 
 def _weights(made: Stack, geometry: Geometry, found: Projection) -> tuple[Array, Array]:
@@ -308,7 +305,9 @@ def _weights(made: Stack, geometry: Geometry, found: Projection) -> tuple[Array,
 
 def _upright(final: _Refined, made: Stack, geometry: Geometry) -> float:
     """Sigmas of the likeness of the phase (u - v)/2i to the dark field: positive where atoms add phase."""
-    dark = dark_spectrum(made, reach_px(geometry, final.values, made.step_nm))
+    # The probe's own transform, negative at some frequencies when defocused, is in the dark field but not in φ.
+    probe = (geometry.weights @ final.found.sides[1]).real / float((geometry.weights**2).sum())
+    dark = probe * dark_spectrum(made, reach_px(geometry, final.values, made.step_nm))
     cross = (((final.found.u - final.found.v) / 2j).conj() * dark).real
     strength = np.abs(final.found.u - final.found.v) * np.abs(dark)
     ring = _rings(geometry)

@@ -134,14 +134,14 @@ def search(
         step = unit_waves(((parts[1] - parts[0]) * phase).astype(np.float32))
         for i in range(len(parts)):
             # Without their common part images have their norm less that part's; the data have none already.
-            common = np.abs((small.weights.astype(np.complex64) @ model)) ** 2 / float((small.weights**2).sum())
+            common = np.abs(small.weights.astype(np.complex64) @ model) ** 2 / float((small.weights**2).sum())
             norm = np.maximum(float((small.weights**2).sum()) - common, least)
             like[i, j] = float((np.abs(np.einsum("tk,tk->k", model.conj(), seen)) ** 2 / norm).sum())
             model = model * step
     starts = []
     left = like.copy()
     for _ in range(CANDIDATES):
-        i, j = np.unravel_index(int(np.argmax(left)), left.shape)
+        i, j = (int(each) for each in np.unravel_index(int(np.argmax(left)), left.shape))
         values = np.zeros(4)
         values[0], values[ROTATION] = -nominal_defocus_nm * parts[i], turns[j]
         starts.append((float(like[i, j]), values))
