@@ -51,12 +51,16 @@ RINGS = 12
 ROUGH = 3
 """Rounds after which the candidates of the coarse search are compared."""
 ROUNDS = 14
+MEDIAN = 0.839
+"""Median over mean of what two complex numbers explain of noise: of a chi-square of four degrees of freedom."""
+STANDS_OUT = 4.0
+"""Sigmas by which the signal around a frequency must exceed that of its ring to count for itself."""
 FREEZE = 5
 """Rounds after which the weights are left as they are: where there is little signal they would never come to rest."""
 SETTLED = 0.1
 """Steps below this part of the error end the iteration."""
-MIN_SIGNIFICANCE = 8.0
-"""Sigmas that the aligned images must stand above noise; the best fit of noise alone reaches 4."""
+MIN_SIGNIFICANCE = 12.0
+"""Sigmas that the aligned images must stand above noise; the best of many fits to noise reaches 10."""
 MIN_MARGIN = 4.0
 """Sigmas by which one handedness must fit better than the other."""
 MIN_HALF_TURN = 3.0
@@ -293,13 +297,18 @@ def _rings(geometry: Geometry) -> npt.NDArray[np.intp]:
 
 def _weights(made: Stack, geometry: Geometry, found: Projection) -> tuple[Array, Array]:
     """Noise power of each frequency from what its ring leaves, and the weight S/(N (S + N)) with the signal S."""
-    ring, freedom = _rings(geometry), len(found.left) - 3
-    number = np.maximum(np.bincount(ring, minlength=RINGS), 1)
-    noise = (np.bincount(ring, weights=(np.abs(found.left) ** 2).sum(axis=0), minlength=RINGS) / number)[ring] / freedom
+    ring = _rings(geometry)
+    freedom = np.maximum(np.bincount(ring, weights=found.clear.sum(axis=0) - 3, minlength=RINGS), 1.0)
+    noise = (np.bincount(ring, weights=(np.abs(found.left) ** 2).sum(axis=0), minlength=RINGS) / freedom)[ring]
+    # Peaks of a lattice stand out of their ring; elsewhere a local estimate would only pick what fits by chance.
     power, known = np.zeros(made.chosen.shape), made.chosen.astype(np.float64)
     power[made.chosen] = found.power
     around = [ndimage.uniform_filter(each, 3, mode="wrap")[made.chosen] for each in (power, known)]
-    signal = np.maximum(around[0] / around[1] - 2 * noise, 0.0)
+    local = around[0] / around[1] - 2 * noise
+    usual = np.array([np.median(found.power[ring == each]) if (ring == each).any() else 0.0 for each in range(RINGS)])
+    broad = np.maximum(usual[ring] / MEDIAN - 2 * noise, 0.0)
+    peak = local - broad > STANDS_OUT * noise * np.sqrt(2 / (9 * around[1]))
+    signal = np.where(peak, local, broad)
     return noise, signal / (noise * (signal + noise))
 
 
