@@ -24,6 +24,7 @@ from stem4d.calibrate.tilt_search import (
     Stack,
     dark_spectrum,
     frequencies,
+    lighter,
     reach_px,
     search,
     significance,
@@ -67,7 +68,7 @@ MIN_HALF_TURN = 3.0
 """Sigmas that the likeness of the found phase to the dark field must reach to tell the sign of the defocus."""
 MAX_ROTATION_ERROR_DEG = 5.0
 """A rotation that is known no better is of no use."""
-FEW = 12.0
+FEW = 4.0
 """The error grows where few independent frequencies carry it; found on simulated scans of 10 to 200 of them."""
 
 
@@ -222,13 +223,15 @@ def fit_tilts(
         data = spectra(made, np.zeros((len(made.contrast), 2)), geometry.weights)[0]
         starts, median = search(data, geometry, nominal_defocus_nm, step_nm)
         sharpness = max(sharpness, starts[0][0] / median)
-        refined = [_refined(made, geometry, start, ROUGH) for _, start in starts]
+        fewer, thin = lighter(made, geometry)
+        refined = [_refined(fewer, thin, start, ROUGH) for _, start in starts]
         tried[each] = [one for one in refined if one is not None]
     if not any(tried.values()):
         return _nothing("no alignment of the images was found: no structure, or a defocus far from the nominal one")
     # Every candidate is measured by the weights of the one that explains most, over all frequencies alike.
-    even = np.ones(int(made.chosen.sum()))
-    share = max((one for side in tried.values() for one in side), key=lambda one: one.explains(even)).share
+    every = [one for refined in tried.values() for one in refined]
+    first = max(every, key=lambda one: one.explains(np.ones(len(one.noise))))
+    share = first.share
     best = {each: max(side, key=lambda one: one.explains(share)) for each, side in tried.items() if side}
     side = max(best, key=lambda each: best[each].explains(share))
     start = np.concatenate([best[side].values, np.zeros(NUMBER[order] - 4)])
@@ -237,7 +240,7 @@ def fit_tilts(
         return _nothing("the fit of the images ran away: too little structure or dose")
     margin = np.inf if mirrored is not None else 0.0
     if mirrored is None and len(best) == 2:
-        scatter = sqrt(4 * final.spread * float(((share * final.noise) ** 2).sum())) / final.energy
+        scatter = sqrt(4 * first.spread * float(((share * first.noise) ** 2).sum())) / first.energy
         margin = (best[side].explains(share) - best[not side].explains(share)) / scatter
     upright = _upright(final, made, geometries[side])
     reason = _reason(final, margin, upright, nominal_defocus_nm, alpha, wavelength, rotation_hint_deg)
@@ -323,10 +326,9 @@ def _upright(final: _Refined, made: Stack, geometry: Geometry) -> float:
     mean = (np.bincount(ring, weights=strength, minlength=RINGS) / np.maximum(np.bincount(ring, minlength=RINGS), 1))[
         ring
     ]
-    if not mean.min() > 0:
-        return 0.0
-    terms = final.weight * final.noise * cross / mean
-    return float(terms.sum()) / sqrt(final.spread * float((terms**2).sum()))
+    terms = np.where(mean > 0, final.share * cross / np.where(mean > 0, mean, 1.0), 0.0)
+    error = sqrt(final.spread * float((terms**2).sum()))
+    return float(terms.sum()) / error if error > 0 else 0.0
 
 
 def _reason(
