@@ -86,9 +86,9 @@ def group_angles(
     middle = (1 - side % 2) / 2
     far = np.hypot(*((np.abs(each + middle) + 0.5) * side for each in (cell_y, cell_x)))
     use = good & (far <= WITHIN * radius_px + 0.5 * side * (side == 1))
-    names, group, number = np.unique(
-        cell_y[use] * 100_003 + cell_x[use], return_inverse=True, return_counts=True
-    )  # the factor only keeps the pairs apart
+    # The factor only keeps pairs apart.
+    label = cell_y[use] * 100_003 + cell_x[use]
+    group, number = np.unique(label, return_inverse=True, return_counts=True)[1:]
     full = number >= MIN_PIXELS * side**2
     if full.sum() < 12:
         limit = "the bright-field disk must hold at least 12 groups of pixels"

@@ -24,6 +24,7 @@ from stem4d.calibrate.tilt_search import (
     Stack,
     dark_spectrum,
     frequencies,
+    lighter,
     reach_px,
     search,
     significance,
@@ -51,17 +52,23 @@ RINGS = 12
 ROUGH = 3
 """Rounds after which the candidates of the coarse search are compared."""
 ROUNDS = 14
-SETTLED = 0.03
+MEDIAN = 0.839
+"""Median over mean of what two complex numbers explain of noise: of a chi-square of four degrees of freedom."""
+STANDS_OUT = 4.0
+"""Sigmas by which the signal around a frequency must exceed that of its ring to count for itself."""
+FREEZE = 5
+"""Rounds after which the weights are left as they are: where there is little signal they would never come to rest."""
+SETTLED = 0.1
 """Steps below this part of the error end the iteration."""
-MIN_SIGNIFICANCE = 8.0
-"""Sigmas that the aligned images must stand above noise; the best fit of noise alone reaches 4."""
+MIN_SIGNIFICANCE = 12.0
+"""Sigmas that the aligned images must stand above noise; the best of many fits to noise reaches 10."""
 MIN_MARGIN = 4.0
 """Sigmas by which one handedness must fit better than the other."""
 MIN_HALF_TURN = 3.0
 """Sigmas that the likeness of the found phase to the dark field must reach to tell the sign of the defocus."""
 MAX_ROTATION_ERROR_DEG = 5.0
 """A rotation that is known no better is of no use."""
-FEW = 12.0
+FEW = 4.0
 """The error grows where few independent frequencies carry it; found on simulated scans of 10 to 200 of them."""
 
 
@@ -116,31 +123,23 @@ class _Refined:
     settled: bool
 
     @property
-    def significance(self) -> float:
-        """Sigmas that what is explained stands above noise."""
-        return significance(self.found.power, self.noise, self.weight * self.noise, 2, self.spread)
-
-    @property
-    def excess_noise(self) -> float:
-        """Power that is left over that of counting noise, where the signal is."""
-        share = self.weight * self.noise
-        return float((share * self.noise).sum()) / self.energy / max(float(share.sum()), 1e-300)
+    def share(self) -> Array:
+        """Signal over signal and noise of each frequency."""
+        return self.weight * self.noise
 
     @property
     def significance(self) -> float:
         """Sigmas that what is explained stands above noise."""
-        return significance(self.found.power, self.noise, self.weight * self.noise, 2, self.spread)
+        return significance(self.found.power, self.noise, self.share, 2, self.spread)
 
     @property
     def excess_noise(self) -> float:
         """Power that is left over that of counting noise, where the signal is."""
-        share = self.weight * self.noise
-        return float((share * self.noise).sum()) / self.energy / max(float(share.sum()), 1e-300)
+        return float((self.share * self.noise).sum()) / self.energy / max(float(self.share.sum()), 1e-300)
 
-    @property
-    def likelihood(self) -> float:
-        """Explained power above the noise, in units that do not depend on the window."""
-        return float((self.found.power - 2 * self.noise).sum()) / self.energy
+    def explains(self, share: Array) -> float:
+        """Explained power in units that do not depend on the window, each frequency by its ``share``."""
+        return float((share * self.found.power).sum()) / self.energy
 
 
 def fit_tilts(
@@ -218,28 +217,31 @@ def fit_tilts(
         return _nothing(f"the outermost images move {outer:.1f} scan steps; it takes {MIN_REACH_PX} or more")
     if outer > MAX_REACH * min(made.chosen.shape):
         return _nothing(f"the outermost images move {outer:.0f} scan steps, too much of the field; scan a larger one")
-    best: dict[bool, _Refined] = {}
+    tried: dict[bool, list[_Refined]] = {}
     sharpness = 0.0
     for each, geometry in geometries.items():
-        data, energy, _ = spectra(made, np.zeros((len(made.contrast), 2)), geometry.weights)
+        data = spectra(made, np.zeros((len(made.contrast), 2)), geometry.weights)[0]
         starts, median = search(data, geometry, nominal_defocus_nm, step_nm)
         sharpness = max(sharpness, starts[0][0] / median)
-        tried = [_refined(made, geometry, start, ROUGH) for _, start in starts]
-        good = [one for one in tried if one is not None]
-        if good:
-            best[each] = max(good, key=lambda one: one.explained(one.weight))
-    if not best:
+        fewer, thin = lighter(made, geometry)
+        refined = [_refined(fewer, thin, start, ROUGH) for _, start in starts]
+        tried[each] = [one for one in refined if one is not None]
+    if not any(tried.values()):
         return _nothing("no alignment of the images was found: no structure, or a defocus far from the nominal one")
-    side = max(best, key=lambda each: best[each].likelihood)
+    # Every candidate is measured by the weights of the one that explains most, over all frequencies alike.
+    every = [one for refined in tried.values() for one in refined]
+    first = max(every, key=lambda one: one.explains(np.ones(len(one.noise))))
+    share = first.share
+    best = {each: max(side, key=lambda one: one.explains(share)) for each, side in tried.items() if side}
+    side = max(best, key=lambda each: best[each].explains(share))
     start = np.concatenate([best[side].values, np.zeros(NUMBER[order] - 4)])
     final = _refined(made, geometries[side], start, ROUNDS)
     if final is None:
         return _nothing("the fit of the images ran away: too little structure or dose")
-    margin = np.inf
-    if mirrored is None:
-        rival = best[not side].likelihood if (not side) in best else 0.0
-        scatter = float(final.noise.mean()) * sqrt(2 * final.spread * len(final.noise)) / final.energy
-        margin = (best[side].likelihood - rival) / scatter
+    margin = np.inf if mirrored is not None else 0.0
+    if mirrored is None and len(best) == 2:
+        scatter = sqrt(4 * first.spread * float(((share * first.noise) ** 2).sum())) / first.energy
+        margin = (best[side].explains(share) - best[not side].explains(share)) / scatter
     upright = _upright(final, made, geometries[side])
     reason = _reason(final, margin, upright, nominal_defocus_nm, alpha, wavelength, rotation_hint_deg)
     return _assembled(final, side, margin, upright, sharpness, rotation_hint_deg is not None, reason)
@@ -259,13 +261,14 @@ def _refined(made: Stack, geometry: Geometry, start: Array, rounds: int) -> _Ref
     """Newton's method on the likelihood, with windows, noise and weights renewed in every round; None if it fails."""
     values = start.copy()
     limit = np.concatenate([np.full(3, 0.25 * abs(start[0])), [0.3], np.full(len(start) - 4, np.inf)])
-    result = None
-    for _ in range(rounds):
+    result, noise, weight = None, np.zeros(0), np.zeros(0)
+    for round_ in range(rounds):
         if reach_px(geometry, values, made.step_nm).max() > 0.45 * min(made.chosen.shape):
             return None
         data, energy, spread = spectra(made, shifts_nm(geometry, values), geometry.weights)
         found = project(geometry, values, data)
-        noise, weight = _weights(made, geometry, found)
+        if round_ < FREEZE or result is None:
+            noise, weight = _weights(made, geometry, found)
         changes = derivatives(geometry, values, found)
         scores = np.stack([2 * (each.conj() * found.left).real.sum(axis=0) for each in changes]) * weight
         curvature = np.array(
@@ -291,34 +294,41 @@ def _refined(made: Stack, geometry: Geometry, start: Array, rounds: int) -> _Ref
 
 def _rings(geometry: Geometry) -> npt.NDArray[np.intp]:
     length = np.abs(geometry.frequencies)
-    return np.minimum((length / length.max() * RINGS).astype(np.intp), RINGS - 1)
+    ring: npt.NDArray[np.intp] = np.minimum((length / length.max() * RINGS).astype(np.intp), RINGS - 1)
+    return ring
 
 
 def _weights(made: Stack, geometry: Geometry, found: Projection) -> tuple[Array, Array]:
     """Noise power of each frequency from what its ring leaves, and the weight S/(N (S + N)) with the signal S."""
-    ring, freedom = _rings(geometry), len(found.left) - 3
-    number = np.maximum(np.bincount(ring, minlength=RINGS), 1)
-    noise = (np.bincount(ring, weights=(np.abs(found.left) ** 2).sum(axis=0), minlength=RINGS) / number)[ring] / freedom
+    ring = _rings(geometry)
+    freedom = np.maximum(np.bincount(ring, weights=found.clear.sum(axis=0) - 3, minlength=RINGS), 1.0)
+    noise = (np.bincount(ring, weights=(np.abs(found.left) ** 2).sum(axis=0), minlength=RINGS) / freedom)[ring]
+    # Peaks of a lattice stand out of their ring; elsewhere a local estimate would only pick what fits by chance.
     power, known = np.zeros(made.chosen.shape), made.chosen.astype(np.float64)
     power[made.chosen] = found.power
     around = [ndimage.uniform_filter(each, 3, mode="wrap")[made.chosen] for each in (power, known)]
-    signal = np.maximum(around[0] / around[1] - 2 * noise, 0.0)
+    local = around[0] / around[1] - 2 * noise
+    usual = np.array([np.median(found.power[ring == each]) if (ring == each).any() else 0.0 for each in range(RINGS)])
+    broad = np.maximum(usual[ring] / MEDIAN - 2 * noise, 0.0)
+    peak = local - broad > STANDS_OUT * noise * np.sqrt(2 / (9 * around[1]))
+    signal = np.where(peak, local, broad)
     return noise, signal / (noise * (signal + noise))
 
 
 def _upright(final: _Refined, made: Stack, geometry: Geometry) -> float:
     """Sigmas of the likeness of the phase (u - v)/2i to the dark field: positive where atoms add phase."""
-    dark = dark_spectrum(made, reach_px(geometry, final.values, made.step_nm))
+    # The probe's own transform, negative at some frequencies when defocused, is in the dark field but not in φ.
+    probe = (geometry.weights @ final.found.sides[1]).real / float((geometry.weights**2).sum())
+    dark = probe * dark_spectrum(made, reach_px(geometry, final.values, made.step_nm))
     cross = (((final.found.u - final.found.v) / 2j).conj() * dark).real
     strength = np.abs(final.found.u - final.found.v) * np.abs(dark)
     ring = _rings(geometry)
     mean = (np.bincount(ring, weights=strength, minlength=RINGS) / np.maximum(np.bincount(ring, minlength=RINGS), 1))[
         ring
     ]
-    if not mean.min() > 0:
-        return 0.0
-    terms = final.weight * final.noise * cross / mean
-    return float(terms.sum()) / sqrt(final.spread * float((terms**2).sum()))
+    terms = np.where(mean > 0, final.share * cross / np.where(mean > 0, mean, 1.0), 0.0)
+    error = sqrt(final.spread * float((terms**2).sum()))
+    return float(terms.sum()) / error if error > 0 else 0.0
 
 
 def _reason(

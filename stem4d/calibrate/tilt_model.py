@@ -19,10 +19,14 @@ import numpy.typing as npt
 
 Array = npt.NDArray[np.float64]
 Waves = npt.NDArray[np.complexfloating[Any, Any]]
+Singles = npt.NDArray[np.float32]
 
 PARAMETERS = ("c10_nm", "c12a_nm", "c12b_nm", "rotation_rad", "c21a_nm", "c21b_nm", "c23a_nm", "c23b_nm", "c30_nm")
 """a and b are the parts C cos mφ and C sin mφ of an aberration of m-fold symmetry. The first 4, 8 or all are fitted."""
 ROTATION = 3
+EDGE = 1.0
+"""Widths of a group of pixels by which a ray must miss the aperture's edge to count: half a diagonal, and an error of
+centre and radius."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,8 @@ class Projection:
     """(T, K) what they leave."""
     power: Array
     """(K,) what they explain."""
+    clear: Singles
+    """(T, K) 1 where both rays pass well inside or outside of the aperture, 0 where its edge cuts one of them."""
 
 
 def basis(z: Waves, number: int) -> list[Array | None]:
@@ -94,23 +100,31 @@ def shifts_nm(geometry: Geometry, values: Array) -> Array:
     return np.stack([moved.imag, moved.real], axis=1)
 
 
-def without_common(values: Waves, weights: Array) -> Waves:
-    """Columns (T, K) less their part along the weights: what changes all images alike is the beam and no tilt."""
-    unit = (weights / np.sqrt(float((weights**2).sum()))).astype(np.float32)
-    left: Waves = values - unit[:, None] * (unit.astype(values.dtype) @ values)[None, :]
-    return left
+def without_common(values: Waves, weights: Array, clear: Singles | None = None) -> Waves:
+    """Columns (T, K) less their part along the weights: what changes all images alike is the beam and no tilt.
+
+    ``clear`` (T, K) is 1 where an image counts for a frequency and 0 elsewhere.
+    """
+    unit = (weights / np.sqrt(float((weights**2).sum()))).astype(np.float32)[:, None]
+    if clear is None:
+        common = (unit[:, 0].astype(values.dtype) @ values)[None, :]
+        left: Waves = values - unit * common
+        return left
+    unit = unit * clear
+    values = values * clear
+    common = (unit * values).sum(axis=0) / np.maximum((unit**2).sum(axis=0), 1e-9)
+    found: Waves = values - unit * common[None, :]
+    return found
 
 
 def project(geometry: Geometry, values: Array, data: Waves) -> Projection:
-    """Explain the images' coefficients (T, K) by the model."""
-    return _explained(_sides(geometry, values), geometry.weights, data)
+    """Explain the images' coefficients (T, K) by the model, wherever no ray meets the aperture's edge."""
+    one, other, clear = _sides(geometry, values)
+    return _explained((one, other), geometry.weights, clear, data)
 
 
 def derivatives(geometry: Geometry, values: Array, found: Projection) -> list[Waves]:
-    """Change of the model (T, K) with each parameter, less what a change of u and v would do as well.
-
-    A turn also moves the aperture's edge over the images; that is left out, so that its model has no say in the fit.
-    """
+    """Change of the model (T, K) with each parameter, less what a change of u and v would do as well."""
     one, other = found.sides[0] * found.u, found.sides[1] * found.v
     z, q = geometry.angles[:, None], _turned(geometry, values[ROTATION])
     scale = np.complex64(2j * pi / geometry.wavelength_nm)
@@ -123,12 +137,12 @@ def derivatives(geometry: Geometry, values: Array, found: Projection) -> list[Wa
         else:
             falls, rises = at - below, above - at
         change = scale * (falls.astype(np.float32) * one + rises.astype(np.float32) * other)
-        changes.append(_explained(found.sides, geometry.weights, without_common(change, geometry.weights)).left)
+        changes.append(_explained(found.sides, geometry.weights, found.clear, change).left)
     return changes
 
 
-def _explained(sides: tuple[Waves, Waves], weights: Array, data: Waves) -> Projection:
-    one, other = (without_common(each, weights) for each in sides)
+def _explained(sides: tuple[Waves, Waves], weights: Array, clear: Singles, data: Waves) -> Projection:
+    one, other, data = (without_common(each, weights, clear) for each in (*sides, data))
     aa, bb = (np.sum(each.real**2 + each.imag**2, axis=0, dtype=np.float64) for each in (one, other))
     # A frequency that no image carries, or whose two sides look alike, must not divide by zero.
     ridge = 1e-5 * float((aa + bb).max())
@@ -137,7 +151,7 @@ def _explained(sides: tuple[Waves, Waves], weights: Array, data: Waves) -> Proje
     determinant = aa * bb - np.abs(ab) ** 2
     u = ((bb * a - ab * b) / determinant).astype(np.complex64)
     v = ((aa * b - ab.conj() * a) / determinant).astype(np.complex64)
-    return Projection(sides, u, v, data - u * one - v * other, (a.conj() * u + b.conj() * v).real)
+    return Projection(sides, u, v, data - u * one - v * other, (a.conj() * u + b.conj() * v).real, clear)
 
 
 def _dot(one: Waves, other: Waves) -> Waves:
@@ -152,16 +166,18 @@ def _turned(geometry: Geometry, rotation: float) -> Waves:
     return turned
 
 
-def _sides(geometry: Geometry, values: Array) -> tuple[Waves, Waves]:
+def _sides(geometry: Geometry, values: Array) -> tuple[Waves, Waves, Singles]:
     z, q = geometry.angles[:, None], _turned(geometry, values[ROTATION])
     here = path_nm(z, values)
+    clear = np.ones(np.broadcast_shapes(z.shape, q.shape), np.float32)
     terms = []
     for side, sign in ((z - q, 1), (z + q, -1)):
-        inside = np.clip((geometry.alpha - np.abs(side)) / geometry.soft + 0.5, 0.0, 1.0) * geometry.weights[:, None]
+        within = geometry.alpha - np.abs(side)
+        clear[np.abs(within) < EDGE * geometry.soft] = 0
         # Single precision is exact to 1e-5 rad for the few dozen waves that χ comes to, and four times as fast.
         phase = ((2 * pi * sign / geometry.wavelength_nm) * (here - path_nm(side, values))).astype(np.float32)
-        terms.append(unit_waves(phase) * inside.astype(np.float32))
-    return terms[0], terms[1]
+        terms.append(unit_waves(phase) * ((within > 0) * geometry.weights[:, None]).astype(np.float32))
+    return terms[0], terms[1], clear
 
 
 def unit_waves(phase: npt.NDArray[np.float32]) -> Waves:

@@ -28,6 +28,9 @@ SEARCHED = 0.5
 COARSE_IMAGES = 48
 COARSE_FREQUENCIES = 150
 """Images and frequencies that the coarse search looks at."""
+ROUGH_IMAGES = 64
+ROUGH_FREQUENCIES = 200
+"""Those by which the candidates are refined."""
 COARSE_STEP = 0.7
 """Step of the coarse search, as the movement of the outermost image [scan steps]."""
 CANDIDATES = 4
@@ -70,6 +73,17 @@ def stack(images: TiltImages, step_nm: float, highest_per_nm: float) -> Stack:
         weakest = np.nonzero(half.ravel())[0][np.argsort(power)[:-MOST_FREQUENCIES]]
         half.ravel()[weakest] = False
     return made
+
+
+def lighter(made: Stack, geometry: Geometry) -> tuple[Stack, Geometry]:
+    """Fewer images and only the strongest frequencies: enough to tell the candidates apart."""
+    every = np.unique(np.linspace(0, len(made.contrast) - 1, ROUGH_IMAGES).astype(int))
+    power = (np.abs(spectra(made, np.zeros((len(made.contrast), 2)), geometry.weights)[0]) ** 2).sum(axis=0)
+    chosen = made.chosen.copy()
+    chosen.ravel()[np.nonzero(made.chosen.ravel())[0][np.argsort(power)[:-ROUGH_FREQUENCIES]]] = False
+    less = Stack(made.contrast[every], made.dark_field, chosen, made.step_nm)
+    at = (geometry.angles[every], frequencies(less), geometry.alpha, geometry.soft, geometry.wavelength_nm)
+    return less, Geometry(*at, geometry.weights[every])
 
 
 def frequencies(made: Stack) -> Waves:
@@ -141,7 +155,7 @@ def search(
     starts = []
     left = like.copy()
     for _ in range(CANDIDATES):
-        i, j = np.unravel_index(int(np.argmax(left)), left.shape)
+        i, j = (int(each) for each in np.unravel_index(int(np.argmax(left)), left.shape))
         values = np.zeros(4)
         values[0], values[ROTATION] = -nominal_defocus_nm * parts[i], turns[j]
         starts.append((float(like[i, j]), values))

@@ -115,9 +115,7 @@ def test_blind_recovery_over_random_truths() -> None:
             errors.append(off(found, truth))
             pulls.append(errors[-1] / found.rotation_uncertainty_deg)
     rms, covered = float(np.sqrt(np.mean(np.square(errors)))), float(np.mean(np.abs(pulls) < 1))
-    print(
-        f"rotation: bias {np.mean(errors):.3f}, rms {rms:.3f} deg, covered {covered:.0%}, refused {refused}, half {half}"
-    )
+    print(f"rotation: bias {np.mean(errors):.3f}, rms {rms:.3f} deg, covered {covered:.0%}, refused {refused}")
     assert rms < 0.5
     assert refused <= 5
     # Ninety draws of a share of 68 % scatter by 5 %.

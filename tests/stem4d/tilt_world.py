@@ -22,10 +22,8 @@ class Scan:
     mrad_per_pixel: float
     alpha_mrad: float
     energy_kev: float
-
-    @property
-    def middle_px(self) -> tuple[float, float]:
-        return (self.frames.shape[2] - 1) / 2, (self.frames.shape[3] - 1) / 2
+    middle_px: tuple[float, float]
+    """Where the undeflected beam lands."""
 
 
 def turn(angle_deg: float) -> np.ndarray:
@@ -55,16 +53,22 @@ def simulate(
     fractions = patterns(prepare(light, specimen), grid @ turn(rotation_deg).T, np.zeros_like(grid))
     if mirrored:
         fractions = fractions[:, ::-1]
+    middle = (detector - 1) / 2
     frames = np.random.default_rng(seed).poisson(fractions * electrons).astype(np.uint16) if electrons else fractions
-    return Scan(frames.reshape(*scan, detector, detector), step_nm, mrad_per_pixel, alpha_mrad, energy_kev)
+    frames = frames.reshape(*scan, detector, detector)
+    return Scan(frames, step_nm, mrad_per_pixel, alpha_mrad, energy_kev, (middle, middle))
 
 
 def reference(folder: Path, name: str) -> Scan:
     """A reference simulation in our order of axes: its x, on the first axis, becomes x on the second."""
     with np.load(folder / "reference_abtem" / f"{name}.npz") as data:
         frames = data["counts"].transpose(1, 0, 3, 2)
+        binning = int(data["binning"]) if "binning" in data else 0
         numbers = [float(data[key]) for key in ("step_A", "mrad_per_px", "semiangle_mrad", "energy_eV")]
-    return Scan(np.ascontiguousarray(frames), numbers[0] / 10, numbers[1], numbers[2], numbers[3] / 1e3)
+    # The zero beam is at index n//2, half a fine pixel further where an even number of them was binned.
+    middle = frames.shape[-1] // 2 + (0.5 / binning if binning else 0.0)
+    step_a, delta, alpha, energy_ev = numbers
+    return Scan(np.ascontiguousarray(frames), step_a / 10, delta, alpha, energy_ev / 1e3, (middle, middle))
 
 
 def centre_of_mass(scan: Scan, radius_px: float | None = None) -> tuple[np.ndarray, np.ndarray]:
