@@ -68,7 +68,7 @@ MIN_HALF_TURN = 3.0
 """Sigmas that the likeness of the found phase to the dark field must reach to tell the sign of the defocus."""
 MAX_ROTATION_ERROR_DEG = 5.0
 """A rotation that is known no better is of no use."""
-FEW = 4.0
+FEW = 2.5
 """The error grows where few independent frequencies carry it; found on simulated scans of 10 to 200 of them."""
 
 
