@@ -132,11 +132,6 @@ class _Refined:
         """Sigmas that what is explained stands above noise."""
         return significance(self.found.power, self.noise, self.share, 2, self.spread)
 
-    @property
-    def excess_noise(self) -> float:
-        """Power that is left over that of counting noise, where the signal is."""
-        return float((self.share * self.noise).sum()) / self.energy / max(float(self.share.sum()), 1e-300)
-
     def explains(self, share: Array) -> float:
         """Explained power in units that do not depend on the window, each frequency by its ``share``."""
         return float((share * self.found.power).sum()) / self.energy
@@ -390,7 +385,7 @@ def _assembled(
         covariance=covariance,
         sharpness=sharpness,
         significance=final.significance,
-        residual=final.excess_noise,
+        residual=float(final.share @ final.noise) / final.energy / max(float(final.share.sum()), 1e-300),
         ok=not reason,
         reason=reason,
     )

@@ -166,7 +166,8 @@ def test_blind_recovery_over_random_truths(electrons: float) -> None:
     print(f"{electrons:g} electrons: C10, C12a, C12b [nm], rotation [deg]: bias {off.mean(0).round(3)}")
     print(f"rms {np.sqrt((off**2).mean(0)).round(3)}, median sigma {np.median(sigmas, 0).round(3)}")
     print(f"covered {covered.mean(0).round(2)}, all {covered.mean():.3f}; refused {len(refused)}: {refused}")
-    assert len(refused) <= number // 6
+    # At a tenth of the dose the weakest specimens, 0.2 to 0.3 rad an atom, are refused.
+    assert len(refused) <= number // (10 if electrons > 1e4 else 4)
     assert np.abs(off[:, 0]).max() < DEPTH_OF_FIELD_NM / 4
     assert np.abs(off[:, 1:3]).max() < 2.0
     # 240 figures, four to a scan, scatter by some 4 % about the 60 to 76 % that are asked for.
