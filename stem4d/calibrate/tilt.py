@@ -68,7 +68,7 @@ MIN_HALF_TURN = 3.0
 """Sigmas that the likeness of the found phase to the dark field must reach to tell the sign of the defocus."""
 MAX_ROTATION_ERROR_DEG = 5.0
 """A rotation that is known no better is of no use."""
-FEW = 4.0
+FEW = 2.5
 """The error grows where few independent frequencies carry it; found on simulated scans of 10 to 200 of them."""
 
 
@@ -131,11 +131,6 @@ class _Refined:
     def significance(self) -> float:
         """Sigmas that what is explained stands above noise."""
         return significance(self.found.power, self.noise, self.share, 2, self.spread)
-
-    @property
-    def excess_noise(self) -> float:
-        """Power that is left over that of counting noise, where the signal is."""
-        return float((self.share * self.noise).sum()) / self.energy / max(float(self.share.sum()), 1e-300)
 
     def explains(self, share: Array) -> float:
         """Explained power in units that do not depend on the window, each frequency by its ``share``."""
@@ -390,7 +385,7 @@ def _assembled(
         covariance=covariance,
         sharpness=sharpness,
         significance=final.significance,
-        residual=final.excess_noise,
+        residual=float(final.share @ final.noise) / final.energy / max(float(final.share.sum()), 1e-300),
         ok=not reason,
         reason=reason,
     )

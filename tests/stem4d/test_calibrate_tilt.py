@@ -122,7 +122,8 @@ def test_groups_hold_their_pixels_and_follow_descan() -> None:
     # A disk of 452 pixels in groups of four, without those at the rim.
     assert 70 < len(groups.first) < 113
     assert np.hypot(*groups.angles_px.T).max() < 12.0
-    np.testing.assert_allclose(groups.angles_px.mean(axis=0), 0, atol=0.3)
+    # Groups of two cannot be centred on a pixel: half a pixel is left.
+    np.testing.assert_allclose(groups.angles_px.mean(axis=0), 0, atol=0.51)
     frames = rng.poisson(5.0, (6, 40, 44)).astype(np.uint16)
     images = empty_images(groups, (2, 3))
     add_frames(images, frames[:4], 0)
@@ -165,7 +166,8 @@ def test_blind_recovery_over_random_truths(electrons: float) -> None:
     print(f"{electrons:g} electrons: C10, C12a, C12b [nm], rotation [deg]: bias {off.mean(0).round(3)}")
     print(f"rms {np.sqrt((off**2).mean(0)).round(3)}, median sigma {np.median(sigmas, 0).round(3)}")
     print(f"covered {covered.mean(0).round(2)}, all {covered.mean():.3f}; refused {len(refused)}: {refused}")
-    assert len(refused) <= number // 6
+    # At a tenth of the dose the weakest specimens, 0.2 to 0.3 rad an atom, are refused.
+    assert len(refused) <= number // (10 if electrons > 1e4 else 4)
     assert np.abs(off[:, 0]).max() < DEPTH_OF_FIELD_NM / 4
     assert np.abs(off[:, 1:3]).max() < 2.0
     # 240 figures, four to a scan, scatter by some 4 % about the 60 to 76 % that are asked for.
