@@ -10,6 +10,7 @@ from stem4d import optics
 from stem4d.accumulate import Accumulator, AccumulatorSpec, Annulus
 from stem4d.calibrate.angles import add_frames, empty_images, group_angles
 from stem4d.calibrate.centres import disk_centres
+from stem4d.calibrate.crystals import square
 from stem4d.calibrate.current import fit_current
 from stem4d.calibrate.dark import fit_dark
 from stem4d.calibrate.descan import DescanFit, fit_descan
@@ -20,7 +21,7 @@ from stem4d.calibrate.gain import fit_gain
 from stem4d.calibrate.pixels import find_bad_pixels
 from stem4d.calibrate.rings import fit_rings
 from stem4d.calibrate.rotation import fit_rotation
-from stem4d.calibrate.step import PlanarLattice, fit_step
+from stem4d.calibrate.step import fit_step
 from stem4d.calibrate.tilt import fit_tilts
 from stem4d.simulate.crystals import GOLD_A, STRONTIUM_TITANATE_A
 from stem4d.simulate.scanning import turn
@@ -375,21 +376,23 @@ def scaled(random: Random) -> list[Outcome]:
     energy = float(random.choice([80.0, 200.0, 300.0]))
     # The 311 ring, the fourth, lies at 0.8 of the detector's half width; disks are small enough to part 111 from 200.
     delta = 1e3 * optics.wavelength_a(energy) * np.sqrt(11) / GOLD_A / (0.8 * 64)
-    setup = Setup(energy, float(random.uniform(2.2, 3.0)) * delta, delta, 128, (24, 24), 4.0, 2e4)
+    setup = Setup(energy, float(random.uniform(2.2, 3.0)) * delta, delta, 128, (14, 14), 6.0, 2e4)
     ratio, ellipticity, axis = (float(random.uniform(*span)) for span in ((0.97, 1.03), (0.0, 0.02), (-90, 90)))
-    area = {"specimen": "polycrystal", "material": "Au", "thickness_nm": 5.0, "grain_nm": 4.0, "seed": seed_of(random)}
+    # Three places of a film of fine grains: a ring of a few grains is no ring.
+    gold = {"specimen": "polycrystal", "material": "Au", "thickness_nm": 5.0, "grain_nm": 8.0}
     one = scene(
         setup,
-        "gold",
+        "gold-0",
         seed=seed_of(random),
         projector={"angle_ratio": ratio, "ellipticity": ellipticity, "ellipse_angle_deg": axis},
         misalignment_mrad=(random.uniform(-3, 3, 2) * setup.mrad_per_pixel).tolist(),
-        areas={"gold": area},
+        areas={f"gold-{place}": {**gold, "seed": seed_of(random)} for place in range(3)},
         **bad_pixels(128, random),
     )
-    mean, mask = frames_of(one).mean(axis=0), _mask(one)
+    places = [replace(one, position=f"gold-{place}", run=place + 1) for place in range(3)]
+    mean, mask = np.mean([frames_of(each).mean(axis=0) for each in places], axis=0), _mask(one)
     disk = find_disk(mean, mask)
-    dose = "576 x 2e4 e, gold"
+    dose = "588 x 2e4 e, gold"
     if not disk.ok:
         return [Outcome(name, "", dose, reason=disk.reason) for name in RINGS]
     fit = fit_rings(mean, "Au", energy, setup.mrad_per_pixel, disk, mask)
@@ -430,9 +433,8 @@ def stepped(random: Random) -> list[Outcome]:
         **bad_pixels(24, random),
     )
     frames, mask = frames_of(one), _mask(one)
-    side = STRONTIUM_TITANATE_A / 10
     dark = _dark_field(frames, mask, 9.5)
-    fit = fit_step([dark], np.ones(dark.shape, bool), setup.step_nm, PlanarLattice(side, side, 90.0))
+    fit = fit_step([dark], np.ones(dark.shape, bool), setup.step_nm, square(STRONTIUM_TITANATE_A / 10))
     dose = "9216 x 2e3 e, 21 periods"
     if not fit.ok:
         return [Outcome("step", "%", dose, reason=fit.reason)] * 2 + [Outcome("shear", "%", dose, reason=fit.reason)]
