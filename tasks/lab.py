@@ -57,6 +57,8 @@ class Lab:
     night_id: int | None = None
     calibrate_always: bool = False
     """True where calibrations of earlier sessions are not to be trusted."""
+    accept_stale: bool = False
+    """True where a run may use calibrations past their time; each use is recorded as such."""
     opened_at: datetime = field(default_factory=utc_now)
     runs: dict[str, OpenRun] = field(default_factory=dict)
 

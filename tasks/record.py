@@ -18,7 +18,7 @@ from db.record import (
     register_sample,
     start_run,
 )
-from db.results import add_dataset
+from db.results import add_dataset, next_pass
 from devices.acquire import AcquisitionResult
 from stem4d.model import canonical_json
 from stem4d.plan import Plan
@@ -95,7 +95,7 @@ def _actual(facts: dict[str, Any], exposed: dict[str, Any]) -> Cost:
     delivered = [one["delivered_e_per_a2"] or 0.0 for one in facts["exposures"] if one["purpose"] == "acquisition"]
     return Cost(
         seconds=passes[-1]["ended_s"] - passes[0]["started_s"],
-        size_bytes=sum(one["size_bytes"] for one in facts["datasets"]),
+        size_bytes=sum(one["size_bytes"] for one in facts["datasets"] if one["purpose"] == "acquisition"),
         fluence_e_per_a2=sum(delivered),
     )
 
@@ -115,6 +115,33 @@ def register_dataset(opened: Lab, run: str, pass_index: int, result: Acquisition
             dtype=result.dtype,
             frames=receipt.frames_written,
             complete=receipt.complete,
+            path=str(receipt.path),
+            host=socket.gethostname(),
+        )
+
+
+CALIBRATION_SCANS_FROM = 1000
+"""Number of a run's first calibration scan among its datasets: beyond the most passes that a plan can have."""
+
+
+def register_scan(
+    opened: Lab, run: str, scan_shape: tuple[int, int], detector_shape: tuple[int, int], result: AcquisitionResult
+) -> int:
+    """Register the file of a calibration's scan; gives the dataset's id."""
+    known, receipt = opened.runs[run], result.receipt
+    with writer(opened.engine) as session:
+        return add_dataset(
+            session,
+            run_id=known.id,
+            pass_index=next_pass(session, run_id=known.id, first=CALIBRATION_SCANS_FROM),
+            sha256=receipt.sha256,
+            size_bytes=receipt.bytes,
+            scan_shape=scan_shape,
+            detector_shape=detector_shape,
+            dtype=result.dtype,
+            frames=receipt.frames_written,
+            complete=receipt.complete,
+            purpose="calibration",
             path=str(receipt.path),
             host=socket.gethostname(),
         )

@@ -132,7 +132,8 @@ def test_inspect_judges_recorded_data(
 
 def test_inspect_agrees_with_what_the_acquisition_counted(home: Path) -> None:
     run = next(run for run in facts(home, "runs")["runs"] if run["plan"] == "overview")
-    (dataset,) = facts(home, "show", run["name"])["datasets"]
+    shown = facts(home, "show", run["name"])["datasets"]
+    (dataset,) = [one for one in shown if one["purpose"] == "acquisition"]
     told = facts(home, "inspect", dataset["locations"][0]["path"])
     assert told["frames"] == 32 * 32
     assert told["kind"] == "nightbeam"

@@ -53,7 +53,9 @@ def _plan(facts: Facts) -> Plan:
 def _pictures(facts: Facts, plan: Plan) -> tuple[tuple[Plate, ...], str]:
     """The pictures of a run's files, and why there are none where that is so."""
     passes = tuple(
-        Pass(Path(one["locations"][0]["path"]), one["pass_index"]) for one in facts["datasets"] if one["locations"]
+        Pass(Path(one["locations"][0]["path"]), one["pass_index"])
+        for one in facts["datasets"]
+        if one["locations"] and one["purpose"] == "acquisition"
     )
     if not passes:
         return (), "There are no pictures: no frame was recorded."
@@ -66,7 +68,9 @@ def _pictures(facts: Facts, plan: Plan) -> tuple[tuple[Plate, ...], str]:
 
 def _calibrated(facts: Facts, path: Path) -> Calibrated:
     by_kind: dict[str, Any] = {one["kind"]: one for one in facts["calibrations"]}
-    disk, mask, descan = (by_kind.get(kind) for kind in ("disk", "pixel_mask", "descan"))
+    # Before 0.2.0 the centre was recorded as the kind "disk".
+    disk = by_kind.get("centre") or by_kind.get("disk")
+    mask, descan = (by_kind.get(kind) for kind in ("pixel_mask", "descan"))
     return Calibrated(
         centre_px=tuple(disk["value"]["centre_px"]) if disk else None,
         bad_pixels=tuple((y, x) for y, x in mask["value"]["bad_pixels"]) if mask else (),

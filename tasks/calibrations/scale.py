@@ -1,0 +1,105 @@
+"""The angle per pixel and the ellipse: from a known crystal, or transferred from an angle that is known already."""
+
+from math import hypot
+from typing import Any
+
+from stem4d.calibrate.disk import DiskFit, find_disk
+from stem4d.instrument import ReferenceArea
+from stem4d.mode import nominal_mrad_per_pixel
+from stem4d.plan import Plan
+from tasks.calibrations.bench import Bench, Place
+from tasks.calibrations.measured import Measured, not_measurable, of_fit
+
+LARGEST_ALPHA_MRAD = 2.0
+"""On a reference rings and spots must stand apart and be sharp."""
+GRID = 16
+"""Positions along each axis: many grains of a polycrystal in one mean pattern."""
+ELECTRONS_PER_PATTERN = 3e4
+NO_REFERENCE = "the instrument file names no reference specimen"
+
+
+def measure(bench: Bench) -> tuple[Measured, ...]:
+    """Both kinds, from one mean pattern."""
+    found = bench.reference("rings", "spots")
+    return _on_reference(bench, *found) if found is not None else _without(bench)
+
+
+def _on_reference(bench: Bench, area: ReferenceArea, place: Place) -> tuple[Measured, ...]:
+    from stem4d.calibrate.scale import fit_rings, fit_spots
+
+    plan = _parallel(bench)
+    scanned = bench.scan(
+        "reference", place, bench.request((GRID, GRID), electrons_per_pattern=ELECTRONS_PER_PATTERN), plan=plan
+    )
+    bad = bench.geometry.bad_pixel_mask(plan.detector.shape)
+    pattern = scanned.maps().mean_pattern
+    disk = find_disk(pattern, bad)
+    evidence = (scanned.dataset_id,)
+    if not disk.ok:
+        reason = f"no bright-field disk on {area.name}: {disk.reason}"
+        return tuple(
+            Measured(kind, "fail", reason=reason, evidence=evidence) for kind in ("mrad_per_pixel", "ellipticity")
+        )
+    fit = (fit_rings if area.kind == "rings" else fit_spots)(
+        pattern, area.crystal, plan.optics.beam_energy_kev, nominal_mrad_per_pixel(plan), disk, bad_pixels=bad
+    )
+    more: dict[str, Any] = {"crystal": area.crystal, "source": "reference"}
+    drawn = _rings(disk, fit)
+    return (
+        of_fit("mrad_per_pixel", fit, ("mrad_per_pixel",), evidence=evidence, curves=drawn, **more),
+        of_fit("ellipticity", fit, ("ellipticity", "ellipse_angle_deg"), evidence=evidence, curves=drawn, **more),
+    )
+
+
+def _parallel(bench: Bench) -> Plan:
+    """The plan with the widest beam that still keeps reflections apart, where the column changes it by itself."""
+    facts, plan = bench.opened.file.facts, bench.plan
+    angles = [each.convergence_semi_angle_mrad for each in facts.apertures]
+    allowed = [angle for angle in angles if angle <= LARGEST_ALPHA_MRAD]
+    if facts.aligned_semi_angle_mrad is not None or not allowed:
+        return plan
+    optics = plan.optics.model_copy(update={"convergence_semi_angle_mrad": max(allowed), "defocus_nm": 0.0})
+    return plan.model_copy(update={"optics": optics})
+
+
+def _rings(disk: DiskFit, fit: Any) -> dict[str, Any]:
+    """The disk as it was found; the fit's rings are drawn by the report from the crystal's spacings where given."""
+    rings = [{"centre_px": list(disk.centre_px), "radius_px": disk.radius_px, "label": "disk"}]
+    for radius_px in getattr(fit, "ring_radii_px", ()):
+        rings.append(
+            {
+                "centre_px": list(disk.centre_px),
+                "radius_px": float(radius_px),
+                "ellipticity": float(fit.ellipticity),
+                "ellipse_angle_deg": float(fit.ellipse_angle_deg),
+                "label": "ring as fitted",
+            }
+        )
+    return {"rings": rings}
+
+
+def _without(bench: Bench) -> tuple[Measured, ...]:
+    """No reference: the scale from an angle that was measured at another camera length; the ellipse not at all."""
+    return _transferred(bench), not_measurable("ellipticity", NO_REFERENCE)
+
+
+def _transferred(bench: Bench) -> Measured:
+    angle, disk = bench.known.get("convergence_semi_angle"), bench.known["centre"]
+    if angle is None:
+        return not_measurable("mrad_per_pixel", f"{NO_REFERENCE}, and the convergence angle is not known")
+    if set(bench.evidence(angle)) & set(bench.evidence(disk)):
+        return not_measurable("mrad_per_pixel", "angle and scale would come from one image")
+    alpha, radius = angle.value["convergence_semi_angle_mrad"], disk.value["radius_px"]
+    delta = alpha / radius
+    error = hypot(
+        ((angle.uncertainty or {}).get("convergence_semi_angle_mrad") or 0.0) / alpha,
+        ((disk.uncertainty or {}).get("radius_px") or 0.0) / radius,
+    )
+    return Measured(
+        kind="mrad_per_pixel",
+        verdict="pass",
+        value={"mrad_per_pixel": delta, "source": "transfer", "of": [angle.id, disk.id]},
+        uncertainty={"mrad_per_pixel": delta * error},
+        residual=disk.residual,
+        evidence=bench.evidence(disk),
+    )
