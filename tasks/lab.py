@@ -81,10 +81,6 @@ class Lab:
         """Show something that the database records by itself."""
         self.on_told(Told(kind, message, run))
 
-    def distrust_calibrations(self) -> None:
-        """From now on trust only calibrations that are made from now on."""
-        self.calibrate_always, self.opened_at = True, utc_now()
-
     def data_folder(self, run: str) -> Path:
         """Where a run's files go; made if missing."""
         folder = self.settings.data_folder / run

@@ -35,8 +35,11 @@ NO_BUDGET_E_PER_A2 = 1e12
 
 
 @stage("open run")
-def open_run(instrument: str, plan_json: str, target_id: int | None, earlier: list[str]) -> str:
-    """Register plan, specimen and area, and open a run; gives its name. ``earlier`` are the attempts before it."""
+def open_run(instrument: str, plan_json: str, target_id: int | None, earlier: list[str], calibrating: bool = False) -> str:
+    """Register plan, specimen and area, and open a run; gives its name. ``earlier`` are the attempts before it.
+
+    ``calibrating`` is a run that measures calibrations only: what the plan itself would take is not predicted of it.
+    """
     opened = lab(instrument)
     plan = Plan.model_validate_json(plan_json)
     name = new_run_name()
@@ -60,7 +63,9 @@ def open_run(instrument: str, plan_json: str, target_id: int | None, earlier: li
             parent_id=opened.runs[earlier[-1]].id if earlier else None,
             flow_run_id=runtime.flow_run.id,
             environment_id=register_environment(session, **software_environment()),
-            predicted=Cost(
+            predicted=None
+            if calibrating
+            else Cost(
                 seconds=expected.total_time_s,
                 size_bytes=expected.raw_bytes,
                 fluence_e_per_a2=expected.total_fluence_e_per_a2,
@@ -68,7 +73,8 @@ def open_run(instrument: str, plan_json: str, target_id: int | None, earlier: li
         )
     opened.runs[name] = OpenRun(name, run_id, area_id, target_id, plan)
     attempt = f", attempt {len(earlier) + 1}" if earlier else ""
-    opened.show("run started", f"{plan.title or plan.name}, area {plan.sample.area}{attempt}", name)
+    what = "calibrations for " if calibrating else ""
+    opened.show("run started", f"{what}{plan.title or plan.name}, area {plan.sample.area}{attempt}", name)
     return name
 
 
