@@ -16,13 +16,20 @@ _FIELDS: dict[str, dict[str, str]] = {
 """By kind: name in the rules to name in the calibration's value."""
 
 
-def figures_of(kind: str, value: Any, uncertainty: Any) -> dict[str, rules.Calibrated]:
-    """The figures of one calibration; one without an uncertainty counts as exact."""
+def figures_of(kind: str, value: Any, uncertainty: Any, step_nm: float) -> dict[str, rules.Calibrated]:
+    """The figures of one calibration; one without an uncertainty counts as exact.
+
+    ``step_nm`` is the step that the plan asks for: a step is calibrated as a part of what the scan was told.
+    """
     if kind == "centre":
         # The rules ask whether it is known; where it lies they have from the plan.
         return {"centre": rules.Calibrated(value=0.0, uncertainty=max((uncertainty or {}).get("centre_px", (0.0,))))}
+    scale = dict.fromkeys(("step_y_nm", "step_x_nm"), step_nm / value.get("nominal_step_nm", step_nm))
     found = {
-        name: rules.Calibrated(value=value[field], uncertainty=float((uncertainty or {}).get(field) or 0.0))
+        name: rules.Calibrated(
+            value=value[field] * scale.get(field, 1.0),
+            uncertainty=float((uncertainty or {}).get(field) or 0.0) * scale.get(field, 1.0),
+        )
         for name, field in _FIELDS.get(kind, {}).items()
         if value.get(field) is not None
     }

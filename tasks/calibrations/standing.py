@@ -73,5 +73,5 @@ def together(plan: Plan, found: Mapping[str, CalibrationRecord]) -> Calibrated:
         more["mrad_per_pixel"] = scale["mrad_per_pixel"]
     found_figures: dict[str, object] = {}
     for kind, record in found.items():
-        found_figures |= figures_of(kind, record.value, record.uncertainty)
+        found_figures |= figures_of(kind, record.value, record.uncertainty, plan.scan.step_nm)
     return raw.model_copy(update={**more, "known": found_figures})

@@ -13,7 +13,7 @@ ELECTRONS_PER_PATTERN = 2e4
 
 
 def measure(bench: Bench) -> tuple[Measured, ...]:
-    """The step along both axes and the shear, as a scale of what the scan was told."""
+    """The step along both axes and the shear, beside the step that the scan was told."""
     found = bench.reference("lattice")
     if found is None:
         return (not_measurable("scan_step", "the instrument file names no reference specimen with a lattice to image"),)
@@ -30,21 +30,14 @@ def measure(bench: Bench) -> tuple[Measured, ...]:
     maps = scanned.maps()
     images = np.stack([maps.virtual["disk"], maps.virtual["beyond_disk"]]).astype(np.float64)
     fit = fit_step(images, maps.recorded, scan.step_nm, area.crystal)
-    # The plan's own step is another one over the same field: the scan generator's error is a scale of it.
-    scale = bench.plan.scan.step_nm / scan.step_nm
-    one = of_fit(
-        "scan_step", fit, ("step_y_nm", "step_x_nm", "shear"), evidence=(scanned.dataset_id,), crystal=area.crystal
+    # The plan may step more or less finely over the same field: the scan generator's error is a scale of the step.
+    return (
+        of_fit(
+            "scan_step",
+            fit,
+            ("step_y_nm", "step_x_nm", "shear"),
+            evidence=(scanned.dataset_id,),
+            nominal_step_nm=scan.step_nm,
+            crystal=area.crystal,
+        ),
     )
-    return (_scaled(one, scale),)
-
-
-def _scaled(one: Measured, scale: float) -> Measured:
-    from dataclasses import replace
-
-    def of(values: dict[str, object] | None) -> dict[str, object] | None:
-        return values and {
-            name: value * scale if name in ("step_y_nm", "step_x_nm") and isinstance(value, float) else value
-            for name, value in values.items()
-        }
-
-    return replace(one, value=of(one.value) or {}, uncertainty=of(one.uncertainty))

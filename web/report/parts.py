@@ -9,6 +9,9 @@ from web.report.tables import EMPTY, Cell, Chip, Table, chip
 from web.report.text import number, quantity, time_utc
 from web.report.values import CalibrationShown, Plate
 
+_TAILS = ("_mrad_per_nm", "_nm_per_min", "_mrad", "_nm", "_px", "_deg", "_pa")
+"""Units at the end of a value's name, the longest first."""
+
 
 @dataclass(frozen=True)
 class Part:
@@ -54,12 +57,16 @@ def _values(one: CalibrationShown) -> list[tuple[str, str]]:
 
 def _unit(name: str, one: CalibrationShown) -> str:
     """From the value's own name where that carries one; else the kind's where that is single."""
-    found = unit_of(name)
+    found = "mrad/nm" if name.endswith("_mrad_per_nm") else unit_of(name)
     return found if found else one.unit if name == one.kind and "," not in one.unit else ""
 
 
 def _named(name: str) -> str:
     """A name in words, without the unit that stands beside the figure."""
+    for tail in _TAILS:
+        if name.endswith(tail) and name != "mrad_per_pixel":
+            name = name.removesuffix(tail)
+            break
     return name.replace("_", " ").capitalize()
 
 

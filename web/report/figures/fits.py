@@ -25,7 +25,7 @@ from web.report.figures.canvas import (
 from web.report.text import number
 
 _DATA, _FIT, _GREY, _GRID = "#1f5fa8", "#c2571a", "#6b7280", "#e3e6ea"
-_ON_DARK = "#ffb454"
+_ON_DARK, _BAD = "#ffb454", "#ff6b6b"
 PROFILE_STEP_PX = 0.5
 MOST_RINGS = 12
 
@@ -33,7 +33,7 @@ MOST_RINGS = 12
 def pattern_with_rings(
     pattern: NDArray[np.generic], rings: Sequence[Mapping[str, Any]], invalid: NDArray[np.bool_], title: str
 ) -> Drawing:
-    """A mean pattern on the detector's pixels with fitted circles and ellipses, bad pixels in pale red.
+    """A mean pattern on the detector's pixels with fitted circles and ellipses, bad pixels ringed in red.
 
     Parameters
     ----------
@@ -69,8 +69,10 @@ def pattern_with_rings(
         said.append(f"{ring['label']} of {number(radius)} px about row {number(y)}, column {number(x)}")
     handles = [Line2D([], [], color=_ON_DARK, linewidth=1.6, label="fit")] if said else []
     if invalid.any():
-        label = f"{int(invalid.sum())} bad pixels"
-        handles.append(Line2D([], [], color="#e8c9c9", marker="s", linestyle="", label=label))
+        # A single pixel is smaller than a screen's: a ring around each tells where to look.
+        at_y, at_x = np.nonzero(invalid)
+        label = f"{len(at_y)} bad pixels"
+        handles += axes.plot(at_x, at_y, "o", markersize=6, fillstyle="none", color=_BAD, linestyle="", label=label)
     if handles:
         legend_below(axes, handles, columns=2)
     fitted = f" Fitted: {'; '.join(said)}." if said else ""
