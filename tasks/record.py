@@ -35,7 +35,9 @@ NO_BUDGET_E_PER_A2 = 1e12
 
 
 @stage("open run")
-def open_run(instrument: str, plan_json: str, target_id: int | None, earlier: list[str], calibrating: bool = False) -> str:
+def open_run(
+    instrument: str, plan_json: str, target_id: int | None, earlier: list[str], calibrating: bool = False
+) -> str:
     """Register plan, specimen and area, and open a run; gives its name. ``earlier`` are the attempts before it.
 
     ``calibrating`` is a run that measures calibrations only: what the plan itself would take is not predicted of it.

@@ -105,7 +105,9 @@ def night(
     settings = _settings()
     read, queued = queue(night)
     _ask([one.plan for one in queued], yes=yes)
-    return _finish(_night(settings, night.parent / read.instrument, read, queued, as_json, no_prefect, accept_stale), as_json)
+    return _finish(
+        _night(settings, night.parent / read.instrument, read, queued, as_json, no_prefect, accept_stale), as_json
+    )
 
 
 def _settings() -> "Settings":

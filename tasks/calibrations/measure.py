@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from db.calibrations import CalibrationRecord, add_calibration
 from db.clock import utc_now
 from db.engine import writer
-from stem4d.errors import DoseRefused
+from stem4d.errors import BadInput, DoseRefused
 from stem4d.plan import Plan
 from tasks.calibrations import angle, counting, dark, moving, scale, step, tilts, turning, vacuum
 from tasks.calibrations.bench import Bench
@@ -77,7 +77,8 @@ def _group(bench: Bench, group: str) -> tuple[Measured, ...]:
         return tuple(not_measurable(kind.name, f"it needs {words}, which could not be measured") for kind in kinds)
     try:
         return GROUPS[group](bench)
-    except DoseRefused as error:
+    except (DoseRefused, BadInput) as error:
+        # The area cannot bear it, or the plan's settings leave nothing to measure: the other kinds go on.
         return tuple(not_measurable(kind.name, str(error)) for kind in kinds)
     except ModuleNotFoundError as missing:
         if not (missing.name or "").startswith("stem4d.calibrate"):

@@ -2,7 +2,10 @@
 
 from math import hypot
 
-from stem4d.quality.drift import fit_rate, shift_between
+import numpy as np
+import numpy.typing as npt
+
+from stem4d.maps import RunMaps
 from tasks.calibrations.bench import Bench
 from tasks.calibrations.measured import Measured, clean
 
@@ -16,6 +19,8 @@ ELECTRONS_PER_PATTERN = 1e3
 
 def measure(bench: Bench) -> tuple[Measured, ...]:
     """Repeated scans at the plan's step, booked on the area's budget."""
+    from stem4d.calibrate.drift import fit_drift
+
     plan = bench.plan
     shape = (min(plan.scan.shape[0], MOST_POSITIONS), min(plan.scan.shape[1], MOST_POSITIONS))
     scan = bench.request(shape, electrons_per_pattern=ELECTRONS_PER_PATTERN).model_copy(
@@ -29,35 +34,38 @@ def measure(bench: Bench) -> tuple[Measured, ...]:
         scanned = bench.scan(f"drift-{number + 1}", bench.this_area, scan)
         seen.append(scanned.maps())
         evidence.append(scanned.dataset_id)
-    shifts = [shift_between(seen[0], later) for later in seen[1:]]
-    times_min = [(at - started_s[0]) / 60 for at in started_s[1:]]
-    bad = next((shift.reason for shift in shifts if not shift.ok), "")
-    rate = None if bad else fit_rate(shifts, times_min, scan.step_nm)
-    if rate is None:
-        reason = bad or "no steady rate explains the shifts"
-        return (Measured("drift", "fail", reason=reason, evidence=tuple(evidence)),)
-    fitted = [[component * at for component in rate.rate_nm_per_min] for at in times_min]
-    left = [hypot(*(a - b for a, b in zip(s, f, strict=True))) for s, f in zip(rate.shifts_nm, fitted, strict=True)]
+    fit = fit_drift(
+        [_images(maps) for maps in seen],
+        started_s,
+        scan.step_nm,
+        recorded=[maps.recorded for maps in seen],
+        line_time_s=scan.duration_s / scan.shape[0],
+    )
+    times_min = [(at - started_s[0]) / 60 for at in started_s]
+    moved = [hypot(*place) for place in fit.places_nm]
     return (
         Measured(
             kind="drift",
-            verdict="pass",
+            verdict="pass" if fit.ok else "fail",
             value={
-                "drift_nm_per_min": list(rate.rate_nm_per_min),
-                "speed_nm_per_min": rate.speed_nm_per_min,
+                "drift_nm_per_min": clean(fit.rate_nm_per_min),
+                "speed_nm_per_min": clean(hypot(*fit.rate_nm_per_min)),
             },
-            uncertainty={
-                "drift_nm_per_min": clean([float(rate.covariance[axis, axis]) ** 0.5 for axis in (0, 1)]),
-                "speed_nm_per_min": clean(rate.speed_uncertainty_nm_per_min),
-            },
-            residual=clean(max(left)),
+            uncertainty={"drift_nm_per_min": clean(fit.rate_uncertainty_nm_per_min)},
+            residual=clean(fit.residual_px),
+            reason=fit.reason,
             evidence=tuple(evidence),
             curves={
-                "x": [0.0, *times_min],
-                "data": [0.0, *(hypot(*shift) for shift in rate.shifts_nm)],
-                "fit": [0.0, *(hypot(*shift) for shift in fitted)],
+                "x": times_min,
+                "data": clean(moved),
+                "fit": clean([hypot(*fit.rate_nm_per_min) * at for at in times_min]),
                 "x_label": "time [min]",
                 "y_label": "distance moved [nm]",
             },
         ),
     )
+
+
+def _images(maps: RunMaps) -> list[npt.NDArray[np.number]]:
+    """What counts together of one scan."""
+    return [*maps.virtual.values(), maps.total]

@@ -8,7 +8,7 @@ from stem4d.instrument import ReferenceArea
 from stem4d.mode import nominal_mrad_per_pixel
 from stem4d.plan import Plan
 from tasks.calibrations.bench import Bench, Place
-from tasks.calibrations.measured import Measured, not_measurable, of_fit
+from tasks.calibrations.measured import Measured, clean, not_measurable, of_fit
 
 LARGEST_ALPHA_MRAD = 2.0
 """On a reference rings and spots must stand apart and be sharp."""
@@ -44,7 +44,7 @@ def _on_reference(bench: Bench, area: ReferenceArea, place: Place) -> tuple[Meas
         pattern, area.crystal, plan.optics.beam_energy_kev, nominal_mrad_per_pixel(plan), disk, bad_pixels=bad
     )
     more: dict[str, Any] = {"crystal": area.crystal, "source": "reference"}
-    drawn = _rings(disk, fit)
+    drawn = _drawing(disk, fit)
     return (
         of_fit("mrad_per_pixel", fit, ("mrad_per_pixel",), evidence=evidence, curves=drawn, **more),
         of_fit("ellipticity", fit, ("ellipticity", "ellipse_angle_deg"), evidence=evidence, curves=drawn, **more),
@@ -62,20 +62,29 @@ def _parallel(bench: Bench) -> Plan:
     return plan.model_copy(update={"optics": optics})
 
 
-def _rings(disk: DiskFit, fit: Any) -> dict[str, Any]:
-    """The disk as it was found; the fit's rings are drawn by the report from the crystal's spacings where given."""
+def _drawing(disk: DiskFit, fit: Any) -> dict[str, Any]:
+    """The fit for the report: rings with their profile, or spots where the lattice has them."""
+    drawing = fit.drawing
     rings = [{"centre_px": list(disk.centre_px), "radius_px": disk.radius_px, "label": "disk"}]
-    for radius_px in getattr(fit, "ring_radii_px", ()):
-        rings.append(
-            {
-                "centre_px": list(disk.centre_px),
-                "radius_px": float(radius_px),
-                "ellipticity": float(fit.ellipticity),
-                "ellipse_angle_deg": float(fit.ellipse_angle_deg),
-                "label": "ring as fitted",
-            }
-        )
-    return {"rings": rings}
+    if "radius_px" not in drawing:
+        rings += [
+            {"centre_px": clean(place), "radius_px": disk.radius_px, "label": "spot as fitted"}
+            for place in drawing.get("predicted_px", ())
+        ]
+        return {"rings": rings}
+    ellipse = {"ellipticity": clean(fit.ellipticity), "ellipse_angle_deg": clean(fit.ellipse_angle_deg)}
+    rings += [
+        {"centre_px": clean(fit.centre_px), "radius_px": float(radius), "label": "ring as fitted", **ellipse}
+        for radius in drawing["ring_radius_px"]
+    ]
+    return {
+        "rings": rings if fit.ok else rings[:1],
+        "x": clean(drawing["radius_px"]),
+        "data": clean(drawing["profile"]),
+        "fit": clean(drawing["model"]),
+        "x_label": "distance from the centre [px]",
+        "y_label": "radial profile [counts]",
+    }
 
 
 def _without(bench: Bench) -> tuple[Measured, ...]:

@@ -1,4 +1,4 @@
-"""Validity: expired, superseded and withdrawn calibrations are not used; evidence and reasons are kept; old ones stay."""
+"""Validity: expired and withdrawn calibrations are not used; evidence and reasons are kept; old databases upgrade."""
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path

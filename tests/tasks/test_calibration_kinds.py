@@ -35,7 +35,10 @@ PROJECTED = {"centre", "descan", "mrad_per_pixel", "ellipticity", "rotation"}
     [
         ("optics.camera_length_mm=125", PROJECTED),
         ("optics.beam_energy_kev=80", set(KINDS) - {"drift"}),
-        ("optics.convergence_semi_angle_mrad=4.0", {"centre", "convergence_semi_angle", "descan", "current", "defocus"}),
+        (
+            "optics.convergence_semi_angle_mrad=4.0",
+            {"centre", "convergence_semi_angle", "descan", "current", "defocus"},
+        ),
         ("optics.probe_current_pa=40", {"current"}),
         ("optics.defocus_nm=10", {"defocus"}),
         ("scan.step_nm=0.05", {"descan", "scan_step"}),
@@ -78,7 +81,7 @@ def test_default_kinds_are_those_of_the_analyses() -> None:
 
 
 def test_an_unknown_kind_is_refused_with_the_kinds_there_are() -> None:
-    with pytest.raises(BadInput, match="disc.*mrad_per_pixel"):
+    with pytest.raises(BadInput, match=r"disc.*mrad_per_pixel"):
         check_kinds(["centre", "disc"])
     assert check_kinds(["centre", "centre"]) == ("centre",)
 

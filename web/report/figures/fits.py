@@ -27,7 +27,9 @@ from web.report.text import number
 _DATA, _FIT, _GREY, _GRID = "#1f5fa8", "#c2571a", "#6b7280", "#e3e6ea"
 _ON_DARK, _BAD = "#ffb454", "#ff6b6b"
 PROFILE_STEP_PX = 0.5
-MOST_RINGS = 12
+MOST_SAID = 8
+"""Rings told in words; the picture has more."""
+MOST_RINGS = 60
 
 
 def pattern_with_rings(
@@ -66,6 +68,8 @@ def pattern_with_rings(
         patch = Ellipse((x, y), long, short, angle=ring.get("ellipse_angle_deg", 0.0), fill=False, color=_ON_DARK)
         patch.set(linewidth=1.2, path_effects=[withStroke(linewidth=2.6, foreground="#00000080")])
         axes.add_patch(patch)
+        if len(said) >= MOST_SAID:
+            continue
         said.append(f"{ring['label']} of {number(radius)} px about row {number(y)}, column {number(x)}")
     handles = [Line2D([], [], color=_ON_DARK, linewidth=1.6, label="fit")] if said else []
     if invalid.any():
