@@ -31,6 +31,8 @@ class ReferenceArea(Strict):
     crystal: Literal["Au", "Al", "Si", "SrTiO3"]
     kind: Literal["rings", "spots", "lattice"]
     """Diffraction rings of a polycrystal, spots of a single crystal, or a lattice that the scan resolves."""
+    period_nm: Positive | None = None
+    """Of a lattice: side of its square cell in projection, where it is not that of the crystal along [001]."""
 
 
 class InstrumentFacts(Strict):

@@ -57,11 +57,11 @@ def mend(
     words = f"{remedy.action}{change}"
     opened.tell("remedy", f"{words}: {remedy.reason}. Cost: {remedy.cost}", run)
     if not remedy.field:
-        _withdraw(opened, run, remedy.reason)
+        withdraw(opened, run, remedy.reason)
     return {"words": words, "plan_json": canonical_json(changed(known.plan, remedy))}
 
 
-def _withdraw(opened: Lab, run: str, reason: str) -> None:
+def withdraw(opened: Lab, run: str, reason: str) -> None:
     """The data contradict where the disk was said to be: no run uses these calibrations again."""
     known = opened.runs[run]
     with writer(opened.engine) as session:

@@ -2,10 +2,13 @@
 
 from math import hypot
 
+from db.calibrations import CalibrationRecord
 from tasks.calibrations.bench import Bench
 from tasks.calibrations.measured import Measured, not_measurable
 
 KIND = "convergence_semi_angle"
+RADIUS_FLOOR_PX = 0.02
+"""Error of a disk's radius beside its noise: edges that are not quite a blurred step."""
 
 
 def measure(bench: Bench) -> tuple[Measured, ...]:
@@ -16,7 +19,7 @@ def measure(bench: Bench) -> tuple[Measured, ...]:
                                "reference specimen"),)  # fmt: skip
     delta, radius = scale.value["mrad_per_pixel"], disk.value["radius_px"]
     alpha = delta * radius
-    parts = _part(scale.uncertainty, "mrad_per_pixel", delta), _part(disk.uncertainty, "radius_px", radius)
+    parts = part(scale.uncertainty, "mrad_per_pixel", delta), radius_part(disk)
     return (
         Measured(
             kind=KIND,
@@ -33,6 +36,12 @@ def measure(bench: Bench) -> tuple[Measured, ...]:
     )
 
 
-def _part(uncertainty: dict[str, float] | None, name: str, value: float) -> float:
+def radius_part(disk: CalibrationRecord) -> float:
+    """The standard error of a disk's radius as a part of it, the floor included."""
+    noise = part(disk.uncertainty, "radius_px", disk.value["radius_px"])
+    return hypot(noise, RADIUS_FLOOR_PX / disk.value["radius_px"])
+
+
+def part(uncertainty: dict[str, float] | None, name: str, value: float) -> float:
     """A standard error as a part of its value."""
     return ((uncertainty or {}).get(name) or 0.0) / value

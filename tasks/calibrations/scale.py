@@ -7,6 +7,7 @@ from stem4d.calibrate.disk import DiskFit, find_disk
 from stem4d.instrument import ReferenceArea
 from stem4d.mode import nominal_mrad_per_pixel
 from stem4d.plan import Plan
+from tasks.calibrations.angle import part, radius_part
 from tasks.calibrations.bench import Bench, Place
 from tasks.calibrations.measured import Measured, clean, not_measurable, of_fit
 
@@ -100,10 +101,7 @@ def _transferred(bench: Bench) -> Measured:
         return not_measurable("mrad_per_pixel", "angle and scale would come from one image")
     alpha, radius = angle.value["convergence_semi_angle_mrad"], disk.value["radius_px"]
     delta = alpha / radius
-    error = hypot(
-        ((angle.uncertainty or {}).get("convergence_semi_angle_mrad") or 0.0) / alpha,
-        ((disk.uncertainty or {}).get("radius_px") or 0.0) / radius,
-    )
+    error = hypot(part(angle.uncertainty, "convergence_semi_angle_mrad", alpha), radius_part(disk))
     return Measured(
         kind="mrad_per_pixel",
         verdict="pass",

@@ -1,6 +1,6 @@
 """Bad pixels, disk, descan and current from vacuum scans over the plan's own field: corrected, and measured again."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import hypot
 
 import numpy as np
@@ -82,7 +82,7 @@ def _look(bench: Bench, name: str, geometry: Calibrated) -> _Seen:
         disk=disk,
         descan=fit_descan(maps.com_y_px, maps.com_x_px, maps.recorded, scan.step_nm),
         ratio=ratio,
-        ratio_error=float(maps.total.std()) / np.sqrt(maps.frames) / expected,
+        ratio_error=float(maps.total.std() / np.sqrt(maps.frames) / expected),
     )
 
 
@@ -162,6 +162,7 @@ def _given_up(seen: _Seen) -> tuple[Measured, ...]:
     failed = f"no bright-field disk in the vacuum scan: {seen.disk.reason}"
     centre = of_fit("centre", seen.disk, ("centre_px", "radius_px"), evidence=(seen.scanned.dataset_id,))
     if not seen.disk.ok:
+        centre = replace(centre, reason=failed)
         descan = not_measurable("descan", failed)
     else:
         assert seen.descan is not None

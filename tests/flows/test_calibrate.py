@@ -26,6 +26,7 @@ from tasks.calibrations import angle, scale, vacuum
 from tasks.calibrations.bench import Bench
 from tasks.calibrations.standing import keys, standings, usable
 from tasks.lab import Lab
+from tasks.mend import withdraw
 from tasks.record import open_run
 from tasks.validate import validate
 from tests.flows.night_world import NAME, small, small_lab
@@ -230,3 +231,15 @@ def test_the_angle_of_an_image_gives_no_scale_of_the_same_image(opened: Lab, pla
     circular = Bench(opened, result.run, plan, {**here.known, "convergence_semi_angle": record})  # type: ignore[dict-item]
     moved, _ellipse = scale.measure(circular)
     assert (moved.verdict, moved.reason) == ("not_measurable", "angle and scale would come from one image")
+
+
+def test_data_that_contradict_a_calibration_withdraw_it_for_every_run(opened: Lab, plan: Plan, result: Result) -> None:
+    """Last of all here: what it withdraws is not valid any more."""
+    run, calibrated, _shown = used_by(opened, plan)
+    withdraw(opened, run, "the pattern lies 3 px off the middle of the detector")
+    found = standings(opened, plan, FOUR)
+    assert {kind for kind, one in found.items() if one.state == "withdrawn"} == {"centre", "descan"}
+    assert f"by {run}: the pattern lies 3 px off" in found["centre"].why
+    assert found["current"].state == found["pixel_mask"].state == "valid"
+    assert {"centre", "descan"} <= set(to_measure(opened, listed(opened, plan), ()))
+    assert calibrated.calibration_ids["centre"] == found["centre"].calibration.id  # type: ignore[union-attr]
