@@ -29,6 +29,8 @@ class Line:
     kind: str
     standing: Standing
     mode_key: str
+    obstacle: str
+    """Why it cannot be measured on this instrument as its file stands; empty where it can."""
 
     def as_dict(self) -> dict[str, Any]:
         """For ``--json``."""
@@ -38,6 +40,7 @@ class Line:
             "state": self.standing.state,
             "why": self.standing.why,
             "needs": kind.needs,
+            "obstacle": self.obstacle,
             "unit": kind.unit,
             "mode_key": self.mode_key,
         }
@@ -60,7 +63,7 @@ def listed(opened: Lab, plan: Plan, named: Iterable[str] = ()) -> tuple[Line, ..
     """The kinds that were named, or those that the plan's analyses need, as they stand."""
     wanted = tuple(named) or kinds_for(plan)
     found, of_kind = standings(opened, plan, wanted), keys(opened, plan)
-    return tuple(Line(kind, found[kind], of_kind[kind]) for kind in wanted)
+    return tuple(Line(kind, found[kind], of_kind[kind], _obstacle(opened, kind)) for kind in wanted)
 
 
 def to_measure(opened: Lab, lines: Iterable[Line], named: Iterable[str]) -> tuple[str, ...]:
@@ -85,6 +88,13 @@ def calibrate_kinds(opened: Lab, plan: Plan, wanted: tuple[str, ...]) -> Result:
     reason = "; ".join(f"{one.kind}: {one.reason}" for one in lacking)
     as_calls(close_run, opened.file.name, run, "marked" if lacking else "done", reason, None)
     return Result(run, recorded, write_calibrations(opened, run), not lacking)
+
+
+def _obstacle(opened: Lab, kind: str) -> str:
+    # A scale may be transferred where there is no reference, so for that kind its absence is no obstacle yet.
+    if KINDS[kind].needs != "reference_specimen" or kind == "mrad_per_pixel" or opened.file.facts.reference_areas:
+        return ""
+    return "not measurable: the instrument file names no reference specimen"
 
 
 def _judge(opened: Lab, run: str, recorded: tuple[Recorded, ...]) -> None:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 _WHERE = {
     "vacuum_hole": "in vacuum",
-    "this_area": "on area {area} of {sample}, out of its budget of {budget:g} e/Å²",
+    "this_area": "on area {area} of {sample}, out of its budget of {budget:g} e/Å², leaving the plan its own dose",
     "reference_specimen": "on a reference specimen",
     "attended": "with a person at the instrument",
     "nothing": "worked out of other calibrations",
@@ -89,7 +89,7 @@ def _show(lines: "tuple[Line, ...]", result: "Result | None", as_json: bool) -> 
         print_json(_facts(lines, result))
         return
     for line in lines:
-        print(f"{line.kind:<24} {line.standing.state:<10} {_until(line) or line.standing.why}")
+        print(f"{line.kind:<24} {line.standing.state:<10} {_until(line) or line.obstacle or line.standing.why}")
     if result is not None:
         for one in result.recorded:
             if not one.measured.usable:

@@ -15,17 +15,19 @@ from devices.acquire import Progress
 from devices.passes import maps_of
 from devices.protocols import ScanRequest
 from stem4d.accumulate import AccumulatorSpec
-from stem4d.dose import electrons
+from stem4d.dose import BUDGET_TOLERANCE, electrons
+from stem4d.errors import DoseRefused
 from stem4d.instrument import ReferenceArea
 from stem4d.maps import RunMaps
 from stem4d.plan import Plan
+from stem4d.predict import predict
 from storage.read import open_frames
 from tasks.calibrated import Calibrated, accumulator_spec
 from tasks.calibrations.standing import together
 from tasks.expose import Pass, expose_once
 from tasks.files import file_metadata
 from tasks.lab import Lab
-from tasks.record import NO_BUDGET_E_PER_A2, VACUUM, register_scan, vacuum_area
+from tasks.record import NO_BUDGET_E_PER_A2, VACUUM, fluence_left_e_per_a2, register_scan, vacuum_area
 
 
 @dataclass(frozen=True)
@@ -146,10 +148,13 @@ class Bench:
         Raises
         ------
         DoseRefused
-            Where the place cannot afford it; nothing is exposed then.
+            Where the place cannot afford it, or the plan's area would have too little left for the plan itself; nothing
+            is exposed then.
         """
         geometry = geometry or self.geometry
         there = exposed_plan(self.opened, plan or self.plan, scan)
+        if place == self.this_area:
+            self._leave_enough(there, geometry.current_ratio)
         column = geometry.column.model_copy(update={"optics": there.optics})
         one = Pass(
             plan=there,
@@ -170,6 +175,18 @@ class Bench:
         done = expose_once(self.opened, self.run, one, on_progress)
         dataset = register_scan(self.opened, self.run, scan.shape, there.detector.shape, done.result)
         return Scanned(done.result.receipt.path, dataset, there, one.accumulator)
+
+    def _leave_enough(self, there: Plan, current_ratio: float) -> None:
+        """A calibration must not eat the dose that its plan is there to spend."""
+        ratio = max(1.0, current_ratio)
+        takes = predict(there).local_fluence_e_per_a2 * ratio
+        needs = predict(self.plan).total_fluence_e_per_a2 * ratio
+        left = fluence_left_e_per_a2(self.opened, self.run)
+        if takes + needs > left * (1 + BUDGET_TOLERANCE):
+            raise DoseRefused(
+                f"it would take {takes:.3g} e/Å² of area {self.plan.sample.area}, which has {left:.3g} left, and the "
+                f"plan itself needs {needs:.3g}: measure it on another area, or for fewer positions"
+            )
 
 
 def exposed_plan(opened: Lab, plan: Plan, scan: ScanRequest) -> Plan:

@@ -16,7 +16,7 @@ from db.questions.calibrations import measured_in
 from db.questions.show import show_run
 from flows.calibrate import Result, calibrate_kinds, listed, to_measure
 from flows.run import as_calls
-from stem4d.errors import DeviceFault
+from stem4d.errors import DeviceFault, DoseRefused
 from stem4d.model import canonical_json
 from stem4d.plan import Plan
 from storage.disk import sha256_of_file
@@ -192,6 +192,19 @@ def test_a_failed_gate_is_recorded_and_supersedes_nothing(
     run = as_calls(open_run, NAME, canonical_json(dark), None, [])
     with pytest.raises(DeviceFault, match="disk"):
         as_calls(calibrate, NAME, run)
+
+
+def test_a_calibration_leaves_the_area_the_dose_that_the_plan_is_there_to_spend(
+    opened: Lab, plan: Plan, result: Result
+) -> None:
+    run = as_calls(open_run, NAME, canonical_json(plan), None, [])
+    here = bench(opened, plan, run)
+    # 2e5 e/Å² in all; the plan needs 8e3 at 0.107 nm, and this scan would take 2.2e5 at 0.03 nm.
+    scan = here.request((24, 24), electrons_per_pattern=2e4).model_copy(update={"step_nm": 0.03})
+    with pytest.raises(DoseRefused, match="and the plan itself needs"):
+        here.scan("too-much", here.this_area, scan)
+    with reader(opened.engine) as session:
+        assert show_run(session, name=run)["exposures"] == []
 
 
 def bench(opened: Lab, plan: Plan, run: str) -> Bench:

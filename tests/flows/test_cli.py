@@ -149,6 +149,8 @@ def test_calibrations_are_listed_as_they_stand_for_a_plan(home: Path) -> None:
     # What the night measured holds for its field, however finely that is scanned.
     assert [states[kind] for kind in ("pixel_mask", "centre", "descan", "current")] == ["valid"] * 4
     assert states["scan_step"] == "missing"
+    step = next(one for one in told["calibrations"] if one["kind"] == "scan_step")
+    assert step["obstacle"] == "not measurable: the instrument file names no reference specimen"
     assert told["measured"] == []
     assert "field_nm=(2.56, 2.56)" in next(one["mode_key"] for one in told["calibrations"] if one["kind"] == "descan")
 
