@@ -1,14 +1,19 @@
-"""Calibrations: recorded, superseded by better ones, found again, tied to the runs that used them."""
+"""Calibrations: recorded, superseded by better ones, withdrawn where found wrong, judged for use, tied to runs."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Literal
 
-from sqlalchemy import or_, select
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from db.models import Calibration, RunCalibration
-from db.rows import added, find_or_add
+from db.clock import Clock, utc_now
+from db.models import Calibration, CalibrationEvidence, CalibrationWithdrawal, RunCalibration
+from db.record import add_event
+from db.rows import added, existing, find_or_add
 from db.vocabulary import JsonValue, Verdict
+from stem4d.errors import BadInput
 
 _USABLE = ("pass", "warn")
 
@@ -29,6 +34,22 @@ class CalibrationRecord:
     superseded_by: int | None
     evidence_run_id: int | None
     verdict: Verdict
+    residual: float | None = None
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How the newest usable calibration of one kind and mode stands at a moment.
+
+    ``expired`` may be used by a run that is told to accept it; ``withdrawn`` never. ``distrusted`` is a valid one that
+    this session is told to leave alone: the database itself never says so.
+    """
+
+    state: Literal["valid", "expired", "withdrawn", "distrusted", "missing"]
+    calibration: CalibrationRecord | None
+    why: str
+    """Why it is not valid; empty where it is."""
 
 
 def add_calibration(
@@ -42,13 +63,17 @@ def add_calibration(
     measured_at: datetime,
     verdict: Verdict,
     uncertainty: JsonValue = None,
+    residual: float | None = None,
+    reason: str = "",
+    curves: JsonValue = None,
     valid_until: datetime | None = None,
     evidence_run_id: int | None = None,
+    evidence: Iterable[int] = (),
 ) -> int:
     """Record a calibration; a usable one supersedes those of its kind, mode and instrument measured before it.
 
     One with the verdict fail or not_measurable is kept as evidence and supersedes nothing. One measured before the
-    present one (found later in old data, say) is itself superseded from the start.
+    present one (found later in old data, say) is itself superseded from the start. ``evidence`` are ids of datasets.
     """
     new = added(
         session,
@@ -58,6 +83,9 @@ def add_calibration(
             instrument=instrument,
             value=value,
             uncertainty=uncertainty,
+            residual=residual,
+            reason=reason or None,
+            curves=curves,
             unit=unit,
             measured_at=measured_at,
             valid_until=valid_until,
@@ -65,6 +93,8 @@ def add_calibration(
             verdict=verdict,
         ),
     )
+    for dataset_id in evidence:
+        find_or_add(session, CalibrationEvidence, {"calibration_id": new.id, "dataset_id": dataset_id}, {})
     if verdict not in _USABLE:
         return new.id
     standing = select(Calibration).filter_by(kind=kind, mode_key=mode_key, instrument=instrument, superseded_by=None)
@@ -77,25 +107,101 @@ def add_calibration(
     return new.id
 
 
-def current_calibration(
-    session: Session, *, kind: str, mode_key: str, instrument: str, now: datetime
-) -> CalibrationRecord | None:
-    """The usable calibration that is not superseded and still valid at `now`, or None."""
+def standing_calibration(session: Session, *, kind: str, mode_key: str, instrument: str, now: datetime) -> Standing:
+    """The newest usable calibration of a kind in a mode, and whether it may be used at ``now``."""
     found = session.scalars(
         select(Calibration)
         .filter_by(kind=kind, mode_key=mode_key, instrument=instrument, superseded_by=None)
         .where(Calibration.verdict.in_(_USABLE))
-        .where(or_(Calibration.valid_until.is_(None), Calibration.valid_until > now))
         .order_by(Calibration.measured_at.desc(), Calibration.id.desc())
         .limit(1)
     ).one_or_none()
-    return None if found is None else _record(found)
+    if found is None:
+        return Standing("missing", None, "it was never measured for these settings")
+    record = _record(found)
+    withdrawn = session.scalars(select(CalibrationWithdrawal).filter_by(calibration_id=found.id)).one_or_none()
+    if withdrawn is not None:
+        at = f"{withdrawn.withdrawn_at:%Y-%m-%d %H:%M} UTC"
+        return Standing("withdrawn", record, f"withdrawn {at} by {withdrawn.withdrawn_by}: {withdrawn.reason}")
+    if found.valid_until is not None and found.valid_until <= now:
+        return Standing("expired", record, f"it was valid until {found.valid_until:%Y-%m-%d %H:%M} UTC")
+    return Standing("valid", record, "")
 
 
-def use_calibration(session: Session, *, run_id: int, calibration_id: int, role: str) -> int:
-    """Tie a calibration to a run that uses it; the same again changes nothing."""
+def current_calibration(
+    session: Session, *, kind: str, mode_key: str, instrument: str, now: datetime
+) -> CalibrationRecord | None:
+    """The usable calibration that is neither superseded nor withdrawn and still valid at `now`, or None."""
+    found = standing_calibration(session, kind=kind, mode_key=mode_key, instrument=instrument, now=now)
+    return found.calibration if found.state == "valid" else None
+
+
+def invalidate(
+    session: Session,
+    calibration_id: int,
+    reason: str,
+    by_run: int | None = None,
+    *,
+    by: str = "",
+    clock: Clock = utc_now,
+) -> None:
+    """Withdraw a calibration that was found to be wrong; again changes nothing, the first reason stands.
+
+    Parameters
+    ----------
+    calibration_id : int
+        Which.
+    reason : str
+        Why; it must not be empty.
+    by_run : int, optional
+        Id of the run whose data contradicted it.
+    by : str
+        Who, where no run did it; needed then.
+
+    Raises
+    ------
+    BadInput
+        For an unknown calibration, or nobody and no reason named.
+    """
+    calibration = existing(session, Calibration, calibration_id)
+    if not reason.strip() or (by_run is None and not by):
+        raise BadInput(field="withdrawal", value=reason, limit="needs a reason, and a run or a person")
+    who = by or f"run number {by_run}"
+    if session.scalars(select(CalibrationWithdrawal).filter_by(calibration_id=calibration_id)).one_or_none():
+        return
+    rest = {"by_run_id": by_run, "withdrawn_by": who, "reason": reason, "withdrawn_at": clock()}
+    find_or_add(session, CalibrationWithdrawal, {"calibration_id": calibration_id}, rest)
+    add_event(
+        session,
+        kind="calibration_withdrawn",
+        message=f"{calibration.kind} number {calibration_id} was withdrawn by {who}: {reason}",
+        data={"calibration_id": calibration_id},
+        run_id=by_run,
+        clock=clock,
+    )
+
+
+def use_calibration(
+    session: Session, *, run_id: int, calibration_id: int, role: str, accepted_stale: str | None = None
+) -> int:
+    """Tie a calibration to a run that uses it; the same again changes nothing.
+
+    ``accepted_stale`` says why it was no longer valid, where the run was told to use it all the same.
+    """
     key = {"run_id": run_id, "calibration_id": calibration_id, "role": role}
-    return find_or_add(session, RunCalibration, key, {}).id
+    return find_or_add(session, RunCalibration, key, {"accepted_stale": accepted_stale}).id
+
+
+def used_calibrations(session: Session, *, run_id: int) -> dict[str, int]:
+    """Ids of the calibrations that a run used, by role."""
+    used = session.scalars(select(RunCalibration).filter_by(run_id=run_id).order_by(RunCalibration.id))
+    return {one.role: one.calibration_id for one in used}
+
+
+def evidence_of(session: Session, *, calibration_id: int) -> tuple[int, ...]:
+    """Ids of the datasets that a calibration was made from."""
+    found = select(CalibrationEvidence.dataset_id).filter_by(calibration_id=calibration_id)
+    return tuple(session.scalars(found.order_by(CalibrationEvidence.id)))
 
 
 def _record(row: Calibration) -> CalibrationRecord:
@@ -112,4 +218,6 @@ def _record(row: Calibration) -> CalibrationRecord:
         superseded_by=row.superseded_by,
         evidence_run_id=row.evidence_run_id,
         verdict=row.verdict,
+        residual=row.residual,
+        reason=row.reason or "",
     )

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from db.clock import Clock, utc_now
@@ -19,7 +20,7 @@ from db.models import (
     Remedy,
 )
 from db.rows import added, find_or_add
-from db.vocabulary import AnalysisVerdict, JsonValue, Phase, Source, Stage, Verdict
+from db.vocabulary import AnalysisVerdict, JsonValue, Phase, Purpose, Source, Stage, Verdict
 from stem4d.errors import BadInput
 
 
@@ -68,6 +69,7 @@ def add_dataset(
     dtype: str,
     frames: int,
     complete: bool,
+    purpose: Purpose = "acquisition",
     path: str | None = None,
     host: str = "",
     parents: Sequence[int] = (),
@@ -86,6 +88,7 @@ def add_dataset(
         "dtype": dtype,
         "frames": frames,
         "complete": complete,
+        "purpose": purpose,
     }
     dataset = find_or_add(session, Dataset, {"run_id": run_id, "pass_index": pass_index}, facts)
     if dataset.sha256 != sha256:
@@ -100,6 +103,12 @@ def add_dataset(
     for parent in parents:
         find_or_add(session, DatasetParent, {"dataset_id": dataset.id, "parent_id": parent}, {})
     return dataset.id
+
+
+def next_pass(session: Session, *, run_id: int, first: int = 0) -> int:
+    """The lowest number from ``first`` on above those of a run's datasets."""
+    highest = session.scalar(select(func.max(Dataset.pass_index)).filter_by(run_id=run_id))
+    return first if highest is None else max(first, highest + 1)
 
 
 def add_quality(

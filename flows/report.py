@@ -6,6 +6,7 @@ from stem4d.errors import NightbeamError
 from tasks.lab import Lab, lab
 from tasks.stage import stage
 from web.report.assemble import write_night_report, write_run_report
+from web.report.calibrations import write_calibration_report
 
 
 @stage("report")
@@ -25,6 +26,15 @@ def write_night(opened: Lab, name: str) -> Path | None:
         return write_night_report(opened.engine, name, _folder(opened))
     except (NightbeamError, OSError) as error:
         opened.show("report failed", f"the page of {name} could not be written: {error}")
+        return None
+
+
+def write_calibrations(opened: Lab, run: str) -> Path | None:
+    """Write the page of the calibrations that a run measured, or None where it could not be written."""
+    try:
+        return write_calibration_report(opened.engine, run, _folder(opened))
+    except (NightbeamError, OSError) as error:
+        opened.show("report failed", f"the page of the calibrations of {run} could not be written: {error}")
         return None
 
 

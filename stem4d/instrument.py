@@ -24,6 +24,17 @@ class Spot(Strict):
     brightness_a_per_m2_sr: Positive
 
 
+class ReferenceArea(Strict):
+    """A stored stage position with a specimen of known lattice, which calibrations may expose."""
+
+    name: Name
+    crystal: Literal["Au", "Al", "Si", "SrTiO3"]
+    kind: Literal["rings", "spots", "lattice"]
+    """Diffraction rings of a polycrystal, spots of a single crystal, or a lattice that the scan resolves."""
+    period_nm: Positive | None = None
+    """Of a lattice: side of its square cell in projection, where it is not that of the crystal along [001]."""
+
+
 class InstrumentFacts(Strict):
     """Everything a plan is checked against."""
 
@@ -38,6 +49,8 @@ class InstrumentFacts(Strict):
     max_field_nm: Positive
     areas: tuple[Name, ...] = ()
     """Stored stage positions, where the file lists them: a plan's area must be one of them."""
+    reference_areas: tuple[ReferenceArea, ...] = ()
+    """Where calibrations that need a known specimen go; without one they are not measurable."""
     brightness_a_per_m2_sr: Positive | None = None
     spots: tuple[Spot, ...] = ()
     """From the smallest current to the largest; the plan's current is made with the first that reaches it."""

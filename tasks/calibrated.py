@@ -2,6 +2,7 @@
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import Field
 
 from devices.protocols import ColumnSetting
 from stem4d import optics, rules
@@ -28,7 +29,9 @@ class Calibrated(Strict):
     current_ratio: float
     """True over commanded probe current, as the vacuum scan counted it: doses are booked with it."""
     calibration_ids: dict[str, int]
-    """By role: pixel_mask, disk, descan, current."""
+    """By kind."""
+    known: dict[str, rules.Calibrated] = Field(default_factory=dict)
+    """Figures for the plan rules, by the rules' names."""
 
     def geometry(self) -> PatternGeometry:
         """Where the disk is, for the quality checks."""
@@ -36,7 +39,7 @@ class Calibrated(Strict):
 
     def figures(self) -> dict[str, rules.Calibrated]:
         """What the plan rules may hold the plan against."""
-        return {"centre": rules.Calibrated(value=0.0), "descan": rules.Calibrated(value=self.descan_range_px)}
+        return self.known
 
     def bad_pixel_mask(self, shape: tuple[int, int]) -> npt.NDArray[np.bool_]:
         """Bad pixels as a mask (det_y, det_x), True where excluded."""

@@ -57,6 +57,8 @@ class Lab:
     night_id: int | None = None
     calibrate_always: bool = False
     """True where calibrations of earlier sessions are not to be trusted."""
+    accept_stale: bool = False
+    """True where a run may use calibrations past their time; each use is recorded as such."""
     opened_at: datetime = field(default_factory=utc_now)
     runs: dict[str, OpenRun] = field(default_factory=dict)
 
@@ -78,10 +80,6 @@ class Lab:
     def show(self, kind: str, message: str, run: str | None = None) -> None:
         """Show something that the database records by itself."""
         self.on_told(Told(kind, message, run))
-
-    def distrust_calibrations(self) -> None:
-        """From now on trust only calibrations that are made from now on."""
-        self.calibrate_always, self.opened_at = True, utc_now()
 
     def data_folder(self, run: str) -> Path:
         """Where a run's files go; made if missing."""

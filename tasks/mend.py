@@ -3,6 +3,7 @@
 import json
 from typing import Any
 
+from db.calibrations import invalidate, used_calibrations
 from db.engine import writer
 from db.results import add_remedy
 from stem4d.model import canonical_json
@@ -10,9 +11,12 @@ from stem4d.quality.remedy import NoRemedy, changed, propose
 from stem4d.verdict import QualityResult
 from tasks.calibrated import Calibrated
 from tasks.check import recorded_passes
-from tasks.lab import lab
+from tasks.lab import Lab, lab
 from tasks.record import fluence_left_e_per_a2
 from tasks.stage import stage
+
+CONTRADICTED = ("centre", "descan")
+"""Calibrations that a remedy without a change of the plan measures again."""
 
 
 @stage("mend")
@@ -53,5 +57,14 @@ def mend(
     words = f"{remedy.action}{change}"
     opened.tell("remedy", f"{words}: {remedy.reason}. Cost: {remedy.cost}", run)
     if not remedy.field:
-        opened.distrust_calibrations()
+        withdraw(opened, run, remedy.reason)
     return {"words": words, "plan_json": canonical_json(changed(known.plan, remedy))}
+
+
+def withdraw(opened: Lab, run: str, reason: str) -> None:
+    """The data contradict where the disk was said to be: no run uses these calibrations again."""
+    known = opened.runs[run]
+    with writer(opened.engine) as session:
+        for kind, calibration_id in used_calibrations(session, run_id=known.id).items():
+            if kind in CONTRADICTED:
+                invalidate(session, calibration_id, reason, known.id, by=run)

@@ -18,7 +18,7 @@ from db.record import (
     register_sample,
     start_run,
 )
-from db.results import add_dataset
+from db.results import add_dataset, next_pass
 from devices.acquire import AcquisitionResult
 from stem4d.model import canonical_json
 from stem4d.plan import Plan
@@ -35,8 +35,13 @@ NO_BUDGET_E_PER_A2 = 1e12
 
 
 @stage("open run")
-def open_run(instrument: str, plan_json: str, target_id: int | None, earlier: list[str]) -> str:
-    """Register plan, specimen and area, and open a run; gives its name. ``earlier`` are the attempts before it."""
+def open_run(
+    instrument: str, plan_json: str, target_id: int | None, earlier: list[str], calibrating: bool = False
+) -> str:
+    """Register plan, specimen and area, and open a run; gives its name. ``earlier`` are the attempts before it.
+
+    ``calibrating`` is a run that measures calibrations only: what the plan itself would take is not predicted of it.
+    """
     opened = lab(instrument)
     plan = Plan.model_validate_json(plan_json)
     name = new_run_name()
@@ -60,7 +65,9 @@ def open_run(instrument: str, plan_json: str, target_id: int | None, earlier: li
             parent_id=opened.runs[earlier[-1]].id if earlier else None,
             flow_run_id=runtime.flow_run.id,
             environment_id=register_environment(session, **software_environment()),
-            predicted=Cost(
+            predicted=None
+            if calibrating
+            else Cost(
                 seconds=expected.total_time_s,
                 size_bytes=expected.raw_bytes,
                 fluence_e_per_a2=expected.total_fluence_e_per_a2,
@@ -68,7 +75,8 @@ def open_run(instrument: str, plan_json: str, target_id: int | None, earlier: li
         )
     opened.runs[name] = OpenRun(name, run_id, area_id, target_id, plan)
     attempt = f", attempt {len(earlier) + 1}" if earlier else ""
-    opened.show("run started", f"{plan.title or plan.name}, area {plan.sample.area}{attempt}", name)
+    what = "calibrations for " if calibrating else ""
+    opened.show("run started", f"{what}{plan.title or plan.name}, area {plan.sample.area}{attempt}", name)
     return name
 
 
@@ -95,7 +103,7 @@ def _actual(facts: dict[str, Any], exposed: dict[str, Any]) -> Cost:
     delivered = [one["delivered_e_per_a2"] or 0.0 for one in facts["exposures"] if one["purpose"] == "acquisition"]
     return Cost(
         seconds=passes[-1]["ended_s"] - passes[0]["started_s"],
-        size_bytes=sum(one["size_bytes"] for one in facts["datasets"]),
+        size_bytes=sum(one["size_bytes"] for one in facts["datasets"] if one["purpose"] == "acquisition"),
         fluence_e_per_a2=sum(delivered),
     )
 
@@ -115,6 +123,33 @@ def register_dataset(opened: Lab, run: str, pass_index: int, result: Acquisition
             dtype=result.dtype,
             frames=receipt.frames_written,
             complete=receipt.complete,
+            path=str(receipt.path),
+            host=socket.gethostname(),
+        )
+
+
+CALIBRATION_SCANS_FROM = 1000
+"""Number of a run's first calibration scan among its datasets: beyond the most passes that a plan can have."""
+
+
+def register_scan(
+    opened: Lab, run: str, scan_shape: tuple[int, int], detector_shape: tuple[int, int], result: AcquisitionResult
+) -> int:
+    """Register the file of a calibration's scan; gives the dataset's id."""
+    known, receipt = opened.runs[run], result.receipt
+    with writer(opened.engine) as session:
+        return add_dataset(
+            session,
+            run_id=known.id,
+            pass_index=next_pass(session, run_id=known.id, first=CALIBRATION_SCANS_FROM),
+            sha256=receipt.sha256,
+            size_bytes=receipt.bytes,
+            scan_shape=scan_shape,
+            detector_shape=detector_shape,
+            dtype=result.dtype,
+            frames=receipt.frames_written,
+            complete=receipt.complete,
+            purpose="calibration",
             path=str(receipt.path),
             host=socket.gethostname(),
         )

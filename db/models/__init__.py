@@ -3,6 +3,8 @@
 from db.models.base import Base
 from db.models.instrument import (
     Calibration,
+    CalibrationEvidence,
+    CalibrationWithdrawal,
     DeviceReading,
     DeviceSnapshot,
     DoseEntry,
@@ -17,6 +19,8 @@ __all__ = [
     "Area",
     "Base",
     "Calibration",
+    "CalibrationEvidence",
+    "CalibrationWithdrawal",
     "Dataset",
     "DatasetLocation",
     "DatasetParent",

@@ -5,7 +5,7 @@ from datetime import datetime
 from sqlalchemy import CheckConstraint, ForeignKey, Index, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
-from db.models.base import AreaId, Base, CalibrationId, Id, IntentId, Json, RunId, SnapshotId
+from db.models.base import AreaId, Base, CalibrationId, DatasetId, Id, IntentId, Json, RunId, SnapshotId
 from db.vocabulary import Phase, Purpose, Source, Verdict, is_one_of
 
 
@@ -71,6 +71,10 @@ class Calibration(Base):
     superseded_by: Mapped[int | None] = mapped_column(ForeignKey("calibration.id"))
     evidence_run_id: Mapped[RunId | None]
     verdict: Mapped[Verdict]
+    residual: Mapped[float | None]
+    reason: Mapped[str | None]
+    # What a report draws of the fit where no picture of the evidence says it: lines of figures.
+    curves: Mapped[Json | None]
 
     __table_args__ = (
         Index(None, "instrument", "kind", "mode_key", "measured_at"),
@@ -90,8 +94,37 @@ class RunCalibration(Base):
     run_id: Mapped[RunId]
     calibration_id: Mapped[CalibrationId]
     role: Mapped[str]
+    # Why it was no longer valid, where the run had been told to use it all the same.
+    accepted_stale: Mapped[str | None]
 
     __table_args__ = (UniqueConstraint("run_id", "role", "calibration_id"), Index(None, "calibration_id"))
+
+
+class CalibrationEvidence(Base):
+    """A recording that a calibration was made from."""
+
+    __tablename__ = "calibration_evidence"
+
+    id: Mapped[Id]
+    calibration_id: Mapped[CalibrationId]
+    dataset_id: Mapped[DatasetId]
+
+    __table_args__ = (UniqueConstraint("calibration_id", "dataset_id"), Index(None, "dataset_id"))
+
+
+class CalibrationWithdrawal(Base):
+    """A calibration found to be wrong: by whom or by which run, when and why. Once is enough."""
+
+    __tablename__ = "calibration_withdrawal"
+
+    id: Mapped[Id]
+    calibration_id: Mapped[int] = mapped_column(ForeignKey("calibration.id"), unique=True)
+    by_run_id: Mapped[RunId | None]
+    withdrawn_by: Mapped[str]
+    reason: Mapped[str]
+    withdrawn_at: Mapped[datetime]
+
+    __table_args__ = (Index(None, "by_run_id"), CheckConstraint("length(reason) > 0", name="reason"))
 
 
 class DeviceSnapshot(Base):

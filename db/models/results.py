@@ -4,11 +4,11 @@ from sqlalchemy import CheckConstraint, ForeignKey, Index, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
 from db.models.base import Base, Bytes, DatasetId, Id, Json, RunId, Sha256
-from db.vocabulary import AnalysisVerdict, Stage, Verdict, is_one_of
+from db.vocabulary import AnalysisVerdict, Purpose, Stage, Verdict, is_one_of
 
 
 class Dataset(Base):
-    """The frames of one pass of a run."""
+    """The frames of one pass of a run, or of one scan of a calibration."""
 
     __tablename__ = "dataset"
 
@@ -24,12 +24,14 @@ class Dataset(Base):
     dtype: Mapped[str]
     frames: Mapped[int]
     complete: Mapped[bool]
+    purpose: Mapped[Purpose] = mapped_column(server_default="acquisition")
 
     __table_args__ = (
         UniqueConstraint("run_id", "pass_index"),
         CheckConstraint("length(sha256) = 64", name="sha256"),
         CheckConstraint("scan_y >= 1 AND scan_x >= 1 AND det_y >= 1 AND det_x >= 1", name="shape"),
         CheckConstraint("pass_index >= 0 AND size_bytes >= 0 AND frames >= 0", name="counts"),
+        CheckConstraint(is_one_of("purpose", Purpose), name="purpose"),
     )
 
 

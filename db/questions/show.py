@@ -87,15 +87,20 @@ def _place(session: Session, run: Run) -> dict[str, Any]:
 
 def _calibrations(session: Session, run_id: int) -> list[dict[str, Any]]:
     used = session.execute(
-        select(RunCalibration.role, Calibration, Run.name)
+        select(RunCalibration, Calibration, Run.name)
         .join(Calibration, RunCalibration.calibration_id == Calibration.id)
         .outerjoin(Run, Calibration.evidence_run_id == Run.id)
         .where(RunCalibration.run_id == run_id)
         .order_by(RunCalibration.id)
     )
     return [
-        {"role": role, **plain(calibration, "evidence_run_id"), "evidence_run": evidence}
-        for role, calibration, evidence in used
+        {
+            "role": use.role,
+            "accepted_stale": use.accepted_stale,
+            **plain(calibration, "evidence_run_id", "curves"),
+            "evidence_run": evidence,
+        }
+        for use, calibration, evidence in used
     ]
 
 

@@ -24,6 +24,11 @@ NoPrefect = Annotated[
 ]
 
 
+AcceptStale = Annotated[
+    bool, typer.Option("--accept-stale", help="Use calibrations past their time; each use is recorded as such.")
+]
+
+
 @command
 def demo(as_json: AsJson = False, no_prefect: NoPrefect = False) -> Code:
     """Run a small simulated night, end to end, with its report.
@@ -57,6 +62,7 @@ def run(
     yes: Yes = False,
     as_json: AsJson = False,
     no_prefect: NoPrefect = False,
+    accept_stale: AcceptStale = False,
 ) -> Code:
     """Run one experiment: check, calibrate, expose, judge, mend, analyse, record.
 
@@ -72,6 +78,7 @@ def run(
     with _instrument(settings, instrument or shipped("instruments/demo.toml"), as_json, no_prefect) as opened:
         from flows.run import run_plan
 
+        opened.lab.accept_stale = accept_stale
         outcome = run_plan(opened.lab, one, with_prefect=opened.with_prefect)
     report = settings.reports_folder / f"{outcome.runs[-1]}.html"
     if as_json:
@@ -87,6 +94,7 @@ def night(
     yes: Yes = False,
     as_json: AsJson = False,
     no_prefect: NoPrefect = False,
+    accept_stale: AcceptStale = False,
 ) -> Code:
     """Run many experiments, unattended.
 
@@ -97,7 +105,9 @@ def night(
     settings = _settings()
     read, queued = queue(night)
     _ask([one.plan for one in queued], yes=yes)
-    return _finish(_night(settings, night.parent / read.instrument, read, queued, as_json, no_prefect), as_json)
+    return _finish(
+        _night(settings, night.parent / read.instrument, read, queued, as_json, no_prefect, accept_stale), as_json
+    )
 
 
 def _settings() -> "Settings":
@@ -137,11 +147,18 @@ def _instrument(settings: "Settings", file: Path, as_json: bool, no_prefect: boo
 
 
 def _night(
-    settings: "Settings", file: Path, night: "Night", queued: "tuple[Queued, ...]", as_json: bool, no_prefect: bool
+    settings: "Settings",
+    file: Path,
+    night: "Night",
+    queued: "tuple[Queued, ...]",
+    as_json: bool,
+    no_prefect: bool,
+    accept_stale: bool = False,
 ) -> "NightResult":
     with _instrument(settings, file, as_json, no_prefect) as opened:
         from flows.night import run_night
 
+        opened.lab.accept_stale = accept_stale
         return run_night(opened.lab, night, queued, with_prefect=opened.with_prefect)
 
 

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from flows.cli import acquire, database, doctor, history, look, plan
+from flows.cli import acquire, calibrate, database, doctor, history, look, plan
 
 app = typer.Typer(
     name="nightbeam",
@@ -42,6 +42,7 @@ plans.command("suggest")(plan.suggest)
 plans.command("rules")(plan.rules)
 app.command("run")(acquire.run)
 app.command("night")(acquire.night)
+app.command("calibrate")(calibrate.calibrate)
 app.command("inspect")(look.inspect)
 app.command("runs")(history.runs)
 app.command("show")(history.show)

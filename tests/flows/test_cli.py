@@ -132,7 +132,8 @@ def test_inspect_judges_recorded_data(
 
 def test_inspect_agrees_with_what_the_acquisition_counted(home: Path) -> None:
     run = next(run for run in facts(home, "runs")["runs"] if run["plan"] == "overview")
-    (dataset,) = facts(home, "show", run["name"])["datasets"]
+    shown = facts(home, "show", run["name"])["datasets"]
+    (dataset,) = [one for one in shown if one["purpose"] == "acquisition"]
     told = facts(home, "inspect", dataset["locations"][0]["path"])
     assert told["frames"] == 32 * 32
     assert told["kind"] == "nightbeam"
@@ -141,12 +142,38 @@ def test_inspect_agrees_with_what_the_acquisition_counted(home: Path) -> None:
     )  # specimen scattering blurs the edge
 
 
+def test_calibrations_are_listed_as_they_stand_for_a_plan(home: Path) -> None:
+    plan = str(PLANS / "demo" / "1_overview.yaml")
+    told = facts(home, "calibrate", "--plan", plan, "--list", code=3)
+    states = {one["kind"]: one["state"] for one in told["calibrations"]}
+    # What the night measured holds for its field, however finely that is scanned.
+    assert [states[kind] for kind in ("pixel_mask", "centre", "descan", "current")] == ["valid"] * 4
+    assert states["scan_step"] == "missing"
+    step = next(one for one in told["calibrations"] if one["kind"] == "scan_step")
+    assert step["obstacle"] == "not measurable: the instrument file names no reference specimen"
+    assert told["measured"] == []
+    assert "field_nm=(2.56, 2.56)" in next(one["mode_key"] for one in told["calibrations"] if one["kind"] == "descan")
+
+
+def test_calibrate_refuses_an_unknown_kind_and_asks_before_the_beam_is_used(home: Path) -> None:
+    plan = str(PLANS / "demo" / "1_overview.yaml")
+    told = nightbeam(home, "calibrate", "disc", "--plan", plan)
+    assert told.exit_code == 2
+    assert "mrad_per_pixel" in told.output
+    runs = len(facts(home, "runs")["runs"])
+    asked = nightbeam(home, "calibrate", "rotation", "--plan", plan)
+    assert asked.exit_code != 0
+    assert "on area lamella-1 of demo-crystal, out of its budget" in asked.output
+    assert len(facts(home, "runs")["runs"]) == runs
+
+
 def test_help_shows_an_example_of_every_command() -> None:
     overview = CliRunner().invoke(app, ["--help"]).output
     commands = [
         "demo",
         "run",
         "night",
+        "calibrate",
         "inspect",
         "runs",
         "show",

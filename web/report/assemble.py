@@ -29,10 +29,10 @@ def write_run_report(engine: "Engine", run_name: str, folder: Path) -> Path:
     """Write the page of a run as ``RUN.html`` in a folder that exists; raises `BadInput` for an unknown run."""
     with reader(engine) as session:
         facts = show_run(session, name=run_name)
-    plan = _plan(facts)
+    plan = plan_of(facts)
     plates, missing = _pictures(facts, plan)
     page = render_run(run_report(facts, plan, (*plates, *_dose_plate(facts)), missing))
-    return _written(folder / f"{facts['name']}.html", page)
+    return written(folder / f"{facts['name']}.html", page)
 
 
 def write_night_report(engine: "Engine", night_name: str | None, folder: Path) -> Path:
@@ -43,17 +43,20 @@ def write_night_report(engine: "Engine", night_name: str | None, folder: Path) -
         runs = {name: show_run(session, name=name) for name in names}
     pages = frozenset(name for name in names if (folder / f"{name}.html").is_file())
     page = render_night(night_report(night, runs, pages, _night_plates(night)))
-    return _written(folder / f"{night['name']}.html", page)
+    return written(folder / f"{night['name']}.html", page)
 
 
-def _plan(facts: Facts) -> Plan:
+def plan_of(facts: Facts) -> Plan:
+    """The plan of a run as it was registered."""
     return Plan.model_validate_json(json.dumps(facts["plan"]["document"]))
 
 
 def _pictures(facts: Facts, plan: Plan) -> tuple[tuple[Plate, ...], str]:
     """The pictures of a run's files, and why there are none where that is so."""
     passes = tuple(
-        Pass(Path(one["locations"][0]["path"]), one["pass_index"]) for one in facts["datasets"] if one["locations"]
+        Pass(Path(one["locations"][0]["path"]), one["pass_index"])
+        for one in facts["datasets"]
+        if one["locations"] and one["purpose"] == "acquisition"
     )
     if not passes:
         return (), "There are no pictures: no frame was recorded."
@@ -66,7 +69,9 @@ def _pictures(facts: Facts, plan: Plan) -> tuple[tuple[Plate, ...], str]:
 
 def _calibrated(facts: Facts, path: Path) -> Calibrated:
     by_kind: dict[str, Any] = {one["kind"]: one for one in facts["calibrations"]}
-    disk, mask, descan = (by_kind.get(kind) for kind in ("disk", "pixel_mask", "descan"))
+    # Before 0.2.0 the centre was recorded as the kind "disk".
+    disk = by_kind.get("centre") or by_kind.get("disk")
+    mask, descan = (by_kind.get(kind) for kind in ("pixel_mask", "descan"))
     return Calibrated(
         centre_px=tuple(disk["value"]["centre_px"]) if disk else None,
         bad_pixels=tuple((y, x) for y, x in mask["value"]["bad_pixels"]) if mask else (),
@@ -111,7 +116,7 @@ def _night_plates(night: Facts) -> tuple[Plate, ...]:
     return (Plate("Time line", (as_picture(time_line(spans)),)),)
 
 
-def _written(path: Path, page: str) -> Path:
+def written(path: Path, page: str) -> Path:
     """Replace the page at once: who reads it sees the old one or the new one."""
     partial = path.with_name(f"{path.name}.partial")
     partial.write_text(page, encoding="utf-8")

@@ -7,8 +7,9 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from web.report import judged, tables
+from web.report.parts import calibration_part
 from web.report.text import duration, time_utc
-from web.report.values import NightReport, Picture, RunReport
+from web.report.values import CalibrationReport, NightReport, Picture, RunReport
 
 
 def render_run(report: RunReport) -> str:
@@ -50,6 +51,19 @@ def render_night(report: NightReport) -> str:
         costs=tables.night_costs(report.predicted, report.actual),
         dose=tables.dose(report.doses, "this night"),
         story=tables.story(report.story),
+    )
+
+
+def render_calibrations(report: CalibrationReport) -> str:
+    """The page of the calibrations that a run measured."""
+    template = _environment().get_template("calibrations.html")
+    parts = [calibration_part(one) for one in report.shown]
+    return template.render(
+        report=report,
+        state=tables.chip(report.state),
+        headline=[(part.title, part.chip) for part in parts],
+        anchors=[(part.anchor, part.title) for part in parts],
+        parts=parts,
     )
 
 

@@ -231,3 +231,37 @@ class NightReport:
     story_note: str = ""
     plates: tuple[Plate, ...] = ()
     software: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class CalibrationShown:
+    """One calibration as it was measured, with its fit drawn on its data."""
+
+    number: int
+    kind: str
+    verdict: str
+    reason: str
+    value: Any
+    uncertainty: Any
+    unit: str
+    residual: float | None
+    mode_key: str
+    measured_at: datetime
+    valid_until: datetime | None
+    standing: str
+    evidence: tuple[str, ...]
+    plates: tuple[Plate, ...] = ()
+    missing_pictures: str = ""
+
+
+@dataclass(frozen=True)
+class CalibrationReport:
+    """Everything that the page of a run's calibrations shows."""
+
+    run: str
+    plan: str
+    instrument: str
+    state: str
+    exit_reason: str | None
+    started: datetime
+    shown: tuple[CalibrationShown, ...]

@@ -3,6 +3,8 @@
 import sqlalchemy as sa
 from alembic import op
 
+from db.migrations.guards import refuse
+
 revision = "0001_nightbeam_0.1.0"
 down_revision = None
 
@@ -38,22 +40,6 @@ def upgrade() -> None:
         refuse(table, "DELETE")
     for table in NEVER_DELETED:
         refuse(table, "DELETE")
-
-
-def refuse(table: str, act: str) -> None:
-    """Make the database itself refuse to change or delete rows: corrections are further rows."""
-    if op.get_context().dialect.name == "sqlite":
-        body = f"BEGIN SELECT RAISE(ABORT, '{table}: {act} is refused, rows are kept as they were written'); END"
-        op.execute(f"CREATE TRIGGER {table}_no_{act.lower()} BEFORE {act} ON {table} {body}")
-        return
-    op.execute(
-        "CREATE OR REPLACE FUNCTION nightbeam_refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION "
-        "'%: % is refused, rows are kept as they were written', TG_TABLE_NAME, TG_OP; END $$"
-    )
-    op.execute(
-        f"CREATE TRIGGER {table}_no_{act.lower()} BEFORE {act} ON {table} "
-        "FOR EACH ROW EXECUTE FUNCTION nightbeam_refuse()"
-    )
 
 
 def create_work() -> None:

@@ -1,0 +1,44 @@
+"""Which calibrations did a run measure, how do they stand now, and on which files do they rest?"""
+
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from db.models import Calibration, CalibrationEvidence, CalibrationWithdrawal, Dataset, DatasetLocation, Run
+from db.questions.plain import plain, plain_value
+from db.rows import named
+
+
+def measured_in(session: Session, *, run: str) -> list[dict[str, Any]]:
+    """Every calibration that a run measured, in order, with its evidence; raises `BadInput` for an unknown run."""
+    row = named(session, Run, run, "`nightbeam runs` lists them")
+    found = session.scalars(select(Calibration).filter_by(evidence_run_id=row.id).order_by(Calibration.id))
+    return [
+        {
+            **plain(one, "evidence_run_id"),
+            "withdrawn": _withdrawal(session, one.id),
+            "evidence": _evidence(session, one.id),
+        }
+        for one in found
+    ]
+
+
+def _withdrawal(session: Session, calibration_id: int) -> dict[str, Any] | None:
+    one = session.scalars(select(CalibrationWithdrawal).filter_by(calibration_id=calibration_id)).one_or_none()
+    return None if one is None else {"by": one.withdrawn_by, "at": plain_value(one.withdrawn_at), "reason": one.reason}
+
+
+def _evidence(session: Session, calibration_id: int) -> list[dict[str, Any]]:
+    rows = session.execute(
+        select(Dataset, DatasetLocation.path)
+        .join(CalibrationEvidence, CalibrationEvidence.dataset_id == Dataset.id)
+        .outerjoin(DatasetLocation, DatasetLocation.dataset_id == Dataset.id)
+        .where(CalibrationEvidence.calibration_id == calibration_id)
+        .order_by(CalibrationEvidence.id, DatasetLocation.id)
+    )
+    # One line a dataset: its first place.
+    found: dict[int, dict[str, Any]] = {}
+    for dataset, path in rows:
+        found.setdefault(dataset.id, {"id": dataset.id, "sha256": dataset.sha256, "path": path})
+    return list(found.values())

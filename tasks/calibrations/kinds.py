@@ -1,0 +1,159 @@
+"""The kinds of calibration: what each needs, which come first, what it holds for and how long."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from graphlib import TopologicalSorter
+from typing import Literal
+
+from stem4d.errors import BadInput
+from stem4d.instrument import InstrumentFacts
+from stem4d.mode import Setting, mode_key, mode_settings
+from stem4d.plan import Plan, Strain
+from stem4d.rules.limits import CALIBRATIONS_FOR
+
+Need = Literal["this_area", "vacuum_hole", "reference_specimen", "attended", "nothing"]
+"""What measuring takes; ``nothing`` is worked out of other calibrations, or with the beam off."""
+
+SESSION = timedelta(hours=12)
+"""Alignment, descan and current hold for a night."""
+LENSES = timedelta(days=7)
+"""Camera length and scan amplitude stay for weeks; a week bounds what hysteresis and service may change."""
+SPECIMEN = timedelta(minutes=30)
+"""Focus and drift belong to a place of a specimen that moves: habit."""
+_PROJECTOR = ("beam_energy_kev", "camera_length_mm", "projector_mode")
+_CONDENSER = ("beam_energy_kev", "aperture", "convergence_semi_angle_mrad", "condenser_mode")
+_DETECTOR = ("detector", "detector_shape")
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One kind of calibration."""
+
+    name: str
+    title: str
+    unit: str
+    needs: Need
+    group: str
+    """What is measured together, from the same recordings: ``tasks.calibrations.measure.GROUPS``."""
+    after: tuple[str, ...]
+    """Kinds that must be known before."""
+    settings: tuple[str, ...]
+    """What it holds for, by the names of ``stem4d.mode.mode_settings``."""
+    lifetime: timedelta
+    how: str
+    """How it is measured, in words."""
+
+
+_ALL = (
+    Kind(
+        "pixel_mask", "Bad pixels", "px", "vacuum_hole", "vacuum", (),
+        (*_DETECTOR, "threshold_kev", "beam_energy_kev"), SESSION,
+        "pixels unlike all their neighbours in mean and maximum of a vacuum scan",
+    ),
+    Kind(
+        "centre", "Disk centre", "px", "vacuum_hole", "vacuum", ("pixel_mask",),
+        (*_CONDENSER, "camera_length_mm", "projector_mode", *_DETECTOR), SESSION,
+        "fit of the disk's edge in the mean pattern of a vacuum scan, after correction",
+    ),
+    Kind(
+        "descan", "Descan", "mrad, mrad/nm, px", "vacuum_hole", "vacuum", ("pixel_mask", "centre"),
+        (*_CONDENSER, "camera_length_mm", "projector_mode", *_DETECTOR, "field_nm", "scan_rotation_deg",
+         "dwell_time_us", "beam_shift_nm"), SESSION,
+        "robust plane through the disk's positions over the plan's field in vacuum, corrected and measured again",
+    ),
+    Kind(
+        "current", "Beam current", "", "vacuum_hole", "vacuum", ("pixel_mask",),
+        ("beam_energy_kev", "spot", "aperture", "convergence_semi_angle_mrad", "probe_current_pa", "gun_flashed_at"),
+        SESSION, "counts of a vacuum pattern against those that the commanded current makes",
+    ),
+    Kind(
+        "counts_per_electron", "Counts per electron", "counts/e", "vacuum_hole", "gain", ("pixel_mask",),
+        (*_DETECTOR, "threshold_kev", "beam_energy_kev", "bit_depth"), LENSES,
+        "variance against mean of the pixels over repeated frames in vacuum",
+    ),
+    Kind(
+        "dark_flat", "Dark and flat", "counts", "vacuum_hole", "dark_flat", (),
+        (*_DETECTOR, "exposure_time_us", "beam_energy_kev"), SESSION,
+        "frames with the beam blanked, of an integrating detector",
+    ),
+    Kind(
+        "mrad_per_pixel", "Angle per pixel", "mrad/px", "reference_specimen", "scale", ("pixel_mask", "centre"),
+        (*_PROJECTOR, *_DETECTOR, "pixel_pitch_um"), LENSES,
+        "rings or spots of a known crystal; else the disk of an angle measured at another camera length",
+    ),
+    Kind(
+        "ellipticity", "Elliptic distortion", "", "reference_specimen", "scale", ("pixel_mask", "centre"),
+        (*_PROJECTOR, *_DETECTOR, "pixel_pitch_um"), LENSES, "rings or spots of a known crystal",
+    ),
+    Kind(
+        "convergence_semi_angle", "Convergence semi-angle", "mrad", "nothing", "angle", ("centre", "mrad_per_pixel"),
+        _CONDENSER, SESSION, "disk radius times an angle per pixel that was measured on a reference specimen",
+    ),
+    Kind(
+        "rotation", "Rotation of scan to detector", "deg", "this_area", "rotation", ("pixel_mask", "centre", "descan"),
+        ("scan_rotation_deg", *_PROJECTOR, "detector"), SESSION,
+        "the angle at which the centre of mass has no curl",
+    ),
+    Kind(
+        "scan_step", "Scan step", "nm", "reference_specimen", "step", ("pixel_mask", "centre"),
+        ("field_nm", "magnification", "scan_rotation_deg", "dwell_time_us", "beam_energy_kev"), LENSES,
+        "the known lattice of a reference specimen in virtual images",
+    ),
+    Kind(
+        "defocus", "Defocus and astigmatism", "nm", "this_area", "tilts", ("pixel_mask", "centre", "descan"),
+        (*_CONDENSER, "defocus_nm", "sample", "area"), SPECIMEN,
+        "shifts of the tilted bright-field images against the angle",
+    ),
+    Kind(
+        "drift", "Drift", "nm/min", "this_area", "drift", ("pixel_mask", "centre"), ("sample", "area"), SPECIMEN,
+        "shifts between repeated fast scans",
+    ),
+)  # fmt: skip
+
+KINDS: Mapping[str, Kind] = {kind.name: kind for kind in _ALL}
+"""Every kind by its name."""
+
+FOR_EVERY_RUN = ("pixel_mask", "centre", "descan", "current")
+"""A run that cannot have these measures them, or fails: without them no pattern is worth its dose."""
+
+
+def check_kinds(names: Iterable[str]) -> tuple[str, ...]:
+    """The names, once each; raises `BadInput` for one that is no kind."""
+    wanted = tuple(dict.fromkeys(names))
+    for name in wanted:
+        if name not in KINDS:
+            raise BadInput(field="KIND", value=name, limit=f"one of {', '.join(KINDS)}")
+    return wanted
+
+
+def kinds_for(plan: Plan) -> tuple[str, ...]:
+    """The kinds that a plan's analyses need, in the order they are measured in."""
+    wanted = {*FOR_EVERY_RUN, *(kind for each in plan.analyses for kind in CALIBRATIONS_FOR[each.kind])}
+    if any(isinstance(each, Strain) and each.reference == "absolute" for each in plan.analyses):
+        wanted.add("ellipticity")
+    return tuple(kind for kind in KINDS if kind in wanted)
+
+
+def in_order(wanted: Iterable[str], known: Iterable[str]) -> tuple[str, ...]:
+    """The groups to measure for some kinds: those of what must be known before them too, each after its own.
+
+    ``known`` are kinds that need not be measured.
+    """
+    have, todo, graph = set(known), list(wanted), TopologicalSorter[str]()
+    seen: set[str] = set()
+    while todo:
+        kind = KINDS[todo.pop()]
+        if kind.name in seen:
+            continue
+        seen.add(kind.name)
+        before = [each for each in kind.after if each not in have]
+        graph.add(kind.group, *(KINDS[each].group for each in before if KINDS[each].group != kind.group))
+        todo += before
+    return tuple(graph.static_order())
+
+
+def mode_keys(plan: Plan, facts: InstrumentFacts, told: Mapping[str, Setting]) -> dict[str, str]:
+    """What a calibration of each kind holds for; it holds for its own key and for no other."""
+    settings = mode_settings(plan, facts, told)
+    return {name: mode_key(settings, kind.settings) for name, kind in KINDS.items()}

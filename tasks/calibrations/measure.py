@@ -1,0 +1,113 @@
+"""Measures kinds of calibration in the order of what they need, and records each with its evidence and verdict."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+from db.calibrations import CalibrationRecord, add_calibration
+from db.clock import utc_now
+from db.engine import writer
+from stem4d.errors import BadInput, DoseRefused
+from stem4d.plan import Plan
+from tasks.calibrations import angle, counting, dark, moving, scale, step, tilts, turning, vacuum
+from tasks.calibrations.bench import Bench
+from tasks.calibrations.kinds import KINDS, in_order
+from tasks.calibrations.measured import Measured, not_measurable
+from tasks.calibrations.standing import keys
+from tasks.lab import Lab
+
+GROUPS: Mapping[str, Callable[[Bench], tuple[Measured, ...]]] = {
+    "vacuum": vacuum.measure,
+    "gain": counting.measure,
+    "dark_flat": dark.measure,
+    "scale": scale.measure,
+    "angle": angle.measure,
+    "step": step.measure,
+    "rotation": turning.measure,
+    "tilts": tilts.measure,
+    "drift": moving.measure,
+}
+"""What measures the kinds of a group; each answers for all of its kinds."""
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """A measurement as it was recorded."""
+
+    id: int
+    measured: Measured
+
+
+def measure(
+    opened: Lab, run: str, plan: Plan, wanted: Iterable[str], known: Mapping[str, CalibrationRecord]
+) -> tuple[Recorded, ...]:
+    """Measure kinds, and before them what they need and nobody knows.
+
+    Parameters
+    ----------
+    wanted : iterable of str
+        Kinds to measure whether or not they are known.
+    known : mapping
+        Calibrations that may be used, by kind.
+
+    Returns
+    -------
+    tuple of Recorded
+        One for each kind of every group that was measured, also where it failed.
+    """
+    wanted = tuple(wanted)
+    have = {kind: record for kind, record in known.items() if kind not in wanted}
+    done: list[Recorded] = []
+    for group in in_order(wanted, have):
+        for one in _group(Bench(opened, run, plan, dict(have)), group):
+            record = _record(opened, run, plan, one)
+            done.append(Recorded(record.id, one))
+            if one.usable:
+                have[one.kind] = record
+            elif one.kind in wanted:
+                opened.tell("calibration failed", f"{KINDS[one.kind].title}: {one.reason}", run)
+    return tuple(done)
+
+
+def _group(bench: Bench, group: str) -> tuple[Measured, ...]:
+    kinds = tuple(kind for kind in KINDS.values() if kind.group == group)
+    own = {kind.name for kind in kinds}
+    lacking = {each for kind in kinds for each in kind.after if each not in own and each not in bench.known}
+    if lacking:
+        words = ", ".join(sorted(lacking))
+        return tuple(not_measurable(kind.name, f"it needs {words}, which could not be measured") for kind in kinds)
+    try:
+        return GROUPS[group](bench)
+    except (DoseRefused, BadInput) as error:
+        # The area cannot bear it, or the plan's settings leave nothing to measure: the other kinds go on.
+        return tuple(not_measurable(kind.name, str(error)) for kind in kinds)
+    except ModuleNotFoundError as missing:
+        if not (missing.name or "").startswith("stem4d.calibrate"):
+            raise
+        return tuple(not_measurable(kind.name, f"this nightbeam has no {missing.name}") for kind in kinds)
+
+
+def _record(opened: Lab, run: str, plan: Plan, one: Measured) -> CalibrationRecord:
+    kind, now = KINDS[one.kind], utc_now()
+    mode_key, until = keys(opened, plan)[one.kind], now + kind.lifetime
+    with writer(opened.engine) as session:
+        calibration_id = add_calibration(
+            session,
+            kind=one.kind,
+            mode_key=mode_key,
+            instrument=opened.file.name,
+            value=one.value,
+            uncertainty=one.uncertainty,
+            residual=one.residual,
+            reason=one.reason,
+            curves=one.curves,
+            unit=kind.unit,
+            measured_at=now,
+            valid_until=until,
+            evidence_run_id=opened.runs[run].id,
+            evidence=one.evidence,
+            verdict=one.verdict,
+        )
+    return CalibrationRecord(
+        calibration_id, one.kind, mode_key, opened.file.name, one.value, one.uncertainty, kind.unit, now, until,
+        None, opened.runs[run].id, one.verdict, one.residual, one.reason,
+    )  # fmt: skip

@@ -1,0 +1,112 @@
+"""The angle per pixel and the ellipse: from a known crystal, or transferred from an angle that is known already."""
+
+from math import hypot
+from typing import Any
+
+from stem4d.calibrate.disk import DiskFit, find_disk
+from stem4d.instrument import ReferenceArea
+from stem4d.mode import nominal_mrad_per_pixel
+from stem4d.plan import Plan
+from tasks.calibrations.angle import part, radius_part
+from tasks.calibrations.bench import Bench, Place
+from tasks.calibrations.measured import Measured, clean, not_measurable, of_fit
+
+LARGEST_ALPHA_MRAD = 2.0
+"""On a reference rings and spots must stand apart and be sharp."""
+GRID = 16
+"""Positions along each axis: many grains of a polycrystal in one mean pattern."""
+ELECTRONS_PER_PATTERN = 3e4
+NO_REFERENCE = "the instrument file names no reference specimen"
+
+
+def measure(bench: Bench) -> tuple[Measured, ...]:
+    """Both kinds, from one mean pattern."""
+    found = bench.reference("rings", "spots")
+    return _on_reference(bench, *found) if found is not None else _without(bench)
+
+
+def _on_reference(bench: Bench, area: ReferenceArea, place: Place) -> tuple[Measured, ...]:
+    from stem4d.calibrate.scale import fit_rings, fit_spots
+
+    plan = _parallel(bench)
+    scanned = bench.scan(
+        "reference", place, bench.request((GRID, GRID), electrons_per_pattern=ELECTRONS_PER_PATTERN), plan=plan
+    )
+    bad = bench.geometry.bad_pixel_mask(plan.detector.shape)
+    pattern = scanned.maps().mean_pattern
+    disk = find_disk(pattern, bad)
+    evidence = (scanned.dataset_id,)
+    if not disk.ok:
+        reason = f"no bright-field disk on {area.name}: {disk.reason}"
+        return tuple(
+            Measured(kind, "fail", reason=reason, evidence=evidence) for kind in ("mrad_per_pixel", "ellipticity")
+        )
+    fit = (fit_rings if area.kind == "rings" else fit_spots)(
+        pattern, area.crystal, plan.optics.beam_energy_kev, nominal_mrad_per_pixel(plan), disk, bad_pixels=bad
+    )
+    more: dict[str, Any] = {"crystal": area.crystal, "source": "reference"}
+    drawn = _drawing(disk, fit)
+    return (
+        of_fit("mrad_per_pixel", fit, ("mrad_per_pixel",), evidence=evidence, curves=drawn, **more),
+        of_fit("ellipticity", fit, ("ellipticity", "ellipse_angle_deg"), evidence=evidence, curves=drawn, **more),
+    )
+
+
+def _parallel(bench: Bench) -> Plan:
+    """The plan with the widest beam that still keeps reflections apart, where the column changes it by itself."""
+    facts, plan = bench.opened.file.facts, bench.plan
+    angles = [each.convergence_semi_angle_mrad for each in facts.apertures]
+    allowed = [angle for angle in angles if angle <= LARGEST_ALPHA_MRAD]
+    if facts.aligned_semi_angle_mrad is not None or not allowed:
+        return plan
+    optics = plan.optics.model_copy(update={"convergence_semi_angle_mrad": max(allowed), "defocus_nm": 0.0})
+    return plan.model_copy(update={"optics": optics})
+
+
+def _drawing(disk: DiskFit, fit: Any) -> dict[str, Any]:
+    """The fit for the report: rings with their profile, or spots where the lattice has them."""
+    drawing = fit.drawing
+    rings = [{"centre_px": list(disk.centre_px), "radius_px": disk.radius_px, "label": "disk"}]
+    if "radius_px" not in drawing:
+        rings += [
+            {"centre_px": clean(place), "radius_px": disk.radius_px, "label": "spot as fitted"}
+            for place in drawing.get("predicted_px", ())
+        ]
+        return {"rings": rings}
+    ellipse = {"ellipticity": clean(fit.ellipticity), "ellipse_angle_deg": clean(fit.ellipse_angle_deg)}
+    rings += [
+        {"centre_px": clean(fit.centre_px), "radius_px": float(radius), "label": "ring as fitted", **ellipse}
+        for radius in drawing["ring_radius_px"]
+    ]
+    return {
+        "rings": rings if fit.ok else rings[:1],
+        "x": clean(drawing["radius_px"]),
+        "data": clean(drawing["profile"]),
+        "fit": clean(drawing["model"]),
+        "x_label": "distance from the centre [px]",
+        "y_label": "radial profile [counts]",
+    }
+
+
+def _without(bench: Bench) -> tuple[Measured, ...]:
+    """No reference: the scale from an angle that was measured at another camera length; the ellipse not at all."""
+    return _transferred(bench), not_measurable("ellipticity", NO_REFERENCE)
+
+
+def _transferred(bench: Bench) -> Measured:
+    angle, disk = bench.known.get("convergence_semi_angle"), bench.known["centre"]
+    if angle is None:
+        return not_measurable("mrad_per_pixel", f"{NO_REFERENCE}, and the convergence angle is not known")
+    if set(bench.evidence(angle)) & set(bench.evidence(disk)):
+        return not_measurable("mrad_per_pixel", "angle and scale would come from one image")
+    alpha, radius = angle.value["convergence_semi_angle_mrad"], disk.value["radius_px"]
+    delta = alpha / radius
+    error = hypot(part(angle.uncertainty, "convergence_semi_angle_mrad", alpha), radius_part(disk))
+    return Measured(
+        kind="mrad_per_pixel",
+        verdict="pass",
+        value={"mrad_per_pixel": delta, "source": "transfer", "of": [angle.id, disk.id]},
+        uncertainty={"mrad_per_pixel": delta * error},
+        residual=disk.residual,
+        evidence=bench.evidence(disk),
+    )

@@ -1,0 +1,57 @@
+"""The rotation of the scan to the detector and its handedness, from the centre of mass over the plan's area."""
+
+from math import cos, sin
+from typing import Any
+
+import numpy as np
+
+from stem4d.maps import RunMaps
+from tasks.calibrations.bench import Bench
+from tasks.calibrations.measured import Measured, clean, of_fit
+
+MOST_POSITIONS = 48
+"""Along an axis, at the plan's own step: enough waves for half a degree at 2e4 electrons a pattern."""
+ELECTRONS_PER_PATTERN = 2e4
+
+
+def measure(bench: Bench) -> tuple[Measured, ...]:
+    """One scan of the area; what it costs is booked on the area's budget, and refused where that cannot bear it."""
+    from stem4d.calibrate.rotation import fit_rotation
+
+    shape = (min(bench.plan.scan.shape[0], MOST_POSITIONS), min(bench.plan.scan.shape[1], MOST_POSITIONS))
+    scan = bench.request(shape, electrons_per_pattern=ELECTRONS_PER_PATTERN).model_copy(
+        update={"step_nm": bench.plan.scan.step_nm}
+    )
+    scanned = bench.scan("rotation", bench.this_area, scan)
+    maps = scanned.maps()
+    fit = fit_rotation(maps.com_y_px, maps.com_x_px, maps.recorded, dark_field=maps.virtual["beyond_disk"])
+    return (
+        of_fit(
+            "rotation",
+            fit,
+            ("rotation_deg", "mirrored", "half_turn_known"),
+            evidence=(scanned.dataset_id,),
+            curves=_curl_by_angle(maps, fit.rotation_deg, mirrored=fit.mirrored),
+        ),
+    )
+
+
+def _curl_by_angle(maps: RunMaps, found_deg: float, *, mirrored: bool) -> dict[str, Any]:
+    """Rms curl of the deflections in the scan's frame, if the scan were turned by each of many angles."""
+    y, x = (np.nan_to_num(com - np.nanmean(com)) for com in (maps.com_y_px, maps.com_x_px))
+    y = -y if mirrored else y
+    angles = np.linspace(-90.0, 90.0, 91)
+    curls = []
+    for turned in np.radians(angles):
+        in_scan_y, in_scan_x = cos(turned) * y - sin(turned) * x, sin(turned) * y + cos(turned) * x
+        curl = np.gradient(in_scan_x, axis=0) - np.gradient(in_scan_y, axis=1)
+        curls.append(float(np.sqrt(np.mean(curl**2))))
+    # Without the half turn that no curl can tell.
+    mark = (found_deg + 90) % 180 - 90
+    return {
+        "x": angles.tolist(),
+        "data": curls,
+        "mark": clean(mark),
+        "x_label": "rotation [deg]",
+        "y_label": "curl of the centre of mass [px per position]",
+    }

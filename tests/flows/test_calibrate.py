@@ -1,0 +1,258 @@
+"""Calibrations by themselves, end to end on the simulator: measured once, recorded, drawn, used by runs, refused."""
+
+import json
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from db.calibrations import add_calibration, invalidate
+from db.clock import utc_now
+from db.engine import reader, writer
+from db.questions.calibrations import measured_in
+from db.questions.show import show_run
+from flows.calibrate import Result, calibrate_kinds, listed, to_measure
+from flows.run import as_calls
+from stem4d.errors import DeviceFault, DoseRefused
+from stem4d.model import canonical_json
+from stem4d.plan import Plan
+from storage.disk import sha256_of_file
+from tasks.calibrate import calibrate
+from tasks.calibrated import Calibrated
+from tasks.calibrations import angle, scale, vacuum
+from tasks.calibrations.bench import Bench
+from tasks.calibrations.standing import keys, standings, usable
+from tasks.lab import Lab
+from tasks.mend import withdraw
+from tasks.record import open_run
+from tasks.validate import validate
+from tests.flows.night_world import NAME, small, small_lab
+
+FOUR = ("pixel_mask", "centre", "descan", "current")
+
+
+@pytest.fixture(scope="module")
+def plan() -> Plan:
+    return small("1_overview.yaml")
+
+
+@pytest.fixture(scope="module")
+def opened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    with small_lab(tmp_path_factory.mktemp("calibrate")) as lab:
+        yield lab
+
+
+@pytest.fixture(scope="module")
+def result(opened: Lab, plan: Plan) -> Result:
+    lines = listed(opened, plan)
+    assert {line.standing.state for line in lines} == {"missing"}
+    return calibrate_kinds(opened, plan, to_measure(opened, lines, ()))
+
+
+def by_kind(opened: Lab, run: str) -> dict[str, Any]:
+    with reader(opened.engine) as session:
+        return {one["kind"]: one for one in measured_in(session, run=run)}
+
+
+def put(opened: Lab, plan: Plan, kind: str, value: dict[str, Any], error: dict[str, Any], hours: float = 1) -> int:
+    """A calibration that somebody else measured, two hours ago."""
+    now = utc_now()
+    with writer(opened.engine) as session:
+        return add_calibration(
+            session, kind=kind, mode_key=keys(opened, plan)[kind], instrument=NAME, value=value, uncertainty=error,
+            unit="", measured_at=now - timedelta(hours=2), valid_until=now + timedelta(hours=hours), verdict="pass",
+        )  # fmt: skip
+
+
+def used_by(opened: Lab, plan: Plan) -> tuple[str, Calibrated, dict[str, Any]]:
+    """What a run uses whose four calibrations are valid: nothing is exposed."""
+    run = as_calls(open_run, NAME, canonical_json(plan), None, [])
+    calibrated = Calibrated.model_validate_json(as_calls(calibrate, NAME, run))
+    with reader(opened.engine) as session:
+        return run, calibrated, show_run(session, name=run)
+
+
+def test_what_was_measured_is_valid_and_close_to_the_hidden_truth(opened: Lab, plan: Plan, result: Result) -> None:
+    found = by_kind(opened, result.run)
+    assert [found[kind]["verdict"] for kind in FOUR] == ["pass"] * 4
+    # The truth of plans/instruments/demo.toml; the correction is its negative. Three of its own sigmas and a pixel
+    # grid's bias of 0.01 mrad.
+    for got, error, true in zip(
+        found["descan"]["value"]["diffraction_shift_mrad"],
+        [found["descan"]["uncertainty"]["diffraction_shift_mrad"]] * 2,
+        (-2.4, 1.7),
+        strict=True,
+    ):
+        assert got == pytest.approx(true, abs=3 * error + 0.01)
+    assert found["current"]["value"]["true_over_commanded"] == pytest.approx(1.0, abs=0.01)  # dead pixels: half a %
+    assert found["centre"]["residual"] < 0.1
+    assert all(one["valid_until"] and one["mode_key"] for one in found.values())
+
+
+def test_what_cannot_be_measured_says_why_and_is_no_success(opened: Lab, result: Result) -> None:
+    found = by_kind(opened, result.run)
+    assert not result.complete
+    for kind in ("mrad_per_pixel", "scan_step"):
+        assert found[kind]["verdict"] == "not_measurable"
+        assert "the instrument file names no reference specimen" in found[kind]["reason"]
+    with reader(opened.engine) as session:
+        run = show_run(session, name=result.run)
+    assert (run["state"], run["verdict"]) == ("marked", "not_measurable")
+    assert run["predicted_seconds"] is None
+
+
+def test_the_vacuum_scans_are_datasets_that_the_calibrations_rest_on(opened: Lab, result: Result) -> None:
+    with reader(opened.engine) as session:
+        run = show_run(session, name=result.run)
+    files = {one["locations"][0]["path"]: one for one in run["datasets"] if one["purpose"] == "calibration"}
+    assert {Path(path).name for path in files} >= {"vacuum-before.h5", "vacuum-after.h5"}
+    assert all(sha256_of_file(Path(path)) == one["sha256"] for path, one in files.items())
+    descan = by_kind(opened, result.run)["descan"]
+    assert [Path(one["path"]).name for one in descan["evidence"]] == ["vacuum-before.h5", "vacuum-after.h5"]
+    assert {one["purpose"] for one in run["exposures"]} == {"calibration"}
+    assert all(one["closed"] for one in run["exposures"])
+
+
+def test_the_page_draws_the_fit_on_the_data_and_says_value_gate_and_validity(opened: Lab, result: Result) -> None:
+    assert result.report is not None
+    page = result.report.read_text()
+    for said in ("Descan", "mrad/nm", "Valid until", "field_nm=(2.56, 2.56)", "names no reference specimen", "±"):
+        assert said in page, said
+    for alt in ("Radial profile of the disk", "Mean pattern and fitted disk", "before correction [px]", "Counts of a"):
+        assert f'alt="{alt}' in page or alt in page, alt
+    assert page.count("<img") == 6
+
+
+def test_only_what_is_not_valid_is_measured_again(opened: Lab, plan: Plan, result: Result) -> None:
+    lines = listed(opened, plan)
+    assert {line.kind for line in lines if line.standing.state == "valid"} >= set(FOUR)
+    assert not set(to_measure(opened, lines, ())) & set(FOUR)
+    assert to_measure(opened, lines, ("centre",)) == ("centre",)
+    json.dumps([line.as_dict() for line in lines], allow_nan=False)
+
+
+def test_a_run_names_the_calibrations_it_uses_and_the_rules_see_them(opened: Lab, plan: Plan, result: Result) -> None:
+    put(opened, plan, "mrad_per_pixel", {"mrad_per_pixel": 0.95, "source": "reference"}, {"mrad_per_pixel": 0.095})
+    run, calibrated, shown = used_by(opened, plan)
+    assert {one["role"] for one in shown["calibrations"]} >= {*FOUR, "mrad_per_pixel"}
+    assert shown["exposures"] == []
+    assert calibrated.mrad_per_pixel == 0.95
+    as_calls(validate, NAME, run, calibrated.model_dump_json())
+    with reader(opened.engine) as session:
+        quality = show_run(session, name=run)["quality"]
+    (found,) = {one["value"] for one in quality if one["metric"] == "angle_scale"}
+    assert found == pytest.approx(10)  # per cent
+
+
+def test_a_stale_one_is_refused_unless_told_otherwise_and_that_is_recorded(
+    opened: Lab, plan: Plan, result: Result, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = put(opened, plan, "rotation", {"rotation_deg": 3.0}, {"rotation_deg": 0.2}, hours=-1)
+    _run, calibrated, shown = used_by(opened, plan)
+    assert "rotation" not in calibrated.calibration_ids
+    assert any(
+        "Rotation of scan to detector is not used: it was valid until" in one["message"] for one in shown["events"]
+    )
+    monkeypatch.setattr(opened, "accept_stale", True)
+    _run, calibrated, shown = used_by(opened, plan)
+    assert calibrated.calibration_ids["rotation"] == old
+    assert calibrated.figures()["rotation"].value == 3.0
+    (used,) = (one for one in shown["calibrations"] if one["role"] == "rotation")
+    assert used["accepted_stale"].startswith("it was valid until")
+    assert all(one["accepted_stale"] is None for one in shown["calibrations"] if one["role"] in FOUR)
+    with writer(opened.engine) as session:
+        invalidate(session, old, "the images are mirrored", by="Ada")
+    assert "rotation" not in used_by(opened, plan)[1].calibration_ids
+
+
+def test_a_failed_gate_is_recorded_and_supersedes_nothing(
+    opened: Lab, plan: Plan, result: Result, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A hundred electrons in all, over five thousand pixels, are no disk."""
+    monkeypatch.setattr(vacuum, "GRID", 2)
+    monkeypatch.setattr(vacuum, "ELECTRONS_PER_PATTERN", 0.0)
+    faint = ("optics.camera_length_mm=188.6", "optics.probe_current_pa=0.5", "exposure.dwell_time_us=10")
+    dark = small("1_overview.yaml", 24, *faint)
+    centre = {"centre_px": [63.5, 63.5], "radius_px": 40.4}
+    before = put(opened, dark, "centre", centre, {"centre_px": [0.1, 0.1]})
+    failed = calibrate_kinds(opened, dark, ("centre",))
+    found = by_kind(opened, failed.run)
+    assert not failed.complete
+    assert found["centre"]["verdict"] == "fail"
+    assert found["centre"]["reason"]
+    assert found["descan"]["verdict"] == found["current"]["verdict"] == "not_measurable"
+    standing = standings(opened, dark, ("centre",))["centre"]
+    assert (standing.state, standing.calibration and standing.calibration.id) == ("valid", before)
+    assert failed.report is not None
+    assert "kept as evidence, never used" in failed.report.read_text()
+    # A run would not go on without a centre.
+    run = as_calls(open_run, NAME, canonical_json(dark), None, [])
+    with pytest.raises(DeviceFault, match="disk"):
+        as_calls(calibrate, NAME, run)
+
+
+def test_a_calibration_leaves_the_area_the_dose_that_the_plan_is_there_to_spend(
+    opened: Lab, plan: Plan, result: Result
+) -> None:
+    run = as_calls(open_run, NAME, canonical_json(plan), None, [])
+    here = bench(opened, plan, run)
+    # 2e5 e/Å² in all; the plan needs 8e3 at 0.107 nm, and this scan would take 2.2e5 at 0.03 nm.
+    scan = here.request((24, 24), electrons_per_pattern=2e4).model_copy(update={"step_nm": 0.03})
+    with pytest.raises(DoseRefused, match="and the plan itself needs"):
+        here.scan("too-much", here.this_area, scan)
+    with reader(opened.engine) as session:
+        assert show_run(session, name=run)["exposures"] == []
+
+
+def bench(opened: Lab, plan: Plan, run: str) -> Bench:
+    return Bench(opened, run, plan, usable(opened, standings(opened, plan)))
+
+
+def test_angle_and_scale_never_come_from_one_image(opened: Lab, plan: Plan, result: Result) -> None:
+    """The angle from a scale of a reference; at another camera length the scale from that angle; never in a circle."""
+    here = bench(opened, plan, result.run)
+    (measured,) = angle.measure(here)
+    radius = here.known["centre"].value["radius_px"]
+    alpha = measured.value["convergence_semi_angle_mrad"]
+    assert alpha == pytest.approx(0.95 * radius)
+    assert measured.uncertainty is not None
+    # 10 % of the scale, and next to nothing of the radius.
+    assert measured.uncertainty["convergence_semi_angle_mrad"] / alpha == pytest.approx(0.1, rel=0.01)
+    put(opened, plan, "convergence_semi_angle", measured.value, measured.uncertainty)
+    longer = small("1_overview.yaml", 24, "optics.camera_length_mm=125")
+    put(opened, longer, "centre", {"centre_px": [63.5, 63.5], "radius_px": 27.0}, {"radius_px": 0.27})
+    there = bench(opened, longer, result.run)
+    moved, ellipse = scale.measure(there)
+    assert moved.value["mrad_per_pixel"] == pytest.approx(alpha / 27.0)
+    assert moved.value["source"] == "transfer"
+    assert moved.uncertainty == {"mrad_per_pixel": pytest.approx(alpha / 27.0 * 0.1005, rel=0.01)}
+    assert ellipse.verdict == "not_measurable"
+    put(opened, longer, "mrad_per_pixel", moved.value, moved.uncertainty)
+    (circle,) = angle.measure(bench(opened, longer, result.run))
+    assert circle.verdict == "not_measurable"
+    assert "itself transferred" in circle.reason
+
+
+def test_the_angle_of_an_image_gives_no_scale_of_the_same_image(opened: Lab, plan: Plan, result: Result) -> None:
+    record = SimpleNamespace(
+        id=by_kind(opened, result.run)["centre"]["id"], value={"convergence_semi_angle_mrad": 21.4}
+    )
+    here = bench(opened, plan, result.run)
+    circular = Bench(opened, result.run, plan, {**here.known, "convergence_semi_angle": record})  # type: ignore[dict-item]
+    moved, _ellipse = scale.measure(circular)
+    assert (moved.verdict, moved.reason) == ("not_measurable", "angle and scale would come from one image")
+
+
+def test_data_that_contradict_a_calibration_withdraw_it_for_every_run(opened: Lab, plan: Plan, result: Result) -> None:
+    """Last of all here: what it withdraws is not valid any more."""
+    run, calibrated, _shown = used_by(opened, plan)
+    withdraw(opened, run, "the pattern lies 3 px off the middle of the detector")
+    found = standings(opened, plan, FOUR)
+    assert {kind for kind, one in found.items() if one.state == "withdrawn"} == {"centre", "descan"}
+    assert f"by {run}: the pattern lies 3 px off" in found["centre"].why
+    assert found["current"].state == found["pixel_mask"].state == "valid"
+    assert {"centre", "descan"} <= set(to_measure(opened, listed(opened, plan), ()))
+    assert calibrated.calibration_ids["centre"] == found["centre"].calibration.id  # type: ignore[union-attr]

@@ -1,0 +1,101 @@
+"""Kinds of calibration: what they hold for, in which order they are measured, what the rules are told of them."""
+
+from pathlib import Path
+
+import pytest
+
+from stem4d.errors import BadInput
+from stem4d.instrument import InstrumentFile
+from stem4d.plan import Plan
+from stem4d.rules.limits import CALIBRATION_NEEDS, CALIBRATIONS_FOR
+from storage.documents import load_model
+from tasks.calibrations.figures import figures_of
+from tasks.calibrations.kinds import KINDS, check_kinds, in_order, kinds_for, mode_keys
+from tasks.calibrations.measure import GROUPS
+
+PLANS = Path(__file__).parents[2] / "plans"
+FACTS = load_model(PLANS / "instruments" / "demo.toml", InstrumentFile).facts
+
+
+def plan(*changes: str) -> Plan:
+    return load_model(PLANS / "demo" / "1_overview.yaml", Plan, list(changes))
+
+
+def changed_by(*changes: str) -> set[str]:
+    """Kinds that do not hold any more after a change of the plan."""
+    before, after = (mode_keys(one, FACTS, {}) for one in (plan(), plan(*changes)))
+    return {kind for kind in KINDS if before[kind] != after[kind]}
+
+
+PROJECTED = {"centre", "descan", "mrad_per_pixel", "ellipticity", "rotation"}
+
+
+@pytest.mark.parametrize(
+    ("change", "kinds"),
+    [
+        ("optics.camera_length_mm=125", PROJECTED),
+        ("optics.beam_energy_kev=80", set(KINDS) - {"drift"}),
+        (
+            "optics.convergence_semi_angle_mrad=4.0",
+            {"centre", "convergence_semi_angle", "descan", "current", "defocus"},
+        ),
+        ("optics.probe_current_pa=40", {"current"}),
+        ("optics.defocus_nm=10", {"defocus"}),
+        ("scan.step_nm=0.05", {"descan", "scan_step"}),
+        ("scan.rotation_deg=30", {"descan", "scan_step", "rotation"}),
+        ("exposure.dwell_time_us=60", {"descan", "scan_step", "dark_flat"}),
+        ("sample.area=flake-1", {"defocus", "drift"}),
+        ("title=Another title", set()),
+    ],
+)
+def test_a_setting_ends_what_depends_on_it_and_nothing_else(change: str, kinds: set[str]) -> None:
+    assert changed_by(change) == kinds
+
+
+def test_every_kind_that_a_rule_asks_for_can_be_measured_as_the_rules_say() -> None:
+    assert {kind for kinds in CALIBRATIONS_FOR.values() for kind in kinds} <= set(KINDS)
+    # The centre is measured in vacuum with the descan; the rules' list says that any area would do.
+    own = {name: kind.needs for name, kind in KINDS.items() if name in CALIBRATION_NEEDS and name != "centre"}
+    assert own == {name: need for name, need in CALIBRATION_NEEDS.items() if name != "centre"}
+
+
+def test_every_group_has_a_measurement() -> None:
+    assert {kind.group for kind in KINDS.values()} == set(GROUPS)
+
+
+def test_what_is_needed_comes_first_and_what_is_known_is_left_out() -> None:
+    assert in_order(["convergence_semi_angle"], []) == ("vacuum", "scale", "angle")
+    assert in_order(["convergence_semi_angle"], ["centre", "mrad_per_pixel"]) == ("angle",)
+    assert in_order(["rotation", "defocus"], [])[0] == "vacuum"
+    assert in_order(["rotation"], ["pixel_mask", "centre", "descan"]) == ("rotation",)
+    for kind in KINDS.values():
+        order = in_order([kind.name], [])
+        assert order[-1] == kind.group
+        assert all(order.index(KINDS[each].group) <= order.index(kind.group) for each in kind.after)
+
+
+def test_default_kinds_are_those_of_the_analyses() -> None:
+    assert set(kinds_for(plan())) == {
+        "pixel_mask", "centre", "descan", "current", "mrad_per_pixel", "rotation", "scan_step",
+    }  # fmt: skip
+
+
+def test_an_unknown_kind_is_refused_with_the_kinds_there_are() -> None:
+    with pytest.raises(BadInput, match=r"disc.*mrad_per_pixel"):
+        check_kinds(["centre", "disc"])
+    assert check_kinds(["centre", "centre"]) == ("centre",)
+
+
+def test_the_rules_see_value_and_uncertainty_under_their_own_names() -> None:
+    step = figures_of(
+        "scan_step",
+        {"step_y_nm": 0.1, "step_x_nm": 0.12, "shear": 0.0, "nominal_step_nm": 0.1},
+        {"step_y_nm": 0.001, "step_x_nm": 0.002, "shear": 0.01},
+        step_nm=0.2,
+    )
+    assert set(step) == {"scan_step", "scan_step_y", "scan_step_x", "scan_shear"}
+    assert (step["scan_step"].value, step["scan_step"].uncertainty) == (pytest.approx(0.22), pytest.approx(0.004))
+    assert (step["scan_shear"].value, step["scan_shear"].uncertainty) == (0.0, 0.01)
+    defocus = figures_of("defocus", {"defocus_nm": 12.0, "astigmatism_nm": 1.0}, {"defocus_nm": 0.3}, 0.2)
+    assert (defocus["defocus"].value, defocus["defocus"].uncertainty) == (12.0, 0.3)
+    assert figures_of("drift", {"speed_nm_per_min": 1.0}, None, 0.2) == {}

@@ -1,0 +1,153 @@
+"""The page of calibrations: every fit drawn on its data, values with errors and units, gates in words, hostile text."""
+
+import shutil
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from report_run import CENTRE_PX, DETECTOR, RADIUS_PX, RUN, SCAN, Recorded, Ticking, record
+from test_report_pages import NASTY, Page
+
+from db.calibrations import add_calibration, invalidate
+from db.engine import writer
+from db.results import add_dataset
+from stem4d.errors import BadInput
+from storage.disk import sha256_of_file
+from web.report.calibrations import write_calibration_report
+from web.report.figures.fits import pattern_with_rings, positions_with_plane
+
+RING = {
+    "centre_px": list(CENTRE_PX),
+    "radius_px": 12.0,
+    "ellipticity": 0.05,
+    "ellipse_angle_deg": 30.0,
+    "label": "ring",
+}
+MEASURED: dict[str, dict[str, Any]] = {
+    "pixel_mask": {"value": {"bad_pixels": [[2, 3]]}},
+    "centre": {
+        "value": {"centre_px": list(CENTRE_PX), "radius_px": RADIUS_PX, "edge_width_px": 0.5},
+        "uncertainty": {"centre_px": [0.01, 0.02], "radius_px": 0.01},
+        "residual": 0.0125,
+    },
+    # The frames of the first file move by 4 px over the 24 rows of 0.1 nm: 1.739 px/nm, at 2 mrad per pixel.
+    "descan": {"value": {"descan_mrad_per_nm": [[-3.478, 0.0], [0.0, 0.0]], "range_after_px": 0.1}},
+    "current": {"value": {"true_over_commanded": 0.998}, "uncertainty": {"true_over_commanded": 0.001}},
+    "mrad_per_pixel": {"value": {"mrad_per_pixel": 2.0, "source": "reference"}, "curves": {"rings": [RING]}},
+    "drift": {
+        "value": {"drift_nm_per_min": [0.1, None]},
+        "curves": {"x": [0, 1], "data": [0, 0.1], "fit": [0, 0.11], "x_label": "time [min]", "y_label": "moved [nm]"},
+    },
+    "scan_step": {"value": {}, "verdict": "not_measurable", "reason": NASTY, "unit": "nm"},
+}
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Recorded]:
+    made = record(tmp_path_factory.mktemp("recorded"))
+    clock = Ticking()
+    with writer(made.engine) as session:
+        files = [
+            add_dataset(
+                session, run_id=1, pass_index=1000 + index, sha256=sha256_of_file(made.data / RUN / name), size_bytes=1,
+                scan_shape=SCAN, detector_shape=DETECTOR, dtype="uint16", frames=SCAN[0] * SCAN[1], complete=True,
+                purpose="calibration", path=str(made.data / RUN / name),
+            )
+            for index, name in enumerate(("vacuum-before.h5", "vacuum-after.h5"))
+        ]  # fmt: skip
+        ids = {
+            kind: add_calibration(
+                session,
+                **{"kind": kind, "mode_key": "camera_length_mm=50", "instrument": "demo", "unit": "px",
+                   "measured_at": clock(), "verdict": "pass", "valid_until": clock() + timedelta(hours=12), **facts},
+                evidence_run_id=1,
+                evidence=files if kind == "descan" else files[1:] if facts["value"] else (),
+            )
+            for kind, facts in MEASURED.items()
+        }  # fmt: skip
+        invalidate(session, ids["current"], NASTY, by="Ada", clock=clock)
+    yield made
+    made.engine.dispose()
+
+
+@pytest.fixture(scope="module")
+def written(recorded: Recorded, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_calibration_report(recorded.engine, RUN, tmp_path_factory.mktemp("reports"))
+
+
+def test_the_page_says_values_with_errors_units_and_standing(written: Path) -> None:
+    assert written.name == f"{RUN}-calibrations.html"
+    words = Page(written.read_text(encoding="utf-8")).words()
+    for said in (
+        "Radius 8 ± 0.01 px",
+        "Centre (15 ± 0.01 px, 17 ± 0.02 px)",
+        "True over commanded 0.998 ± 0.001",
+        "Descan ((−3.478 mrad/nm, 0 mrad/nm), (0 mrad/nm, 0 mrad/nm))",
+        "Drift (0.1 nm/min, –)",
+        "Bad pixels 1",
+        "Residual of the fit 0.0125",
+        "Holds for camera_length_mm=50",
+        "Valid until 2026-11-23",
+        "withdrawn by Ada",
+        "not measurable",
+        "kept as evidence, never used",
+        "vacuum-before.h5",
+    ):
+        assert said in words.replace("\u00a0", " "), said
+
+
+def test_every_fit_is_drawn_on_its_data_and_told(written: Path) -> None:
+    alts = [image["alt"] or "" for image in Page(written.read_text(encoding="utf-8")).every("img")]
+    told = " ".join(alts)
+    for said in (
+        "Mean pattern and bad pixels",
+        "disk of 8 px about row 15, column 17",
+        "The fitted edge lies at 8 px",
+        "before correction [px]. Points are measured",
+        "Counts of a vacuum pattern",
+        "ring of 12 px",
+        "Fit: moved [nm]: 2 points",
+    ):
+        assert said in told, said
+    # The plane that the calibration states takes all of the movement: what is left is shot noise.
+    before = next(alt for alt in alts if "before correction" in alt)
+    assert float(before.rsplit("rms about it ", 1)[1].split(" px")[0]) < 0.25
+
+
+def test_hostile_text_stays_text(written: Path) -> None:
+    page = Page(written.read_text(encoding="utf-8"))
+    assert not page.every("script")
+    assert NASTY in page.words()
+
+
+def test_a_page_without_its_files_says_so(recorded: Recorded, tmp_path: Path) -> None:
+    away = recorded.data / RUN / "vacuum-after.h5"
+    shutil.move(away, tmp_path / "elsewhere.h5")
+    try:
+        page = write_calibration_report(recorded.engine, RUN, tmp_path).read_text(encoding="utf-8")
+    finally:
+        shutil.move(tmp_path / "elsewhere.h5", away)
+    assert "There is no picture, as the evidence cannot be read" in page
+    with pytest.raises(BadInput, match="nightbeam runs"):
+        write_calibration_report(recorded.engine, "r0", tmp_path)
+
+
+def test_an_ellipse_keeps_the_area_of_its_circle_and_the_long_axis_its_direction() -> None:
+    drawing = pattern_with_rings(np.ones((32, 32)), [RING], np.zeros((32, 32), bool), "Pattern")
+    (ellipse,) = drawing.figure.axes[0].patches
+    assert ellipse.width * ellipse.height == pytest.approx((2 * 12.0) ** 2)  # type: ignore[attr-defined]
+    assert ellipse.width / ellipse.height == pytest.approx(1.05)  # type: ignore[attr-defined]
+    assert ellipse.angle == 30.0  # type: ignore[attr-defined]
+    assert ellipse.center == (17.0, 15.0)  # type: ignore[attr-defined]
+
+
+def test_the_rms_about_a_plane_is_that_of_the_noise() -> None:
+    rng = np.random.default_rng(3)
+    y, x = np.mgrid[:20, :20]
+    plane = np.stack([0.1 * y, 0.05 * x], axis=-1)
+    drawing = positions_with_plane(plane + rng.normal(0, 0.2, plane.shape), plane, "before correction")
+    # 800 values: 2.5 % of the rms itself, three times that.
+    assert float(drawing.alt.rsplit("rms about it ", 1)[1].split(" px")[0]) == pytest.approx(0.2, rel=0.08)
