@@ -3,6 +3,7 @@
 Made from the hidden truth and what the devices were set to. Frames depend on true values; no reading does.
 """
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -189,6 +190,10 @@ def check(scene: Scene) -> None:
     physics.wave_shape(illumination_of(scene), largest_shift_px(scene), slices)
 
 
+THREADS = 2
+"""Threads that render: the usual cores of a small machine, beside the process that takes the frames."""
+_helpers = ThreadPoolExecutor(THREADS - 1, thread_name_prefix="render")
+
 Region = tuple[tuple[float, float], ...]
 
 MARGIN = 0.05
@@ -244,13 +249,28 @@ def render(
     """Counts (n, det_y, det_x) of frames of a scan started at ``start_s``; ``lit`` (n,) is where the beam was on."""
     when_s = start_s + times_s(scene, frames)
     scene, ready = bench.move_to(float(when_s[0]), start_s)
-    fractions = physics.patterns(ready, specimen_positions_nm(scene, frames, start_s), shifts_px(scene, frames))
-    if scene.truth.detector.blur_px > 0:
-        fractions = ndimage.gaussian_filter(fractions, (0, *[scene.truth.detector.blur_px] * 2), mode="constant")
+    places, shifts = specimen_positions_nm(scene, frames, start_s), shifts_px(scene, frames)
     told = scene.column.optics.probe_current_pa
     nominal = dose.electrons(scene.truth.true_current_pa(told), scene.exposure.exposure_time_us)
     electrons = np.where(lit, nominal * current_part(scene.truth.beam.emission, when_s), 0.0)
     keys = noise_keys(scene.truth.seed, scene.run, *np.divmod(frames, scene.scan.shape[1]))
-    if isinstance(bench.detector, Integrator):
-        return integrate(fractions, electrons, keys, bench.detector)
-    return record(fractions, electrons, keys, bench.detector)
+    blur_px, detector = scene.truth.detector.blur_px, bench.detector
+    counts = np.empty((len(frames), *scene.facts.shape), detector.dtype)
+
+    def count(part: slice) -> None:
+        fractions = physics.patterns(ready, places[part], shifts[part])
+        if blur_px > 0:
+            fractions = ndimage.gaussian_filter(fractions, (0, blur_px, blur_px), mode="constant")
+        if isinstance(detector, Integrator):
+            counts[part] = integrate(fractions, electrons[part], keys[part], detector)
+        else:
+            counts[part] = record(fractions, electrons[part], keys[part], detector)
+
+    # Cut where patterns are cut anyway: every frame is the same to the last bit, however many threads there are.
+    first = -(-len(frames) // (THREADS * physics.TOGETHER)) * physics.TOGETHER
+    parts = [slice(start, start + first) for start in range(0, len(frames), first)]
+    others = [_helpers.submit(count, part) for part in parts[1:]]
+    count(parts[0])
+    for other in others:
+        other.result()
+    return counts

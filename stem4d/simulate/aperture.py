@@ -19,6 +19,7 @@ Floats = npt.NDArray[np.floating[Any]]
 Pair = tuple[tuple[float, float], tuple[float, float]]
 
 
+@lru_cache(maxsize=64)
 def disk_reach_px(projection_mrad_per_px: Pair, convergence_semi_angle_mrad: float) -> tuple[float, float]:
     """How far the disk reaches from its centre along each axis of the detector (y, x) [px].
 

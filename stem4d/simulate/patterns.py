@@ -26,6 +26,7 @@ from stem4d.simulate.transmission import Layout, Tile, View, lay_out, phase_rad,
 
 Floats = npt.NDArray[np.floating[Any]]
 Singles = npt.NDArray[np.float32]
+Waves = npt.NDArray[np.complex64]
 Pair = tuple[tuple[float, float], tuple[float, float]]
 
 TOGETHER = 4
@@ -252,15 +253,16 @@ def patterns(bench: Bench, positions_nm: Floats, shifts_px: Floats) -> Singles:
     middles = np.asarray(shifts_px, np.float64) + (np.array(light.detector_shape) - 1) / 2
     sigma_a = light.source_fwhm_a / sqrt(8 * log(2))
     points = SOURCE_POINTS if sigma_a > 0 and bench.tile is not None else ((1.0, 0.0, 0.0),)
+    room = np.empty((0 if bench.tile is None else TOGETHER, *bench.wave_shape), np.complex64)
     for part in _batches(bench, middles):
         for weight, y, x in points:
             moved = places_a[part] + sigma_a * np.array([y, x])
             if bench.tile is None:
                 _vacuum(bench, middles[part], result[part])
             elif bench.propagator is None:
-                _thin(bench, bench.tile, moved, middles[part], np.float32(weight), result[part])
+                _thin(bench, bench.tile, moved, middles[part], np.float32(weight), result[part], room)
             else:
-                _thick(bench, bench.tile, moved, middles[part], np.float32(weight), result[part])
+                _thick(bench, bench.tile, moved, middles[part], np.float32(weight), result[part], room)
     return result
 
 
@@ -291,8 +293,13 @@ def _fill(bench: Bench, waves: Any, at: tuple[int, int, int], middles: Floats, r
     fill(waves, *at, middles, ramps, projection, light.convergence_semi_angle_mrad, chi)
 
 
-def _probes(bench: Bench, tile: Tile, places_a: Floats, middles: Floats) -> tuple[Any, npt.NDArray[np.int64]]:
-    """Probes in real space (n, y, x) in windows around them, and the windows' corners on the tile (n, 2)."""
+def _probes(
+    bench: Bench, tile: Tile, places_a: Floats, middles: Floats, room: Waves
+) -> tuple[Waves, npt.NDArray[np.int64]]:
+    """Probes in real space (n, y, x) in windows around them, and the windows' corners on the tile (n, 2).
+
+    They lie in ``room``, which is used again and again: fresh memory costs more than setting it to zero.
+    """
     waves = np.array(bench.wave_shape)
     at = places_a @ bench.illumination.view(bench.wave_shape).to_px.T - tile.origin
     whole = np.rint(at)
@@ -302,29 +309,35 @@ def _probes(bench: Bench, tile: Tile, places_a: Floats, middles: Floats) -> tupl
     lines = np.zeros((len(places_a), rows, waves[1]), np.complex64)
     _fill(bench, lines, (first_y, first_x, columns), middles, (at - whole + waves // 2) / waves)
     lines = scipy.fft.ifft(lines, axis=2, overwrite_x=True)
-    wave = np.zeros((len(places_a), *bench.wave_shape), np.complex64)
+    wave = room[: len(places_a)]
     start = first_y % waves[0]
     before = min(rows, waves[0] - start)
+    wave[:, rows - before : start] = 0
+    wave[:, start + before :] = 0
     wave[:, start : start + before] = lines[:, :before]
     wave[:, : rows - before] = lines[:, before:]
     return scipy.fft.ifft(wave, axis=1, overwrite_x=True), corners
 
 
-def _thin(bench: Bench, tile: Tile, places_a: Floats, middles: Floats, weight: np.float32, out: Singles) -> None:
+def _thin(
+    bench: Bench, tile: Tile, places_a: Floats, middles: Floats, weight: np.float32, out: Singles, room: Waves
+) -> None:
     """Single transmission. Spectrum index i is detector pixel i, modulo the wave's pixels."""
-    wave, corners = _probes(bench, tile, places_a, middles)
+    wave, corners = _probes(bench, tile, places_a, middles, room)
     times_windows(wave, tile.values[0], corners)
     wave = scipy.fft.fft(wave, axis=1, overwrite_x=True)[:, : out.shape[1]]
     wave = scipy.fft.fft(wave, axis=2, overwrite_x=True)
     _add_intensity(wave, weight, out)
 
 
-def _thick(bench: Bench, tile: Tile, places_a: Floats, middles: Floats, weight: np.float32, out: Singles) -> None:
+def _thick(
+    bench: Bench, tile: Tile, places_a: Floats, middles: Floats, weight: np.float32, out: Singles, room: Waves
+) -> None:
     """Multislice. Spectrum index 0 is the pixel nearest to the optic axis, where propagation is symmetric."""
     assert bench.propagator is not None
     nearest = np.rint(middles)
     off = middles - nearest
-    wave, corners = _probes(bench, tile, places_a, off)
+    wave, corners = _probes(bench, tile, places_a, off, room)
     # k² at index j - off is |k_j|² - 2 k_j · k_off + a constant; k_j · k_off = j · (G off).
     unit = np.array(bench.illumination.view(bench.wave_shape).unit_projection) / bench.illumination.window_a
     wavelength = optics.wavelength_a(bench.illumination.beam_energy_kev)
