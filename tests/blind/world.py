@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from devices.protocols import ColumnSetting, ExposureRequest, ScanRequest
-from devices.simulator.scene import Scene, make_bench, render
+from devices.simulator.scene import Scene, detector_of, make_bench, render
 from devices.simulator.settings import Truth, read_settings
 from stem4d.detector import DetectorFacts
 from stem4d.dose import ELECTRONS_PER_PA_US
@@ -95,3 +95,16 @@ def frames_of(one: Scene, start_s: float = 0.0) -> Frames:
 def seed_of(random: np.random.Generator) -> int:
     """A seed for everything random within one instrument."""
     return int(random.integers(2**40))
+
+
+def mask_of(one: Scene) -> np.ndarray:
+    """Bad pixels, which another calibration finds: here as they are."""
+    detector = detector_of(one)
+    return detector.hot | detector.dead
+
+
+def dark_field(frames: Frames, mask: np.ndarray, inner_px: float) -> np.ndarray:
+    """Counts beyond a radius (scan_y, scan_x)."""
+    side = round(len(frames) ** 0.5)
+    y, x = np.indices(mask.shape) - (mask.shape[0] - 1) / 2
+    return np.asarray(frames[:, (np.hypot(y, x) > inner_px) & ~mask].sum(axis=1, dtype=float).reshape(side, side))
