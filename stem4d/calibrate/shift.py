@@ -2,9 +2,9 @@
 
 The coarse step is the masked normalised cross-correlation (Padfield, IEEE Trans. Image Process. 21 (2012) 2706),
 which is blind to missing positions and does not favour a zero shift. The fine step maximises the cross-correlation
-of the common part; its error comes from the imaginary part of the cross-spectrum at the maximum, which is noise
-alone (White's sandwich), so it holds for shot noise and for changes of the specimen alike. Several images of one
-scan count together, each by its own noise.
+of the common part; its error comes from what each place adds to the slope of the correlation at the maximum (White's
+sandwich, errors within a feature taken together), so it holds for shot noise on few bright atoms, for features sampled
+too coarsely and for changes of the specimen alike. Several images of one scan count together, each by its own noise.
 """
 
 from collections.abc import Sequence
@@ -19,6 +19,7 @@ from stem4d.errors import BadInput
 
 Array = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
+Complex = npt.NDArray[np.complex128]
 
 SMALLEST_PX = 8
 MOST_PX = 512
@@ -33,10 +34,14 @@ TAPER = 0.5
 """Part of the common field over which the images are faded out at the borders."""
 FEW_SAMPLES = 15.0
 """The error grows where the images hold few independent features; found on simulated images of 6 to 1000 of them."""
-FLOOR_PX = 0.01
-"""Error that stays however strong the images are: the windows and the sampling."""
+FLOOR_PX = 0.002
+"""Error that stays however strong the images are: the windows and the interpolation."""
+ALIKE_PX = 5
+"""Distance [px] from which on errors are taken as independent: a feature's width, as scan steps are chosen."""
+HIGHEST = 0.9
+"""Part of the Nyquist frequency that is used: features sampled too coarsely fold back above it."""
 RINGS = 24
-"""Rings of frequencies that are weighted together."""
+"""Most rings of frequencies that are weighted together; in small fields a ring is two steps of frequency."""
 REPEATS = 0.5
 """Correlation from which on a second peak means a specimen that repeats itself, and not noise."""
 LARGEST_ERROR_PX = 1.0
@@ -155,10 +160,10 @@ def _correlation(pairs: Sequence[tuple[Array, Array]], seen_first: Mask, seen_se
     shape = seen_first.shape
     padded = tuple(fft.next_fast_len(2 * n - 1, real=True) for n in shape)
 
-    def spectrum(image: Array) -> npt.NDArray[np.complex128]:
+    def spectrum(image: Array) -> Complex:
         return np.asarray(fft.rfft2(image, padded))
 
-    def against(one: npt.NDArray[np.complex128], other: npt.NDArray[np.complex128]) -> Array:
+    def against(one: Complex, other: Complex) -> Array:
         whole = fft.irfft2(np.conj(one) * other, padded)
         rolled = np.roll(whole, (shape[0] - 1, shape[1] - 1), axis=(0, 1))
         return np.asarray(rolled[: 2 * shape[0] - 1, : 2 * shape[1] - 1])
@@ -223,11 +228,14 @@ def _refine(
     for _ in range(12):
         before = rest
         # The second image's window moves with its contents: a fixed one would pull the shift towards its own.
-        cross, power, spread = _spectra(commons, rest)
+        spectra = _spectra(commons, rest)
+        cross = np.sum([np.conj(a) * b for a, b in spectra], axis=0)
+        power = np.sum([np.abs(a) * np.abs(b) for a, b in spectra], axis=0)
         ky, kx = (2 * pi * k for k in np.meshgrid(*(fft.fftfreq(n) for n in cross.shape), indexing="ij"))
         turned = cross * np.exp(1j * (ky * rest[0] + kx * rest[1]))
-        rest, covariance = _climb(cross * _weight(turned, power, np.hypot(ky, kx)), ky, kx, rest)
-        covariance = covariance * spread
+        weight = _weight(turned, power, np.hypot(ky, kx))
+        rest, inverse = _climb(cross * weight, ky, kx, rest)
+        covariance = inverse @ _scatter_of_score(spectra, weight, ky, kx, rest) @ inverse
         if np.abs(rest).max() > 1.5:
             return (float(coarse[0]), float(coarse[1])), np.full((2, 2), nan)
         if np.abs(rest - before).max() < 2e-3:
@@ -235,23 +243,47 @@ def _refine(
     return (coarse[0] + float(rest[0]), coarse[1] + float(rest[1])), covariance
 
 
-def _spectra(
-    commons: Sequence[tuple[Array, Mask, Array, Mask]], rest: Array
-) -> tuple[npt.NDArray[np.complex128], Array, float]:
-    """Cross-spectrum, power, and by how much the window makes neighbouring coefficients share their noise."""
+def _spectra(commons: Sequence[tuple[Array, Mask, Array, Mask]], rest: Array) -> list[tuple[Complex, Complex]]:
+    """Transforms of the two images of every pair, faded out at the borders."""
     shape = commons[0][0].shape
-    cross, power, spread = np.zeros(shape, np.complex128), np.zeros(shape), 1.0
     still = np.outer(*(_taper(n, 0.0) for n in shape))
     moved = np.outer(*(_taper(n, by) for n, by in zip(shape, rest, strict=True)))
-    for a, seen_a, b, seen_b in commons:
-        hats = []
-        for image, window in ((a, still * seen_a), (b, moved * seen_b)):
-            mean = float((image * window).sum()) / max(float(window.sum()), 1e-300)
-            hats.append(fft.fft2((image - mean) * window))
-            spread = window.size * float((window**4).sum()) / max(float((window**2).sum()) ** 2, 1e-300)
-        cross += np.conj(hats[0]) * hats[1]
-        power += np.abs(hats[0]) * np.abs(hats[1])
-    return cross, power, spread
+
+    def spectrum(image: Array, window: Array) -> Complex:
+        mean = float((image * window).sum()) / max(float(window.sum()), 1e-300)
+        return np.asarray(fft.fft2((image - mean) * window))
+
+    return [(spectrum(a, still * seen_a), spectrum(b, moved * seen_b)) for a, seen_a, b, seen_b in commons]
+
+
+def _scatter_of_score(
+    spectra: Sequence[tuple[Complex, Complex]], weight: Array, ky: Array, kx: Array, rest: Array
+) -> Array:
+    """Covariance (2, 2) of the gradient of the weighted cross-correlation, from what every place adds to it.
+
+    By Parseval the gradient is the sum over places of the slope of the mean image times the difference of the two. It
+    is zero at the maximum; its parts are not. Noise that sits on the bright features, features sampled too coarsely,
+    and what enters at the borders all show in them, which the phases of a spectrum, taken as independent, do not.
+    """
+    half, back = np.sqrt(weight), np.exp(1j * (ky * rest[0] + kx * rest[1]))
+    parts, say = np.zeros((2, *weight.shape)), np.zeros(weight.shape)
+    for a, b in spectra:
+        mean, difference = half * (a + b * back) / 2, fft.ifft2(half * (b * back - a)).real
+        slopes = np.stack([fft.ifft2(1j * k * mean).real for k in (ky, kx)])
+        parts += slopes * difference
+        say += (slopes**2).sum(axis=0)
+    parts *= weight.size
+    # The fit goes along with the features that have the most say: what it leaves there is too small by that (HC3).
+    followed = min(float((say * _nearby(say)).sum()) / max(float(say.sum()) ** 2, 1e-300), 0.9)
+    around = np.stack([_nearby(each) for each in parts])
+    return np.asarray(np.einsum("iyx,jyx->ij", parts, around)) / (1 - followed) ** 2
+
+
+def _nearby(values: Array) -> Array:
+    """Sum over the neighbours whose errors go together (Newey and West's weights: positive definite)."""
+    window = np.bartlett(2 * ALIKE_PX + 1)[1:-1]
+    once = ndimage.convolve1d(values, window, 0, mode="constant")
+    return np.asarray(ndimage.convolve1d(once, window, 1, mode="constant"))
 
 
 def _taper(number: int, by: float) -> Array:
@@ -262,27 +294,26 @@ def _taper(number: int, by: float) -> Array:
     return fading
 
 
-def _weight(turned: npt.NDArray[np.complex128], power: Array, k: Array) -> Array:
+def _weight(turned: Complex, power: Array, k: Array) -> Array:
     """Weight of each frequency ring by how far the two images agree there: S/(2S + N) with signal S and noise N.
 
     The maximum-likelihood weight of Hannan and Thomson (1973) for noise that is white, as shot noise is.
     """
-    ring = np.minimum((k / (0.95 * pi) * RINGS).astype(int), RINGS).ravel()
-    number = np.maximum(np.bincount(ring, minlength=RINGS + 1), 1)
-    strength = np.bincount(ring, weights=power.ravel(), minlength=RINGS + 1)
-    agreement = np.bincount(ring, weights=turned.real.ravel(), minlength=RINGS + 1) / np.maximum(strength, 1e-300)
+    rings = min(RINGS, max(min(k.shape) // 2, 1))
+    ring = np.minimum((k / (HIGHEST * pi) * rings).astype(int), rings).ravel()
+    number = np.maximum(np.bincount(ring, minlength=rings + 1), 1)
+    strength = np.bincount(ring, weights=power.ravel(), minlength=rings + 1)
+    agreement = np.bincount(ring, weights=turned.real.ravel(), minlength=rings + 1) / np.maximum(strength, 1e-300)
     agreement = np.where(agreement > 2 / np.sqrt(number / 2), agreement, 0.0)
     # The corners beyond the last ring carry no sign of the shift.
-    agreement[RINGS] = 0.0
+    agreement[rings] = 0.0
     weights: Array = (agreement / (1 + agreement))[ring].reshape(k.shape)
     return weights
 
 
-def _climb(
-    cross: npt.NDArray[np.complex128], ky: Array, kx: Array, start: npt.NDArray[np.float64]
-) -> tuple[Array, Array]:
-    """The maximum of the cross-correlation next to ``start`` and the covariance of its place."""
-    rest, covariance = start.copy(), np.full((2, 2), nan)
+def _climb(cross: Complex, ky: Array, kx: Array, start: npt.NDArray[np.float64]) -> tuple[Array, Array]:
+    """The maximum of the cross-correlation next to ``start`` and its inverse curvature there."""
+    rest, inverse = start.copy(), np.full((2, 2), nan)
     for _ in range(15):
         turned = cross * np.exp(1j * (ky * rest[0] + kx * rest[1]))
         gradient = -np.array([(ky * turned.imag).sum(), (kx * turned.imag).sum()])
@@ -292,11 +323,9 @@ def _climb(
         inverse = np.linalg.inv(curvature)
         step = np.clip(inverse @ gradient, -0.5, 0.5)
         rest = rest + step
-        # Every coefficient stands twice, with its conjugate: hence the factor 2.
-        covariance = inverse @ (2 * _second_moments(ky, kx, turned.imag**2)) @ inverse
         if np.abs(step).max() < 1e-4:
             break
-    return rest, covariance
+    return rest, inverse
 
 
 def _second_moments(ky: Array, kx: Array, density: Array) -> Array:
