@@ -13,6 +13,8 @@ from stem4d.errors import BadInput
 Array = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
 
+LEAST_LIT = 0.1
+"""Part of the scan for which the disk must have covered a pixel before its silence means anything."""
 WINDOW = 7
 """Pixels a side of the area whose good pixels say how far the pattern differs from the model around a bad one."""
 INSIDE = 0.3
@@ -50,10 +52,7 @@ def expected_pattern(pattern: npt.NDArray[np.number], bad: Mask, disk: DiskFit) 
     BadInput
         If there is no disk, or the mask does not fit.
     """
-    if not disk.ok:
-        raise BadInput(field="disk", value=disk.reason, limit="must have been found")
-    if pattern.ndim != 2 or bad.shape != pattern.shape:
-        raise BadInput(field="bad", value=bad.shape, limit=f"must have the pattern's shape {pattern.shape}")
+    _check(pattern, bad, disk)
     profile = disk_profile((pattern.shape[0], pattern.shape[1]), disk.centre_px, disk.radius_px, disk.edge_width_px)
     good = ~bad
     counts = np.where(good, pattern, 0.0).astype(np.float64)
@@ -106,3 +105,59 @@ def find_dead_in_disk(
         dead = known & (mean_pattern < DEAD_FACTOR * expected)
         left = out | dead
     return dead, known
+
+
+def find_dead_at_edge(
+    mean_pattern: npt.NDArray[np.number],
+    frames: int,
+    disk: DiskFit,
+    centres_px: Array,
+    bad: Mask | None = None,
+) -> tuple[Mask, Mask]:
+    """Dead pixels where the disk's edge passed: what each pixel should have counted follows from the disk's places.
+
+    Comparison with neighbours and with one fitted disk says nothing there, and an edge with dead pixels pulls every
+    centre.
+
+    Parameters
+    ----------
+    mean_pattern : ndarray, shape (det_y, det_x)
+        Mean counts per pixel and frame, in vacuum.
+    frames : int
+        Frames in the mean.
+    disk : DiskFit
+        The disk without the blur of its movement: `stem4d.calibrate.centres.still_disk`.
+    centres_px : ndarray, shape (n, 2)
+        Places (y, x) of the disk in frames picked evenly from the scan; some 50 are enough.
+    bad : ndarray of bool, shape (det_y, det_x), optional
+        Pixels known to be bad, and gaps.
+
+    Returns
+    -------
+    dead, known : ndarray of bool, shape (det_y, det_x)
+        Dead pixels, and where a dead one would have been found.
+
+    Raises
+    ------
+    BadInput
+        If there is no disk, or the mask does not fit.
+    """
+    out = np.zeros(mean_pattern.shape, bool) if bad is None else bad.astype(bool)
+    _check(mean_pattern, out, disk)
+    shape = (mean_pattern.shape[0], mean_pattern.shape[1])
+    places = centres_px[np.isfinite(centres_px).all(axis=1)]
+    if not len(places):
+        return np.zeros(shape, bool), np.zeros(shape, bool)
+    lit = np.mean([disk_profile(shape, (y, x), disk.radius_px, disk.edge_width_px) for y, x in places], axis=0)
+    sure = (lit > INSIDE) & ~out
+    level = float(np.median(mean_pattern[sure])) if sure.any() else 0.0
+    # A pixel that the disk lit for a small part of the scan only says as much as that part is known.
+    known = (level * lit * frames > NEEDS_COUNTS) & (lit > LEAST_LIT) & ~out
+    return known & (mean_pattern < DEAD_FACTOR * level * lit), known
+
+
+def _check(pattern: npt.NDArray[np.number], bad: Mask, disk: DiskFit) -> None:
+    if not disk.ok:
+        raise BadInput(field="disk", value=disk.reason, limit="must have been found")
+    if pattern.ndim != 2 or bad.shape != pattern.shape:
+        raise BadInput(field="bad", value=bad.shape, limit=f"must have the pattern's shape {pattern.shape}")

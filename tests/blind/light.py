@@ -6,12 +6,12 @@ import numpy as np
 
 from devices.simulator.faults import BeamTruth, DropoutTruth
 from devices.simulator.scene import Scene
-from stem4d.calibrate.centres import disk_centres
+from stem4d.calibrate.centres import disk_centres, still_disk
 from stem4d.calibrate.current import fit_current
 from stem4d.calibrate.dark import fit_dark
 from stem4d.calibrate.descan import DescanFit, fit_descan
 from stem4d.calibrate.disk import find_disk
-from stem4d.calibrate.disk_model import find_dead_in_disk
+from stem4d.calibrate.disk_model import find_dead_at_edge, find_dead_in_disk
 from stem4d.calibrate.gain import fit_gain
 from stem4d.calibrate.pixels import find_bad_pixels
 from tests.blind.outcomes import Outcome
@@ -60,11 +60,13 @@ def vacuum(random: np.random.Generator) -> list[Outcome]:
     dead, known = find_dead_in_disk(mean, len(frames), disk, mask)
     mask = mask | dead
     disk = find_disk(mean, mask)
-    outcomes = list(_pixels(bad, mask, known | found.dead_known, dose))
-    # The disk of the mean pattern of a moving disk: its centre is the middle's, its blur not the edge's.
-    first = frames[:16].mean(axis=0)
-    still = find_disk(first, mask)
-    centres = disk_centres(frames, still if still.ok else disk, mask)
+    # The mean pattern's disk is blurred by its own movement, which a first round tells.
+    some = frames[::37]  # no divisor of the row: places all over the field
+    still = still_disk(disk, first := disk_centres(some, disk, mask))
+    edge, passed = find_dead_at_edge(mean, len(frames), still, first.centre_px, mask)
+    mask = mask | edge
+    centres = disk_centres(frames, still, mask)
+    outcomes = list(_pixels(bad, mask, known | found.dead_known | passed, dose))
     maps = centres.centre_px.reshape(64, 64, 2)
     fit = fit_descan(maps[:, :, 0], maps[:, :, 1], np.isfinite(maps).all(axis=2), setup.step_nm)
     outcomes += _descan(fit, slope / delta, off, dose)
