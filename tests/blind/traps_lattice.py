@@ -18,10 +18,10 @@ from tests.blind.traps import Trap
 from tests.blind.world import Setup, bad_pixels, frames_of, scene
 
 KEV = 200.0
-DELTA = 1e3 * optics.wavelength_a(KEV) * np.sqrt(11) / GOLD_A / (0.8 * 48)
+DELTA = 1e3 * optics.wavelength_a(KEV) * np.sqrt(11) / GOLD_A / (0.8 * 64)
 """The 311 ring of gold at 0.8 of the detector's half width [mrad/px]."""
-SETUP = Setup(KEV, 2.2 * DELTA, DELTA, 96, (8, 8), 5.0, 5e4)
-FILM = {"specimen": "polycrystal", "thickness_nm": 5.0, "grain_nm": 5.0}
+SETUP = Setup(KEV, 2.5 * DELTA, DELTA, 128, (12, 12), 6.0, 2e4)
+FILM = {"specimen": "polycrystal", "thickness_nm": 2.5, "grain_nm": 6.0}
 CRYSTAL = {"specimen": "crystal", "thickness_nm": 3.0, "angle_deg": 20.0}
 SMALL = {"scan": (4, 4), "step_nm": 1.0}
 TELLS_GOLD = 0.003
@@ -59,7 +59,7 @@ def _specimens() -> dict[str, tuple[dict[str, Any] | None, Setup, dict[str, Any]
             replace(SETUP, electrons=2e6, bit_depth=12),
             {"detector": {"wraps": True}},
         ),
-        "Au film, gap": (FILM | {"material": "Au"}, SETUP, ellipse | {"detector": {"gaps": [[46, 0, 50, 96]]}}),
+        "Au film, gap": (FILM | {"material": "Au"}, SETUP, ellipse | {"detector": {"gaps": [[62, 0, 66, 128]]}}),
         "Au film, low dose": (FILM | {"material": "Au"}, replace(SETUP, electrons=30.0), ellipse),
         "Au camera 10 % off": (CRYSTAL | {"material": "Au"}, still, {"projector": {"angle_ratio": 1.1}}),
         "Au strained 6 % one way": (
