@@ -10,6 +10,7 @@ from devices.simulator.scene import detector_of
 from stem4d.calibrate.crystals import PlanarLattice, hexagonal, square
 from stem4d.calibrate.rotation import RotationFit, fit_rotation
 from stem4d.calibrate.step import MAX_DEPARTURE, fit_step
+from stem4d.detector import full_scale
 from stem4d.simulate.crystals import STRONTIUM_TITANATE_A
 from tests.blind.measures import _centres_of_mass, _dark_field
 from tests.blind.outcomes import Outcome
@@ -85,8 +86,8 @@ ANGLE = 37.0
 
 
 @cache
-def _deflections(key: str, setup: Setup = TURN, masked: bool = True) -> tuple[Any, np.ndarray]:
-    """Maps of the centre of mass with what was recorded, and a dark-field image."""
+def _deflections(key: str, setup: Setup = TURN, masked: bool = True) -> tuple[Any, np.ndarray, np.ndarray]:
+    """Maps of the centre of mass with what was recorded, a dark-field image, and pixels at full scale."""
     area, settings = _structures()[key]
     areas = {} if area is None else {"there": {"seed": 4, **area}}
     settings = {"scan_detector_rotation_deg": ANGLE, "scan": {"mirrored": True}} | settings
@@ -94,7 +95,8 @@ def _deflections(key: str, setup: Setup = TURN, masked: bool = True) -> tuple[An
     detector = detector_of(one)
     mask = (detector.hot | detector.dead) & masked
     frames = frames_of(one)
-    return _centres_of_mass(frames, mask, 20.0), _dark_field(frames, mask, 16.0)
+    full = ((frames >= full_scale(setup.bit_depth)) & ~mask).sum(axis=(1, 2)).reshape(setup.scan)
+    return _centres_of_mass(frames, mask, 20.0), _dark_field(frames, mask, 16.0), full
 
 
 def _structures() -> dict[str, tuple[dict[str, Any] | None, dict[str, Any]]]:
@@ -141,8 +143,8 @@ def rotation_of(
     key: str, *, setup: Setup = TURN, masked: bool = True, told: bool | None = None, dark: bool = True
 ) -> list[Outcome]:
     """Rotation and handedness from a scan's deflections."""
-    maps, image = _deflections(key, setup, masked)
-    return rotation_judged(fit_rotation(*maps, image if dark else None, mirrored=told))
+    maps, image, full = _deflections(key, setup, masked)
+    return rotation_judged(fit_rotation(*maps, image if dark else None, mirrored=told, saturated_px=full))
 
 
 def _step(name: str, *told: Any, **more: Any) -> Trap:
