@@ -127,7 +127,7 @@ def _unless_full(fit: DiskFit, counts: Array, bad: Mask) -> DiskFit:
         return fit
     y, x = np.indices(counts.shape)
     inside = ~bad & (np.hypot(y - fit.centre_px[0], x - fit.centre_px[1]) < fit.radius_px)
-    full = float((counts[inside] == top).mean())
+    full = float((counts[inside] == top).mean()) if inside.any() else 0.0
     if full <= MOST_FULL:
         return fit
     return replace(fit, ok=False, reason=f"{full:.0%} of the disk stands at full scale, {top:g}: saturated")

@@ -129,7 +129,7 @@ def fit_gain(
     bad = bad | still
     signal, variance, highest = _moments(frames, offset, bad)
     # Noisy pixels are no part of what all pixels share: the noise of a few would go into the variance of all others.
-    noisy = ~bad & (variance > NOISY * np.median(variance[~bad & (variance > 0)])) & _above_line(signal, variance, bad)
+    noisy = _noisy(signal, variance, bad)
     if noisy.any():
         bad = bad | noisy
         signal, variance, highest = _moments(frames, offset, bad)
@@ -189,13 +189,15 @@ def _moments(frames: npt.NDArray[np.generic], offset: Array, bad: Mask) -> tuple
     return signal, squares / (2 * (number - 1)) / np.maximum(1 - part / total, 1e-3), highest
 
 
-def _above_line(signal: Array, variance: Array, bad: Mask) -> Mask:
-    """Pixels whose variance over their signal is far above the usual one of lit pixels."""
-    lit = ~bad & (signal > 0)
+def _noisy(signal: Array, variance: Array, bad: Mask) -> Mask:
+    """Pixels whose variance is far above that of others, and over their signal far above that of lit ones."""
+    lit, varies = ~bad & (signal > 0), ~bad & (variance > 0)
+    if not lit.any() or not varies.any():
+        return np.zeros(bad.shape, bool)
     ratio = np.where(lit, variance / np.where(lit, signal, 1.0), 0.0)
-    bright = lit & (signal > 0.5 * np.quantile(signal[lit], 0.9)) if lit.any() else lit
-    above: Mask = ratio > NOISY * (float(np.median(ratio[bright])) if bright.any() else np.inf)
-    return above
+    bright = lit & (signal >= 0.5 * np.quantile(signal[lit], 0.9))
+    noisy: Mask = varies & (variance > NOISY * float(np.median(variance[varies])))
+    return noisy & (ratio > NOISY * float(np.median(ratio[bright])))
 
 
 def _clipped(

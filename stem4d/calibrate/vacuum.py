@@ -16,6 +16,8 @@ UNEVEN = 0.25
 """Departure from the disk's usual level that no condenser makes: a disk in vacuum is even to a few percent."""
 MOST_UNEVEN = 0.03
 """Part of the disk that may depart by so much."""
+NOISE_SIGMAS = 2.0
+"""Noise of a pixel, of which a median over nine leaves 0.4."""
 FEWEST_FULL = 2
 """Good pixels of the disk at full scale that make it saturated: a single one may be hot and not masked."""
 
@@ -71,11 +73,14 @@ def not_vacuum(
         return f"{beyond:.0%} of the counts lie beyond the disk: no vacuum, or a background that was not taken off"
     if inside.sum() >= 9:
         # A median over neighbours lets single pixels and shot noise pass.
-        smooth = ndimage.median_filter(fill_bad_pixels(counts, ~good), 3)[inside]
-        uneven = float((np.abs(smooth - np.median(smooth)) > UNEVEN * np.median(smooth)).mean())
+        filled = fill_bad_pixels(counts, ~good)
+        smooth = ndimage.median_filter(filled, 3)[inside]
+        noise = 1.4826 * float(np.median(np.abs(filled[inside] - smooth)))
+        allowed = max(UNEVEN * float(np.median(smooth)), NOISE_SIGMAS * noise)
+        uneven = float((np.abs(smooth - np.median(smooth)) > allowed).mean())
         if uneven > MOST_UNEVEN:
             return (
-                f"{uneven:.0%} of the disk is brighter or darker than the rest by more than {UNEVEN:.0%}: no vacuum, or"
+                f"{uneven:.0%} of the disk is much brighter or darker than the rest: no vacuum, or"
                 " a part of the detector that fails"
             )
     return ""

@@ -72,7 +72,8 @@ def _settings() -> dict[str, dict[str, Any]]:
         "loses half": DESCAN | lossy,
         "quadratic": DESCAN
         | {"projector": {"descan_quadratic_mrad_per_nm2": [[0.01, 0.004, 0.002], [0.003, 0.008, 0.012]]}},
-        "ellipse": DESCAN | {"projector": {"ellipticity": 0.05, "ellipse_angle_deg": 20.0}},
+        "ellipse 3 %": DESCAN | {"projector": {"ellipticity": 0.03, "ellipse_angle_deg": 20.0}},
+        "ellipse 10 %": DESCAN | {"projector": {"ellipticity": 0.1, "ellipse_angle_deg": 20.0}},
     }
 
 
@@ -211,9 +212,10 @@ TRAPS: tuple[Trap, ...] = (
     _trap("disk", "a masked gap of 4 px through it", "gap", told=True),
     _trap("disk", "a gap of 4 px through it nobody knows of", "gap"),
     _trap("disk", "a noisy row", "noisy row"),
-    _trap("disk", "gold crystal in the beam", "clean", specimen="gold"),
-    _trap("disk", "atoms in the beam", "clean", specimen="random"),
-    _trap("disk", "ellipse of 5 %", "ellipse"),
+    _trap("disk", "gold crystal in the beam", "clean", specimen="gold", setup=HOLE),
+    _trap("disk", "atoms in the beam", "clean", specimen="random", setup=HOLE),
+    _trap("disk", "ellipse of 3 %", "ellipse 3 %"),
+    _trap("disk", "ellipse of 10 %", "ellipse 10 %", known="find_disk follows one side of an ellipse three times as long as projectors have"),
     _trap("descan", "vacuum (honest)", ""),
     _trap("descan", "thick film where vacuum was promised", "clean", specimen="amorphous"),
     _trap("descan", "thin film where vacuum was promised", "clean", specimen="thin film"),
