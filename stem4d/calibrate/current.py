@@ -171,14 +171,16 @@ def fit_current(
     beam = stability(totals, counts_per_electron)
     if not beam.mean_counts > 0 or not isfinite(beam.mean_uncertainty) or beam.dropouts.mean() > MOST_DROPOUTS:
         return _nothing(f"the beam was missing in {beam.dropouts.mean():.0%} of the frames", beam)
-    if beam.noise_part**2 * beam.mean_counts < FEWEST_SHOTS * counts_per_electron:
-        return _nothing("the counts vary far less from frame to frame than electrons do: the detector is saturated", beam)
-    if reason := not_vacuum(mean_pattern, disk, bad, brightest, full_scale):
-        return _nothing(reason, beam)
     counted = np.where(bad, 0.0, mean_pattern).astype(np.float64)
     sum_all = float(np.asarray(totals, dtype=np.float64)[np.isfinite(totals)].mean())
     if abs(float(counted.sum()) - sum_all) > DISAGREES * sum_all:
         return _nothing("totals and mean pattern are not of the same frames and pixels", beam)
+    counted = np.where(bad, 0.0, mean_pattern).astype(np.float64)
+    sum_all = float(np.asarray(totals, dtype=np.float64)[np.isfinite(totals)].mean())
+    if abs(float(counted.sum()) - sum_all) > DISAGREES * sum_all:
+        return _nothing("totals and mean pattern are not of the same frames and pixels", beam)
+    if reason := not_vacuum(mean_pattern, disk, bad, brightest, full_scale):
+        return _nothing(reason, beam)
     # The pattern holds the frames of the dropouts too; the rate that counts is the one with the beam on.
     scaled = counted * (beam.mean_counts / sum_all)
     whole = np.where(bad, expected_pattern(scaled, bad, disk), scaled)
@@ -194,6 +196,8 @@ def fit_current(
     hidden, loss = float(true[bad].sum()) / float(true.sum()), 1 - float(whole.sum()) / float(true.sum())
     if hidden > LARGEST_HIDDEN:
         return _nothing(f"{hidden:.0%} of the beam falls on masked pixels", beam)
+    if beam.noise_part**2 * beam.mean_counts < FEWEST_SHOTS * counts_per_electron:
+        return _nothing("the counts vary far less from frame to frame than electrons do: saturated", beam)
     electrons = float(true.sum()) / counts_per_electron
     dead_time_part = dead_time_uncertainty_s / dead_time_s if dead_time_s > 0 else 0.0
     # The loss changes with the dead time as loss / (1 - loss) does.
