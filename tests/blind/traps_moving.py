@@ -183,7 +183,7 @@ def _drift(name: str, *told: Any, **more: Any) -> Trap:
 
 TRAPS: tuple[Trap, ...] = (
     _tilt("random atoms (honest)", "random"),
-    _tilt("vacuum", "vacuum", quick=True),
+    _tilt("vacuum", "vacuum"),
     _tilt("amorphous film", "amorphous"),
     _tilt("perfect square lattice", "lattice"),
     *(
