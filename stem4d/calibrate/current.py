@@ -10,6 +10,7 @@ from scipy.special import lambertw
 from stem4d.calibrate.disk import DiskFit
 from stem4d.calibrate.disk_model import disk_profile, expected_pattern
 from stem4d.calibrate.stability import FEWEST_FRAMES, Stability, stability
+from stem4d.calibrate.vacuum import not_vacuum
 from stem4d.errors import BadInput
 
 Array = npt.NDArray[np.float64]
@@ -32,6 +33,9 @@ INSIDE = 0.5
 """Level of the disk's model above which a pixel's rate is held against the largest loss."""
 BRIGHT = 0.95
 """Part of those pixels that must lose less."""
+FEWEST_SHOTS = 0.25
+"""Variance of the frames' totals over that of shot noise, below which counts are missing that were never counted: what
+30 % of loss leaves is 0.49, a full counter nearly nothing."""
 DISAGREES = 0.02
 """Totals and pattern must be of one scan: their sums agree to this part."""
 
@@ -118,6 +122,8 @@ def fit_current(
     dead_time_uncertainty_s: float = 0.0,
     paralysable: bool = False,
     bad_pixels: Mask | None = None,
+    brightest: npt.NDArray[np.number] | None = None,
+    full_scale: int | None = None,
 ) -> CurrentFit:
     """Beam current from a scan in vacuum.
 
@@ -137,12 +143,17 @@ def fit_current(
         See `corrected_rate`; 0 for a detector that loses nothing.
     bad_pixels : ndarray of bool, shape (det_y, det_x), optional
         Pixels that do not count, gaps included. They are not in ``totals``.
+    brightest : ndarray, shape (det_y, det_x), optional
+        Largest count of each pixel in any frame.
+    full_scale : int, optional
+        Largest value of the counter. Only with both a counter that begins again at 0 is seen.
 
     Returns
     -------
     CurrentFit
-        ``ok`` false with a reason where there is no disk, part of it lies beside the detector, more than 30 % is lost
-        or masked, the beam was missing too often, or pattern and totals contradict each other.
+        ``ok`` false with a reason where there is no disk, part of it lies beside the detector, it is saturated, more
+        than 30 % is lost or masked, there is a specimen in the beam, the beam was missing too often, or pattern and
+        totals contradict each other.
 
     Raises
     ------
@@ -164,6 +175,12 @@ def fit_current(
     sum_all = float(np.asarray(totals, dtype=np.float64)[np.isfinite(totals)].mean())
     if abs(float(counted.sum()) - sum_all) > DISAGREES * sum_all:
         return _nothing("totals and mean pattern are not of the same frames and pixels", beam)
+    counted = np.where(bad, 0.0, mean_pattern).astype(np.float64)
+    sum_all = float(np.asarray(totals, dtype=np.float64)[np.isfinite(totals)].mean())
+    if abs(float(counted.sum()) - sum_all) > DISAGREES * sum_all:
+        return _nothing("totals and mean pattern are not of the same frames and pixels", beam)
+    if reason := not_vacuum(mean_pattern, disk, bad, brightest, full_scale):
+        return _nothing(reason, beam)
     # The pattern holds the frames of the dropouts too; the rate that counts is the one with the beam on.
     scaled = counted * (beam.mean_counts / sum_all)
     whole = np.where(bad, expected_pattern(scaled, bad, disk), scaled)
@@ -179,6 +196,8 @@ def fit_current(
     hidden, loss = float(true[bad].sum()) / float(true.sum()), 1 - float(whole.sum()) / float(true.sum())
     if hidden > LARGEST_HIDDEN:
         return _nothing(f"{hidden:.0%} of the beam falls on masked pixels", beam)
+    if beam.noise_part**2 * beam.mean_counts < FEWEST_SHOTS * counts_per_electron:
+        return _nothing("the counts vary far less from frame to frame than electrons do: saturated", beam)
     electrons = float(true.sum()) / counts_per_electron
     dead_time_part = dead_time_uncertainty_s / dead_time_s if dead_time_s > 0 else 0.0
     # The loss changes with the dead time as loss / (1 - loss) does.

@@ -16,6 +16,9 @@ TUKEY = 4.685
 FEWEST_POSITIONS = 6
 MIN_KEPT = 0.5
 """Part of the positions that must agree with a plane for it to mean anything."""
+CURVED_PX, CURVED_PART = 0.5, 0.75
+"""A second-order part that moves the pattern by so much over the field and explains so much of the variance that a plane
+leaves: the slopes are then those of the middle only, and a plane no correction."""
 CORRELATED = 1.6
 """Block means that vary so much more than noise explains are correlated; 16 blocks of noise alone stay below."""
 BLOCKS = 4
@@ -129,6 +132,8 @@ def _assemble(
     reasons = [f"one position along scan {'yx'[axis]}: its slope is unknown" for axis in (0, 1) if axis not in axes]
     if min(kept) < MIN_KEPT:
         reasons.append(f"only {min(kept):.0%} of the positions agree with a plane")
+    if len(axes) == 2 and (curve := _curve_px(design, com)) > CURVED_PX:
+        reasons.append(f"the pattern moves along a curve: {curve:.1f} px beyond any plane; fit a surface")
     return DescanFit(
         slope_px_per_nm=slope,
         offset_px=(offset[0], offset[1]),
@@ -139,6 +144,22 @@ def _assemble(
         ok=not reasons,
         reason="; ".join(reasons),
     )
+
+
+def _curve_px(design: Array, com: Array) -> float:
+    """How far the second-order part moves the pattern over the field [px]; 0 where it is not most of what is left."""
+    y, x = (design[:, each] / max(float(np.abs(design[:, each]).max()), 1e-300) for each in (1, 2))
+    curved = np.stack([y * y, y * x, x * x], axis=1)
+    whole = np.concatenate([design, curved], axis=1)
+    if len(design) < 4 * whole.shape[1]:
+        return 0.0
+    reach = 0.0
+    for values in com:
+        plane, surface = robust_fit(design, values)[0], robust_fit(whole, values)
+        before, after = _scatter(values - design @ plane), _scatter(values - whole @ surface[0])
+        if after**2 < (1 - CURVED_PART) * before**2:
+            reach = max(reach, float(np.ptp(curved @ surface[0][3:])))
+    return reach
 
 
 def robust_fit(design: Array, values: Array) -> tuple[Array, Array, float, Array]:

@@ -1,7 +1,7 @@
 """The bright-field disk of a pattern: centre and radius from a fit of its edge, and a gate where there is none."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import hypot, nan, sqrt
 
 import numpy as np
@@ -31,6 +31,8 @@ MAX_SOFTNESS = 0.3
 """Width of the edge over the radius: beyond it the feature is a blob, not a disk."""
 MIN_SHARPNESS = 0.65
 """Drop at the edge over the drop from the middle to twice the radius."""
+MOST_FULL = 0.2
+"""Part of the disk's pixels that may stand exactly at a counter's full scale."""
 HINT_TOLERANCE = 0.3
 """How far from a hint a radius may come out, as a part of it."""
 Array = npt.NDArray[np.float64]
@@ -63,7 +65,7 @@ def find_disk(pattern: Pattern, bad_pixels: Mask | None = None, radius_hint_px: 
     """Find the bright-field disk.
 
     Candidates come from connected regions above a few thresholds; each is refined by an edge fit, and the one with
-    the largest drop over the longest arc wins. A clipped top, single bright pixels, Bragg disks around it and a
+    the largest drop over the longest arc wins. A clipped top (not at a counter's full scale, 2^n - 1), single bright pixels, Bragg disks around it and a
     detector edge that cuts the disk are borne.
 
     Parameters
@@ -114,7 +116,21 @@ def find_disk(pattern: Pattern, bad_pixels: Mask | None = None, radius_hint_px: 
             break
     if not found:
         return _none("no edge of a disk: the pattern is even, empty, or the disk is larger than the detector")
-    return max(found, key=lambda each: (each[1].ok, each[0]))[1]
+    best = max(found, key=lambda each: (each[1].ok, each[0]))[1]
+    return _unless_full(best, counts, bad)
+
+
+def _unless_full(fit: DiskFit, counts: Array, bad: Mask) -> DiskFit:
+    """Refused where the disk stands at 2^n - 1 throughout: a full counter moves the edge outwards by a blur or more."""
+    top = float(counts[~bad].max()) if not bad.all() else 0.0
+    if not fit.ok or top < 255 or (int(top) + 1) & int(top) or top != int(top):
+        return fit
+    y, x = np.indices(counts.shape)
+    inside = ~bad & (np.hypot(y - fit.centre_px[0], x - fit.centre_px[1]) < fit.radius_px)
+    full = float((counts[inside] == top).mean()) if inside.any() else 0.0
+    if full <= MOST_FULL:
+        return fit
+    return replace(fit, ok=False, reason=f"{full:.0%} of the disk stands at full scale, {top:g}: saturated")
 
 
 def _check(pattern: Pattern, bad_pixels: Mask | None) -> None:

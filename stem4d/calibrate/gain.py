@@ -42,6 +42,8 @@ WORST = 0.1
 """A relative uncertainty above this is no result."""
 DEAD_TIME_SIGMAS = 3.0
 """Significance from which on the lack of variance at high rates is fitted."""
+NOISY = 4.0
+"""Variance over what the line gives, and over the usual one, beyond which a pixel is noisy on its own."""
 ROUNDS = 6
 
 
@@ -126,6 +128,11 @@ def fit_gain(
         return _nothing("the lit pixels do not vary from one frame to the next: saturated, or not frames of a detector")
     bad = bad | still
     signal, variance, highest = _moments(frames, offset, bad)
+    # Noisy pixels are no part of what all pixels share: the noise of a few would go into the variance of all others.
+    noisy = _noisy(signal, variance, bad)
+    if noisy.any():
+        bad = bad | noisy
+        signal, variance, highest = _moments(frames, offset, bad)
     use = ~bad & np.isfinite(variance)
     if use.sum() < FEWEST_PIXELS:
         return _nothing("the frames do not vary from one to the next")
@@ -180,6 +187,17 @@ def _moments(frames: npt.NDArray[np.generic], offset: Array, bad: Mask) -> tuple
         before = now
     # Taking the common part off takes signal/total of a Poisson pixel's variance with it.
     return signal, squares / (2 * (number - 1)) / np.maximum(1 - part / total, 1e-3), highest
+
+
+def _noisy(signal: Array, variance: Array, bad: Mask) -> Mask:
+    """Pixels whose variance is far above that of others, and over their signal far above that of lit ones."""
+    lit, varies = ~bad & (signal > 0), ~bad & (variance > 0)
+    if not lit.any() or not varies.any():
+        return np.zeros(bad.shape, bool)
+    ratio = np.where(lit, variance / np.where(lit, signal, 1.0), 0.0)
+    bright = lit & (signal >= 0.5 * np.quantile(signal[lit], 0.9))
+    noisy: Mask = varies & (variance > NOISY * float(np.median(variance[varies])))
+    return noisy & (ratio > NOISY * float(np.median(ratio[bright])))
 
 
 def _clipped(

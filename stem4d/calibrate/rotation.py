@@ -1,7 +1,7 @@
 """How the detector lies to the scan: the turn and handedness that leave the deflections without curl."""
 
 from dataclasses import dataclass
-from math import atan2, degrees, inf, nan, pi, sqrt
+from math import atan2, degrees, hypot, inf, nan, pi, sqrt
 
 import numpy as np
 import numpy.typing as npt
@@ -34,8 +34,15 @@ MIN_HALF_TURN = 3.0
 """Sigmas that the correlation with the dark field must reach to tell a direction from its opposite."""
 MAX_CURL = 0.8
 """Curl over divergence beyond which there is no minimum to speak of."""
-MAX_UNCERTAINTY_DEG = 5.0
-"""A rotation that is known no better is of no use to any reconstruction."""
+MAX_UNCERTAINTY_DEG = 1.5
+"""A rotation that is known no better is of no use: three times the half degree that reconstructions ask for."""
+SHEAR_SIGMAS = 4.0
+"""Significance from which on shear and unequal steps are believed: half of it is chance once in 20 fits."""
+MAX_SHEAR, MAX_UNEQUAL = 0.04, 0.12
+"""Shear of the scan and difference of its steps that are borne: projectors of 3 % ellipticity look like 0.03, and the
+rotation is off by half the shear."""
+MAX_SATURATED = 0.02
+"""Part of the positions whose patterns may hold pixels at full scale: the centre of a clipped disk is another one."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +74,7 @@ def fit_rotation(
     recorded: Mask,
     dark_field: npt.NDArray[np.number] | None = None,
     mirrored: bool | None = None,
+    saturated_px: npt.NDArray[np.number] | None = None,
 ) -> RotationFit:
     """Find rotation and handedness from the centres of mass of any scan of a specimen with structure.
 
@@ -85,11 +93,15 @@ def fit_rotation(
         rotation from one half a turn further, since patterns move towards atoms.
     mirrored : bool, optional
         The handedness, where it is known.
+    saturated_px : ndarray, shape (scan_y, scan_x), optional
+        Number of pixels at full scale in each pattern, as the accumulator counts them. A counter that wraps shows
+        itself in no other way: its centres of mass move away from atoms.
 
     Returns
     -------
     RotationFit
-        ``ok`` is false with a reason where the maps do not determine rotation and handedness.
+        ``ok`` is false with a reason where the maps do not determine rotation and handedness, patterns are saturated,
+        or the scan is sheared: drift during the scan, or steps that are not equal.
 
     Raises
     ------
@@ -101,7 +113,7 @@ def fit_rotation(
     With weight w = S/(N (S + N)), S and N the signal and noise of a frequency, the weighted curl is minus the
     logarithm of the likelihood of the angle, up to a constant. The error is White's sandwich.
     """
-    maps = [com_y_px, com_x_px] + ([] if dark_field is None else [dark_field])
+    maps = [com_y_px, com_x_px, *(each for each in (dark_field, saturated_px) if each is not None)]
     if com_y_px.ndim != 2 or any(each.shape != recorded.shape for each in maps):
         shapes = [each.shape for each in (*maps, recorded)]
         raise BadInput(field="com maps", value=shapes, limit="must be maps (scan_y, scan_x) of one shape")
@@ -110,7 +122,10 @@ def fit_rotation(
         return _nothing(f"{seen.shape[0]} x {seen.shape[1]} positions are too few; it takes {SMALLEST_PX} each way")
     if seen.mean() < MIN_RECORDED:
         return _nothing(f"only {seen.mean():.0%} of the positions have a centre of mass")
-    field = np.stack([without_surface(each, seen, 1) for each in (com_y_px, com_x_px)])
+    if saturated_px is not None and (part := float((saturated_px[seen] > 0).mean())) > MAX_SATURATED:
+        return _nothing(f"pixels stand at full scale in {part:.0%} of the patterns: saturated")
+    # Order 2: a descan that is not quite a plane is a smooth field with an angle of its own.
+    field = np.stack([without_surface(each, seen, 2) for each in (com_y_px, com_x_px)])
     if not np.abs(field).max() > 0:
         return _nothing("the pattern does not move at all")
     window = _window(seen.shape)
@@ -264,6 +279,9 @@ def _judged(
     predicted = fit.weight**2 * np.abs(fit.divergences) ** 2 * _ring_mean(np.abs(fit.curls) ** 2) / 2
     scatter = max(float((product**2).sum()), float(predicted.sum()))
     uncertainty = degrees(sqrt(spread * scatter) / curvature) if curvature > 0 else inf
+    (unequal, shear), (unequal_error, shear_error) = _distortion(fit, spread)
+    # The rotation is that of the x axis; what is sheared by more than chance turns it by half the shear.
+    uncertainty = hypot(uncertainty, degrees(sqrt(max((shear / 2) ** 2 - shear_error**2, 0.0))))
     ratio = sqrt(fit.curl / fit.divergence) if fit.divergence > 0 else 1.0
     contrast = _above_noise(fit, np.abs(fit.divergences) ** 2 - np.abs(fit.curls) ** 2, spread)
     upright = 0.0
@@ -273,6 +291,10 @@ def _judged(
     angle = degrees(fit.angle_rad) + (180.0 if known and upright < 0 else 0.0)
     if contrast < MIN_CONTRAST or ratio > MAX_CURL:
         reason = f"no angle without curl: curl/divergence {ratio:.2f}, {contrast:.1f} sigma; vacuum or noise"
+    elif abs(shear) > max(MAX_SHEAR, SHEAR_SIGMAS * shear_error) or abs(unequal) > max(
+        MAX_UNEQUAL, SHEAR_SIGMAS * unequal_error
+    ):
+        reason = f"the scan is sheared by {shear:+.2f}, its steps differ by {unequal:+.0%}: drift, a distorted scan, or a part of the detector that fails"
     elif not uncertainty <= MAX_UNCERTAINTY_DEG:
         reason = f"the rotation is known only to {uncertainty:.1f} degrees"
     elif margin < MIN_MARGIN:
@@ -291,6 +313,27 @@ def _judged(
         ok=not reason,
         reason=reason,
     )
+
+
+def _distortion(fit: _Fit, spread: float) -> tuple[tuple[float, float], tuple[float, float]]:
+    """Difference of the steps and shear of the scan, as parts, and their errors: curl that goes with the divergence.
+
+    A gradient in a frame stretched by [[e/2, s/2], [s/2, -e/2]] on (y, x) has, to first order, the curl
+    d (s/2 (n_y² - n_x²) - e n_y n_x), d its divergence and n the direction of the frequency.
+    """
+    ky, kx, length, _ = _frequencies(fit.curls.shape)
+    ny, nx = ky / length, kx / length
+    columns = np.stack([-ny * nx * fit.divergences, 0.5 * (ny**2 - nx**2) * fit.divergences])
+    normal = np.array([[float((fit.weight * (a.conj() * b).real).sum()) for b in columns] for a in columns])
+    if not normal.any() or np.linalg.cond(normal) > 1e6:
+        return (0.0, 0.0), (inf, inf)
+    inverse = np.linalg.inv(normal)
+    scores = fit.weight * (columns.conj() * fit.curls).real
+    found = inverse @ scores.sum(axis=(1, 2))
+    left = fit.curls - found[0] * columns[0] - found[1] * columns[1]
+    scatter = (fit.weight * (columns.conj() * left).real).reshape(2, -1)
+    errors = np.sqrt(spread * np.diag(inverse @ (scatter @ scatter.T) @ inverse))
+    return (float(found[0]), float(found[1])), (float(errors[0]), float(errors[1]))
 
 
 def _likeness(fit: _Fit, image: Array, window: Array) -> Array:
