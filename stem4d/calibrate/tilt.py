@@ -33,8 +33,6 @@ MAX_REACH = 0.3
 """Part of the field that the outermost image may move: else too little of it is common to all."""
 MAX_SATURATED = 1e-3
 """Part of the disk's counts that may stand at full scale."""
-MIN_SIGNIFICANCE = 12.0
-"""Sigmas that the aligned images must stand above noise; the best of many fits to noise reaches 10."""
 MIN_MARGIN = 4.0
 """Sigmas by which one handedness must fit better than the other."""
 MIN_HALF_TURN = 3.0
@@ -188,7 +186,7 @@ def _reason(
     turn, turn_error = degrees(final.values[ROTATION]), degrees(sqrt(float(final.covariance[ROTATION, ROTATION])))
     allowed = max(0.01 * abs(defocus), wavelength_nm / alpha**2 / 4)
     sigmas = final.significance
-    if sigmas < MIN_SIGNIFICANCE:
+    if sigmas < final.needed:
         return f"the images do not align: {sigmas:.1f} sigma above noise; no structure or too little dose"
     if not final.settled:
         return "the fit of the images did not settle"

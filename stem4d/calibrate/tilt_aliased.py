@@ -56,7 +56,8 @@ class Power:
 class Climb:
     """The likelihood at some parameters, and where to go from there."""
 
-    likelihood: float
+    gain: float
+    """Logarithm of the likelihood over that of white noise of the same power."""
     score: Array
     """(K, parameters)."""
     information: Array
@@ -148,11 +149,13 @@ def climb(geometry: Geometry, values: Array, data: Waves, seen: Aliases, power: 
                 same = float((looped[i] * looped[j].transpose(0, 2, 1)).sum().real)
                 information[i, j] += 2 * (same + float(np.vdot(filtered[j], whitened[i]).real))
         scores.append(score)
+    entries = len(data) * known
     information = np.triu(information) + np.triu(information, 1).T
     ratio = np.divide(strength, freedom, out=np.ones(RINGS + 1), where=freedom > 0)
     signal = power.signal * np.clip(ratio, 1 / MOST_CHANGE, MOST_CHANGE)
     signal[:RINGS] = np.maximum(signal[:RINGS], FLOOR * signal.max())
-    better = Power(signal, left_power / (len(data) * known - float(freedom[:RINGS].sum())))
+    better = Power(signal, left_power / (entries - float(freedom[:RINGS].sum())))
+    like += entries * (1 + float(np.log((np.abs(data) ** 2).sum() / entries)))
     return Climb(like, np.concatenate(scores), information, better, np.concatenate(phases), left_power / data.size)
 
 

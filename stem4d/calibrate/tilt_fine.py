@@ -34,6 +34,8 @@ FREEZE = 5
 """Rounds after which the weights are left as they are: where there is little signal they would never come to rest."""
 SETTLED = 0.1
 """Steps below this part of the error end the iteration."""
+MIN_SIGNIFICANCE = 12.0
+"""Sigmas that the aligned images must stand above noise; the best of many fits to noise reaches 10."""
 FEW = 2.5
 """The error grows where few independent frequencies carry it; found on simulated scans of 10 to 200 of them."""
 
@@ -114,6 +116,7 @@ def fit_fine(made: Stack, geometries: dict[bool, Geometry], nominal_defocus_nm: 
         significance=final.significance,
         residual=left,
         settled=final.settled,
+        needed=MIN_SIGNIFICANCE,
     )
 
 

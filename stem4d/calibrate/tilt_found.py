@@ -21,3 +21,5 @@ class Found:
     significance: float
     residual: float
     settled: bool
+    needed: float
+    """Significance that a fit to noise does not reach."""

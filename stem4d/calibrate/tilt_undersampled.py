@@ -26,11 +26,15 @@ SMEARED = 0.9
 """Or this part of the frequency that the size of a group of pixels smears out."""
 SEARCHED_PHASE = 0.75
 """Or, for the search, where the phase πλCk² of the contrast reaches this part of π: beyond its first maximum."""
-SEARCH_FREQUENCIES = 300
-SEARCH_IMAGES = 60
-ROUGH_FREQUENCIES = 200
+PLACES = 0.12
+"""Grid of the search's transform [λ/α]; it changes over half of λ/α."""
+ROUGH_FREQUENCIES = 300
 MOST_FREQUENCIES = 800
-"""How many are looked at in the search, by the candidates, and in the end."""
+"""How many are looked at by the candidates, and in the search and the end."""
+CLOSE = 15.0
+"""Likelihood by which another candidate may lag on the grid and still be climbed."""
+NEEDED = 7.0
+"""Sigmas that the fit must stand above noise, 3 to 5 of which the best of many fits to noise reaches."""
 CANDIDATES = 2
 """Maxima of each handedness that are climbed."""
 ROUGH = 2
@@ -62,31 +66,35 @@ def fit_undersampled(
     highest = min(ALIASED / made.step_nm, smeared, 2 * one.alpha / one.wavelength_nm)
     order = np.random.default_rng(0).permutation(len(one.frequencies))
     few = aliases(one.frequencies, order[:ROUGH_FREQUENCIES], made.step_nm, highest)
-    climbed: dict[bool, list[tuple[Array, Climb]]] = {}
+    pool: list[tuple[float, bool, Array]] = []
     sharpness = 0.0
     for side, geometry in geometries.items():
-        starts, contrast = _search(made, geometry, nominal_defocus_nm, order[:SEARCH_FREQUENCIES], highest)
+        starts, contrast = _search(made, geometry, nominal_defocus_nm, order[:MOST_FREQUENCIES], highest)
         sharpness = max(sharpness, contrast)
-        tried = [_climbed(made, geometry, start, few, ROUGH, None, True) for start in starts]
-        climbed[side] = [(values, last) for values, last, _, _ in tried if last is not None]
-    if not any(climbed.values()):
+        pool += [(like, side, start) for like, start in starts]
+    pool.sort(key=lambda each: -each[0])
+    # The best of each handedness, and of the rest what comes close.
+    firsts = {side: next(i for i, each in enumerate(pool) if each[1] == side) for side in geometries}
+    best: dict[bool, tuple[Array, Climb]] = {}
+    for i, (like, side, start) in enumerate(pool):
+        if i in firsts.values() or like > pool[0][0] - CLOSE:
+            values, last, _, spread = _climbed(made, geometries[side], start, few, ROUGH, None, True)
+            if last is not None and (side not in best or last.gain > best[side][1].gain):
+                best[side] = values, last
+    if not best:
         return "no alignment of the images was found: no structure, or a defocus far from the nominal one"
-    best = {side: max(tried, key=lambda each: each[1].likelihood) for side, tried in climbed.items() if tried}
-    side = max(best, key=lambda each: best[each][1].likelihood)
+    side = max(best, key=lambda each: best[each][1].gain)
     geometry = geometries[side]
     every = aliases(one.frequencies, np.sort(order[:MOST_FREQUENCIES]), made.step_nm, highest)
     start = np.concatenate([best[side][0], np.zeros(number - 4)])
     values, last, settled, spread = _climbed(made, geometry, start, every, ROUNDS, best[side][1].power)
     if last is None:
         return "the fit of the images ran away: too little structure or dose"
-    data, energy, _ = spectra(made, shifts_nm(geometry, values), geometry.weights)
+    energy = spectra(made, shifts_nm(geometry, values), geometry.weights)[1]
     margin = inf if len(geometries) == 1 else 0.0
     if len(best) == 2:
-        ahead = best[side][1].likelihood - best[not side][1].likelihood
+        ahead = best[side][1].gain - best[not side][1].gain
         margin = sqrt(2 * ahead / _share_of_spread(spread, few, one))
-    # Of noise alone as strong as all there is.
-    level = float((np.abs(data[:, every.at]) ** 2).sum()) / (len(every.at) * (len(data) - 1))
-    nothing = -len(every.at) * (len(data) - 1) * (1 + np.log(level))
     widened = _share_of_spread(spread, every, one)
     return Found(
         values=values,
@@ -95,9 +103,10 @@ def fit_undersampled(
         margin=margin,
         upright=_upright(made, geometry, values, last, every, widened),
         sharpness=sharpness,
-        significance=sqrt(max(2 * (last.likelihood - nothing) / widened, 0.0)),
+        significance=sqrt(max(2 * last.gain / widened, 0.0)),
         residual=last.power.noise / energy,
         settled=settled,
+        needed=NEEDED,
     )
 
 
@@ -135,61 +144,56 @@ def _climbed(
 
 def _search(
     made: Stack, geometry: Geometry, nominal_defocus_nm: float, at: npt.NDArray[np.intp], highest: float
-) -> tuple[list[Array], float]:
-    """Best first-order starts on a grid of defocus and turn, and the best likelihood over the median."""
+) -> tuple[list[tuple[float, Array]], float]:
+    """Best first-order starts with their likelihood on a grid of defocus and turn; the best over the median.
+
+    The edges of the aperture are left out here: then the images are found aligned where the transform of a
+    coefficient over their angles, at λC times the turned k, is large, and one transform serves all of the grid.
+    """
     low = min(highest, sqrt(SEARCHED_PHASE / (geometry.wavelength_nm * abs(nominal_defocus_nm))))
-    every = np.unique(np.linspace(0, len(made.contrast) - 1, SEARCH_IMAGES).astype(int))
-    small = Geometry(
-        geometry.angles[every], geometry.frequencies, geometry.alpha, geometry.soft, geometry.wavelength_nm,
-        geometry.weights[every],
-    )  # fmt: skip
-    less = Stack(made.contrast[every], made.dark_field, made.chosen, made.step_nm)
-    data, energy, _ = spectra(less, np.zeros((len(every), 2)), small.weights)
+    data, energy, _ = spectra(made, np.zeros((len(made.contrast), 2)), geometry.weights)
+    data = data[:, at]
     seen = aliases(geometry.frequencies, at, made.step_nm, low)
-    pair = np.nonzero(np.abs(seen.k) < low)
-    d = np.ascontiguousarray(data[:, at[pair[0]]])
-    k = seen.k[pair]
-    reach = abs(nominal_defocus_nm) * float(np.abs(geometry.angles).max()) * 2 * low
-    turns = np.arange(0.0, 2 * pi, 2 * pi / max(24, ceil(2 * pi * reach / SEARCH_STEP)))
-    parts = np.linspace(1 - SEARCHED, 1 + SEARCHED, max(9, ceil(2 * SEARCHED * reach / SEARCH_STEP)))
-    guess = first_power(small, np.array([-nominal_defocus_nm, 0.0, 0.0, 0.0]), data[:, at].T, seen, energy)
-    ratio = energy / float(guess.signal[0])
-    like = np.empty((len(parts), len(turns)))
-    explained: list[float] = []
-    scale = 2 * pi / geometry.wavelength_nm
-    z, q0 = small.angles[:, None], geometry.wavelength_nm * k[None, :]
-    weight = small.weights[:, None].astype(np.float32)
-    unit = (small.weights / np.linalg.norm(small.weights)).astype(np.complex64)
-    half = scale * (np.abs(q0[0]) ** 2 / 2)
-    for j, turn in enumerate(turns):
-        q = q0 * np.exp(1j * turn)
-        moved = (-nominal_defocus_nm * scale * (z.conj() * q).real).astype(np.float32)
-        falls, rises = (
-            (np.clip((geometry.alpha - np.abs(side)) / geometry.soft + 0.5, 0, 1) * weight).astype(np.float32)
-            for side in (z - q, z + q)
-        )
-        wave = unit_waves(np.float32(parts[0]) * moved)
-        onwards = unit_waves(np.float32(parts[1] - parts[0]) * moved)
-        for i, part in enumerate(parts):
-            bend = np.exp(1j * part * nominal_defocus_nm * half).astype(np.complex64)
-            model = wave * (falls * bend - rises * bend.conj())
-            common = unit @ model
-            norm = (model.real**2 + model.imag**2).sum(axis=0) - np.abs(common) ** 2
-            # The data have no common part already.
-            along = np.einsum("tk,tk->k", model.conj(), d)
-            gain = float((np.abs(along) ** 2 / (ratio + norm)).sum()) / energy
-            explained.append(gain)
-            like[i, j] = gain - float(np.log1p(norm / ratio).sum())
-            wave = wave * onwards
+    row, column = np.nonzero(np.abs(seen.k) < low)
+    k = seen.k[row, column]
+    blur = geometry.wavelength_nm / geometry.alpha
+    reach = (1 + SEARCHED) * abs(nominal_defocus_nm) * geometry.wavelength_nm * low
+    size = ceil(reach / (blur * PLACES)) + 1
+    along = np.arange(-size, size + 1) * blur * PLACES
+    places = (along[None, :] + 1j * along[:, None]).ravel()
+    angles = geometry.angles * (2 * pi / geometry.wavelength_nm)
+    seen_from = unit_waves((-(places.conj()[:, None] * angles[None, :]).real).astype(np.float32))
+    norms = geometry.weights**2
+    strength = np.abs((seen_from * geometry.weights.astype(np.float32)) @ data) ** 2
+    norm = norms.sum() - np.abs(seen_from @ norms.astype(np.complex64)) ** 2 / norms.sum()
+    outer = abs(nominal_defocus_nm) * float(np.abs(geometry.angles).max()) * 2 * low
+    turns = np.arange(0.0, 2 * pi, 2 * pi / max(24, ceil(2 * pi * outer / SEARCH_STEP)))
+    parts = np.linspace(1 - SEARCHED, 1 + SEARCHED, max(9, ceil(2 * SEARCHED * outer / SEARCH_STEP)))
+    power = float(first_power(geometry, _start(nominal_defocus_nm, 0.0), data.T, seen, energy).signal[0]) / energy
+    like, explained = np.empty((len(parts), len(turns))), np.empty((len(parts), len(turns)))
+    for i, part in enumerate(parts):
+        defocus = nominal_defocus_nm * part
+        bend = power * 4 * np.sin(pi * geometry.wavelength_nm * defocus * np.abs(k) ** 2) ** 2
+        for j, turn in enumerate(turns):
+            place = -defocus * geometry.wavelength_nm * k * np.exp(1j * turn) / (blur * PLACES)
+            index = (np.rint(place.imag).astype(np.intp) + size) * (2 * size + 1)
+            index += np.rint(place.real).astype(np.intp) + size
+            carried = bend * norm[index]
+            explained[i, j] = float((bend * strength[index, row] / (1 + carried)).sum()) / energy
+            like[i, j] = explained[i, j] - float(np.log1p(carried).sum())
     starts, left = [], like.copy()
     for _ in range(CANDIDATES):
         i, j = (int(each) for each in np.unravel_index(int(np.argmax(left)), left.shape))
-        values = np.zeros(4)
-        values[0], values[ROTATION] = -nominal_defocus_nm * parts[i], turns[j]
-        starts.append(values)
+        starts.append((float(like[i, j]), _start(nominal_defocus_nm * parts[i], turns[j])))
         near = np.minimum(np.abs(np.arange(len(turns)) - j), len(turns) - np.abs(np.arange(len(turns)) - j)) <= 1
         left[np.ix_(np.abs(np.arange(len(parts)) - i) <= 1, near)] = -np.inf
-    return starts, max(explained) / float(np.median(explained))
+    return starts, float(explained.max() / np.median(explained))
+
+
+def _start(defocus_nm: float, turn: float) -> Array:
+    values = np.zeros(4)
+    values[0], values[ROTATION] = -defocus_nm, turn
+    return values
 
 
 def _upright(made: Stack, geometry: Geometry, values: Array, last: Climb, seen: Aliases, spread: float) -> float:
