@@ -50,8 +50,8 @@ class Stack:
     step_nm: float
 
 
-def stack(images: TiltImages, step_nm: float, highest_per_nm: float) -> Stack:
-    """Normalise the images and choose the strongest frequencies up to ``highest_per_nm``."""
+def stack(images: TiltImages, step_nm: float, highest_per_nm: float, most: int | None = MOST_FREQUENCIES) -> Stack:
+    """Normalise the images and choose the frequencies up to ``highest_per_nm``, or only so many, the strongest."""
     cut = tuple(slice((n - min(n, MOST_PX)) // 2, (n + min(n, MOST_PX)) // 2) for n in images.recorded.shape)
     counts = images.images[:, cut[0], cut[1]].astype(np.float64)
     total = counts.sum(axis=0)
@@ -68,9 +68,9 @@ def stack(images: TiltImages, step_nm: float, highest_per_nm: float) -> Stack:
     half = ((ky > 0) | ((ky == 0) & (kx > 0))) & (np.abs(ky) < 0.499) & (np.abs(kx) < 0.499)
     half &= (waves > LONGEST_WAVES) & (np.hypot(ky, kx) < highest_per_nm * step_nm)
     made = Stack(contrast, dark, half, step_nm)
-    if half.sum() > MOST_FREQUENCIES:
+    if most is not None and half.sum() > most:
         power = (np.abs(spectra(made, np.zeros((len(contrast), 2)), np.sqrt(mean))[0]) ** 2).sum(axis=0)
-        weakest = np.nonzero(half.ravel())[0][np.argsort(power)[:-MOST_FREQUENCIES]]
+        weakest = np.nonzero(half.ravel())[0][np.argsort(power)[:-most]]
         half.ravel()[weakest] = False
     return made
 
