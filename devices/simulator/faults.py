@@ -1,4 +1,4 @@
-"""The knobs of the hidden truth, group by group: scan engine, projector, detector, beam, specimen's moves."""
+"""The knobs of the hidden truth, group by group: scan engine, projector, detector, beam, moves and damage of areas."""
 
 from typing import Annotated, Literal
 
@@ -116,3 +116,24 @@ class JumpTruth(Strict):
 
     at_s: NonNegative
     by_nm: Pair
+
+
+class DamageTruth(Strict):
+    """How an area suffers under the beam; what is left out does not happen. See `stem4d.simulate.damage`."""
+
+    critical_e_per_a2: Positive | None = None
+    """Fluence at which detail of 1 Å has faded to 1/e: high-angle counts decay."""
+    critical_power: NonNegative = 1.0
+    """Detail of period d fades at the critical fluence times (d/Å)^power."""
+    contamination_rad_per_e_per_a2: NonNegative = 0.0
+    shrinkage_per_e_per_a2: NonNegative = 0.0
+    """Part of the area lost per fluence at first."""
+    shrinkage_limit: Annotated[float, Field(gt=0, le=0.5)] = 0.15
+    bubble_onset_e_per_a2: Positive | None = None
+    bubble_spacing_a: Annotated[float, Field(ge=5)] = 80.0
+    bubble_radius_a: Positive = 30.0
+    """At three times the onset."""
+    bubble_depth: Annotated[float, Field(ge=0, le=1)] = 0.8
+    """Part of the contrast that is gone inside a bubble."""
+    bubble_phase_rad: NonNegative = 0.5
+    """Phase missing in the middle of a bubble."""

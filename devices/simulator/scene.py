@@ -16,9 +16,11 @@ from devices.simulator.faults import BadPixels
 from devices.simulator.settings import VACUUM, Truth
 from stem4d import dose, optics
 from stem4d.detector import DetectorFacts
+from stem4d.simulate import fluence as doses
 from stem4d.simulate import patterns as physics
 from stem4d.simulate import scanning
 from stem4d.simulate.counts import Counter, Frames, noise_keys, record, scattered_pixels
+from stem4d.simulate.damage import Damage, damaged, small_step_e_per_a2
 from stem4d.simulate.integrating import Integrator, integrate, uneven
 from stem4d.simulate.wander import current_part, displacement_nm
 
@@ -184,6 +186,52 @@ def region_nm(scene: Scene, start_s: float) -> tuple[tuple[float, float], ...]:
     return tuple((float(y), float(x)) for y in (low[0], high[0]) for x in (low[1], high[1]))
 
 
+MOST_UPDATES = 32
+"""Most times that a scan's tile is made anew for its own damage: each costs what ten to a hundred frames do."""
+
+
+def damage_of(scene: Scene) -> Damage | None:
+    """How what is under the beam suffers; None where it does not."""
+    if scene.position == VACUUM:
+        return None
+    area = scene.truth.areas[scene.position]
+    return None if area.damage is None else Damage(**area.damage.model_dump(exclude_none=True), seed=area.seed)
+
+
+def frames_an_update(scene: Scene, damage: Damage) -> int:
+    """Frames of the whole rows that see the same damage: by what a scan's dose changes, whoever reads them."""
+    rows, columns = scene.scan.shape
+    scan_e_per_a2 = _nominal_electrons(scene, scene.scan.dwell_time_us) / (10 * scene.scan.step_nm) ** 2
+    updates = min(max(int(np.ceil(scan_e_per_a2 / small_step_e_per_a2(damage))), 1), MOST_UPDATES, rows)
+    return -(-rows // updates) * columns
+
+
+def dose_after(scene: Scene, fluence: doses.Fluence, lit: npt.NDArray[np.int64], start_s: float) -> doses.Fluence:
+    """Fluence after the lit ones of the frames that one update holds for; the beam stays for the whole dwell."""
+    if not len(lit):
+        return fluence
+    when_s = start_s + times_s(scene, lit)
+    scene = scene.at(float(when_s[0]))
+    electrons = _nominal_electrons(scene, scene.scan.dwell_time_us) * current_part(scene.truth.beam.emission, when_s)
+    radius_a = doses.probe_radius_a(illumination_of(scene))
+    return doses.add(fluence, specimen_positions_nm(scene, lit, start_s), electrons, radius_a)
+
+
+def dose_after_all(scene: Scene, fluence: doses.Fluence, lit: npt.NDArray[np.int64], start_s: float) -> doses.Fluence:
+    """Fluence after all lit frames of an exposure, added up as `render` does."""
+    damage = damage_of(scene)
+    if damage is not None:
+        updates = lit // frames_an_update(scene, damage)
+        for part in np.split(lit, np.flatnonzero(np.diff(updates)) + 1):
+            fluence = dose_after(scene, fluence, part, start_s)
+    return fluence
+
+
+def _nominal_electrons(scene: Scene, time_us: float) -> float:
+    """Electrons in a time by the true current, before it drifts or fails."""
+    return dose.electrons(scene.truth.true_current_pa(scene.column.optics.probe_current_pa), time_us)
+
+
 def check(scene: Scene) -> None:
     """Raise where the simulation cannot hold the scene's probe or pattern; see `wave_shape`."""
     slices = scene.truth.specimen_at(scene.position).slices
@@ -201,12 +249,16 @@ MARGIN = 0.05
 
 
 class Bench:
-    """A scene made ready for frames: what is slow to make is kept until the truth's schedule changes it."""
+    """A scene made ready for frames: what is slow to make is kept until the truth's schedule changes it.
+
+    It remembers the dose of what was rendered on it, where the specimen suffers: frames are to come in order.
+    """
 
     def __init__(self, scene: Scene, about_s: float) -> None:
         self._scene = self._now = scene
         self._until_s = -np.inf
         self._made: tuple[Any, Region, physics.Bench] | None = None
+        self.expose_first(doses.untouched())
         self.detector = detector_of(scene)
         self.move_to(about_s, about_s)
         self._until_s = -np.inf
@@ -220,11 +272,45 @@ class Bench:
         self.detector = detector_of(self._now)
         light, specimen = illumination_of(self._now), self._now.truth.specimen_at(self._now.position)
         shift, region = largest_shift_px(self._now), region_nm(self._now, start_s)
-        key = (light, specimen, shift)
+        damage = damage_of(self._now)
+        key = (light, specimen, shift, damage)
         if self._made is None or self._made[0] != key or not _within(region, self._made[1]):
-            roomy = _larger(region)
-            self._made = (key, roomy, physics.prepare(light, specimen, shift, np.array(roomy)))
+            roomy = _larger(region, MARGIN if damage is None else MARGIN + _drawn_in(damage))
+            kept = damage is not None
+            self._made = (key, roomy, physics.prepare(light, specimen, shift, np.array(roomy), keep_phase=kept))
         return self._now, self._made[2]
+
+    def expose_first(self, fluence: doses.Fluence) -> None:
+        """Begin a scan on a specimen that has this dose already."""
+        self._fluence, self._update, self._lit = fluence, -1, list[npt.NDArray[np.int64]]()
+        self._suffered: tuple[physics.Bench, physics.Bench] | None = None
+
+    def suffer(
+        self, ready: physics.Bench, frames: npt.NDArray[np.int64], start_s: float, lit: npt.NDArray[np.bool_]
+    ) -> physics.Bench:
+        """The specimen as the frames of one update find it; afterwards they have exposed it."""
+        damage, own = damage_of(self._now), damage_of(self._scene)
+        if damage is None or own is None or ready.phase is None or ready.layout is None:
+            return ready
+        together = frames_an_update(self._scene, own)
+        update = int(frames[0]) // together
+        if update != self._update:
+            if self._lit:
+                self._fluence = dose_after(self._scene, self._fluence, np.concatenate(self._lit), start_s)
+            self._update, self._lit, self._suffered = update, [], None
+        self._lit.append(frames[lit])
+        if not self._fluence.values.size:
+            return ready
+        if self._suffered is None or self._suffered[0] is not ready:
+            if ready.layout.repeats:
+                # One tile stands for many places: they all get the mean of what these rows have.
+                rows = np.arange(update * together, min((update + 1) * together, self._scene.frames))
+                mean = doses.mean_at(self._fluence, specimen_positions_nm(self._now, rows, start_s))
+                tile = np.full(ready.layout.shape, mean, np.float32)
+            else:
+                tile = doses.on_tile(self._fluence, ready.layout)
+            self._suffered = (ready, damaged(ready, ready.phase, tile, damage))
+        return self._suffered[1]
 
 
 def _within(inner: Region, outer: Region) -> bool:
@@ -232,10 +318,15 @@ def _within(inner: Region, outer: Region) -> bool:
     return all(low_y <= y <= high_y and low_x <= x <= high_x for y, x in inner)
 
 
-def _larger(region: Region) -> Region:
+def _larger(region: Region, part: float) -> Region:
     low, high = np.array(region[0]), np.array(region[-1])
-    more = MARGIN * (high - low).max()
+    more = part * (high - low).max()
     return tuple((float(y), float(x)) for y in (low[0] - more, high[0] + more) for x in (low[1] - more, high[1] + more))
+
+
+def _drawn_in(damage: Damage) -> float:
+    """Part of a field's size that shrinkage draws in from beyond it."""
+    return 0.0 if damage.shrinkage_per_e_per_a2 <= 0 else (1 - damage.shrinkage_limit) ** -0.5 - 1
 
 
 def make_bench(scene: Scene, about_s: float = 0.0) -> Bench:
@@ -247,11 +338,22 @@ def render(
     scene: Scene, bench: Bench, frames: npt.NDArray[np.int64], start_s: float, lit: npt.NDArray[np.bool_]
 ) -> Frames:
     """Counts (n, det_y, det_x) of frames of a scan started at ``start_s``; ``lit`` (n,) is where the beam was on."""
+    damage = damage_of(scene)
+    if damage is None:
+        return _render(scene, bench, frames, start_s, lit)
+    cuts = np.flatnonzero(np.diff(frames // frames_an_update(scene, damage))) + 1
+    parts = zip(np.split(frames, cuts), np.split(lit, cuts), strict=True)
+    return np.concatenate([_render(scene, bench, some, start_s, on) for some, on in parts])
+
+
+def _render(
+    scene: Scene, bench: Bench, frames: npt.NDArray[np.int64], start_s: float, lit: npt.NDArray[np.bool_]
+) -> Frames:
     when_s = start_s + times_s(scene, frames)
     scene, ready = bench.move_to(float(when_s[0]), start_s)
+    ready = bench.suffer(ready, frames, start_s, lit)
     places, shifts = specimen_positions_nm(scene, frames, start_s), shifts_px(scene, frames)
-    told = scene.column.optics.probe_current_pa
-    nominal = dose.electrons(scene.truth.true_current_pa(told), scene.exposure.exposure_time_us)
+    nominal = _nominal_electrons(scene, scene.exposure.exposure_time_us)
     electrons = np.where(lit, nominal * current_part(scene.truth.beam.emission, when_s), 0.0)
     keys = noise_keys(scene.truth.seed, scene.run, *np.divmod(frames, scene.scan.shape[1]))
     blur_px, detector = scene.truth.detector.blur_px, bench.detector

@@ -217,12 +217,14 @@ def main(home: Path, linger_s: float) -> None:
                 content=content_hash(file),
                 started=datetime.now(UTC).isoformat(timespec="seconds"),
             )
-            server = Server(file.name, State(file.facts, truth, folder), address.key, linger_s)
+            state = State(file.facts, truth, folder)
+            server = Server(file.name, state, address.key, linger_s)
             write_address(folder, address)
             _say(ready=True)
             _write_to(folder / LOG_FILE)
             Thread(target=_import_physics, daemon=True).start()
             server.run(listener)
+            state.doses.settle()
         (folder / SERVER_FILE).unlink(missing_ok=True)
 
 

@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from devices.simulator.faults import (
     BadPixels,
     BeamTruth,
+    DamageTruth,
     DetectorTruth,
     Fraction,
     JumpTruth,
@@ -78,6 +79,8 @@ class Area(Strict):
     """When the drift begins, on the instrument's clock [s]."""
     drift_nm_per_min2: Pair = (0.0, 0.0)
     jumps: tuple[JumpTruth, ...] = ()
+    damage: DamageTruth | None = None
+    """What the beam does to it; its dose is then remembered, over exposures and sessions."""
 
     @property
     def drift(self) -> Drift:

@@ -90,6 +90,8 @@ class SimulatedFrames:
         start_s = self._started(idle)
         if start_s is None:
             return
+        if self._run.suffers:
+            self._bench.expose_first(state.doses.before(self._run.number, scene))
         rate = state.truth.frames_per_s
         together = min(FRAMES_TOGETHER, max(1, int(rate * PACED_BATCH_S))) if rate else FRAMES_TOGETHER
         handed_s = state.monotonic()

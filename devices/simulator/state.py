@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from math import inf
 from pathlib import Path
-from threading import Condition, RLock
+from threading import Condition, RLock, Thread
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from devices.column_log import ColumnLog, Entry
 from devices.protocols import ColumnSetting, ExposureRequest, ScanRequest
+from devices.simulator.doses import Doses
 from devices.simulator.settings import VACUUM, Truth
 from stem4d.detector import DetectorFacts
 from stem4d.errors import LimitViolation
@@ -35,6 +36,14 @@ class Run:
     started_s: float | None = None
     """Simulated time at which its scan started."""
     stopped_s: float = inf
+    ended: bool = False
+    """Whether its dose has been noted."""
+
+    @property
+    def suffers(self) -> bool:
+        """Whether what it looks at is damaged by it."""
+        area = self.scene.truth.areas.get(self.scene.position)
+        return area is not None and area.damage is not None
 
 
 class State:
@@ -75,6 +84,7 @@ class State:
         self._beam: list[tuple[float, bool]] = []
         """Every switch of the beam, oldest first: simulated time and whether it went on."""
         self._base_s, self._opened_s = 0.0, monotonic()
+        self.doses = Doses(folder)
         self._log = ColumnLog(folder)
         self._recover()
 
@@ -106,6 +116,8 @@ class State:
             at_s = self.now_s()
             self._log.append(event, at_s, **facts)
             self._take({"event": event, "simulated_s": at_s, **facts})
+            if event in ("scanned", "stop"):
+                self._remember_dose()
             self.changed.notify_all()
 
     def claim(
@@ -131,9 +143,16 @@ class State:
         """
         with self.lock:
             self._reach(min(end_s, run.stopped_s))
-            beam = self._beam
-            lit = [next((on for at_s, on in reversed(beam) if at_s <= when), False) for when in times_s]
-            return times_s < run.stopped_s, np.array(lit, np.bool_)
+            return times_s < run.stopped_s, _lit(self._beam, times_s)
+
+    def _remember_dose(self) -> None:
+        """Of the exposure that is over; worked out by a thread of its own, since the beam may have to be blanked."""
+        run = self.current
+        if run is None or run.started_s is None or run.ended or not run.suffers:
+            return
+        run.ended, stopped_s, beam = True, run.stopped_s, list(self._beam)
+        self.doses.ended(run.number, run.scene, run.started_s, lambda s: (s < stopped_s) & _lit(beam, s))
+        Thread(target=self.doses.settle, daemon=True, name="dose").start()
 
     def begin(self) -> None:
         """Begin a session, as an operator would: valves opened, beam blanked; does nothing within one."""
@@ -180,6 +199,14 @@ class State:
             self.scan_ends_s, self.armed = None, False
             if self.current and event == "stop":
                 self.current.stopped_s = min(self.current.stopped_s, at_s)
+
+
+def _lit(beam: list[tuple[float, bool]], times_s: npt.NDArray[np.floating]) -> npt.NDArray[np.bool_]:
+    """Whether the beam was on at times, by its switches in order; off before the first of them."""
+    switched_s = np.array([-inf] + [at_s for at_s, _on in beam])
+    on = np.array([False] + [on for _at_s, on in beam])
+    lit: npt.NDArray[np.bool_] = on[np.searchsorted(switched_s, times_s, side="right") - 1]
+    return lit
 
 
 def within(device: str, setting: str, value: float, allowed: Range, unit: str) -> None:

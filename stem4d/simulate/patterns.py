@@ -95,6 +95,8 @@ class Bench:
     """Where the tile lies, for who changes it; see `stem4d.simulate.damage`."""
     limit_per_a: float | None = None
     """Band limit of the tile's single slice."""
+    phase: Singles | None = None
+    """Of the fresh specimen's slices [rad], where it was asked for."""
 
 
 def wave_pixels(detector_pixels: int, radius_px: float, shift_px: float) -> int:
@@ -178,6 +180,7 @@ def prepare(
     specimen: Specimen,
     largest_shift_px: float = 0.0,
     region_nm: Floats | None = None,
+    keep_phase: bool = False,
 ) -> Bench:
     """Make an illumination and a specimen ready for patterns.
 
@@ -192,6 +195,8 @@ def prepare(
     region_nm : float array (n, 2), optional
         Places (y, x) whose hull holds every probe position: the corners of the scanned field, with drift [nm]. The
         tile covers it without a seam where it fits; otherwise, and elsewhere, the specimen repeats.
+    keep_phase : bool
+        Whether the tile's phase will be needed again, to damage it.
 
     Raises
     ------
@@ -205,9 +210,10 @@ def prepare(
     view = illumination.view(waves)
     layout = lay_out(specimen, view, None if region_nm is None else 10 * np.asarray(region_nm, np.float64))
     phase = phase_rad(specimen, layout, illumination.beam_energy_kev)
+    kept = phase if keep_phase else None
     if specimen.slices > 1:
         through, thickness = slice_propagator(illumination, view, depth_a(specimen) / specimen.slices)
-        return Bench(illumination, waves, transmit(phase, layout, None), through, thickness, layout)
+        return Bench(illumination, waves, transmit(phase, layout, None), through, thickness, layout, phase=kept)
     # What scatters further than this would come back from the far side of the wave onto the detector.
     limit = min(
         min(pixels / 2, pixels - detector_pixels / 2 - radius - largest_shift_px)
@@ -216,7 +222,7 @@ def prepare(
         )
     )
     limit /= illumination.window_a
-    return Bench(illumination, waves, transmit(phase, layout, limit), layout=layout, limit_per_a=limit)
+    return Bench(illumination, waves, transmit(phase, layout, limit), layout=layout, limit_per_a=limit, phase=kept)
 
 
 def slice_propagator(

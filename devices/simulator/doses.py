@@ -1,0 +1,89 @@
+"""The dose that every area has received, exposure by exposure, kept beside the log for later sessions and servers.
+
+Dose follows from the log of the beam, not from who reads frames: an exposure that nobody reads damages as much, and
+one that is read twice shows the same damage twice.
+"""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from threading import Lock
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from stem4d.errors import DeviceFault
+
+if TYPE_CHECKING:
+    from devices.simulator.scene import Scene
+    from stem4d.simulate.fluence import Fluence
+
+Lit = Callable[[npt.NDArray[np.floating]], npt.NDArray[np.bool_]]
+"""From the times of frames [s] to whether they came with the beam on."""
+
+
+class Doses:
+    """Fluence maps of the areas that suffer. Threads: every method may be called by any of them, at any time."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._lock = Lock()
+        self._queue: list[tuple[int, Scene, float, Lit]] = []
+        self._now: dict[str, Fluence] = {}
+        self._before: dict[int, Fluence] = {}
+
+    def ended(self, run: int, scene: "Scene", start_s: float, lit: Lit) -> None:
+        """Note that an exposure is over; its dose is worked out by the next `settle`."""
+        self._queue.append((run, scene, start_s, lit))
+
+    def settle(self) -> None:
+        """Add up the doses of exposures that are over, and save them."""
+        with self._lock:
+            self._settle()
+
+    def before(self, run: int, scene: "Scene") -> "Fluence":
+        """What an area had received before an exposure that has started or is over."""
+        with self._lock:
+            self._settle()
+            return self._before.setdefault(run, self._known(scene.position))
+
+    def _settle(self) -> None:
+        # Imported here: see `devices.simulator.parts.SimulatedDetector.source`.
+        from devices.simulator.scene import dose_after_all, times_s
+
+        while self._queue:
+            run, scene, start_s, lit = self._queue[0]
+            frames = np.arange(scene.frames)
+            first = self._before.setdefault(run, self._known(scene.position))
+            # Only the newest run has a source.
+            self._before = {run: first}
+            after = dose_after_all(scene, first, frames[lit(start_s + times_s(scene, frames))], start_s)
+            self._now[scene.position] = after
+            self._save(scene.position, after)
+            self._queue.pop(0)
+
+    def _known(self, area: str) -> "Fluence":
+        from stem4d.simulate.fluence import Fluence, untouched
+
+        if area not in self._now:
+            path = self._path(area)
+            if not path.exists():
+                return untouched()
+            try:
+                with np.load(path) as saved:
+                    top, left = saved["origin"].tolist()
+                    self._now[area] = Fluence(saved["fluence_e_per_a2"].astype(np.float32), (top, left))
+            except (OSError, ValueError, KeyError, EOFError) as error:
+                raise DeviceFault(f"the dose of {area} cannot be read from {path} ({error}); remove it") from None
+        return self._now[area]
+
+    def _save(self, area: str, fluence: "Fluence") -> None:
+        path = self._path(area)
+        part = path.with_suffix(".part")
+        with part.open("wb") as file:
+            np.savez_compressed(file, fluence_e_per_a2=fluence.values, origin=np.array(fluence.origin))
+        os.replace(part, path)
+
+    def _path(self, area: str) -> Path:
+        return self._folder / f"dose-{area}.npz"
