@@ -118,7 +118,9 @@ def defocused(random: np.random.Generator) -> list[Outcome]:
     """Defocus, twofold astigmatism and rotation from the tilted images of a defocused scan."""
     energy, alpha = float(random.choice([200.0, 300.0])), float(random.uniform(15, 24))
     sign = float(random.choice([-1.0, 1.0]))
-    told = sign * float(random.uniform(15, 30))
+    # The probe, 20 % more defocus and 8 nm of astigmatism included, has to fit into the window of 20 λ/α.
+    widest_nm = (18.7 * optics.wavelength_a(energy) / (2e-6 * alpha**2) / 10 - 8) / 1.2
+    told = sign * float(random.uniform(0.4, 0.9)) * min(widest_nm, 33.0)
     setup = Setup(energy, alpha, alpha / 20, 64, (40, 40), 0.08, 2e4, defocus_nm=told)
     rest = {
         "defocus_nm": float(random.uniform(-0.2, 0.2)) * told,
