@@ -13,6 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from stem4d.errors import BadInput
+from stem4d.scattering import scattering_factor_a
+
+Array = npt.NDArray[np.float64]
 
 Lattice = Literal["fcc", "diamond", "primitive"]
 Index = tuple[int, int, int]
@@ -27,6 +30,10 @@ class Crystal:
     lattice_constant_a: float
     strong: tuple[Index, ...]
     """Families that cannot be missing where they are recorded: the strongest of the kinematic theory."""
+    atoms: tuple[str, ...]
+    """Elements of the formula, one for each atom."""
+    thermal_b_a2: float
+    """Debye-Waller B at room temperature, of the atoms on average [Å²]."""
 
 
 @dataclass(frozen=True)
@@ -43,10 +50,17 @@ class Family:
 CRYSTALS = {
     crystal.name: crystal
     for crystal in (
-        Crystal("gold", "fcc", 4.0782, ((1, 1, 1), (2, 0, 0), (2, 2, 0), (3, 1, 1))),
-        Crystal("aluminium", "fcc", 4.0495, ((1, 1, 1), (2, 0, 0), (2, 2, 0), (3, 1, 1))),
-        Crystal("silicon", "diamond", 5.4310, ((1, 1, 1), (2, 2, 0), (3, 1, 1))),
-        Crystal("strontium titanate", "primitive", 3.905, ((1, 1, 0), (2, 0, 0), (2, 1, 1))),
+        Crystal("gold", "fcc", 4.0786, ((1, 1, 1), (2, 0, 0), (2, 2, 0), (3, 1, 1)), ("Au",), 0.62),
+        Crystal("aluminium", "fcc", 4.0495, ((1, 1, 1), (2, 0, 0), (2, 2, 0), (3, 1, 1)), ("Al",), 0.86),
+        Crystal("silicon", "diamond", 5.4310, ((1, 1, 1), (2, 2, 0), (3, 1, 1)), ("Si",), 0.47),
+        Crystal(
+            "strontium titanate",
+            "primitive",
+            3.905,
+            ((1, 1, 0), (2, 0, 0), (2, 1, 1)),
+            ("Sr", "Ti", "O", "O", "O"),
+            0.6,
+        ),
     )
 }
 """The crystals that are known by name."""
@@ -155,3 +169,14 @@ def square(period_nm: float) -> PlanarLattice:
 def hexagonal(period_nm: float) -> PlanarLattice:
     """A hexagonal lattice, as of MoS2 or graphene."""
     return PlanarLattice(period_nm, period_nm, 120.0)
+
+
+def falloff_a(crystal: Crystal, k_per_a: Array) -> Array:
+    """By how much the atoms' scattering falls with the angle: -d ln(Σ f² exp(-B k²/2)) / dk [Å], for each k [1/Å]."""
+    small = 1e-4
+    low, high = (
+        np.log(sum(scattering_factor_a(each, k_per_a + step) ** 2 for each in crystal.atoms))
+        for step in (-small, small)
+    )
+    fall: Array = crystal.thermal_b_a2 * k_per_a - (high - low) / (2 * small)
+    return fall

@@ -1,15 +1,16 @@
 """Angle per pixel and ellipse from the rings of a known powder, all rings at once."""
 
 from dataclasses import dataclass
-from math import exp, log, sqrt
+from math import exp, hypot, log, sqrt
 
 import numpy as np
 import numpy.typing as npt
 from scipy.optimize import nnls
 
-from stem4d.calibrate.crystals import Crystal, Family, crystal_named, families
+from stem4d.calibrate.crystals import Crystal, Family, crystal_named, falloff_a, families
 from stem4d.calibrate.disk import DiskFit
 from stem4d.calibrate.ring_model import (
+    NARROWEST_PX,
     Annulus,
     Trial,
     annulus,
@@ -43,6 +44,11 @@ SIGNIFICANT = 5.0
 """Standard errors that a ring's height must reach to count as seen."""
 CLEAR_PX = 1.5
 """Distance that rings keep from the edge of the disk and of the detector, beside the edge's blur."""
+MISSING_SIGMAS, MISSING_PART = 2.0, 0.25
+"""A strong ring is missing where, with so many errors on top, it is no higher than this part of the highest: the rings
+of a few grains are high in some places and not seen in others."""
+PULL_ERROR = 0.3
+"""Error of the correction for small grains, as a part of it: grains have all shapes."""
 RATIO_SIGMAS, RATIO_PART = 5.0, 0.004
 """A ring that departs from the common scale by more than both (standard errors, part of its radius) is another
 crystal's: the closest wrong ratios of the known crystals differ by 1 %."""
@@ -198,7 +204,9 @@ def _judge(
     columns = np.concatenate([fit.design, fit.jacobian], axis=1)
     height_errors = np.sqrt(np.diag(cluster_covariance(columns, fit.residuals, area.sector))[:number])
     covariance = shared_covariance(fit, area.sector)
-    scale = exp(-fit.parameters[5])
+    radii_seen = reach.mrad * exp(float(fit.parameters[5]))
+    pulled = _pulled(fit, reach, crystal, radii_seen)
+    scale = exp(-fit.parameters[5]) / (1 + pulled)
     ellipticity, ellipticity_error, angle, angle_error = ellipse_of(fit.parameters[2:4], covariance[2:4, 2:4])
     radii = reach.mrad / scale
     blur = 2 * exp(min(fit.parameters[4], 5.0))
@@ -212,8 +220,10 @@ def _judge(
         reasons.append(
             f"{used.sum()} rings are seen clear of the disk and the detector's edge; it takes {FEWEST_RINGS}"
         )
-    for family, is_clear, is_seen in zip(reach.families, clear, seen, strict=True):
-        if family.index in crystal.strong and is_clear and not is_seen:
+    heights = fit.amplitudes[:number]
+    absent = heights + MISSING_SIGMAS * height_errors < MISSING_PART * float(heights[clear].max(initial=0.0))
+    for family, is_clear, is_absent in zip(reach.families, clear, absent, strict=True):
+        if family.index in crystal.strong and is_clear and is_absent:
             reasons.append(f"the ring {_name(family)} of {crystal.name} is missing")
     off = (np.abs(departure) > RATIO_SIGMAS * departure_error) & (np.abs(departure) > RATIO_PART)
     if off.any():
@@ -231,7 +241,7 @@ def _judge(
     errors = np.sqrt(np.maximum(np.diag(covariance), 0.0))
     return ScaleFit(
         mrad_per_pixel=scale,
-        mrad_per_pixel_uncertainty=scale * float(errors[5]),
+        mrad_per_pixel_uncertainty=scale * hypot(float(errors[5]), PULL_ERROR * pulled),
         ellipticity=ellipticity,
         ellipticity_uncertainty=ellipticity_error,
         ellipse_angle_deg=angle,
@@ -248,6 +258,21 @@ def _judge(
         ok=not reasons,
         reason="; ".join(reasons),
     )
+
+
+def _pulled(fit: Trial, reach: _Reach, crystal: Crystal, radii: Array) -> float:
+    """How much smaller rings of small grains come out than those of large ones, as a part of their radius.
+
+    A grain widens a reflection to all sides, σ in k. Where a ring is crossed on the plane of the detector its height
+    goes as exp(-(k - g)²/2σ²)/k times the atoms' scattering, which falls with k: the middle of it lies inside by
+    σ² (1/k + fall). The fit's model has 1/2k of that, as for a blur in the plane.
+    """
+    grain_px2 = max(exp(2 * min(float(fit.parameters[4]), 10.0)) - NARROWEST_PX**2, 0.0)
+    g = np.array([family.g_per_a for family in reach.families])
+    per_px = g / radii
+    pulled = grain_px2 * (0.5 / radii + falloff_a(crystal, g) * per_px) / radii
+    information = (fit.per_ring**2).sum(axis=0)
+    return float((pulled * information).sum() / max(float(information.sum()), 1e-300))
 
 
 def _name(family: Family) -> str:

@@ -18,10 +18,10 @@ from scipy.special import exp1
 
 from stem4d import optics
 from stem4d.errors import BadInput
+from stem4d.scattering import debye_waller, potential_v_a3
 from stem4d.simulate.atoms import GLOBULE_PARTS, GLOBULE_RADIUS, atoms, check, depth_a, lattice_a, unit_cell
 from stem4d.simulate.crystals import Crystal
 from stem4d.simulate.multislice import band_limit
-from stem4d.simulate.scattering import debye_waller, potential_v_a3
 from stem4d.simulate.specimen import Specimen
 
 Floats = npt.NDArray[np.floating[Any]]

@@ -5,14 +5,13 @@ from dataclasses import replace
 import numpy as np
 
 from stem4d import optics
-from stem4d.accumulate import Accumulator, AccumulatorSpec, Annulus
 from stem4d.calibrate.angles import add_frames, empty_images, group_angles
 from stem4d.calibrate.drift import fit_drift
 from stem4d.calibrate.rotation import fit_rotation
 from stem4d.calibrate.tilt import fit_tilts
 from stem4d.simulate.scanning import turn
 from tests.blind.outcomes import Outcome
-from tests.blind.world import Frames, Setup, bad_pixels, dark_field, frames_of, mask_of, scene, seed_of
+from tests.blind.world import Setup, bad_pixels, centres_of_mass, dark_field, frames_of, mask_of, scene, seed_of
 
 
 def specimen(random: np.random.Generator) -> dict[str, object]:
@@ -48,7 +47,7 @@ def turned(random: np.random.Generator) -> list[Outcome]:
         **bad_pixels(64, random),
     )
     frames, mask = frames_of(one), mask_of(one)
-    fit = fit_rotation(*_centres_of_mass(frames, mask, 20.0), dark_field(frames, mask, 16.0))
+    fit = fit_rotation(*centres_of_mass(frames, mask, 20.0), dark_field(frames, mask, 16.0))
     dose = "2304 x 2e4 e, focused"
     if not fit.ok:
         return [Outcome("rotation", "deg", dose, reason=fit.reason)]
@@ -60,23 +59,6 @@ def turned(random: np.random.Generator) -> list[Outcome]:
         Outcome("handedness wrong", "", dose, wrong, limit=0.0),
         Outcome("half turn left open", "", dose, float(not fit.half_turn_known), limit=1.0),
     ]
-
-
-def _centres_of_mass(frames: Frames, mask: np.ndarray, reach_px: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Maps (y, x) and what was recorded, as an acquisition leaves them."""
-    side = round(len(frames) ** 0.5)
-    middle = (frames.shape[1] - 1) / 2
-    spec = AccumulatorSpec(
-        detector_shape=frames.shape[1:],
-        dtype=frames.dtype.name,
-        detectors=(),
-        full_scale=65535,
-        bad_pixels=mask,
-        com_region=Annulus("com", (middle, middle), 0.0, reach_px),
-    )
-    centre = Accumulator(spec).add(frames).centre_px
-    maps = centre.T.reshape(2, side, side)
-    return maps[0], maps[1], np.isfinite(maps).all(axis=0)
 
 
 def drifting(random: np.random.Generator) -> list[Outcome]:

@@ -15,10 +15,9 @@ from stem4d.calibrate.rotation import RotationFit, fit_rotation
 from stem4d.calibrate.tilt import TiltFit, fit_tilts
 from stem4d.detector import full_scale
 from stem4d.simulate.scanning import turn
-from tests.blind.measures import _centres_of_mass, _dark_field
 from tests.blind.outcomes import Outcome
 from tests.blind.traps import Trap
-from tests.blind.world import Setup, bad_pixels, frames_of, scene
+from tests.blind.world import Setup, bad_pixels, centres_of_mass, dark_field, frames_of, scene
 
 KEV, ALPHA = 200.0, 20.0
 TILT = Setup(KEV, ALPHA, 1.0, 64, (40, 40), 0.08, 2e4, defocus_nm=20.0)
@@ -37,7 +36,7 @@ def _seen(key: str, setup: Setup = TILT) -> tuple[TiltImages, RotationFit]:
     mask, frames = detector.hot | detector.dead, frames_of(one)
     images = empty_images(group_angles((64, 64), (31.5, 31.5), 20.0, mask), setup.scan)
     add_frames(images, frames, 0, full_scale(setup.bit_depth))
-    return images, fit_rotation(*_centres_of_mass(frames, mask, 30.0), _dark_field(frames, mask, 22.0))
+    return images, fit_rotation(*centres_of_mass(frames, mask, 30.0), dark_field(frames, mask, 22.0))
 
 
 def _defocused() -> dict[str, tuple[dict[str, Any] | None, dict[str, Any]]]:
@@ -159,7 +158,7 @@ def drift_of(key: str, *, electrons: float = SERIES.electrons) -> list[Outcome]:
     images = []
     for run, at_s in enumerate(TIMES):
         frames = frames_of(replace(one, run=run + 1), at_s)
-        images.append([_dark_field(frames, np.zeros(frames.shape[1:], bool), 9.0)])
+        images.append([dark_field(frames, np.zeros(frames.shape[1:], bool), 9.0)])
     fit = fit_drift(images, list(TIMES), setup.step_nm, line_time_s=32 * 20e-6)
     if not fit.ok:
         return [Outcome("drift", "nm/min", "5 x 1024 x 2e3 e", reason=fit.reason)]

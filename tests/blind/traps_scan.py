@@ -12,10 +12,9 @@ from stem4d.calibrate.rotation import RotationFit, fit_rotation
 from stem4d.calibrate.step import MAX_DEPARTURE, fit_step
 from stem4d.detector import full_scale
 from stem4d.simulate.crystals import STRONTIUM_TITANATE_A
-from tests.blind.measures import _centres_of_mass, _dark_field
 from tests.blind.outcomes import Outcome
 from tests.blind.traps import Trap
-from tests.blind.world import Setup, bad_pixels, frames_of, scene
+from tests.blind.world import Setup, bad_pixels, centres_of_mass, dark_field, frames_of, scene
 
 STEP = Setup(200.0, 20.0, 2.4, 24, (64, 64), 0.085, 2e3)
 PERIOD_NM = STRONTIUM_TITANATE_A / 10 / np.sqrt(2)
@@ -30,7 +29,7 @@ def _image(key: str, setup: Setup = STEP) -> np.ndarray:
     areas = {} if area is None else {"there": {"seed": 3, **area}}
     one = scene(setup, "vacuum" if area is None else "there", seed=23, areas=areas, **settings)
     detector = detector_of(one)
-    return _dark_field(frames_of(one), detector.hot | detector.dead, 9.5)
+    return dark_field(frames_of(one), detector.hot | detector.dead, 9.5)
 
 
 def _lattices() -> dict[str, tuple[dict[str, Any] | None, dict[str, Any]]]:
@@ -96,7 +95,7 @@ def _deflections(key: str, setup: Setup = TURN, masked: bool = True) -> tuple[An
     mask = (detector.hot | detector.dead) & masked
     frames = frames_of(one)
     full = ((frames >= full_scale(setup.bit_depth)) & ~mask).sum(axis=(1, 2)).reshape(setup.scan)
-    return _centres_of_mass(frames, mask, 20.0), _dark_field(frames, mask, 16.0), full
+    return centres_of_mass(frames, mask, 20.0), dark_field(frames, mask, 16.0), full
 
 
 def _structures() -> dict[str, tuple[dict[str, Any] | None, dict[str, Any]]]:
@@ -157,7 +156,9 @@ def _turn(name: str, *told: Any, **more: Any) -> Trap:
     return Trap("rotation", name, partial(rotation_of, *told, **more), **kept)
 
 
-WITHIN = f"a lattice that is off by less than {MAX_DEPARTURE:.0%} is a step that is off by as much: fit_step's docstring"
+WITHIN = (
+    f"a lattice that is off by less than {MAX_DEPARTURE:.0%} is a step that is off by as much: fit_step's docstring"
+)
 COARSE = replace(STEP, step_nm=0.19)
 FOLDED = replace(STEP, step_nm=0.24)
 

@@ -9,6 +9,7 @@ import numpy.typing as npt
 from devices.protocols import ColumnSetting, ExposureRequest, ScanRequest
 from devices.simulator.scene import Scene, detector_of, make_bench, render
 from devices.simulator.settings import Truth, read_settings
+from stem4d.accumulate import Accumulator, AccumulatorSpec, Annulus
 from stem4d.detector import DetectorFacts
 from stem4d.dose import ELECTRONS_PER_PA_US
 from stem4d.plan import Optics
@@ -108,3 +109,20 @@ def dark_field(frames: Frames, mask: np.ndarray, inner_px: float) -> np.ndarray:
     side = round(len(frames) ** 0.5)
     y, x = np.indices(mask.shape) - (mask.shape[0] - 1) / 2
     return np.asarray(frames[:, (np.hypot(y, x) > inner_px) & ~mask].sum(axis=1, dtype=float).reshape(side, side))
+
+
+def centres_of_mass(frames: Frames, mask: np.ndarray, reach_px: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Maps (y, x) and what was recorded, as an acquisition leaves them."""
+    side = round(len(frames) ** 0.5)
+    middle = (frames.shape[1] - 1) / 2
+    spec = AccumulatorSpec(
+        detector_shape=frames.shape[1:],
+        dtype=frames.dtype.name,
+        detectors=(),
+        full_scale=65535,
+        bad_pixels=mask,
+        com_region=Annulus("com", (middle, middle), 0.0, reach_px),
+    )
+    centre = Accumulator(spec).add(frames).centre_px
+    maps = centre.T.reshape(2, side, side)
+    return maps[0], maps[1], np.isfinite(maps).all(axis=0)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from stem4d.errors import BadInput
-from stem4d.simulate.scattering import debye_waller, potential_v_a3, scattering_factor_a
+from stem4d.scattering import debye_waller, potential_v_a3, scattering_factor_a
 
 BETHE_PER_A = 0.0239337
 """m0 e²/(2π h² 4 ε0) [1/Å]: f_e = 0.02393 (Z - f_x)/s²."""
