@@ -108,9 +108,10 @@ def test_every_electron_of_lit_frames_is_in_the_dose_and_no_other(tmp_path: Path
     rows = fluence.values.sum(1, dtype=float)
     middle_a = (rows @ np.arange(len(rows)) / rows.sum() + fluence.origin[0]) * PIXEL_A
     assert middle_a == pytest.approx(-15 + 3, abs=0.01)
-    # What the beam has not met scatters as much as ever.
-    later, fresh = (dark_field(one_pass(each)).reshape(16, 16) for each in (instrument, opened_fresh(tmp_path / "b")))
-    assert later[8:].sum() == pytest.approx(fresh[8:].sum(), rel=0.03)
+    # What the beam had not met scatters as in a first pass: 1.6e4 counts each, four sigma of their difference.
+    new = damaged(tmp_path / "new", critical_e_per_a2=CRITICAL)
+    later, fresh = (dark_field(one_pass(each)).reshape(16, 16) for each in (instrument, new))
+    assert later[8:].sum() == pytest.approx(fresh[8:].sum(), rel=0.045)
     assert later[1:3].sum() < 0.85 * fresh[1:3].sum()
 
 
@@ -145,7 +146,7 @@ def test_the_dose_outlives_the_server_and_is_of_its_area_alone(tmp_path: Path) -
     assert dark_field(again).sum() < 0.6 * dark_field(one_pass(opened_fresh(tmp_path / "fresh"))).sum()
     saved = next((tmp_path / "restarted").rglob("dose-sample.npz"))
     saved.write_bytes(b"torn")
-    with pytest.raises(DeviceFault, match="dose-sample.npz"):
+    with pytest.raises(DeviceFault, match=r"dose-sample\.npz"):
         received(prepared_and_run(opened(tmp_path / "restarted", areas=areas)))
 
 
