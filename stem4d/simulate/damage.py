@@ -152,8 +152,8 @@ def damaged_phase_rad(phase: Singles, layout: Layout, fluence: Singles, damage: 
     Notes
     -----
     In this order: the potential's frequencies fade by exp(-F/(2 F_c(k))), F_c = critical · k^-power in Å, so that
-    high-angle counts decay by exp(-F/F_c) and detail fades; bubbles take contrast and phase away; the area shrinks by 1 - shrinkage,
-    towards the middle of the dose; contamination adds a smooth phase.
+    high-angle counts decay by exp(-F/F_c) and detail fades; bubbles take contrast and phase away; the area shrinks by
+    1 - shrinkage, towards the middle of the dose; contamination adds a smooth phase.
     """
     changed = _faded(phase, layout, fluence, damage) if np.isfinite(damage.critical_e_per_a2) else phase.copy()
     inside = bubbles(layout, fluence, damage)
