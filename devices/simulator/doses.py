@@ -6,14 +6,15 @@ one that is read twice shows the same damage twice.
 
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
-from threading import Lock
+from threading import Lock, Thread
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from stem4d.errors import DeviceFault
+from stem4d.errors import DeviceFault, NightbeamError
 
 if TYPE_CHECKING:
     from devices.simulator.scene import Scene
@@ -36,6 +37,14 @@ class Doses:
     def ended(self, run: int, scene: "Scene", start_s: float, lit: Lit) -> None:
         """Note that an exposure is over; its dose is worked out by the next `settle`."""
         self._queue.append((run, scene, start_s, lit))
+
+    def settle_soon(self) -> None:
+        """`settle` in a thread of its own; whoever asks next hears of what goes wrong."""
+        Thread(target=self._settle_quietly, daemon=True, name="dose").start()
+
+    def _settle_quietly(self) -> None:
+        with suppress(NightbeamError):
+            self.settle()
 
     def settle(self) -> None:
         """Add up the doses of exposures that are over, and save them."""

@@ -122,7 +122,7 @@ class DamageTruth(Strict):
     """How an area suffers under the beam; what is left out does not happen. See `stem4d.simulate.damage`."""
 
     critical_e_per_a2: Positive | None = None
-    """Fluence at which detail of 1 Å has faded to 1/e: high-angle counts decay."""
+    """Fluence at which what detail of 1 Å scatters has faded to 1/e: high-angle counts decay."""
     critical_power: NonNegative = 1.0
     """Detail of period d fades at the critical fluence times (d/Å)^power."""
     contamination_rad_per_e_per_a2: NonNegative = 0.0

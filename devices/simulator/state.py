@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from math import inf
 from pathlib import Path
-from threading import Condition, RLock, Thread
+from threading import Condition, RLock
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -152,7 +152,7 @@ class State:
             return
         run.ended, stopped_s, beam = True, run.stopped_s, list(self._beam)
         self.doses.ended(run.number, run.scene, run.started_s, lambda s: (s < stopped_s) & _lit(beam, s))
-        Thread(target=self.doses.settle, daemon=True, name="dose").start()
+        self.doses.settle_soon()
 
     def begin(self) -> None:
         """Begin a session, as an operator would: valves opened, beam blanked; does nothing within one."""

@@ -7,6 +7,7 @@ that the next batch is rendered with. The fluence map is the only state; it is a
 
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from math import ceil
 from typing import Any
 
 import numpy as np
@@ -35,7 +36,8 @@ class Damage:
     """How fast a specimen suffers; a fluence of infinity, or a rate of 0, is none of it."""
 
     critical_e_per_a2: float = float("inf")
-    """Fluence at which detail of 1 Å has faded to 1/e."""
+    """Fluence at which the intensity that detail of 1 Å scatters has faded to 1/e, as spot fading is stated (Egerton,
+    Li and Malac, Micron 35, 2004); its amplitude is then at exp(-1/2)."""
     critical_power: float = 1.0
     """Detail of period d fades at the critical fluence times (d/Å)^power: fine detail goes first."""
     contamination_rad_per_e_per_a2: float = 0.0
@@ -111,7 +113,10 @@ def expose(
     # A radial rms ρ is ρ/√2 along each axis: exp(-π²ρ²k²).
     k = _frequency(layout)
     spread = scipy.fft.irfft2(scipy.fft.rfft2(grid) * np.exp(-((np.pi * probe_radius_a * k) ** 2)), s=layout.shape)
-    added: Singles = (fluence + np.maximum(spread, 0) / (step_y * step_x)).astype(np.float32)
+    # A narrow probe rings on coarse pixels: without what lies below 0, the rest is brought back to the dose.
+    spread = np.maximum(spread, 0)
+    spread *= dose.sum() / max(float(spread.sum()), 1e-30)
+    added: Singles = (fluence + spread / (step_y * step_x)).astype(np.float32)
     return added
 
 
@@ -146,9 +151,9 @@ def damaged_phase_rad(phase: Singles, layout: Layout, fluence: Singles, damage: 
 
     Notes
     -----
-    In this order: the potential's frequencies fade by exp(-F/F_c(k)), F_c = critical · k^-power in Å, so that
-    high-angle counts decay and detail fades; bubbles take contrast and phase away; the area shrinks by 1 - shrinkage,
-    towards the middle of the dose; contamination adds a smooth phase.
+    In this order: the potential's frequencies fade by exp(-F/(2 F_c(k))), F_c = critical · k^-power in Å, so that
+    high-angle counts decay by exp(-F/F_c) and detail fades; bubbles take contrast and phase away; the area shrinks by
+    1 - shrinkage, towards the middle of the dose; contamination adds a smooth phase.
     """
     changed = _faded(phase, layout, fluence, damage) if np.isfinite(damage.critical_e_per_a2) else phase.copy()
     inside = bubbles(layout, fluence, damage)
@@ -159,14 +164,25 @@ def damaged_phase_rad(phase: Singles, layout: Layout, fluence: Singles, damage: 
     if lost > 0:
         changed = _shrunk(changed, layout, fluence, lost)
     if damage.contamination_rad_per_e_per_a2 > 0:
-        smooth = np.exp(-2 * (np.pi * CONTAMINATION_A * _frequency(layout)) ** 2)
-        layer = scipy.fft.irfft2(scipy.fft.rfft2(fluence) * smooth.astype(np.float32), s=layout.shape)
-        changed[0] += np.float32(damage.contamination_rad_per_e_per_a2) * layer
+        changed[0] += contamination_rad(layout, fluence, damage)
     return changed
 
 
+def contamination_rad(layout: Layout, fluence: Singles, damage: Damage) -> Singles:
+    """Phase (y, x) of the layer that has grown [rad]: the dose, smooth over `CONTAMINATION_A`."""
+    rows, columns = layout.shape
+    # What leaves a tile that does not repeat must not come back on its other side.
+    reach = [0 if layout.repeats else ceil(3 * CONTAMINATION_A / size) for size in layout.view.pixel_a]
+    shape = tuple(scipy.fft.next_fast_len(n + r, real=True) for n, r in zip(layout.shape, reach, strict=True))
+    wide = replace(layout, shape=(int(shape[0]), int(shape[1])))
+    smooth = np.exp(-2 * (np.pi * CONTAMINATION_A * _frequency(wide)) ** 2).astype(np.float32)
+    layer = scipy.fft.irfft2(scipy.fft.rfft2(fluence, s=wide.shape) * smooth, s=wide.shape)[:rows, :columns]
+    grown: Singles = np.float32(damage.contamination_rad_per_e_per_a2) * layer
+    return grown
+
+
 def critical_e_per_a2(damage: Damage, k_per_a: Floats) -> Floats:
-    """Fluence at which a frequency has faded to 1/e."""
+    """Fluence at which a frequency's intensity has faded to 1/e."""
     critical: Floats = damage.critical_e_per_a2 * np.maximum(k_per_a, 1e-3) ** -damage.critical_power
     return critical
 
@@ -231,7 +247,7 @@ def _faded(phase: Singles, layout: Layout, fluence: Singles, damage: Damage) -> 
         if not band.any():
             continue
         middle = (low + high) / 2 if np.isfinite(high) else 1.3 * low
-        left = np.exp(-fluence / np.float32(critical_e_per_a2(damage, np.array(middle))))
+        left = np.exp(-fluence / np.float32(2 * critical_e_per_a2(damage, np.array(middle))))
         for one, out in zip(phase, total, strict=True):
             out += left * scipy.fft.irfft2(scipy.fft.rfft2(one) * band, s=layout.shape)
     return total

@@ -60,7 +60,7 @@ def test_detail_fades_by_the_law_and_fine_detail_first(layout: Layout) -> None:
     before, after = np.abs(np.fft.fft2(phase[0])), np.abs(np.fft.fft2(changed[0]))
     for low, high in ((0.2, 0.35), (0.6, 1.0)):
         band = (k > low + 0.01) & (k < high - 0.01)
-        expected = np.exp(-60.0 / critical_e_per_a2(damage, np.array((low + high) / 2)))
+        expected = np.exp(-60.0 / 2 / critical_e_per_a2(damage, np.array((low + high) / 2)))
         np.testing.assert_allclose(after[band], expected * before[band], atol=1e-3 * before[band].max())
     assert critical_e_per_a2(damage, np.array(0.25)) == pytest.approx(400)
 
@@ -71,7 +71,7 @@ def test_high_angle_counts_decay_with_dose_and_only_where_it_fell() -> None:
     phase = phase_rad(FILM, bench.layout, 200.0)
     places = np.stack(np.meshgrid(np.arange(-5, -1, 0.2), np.arange(-5, 5, 0.2), indexing="ij"), -1).reshape(-1, 2)
     fluence = expose(no_fluence(bench.layout), bench.layout, places, 3000.0, 5.0)
-    after = damaged(bench, phase, fluence, Damage(critical_e_per_a2=300.0))
+    after = damaged(bench, phase, fluence, Damage(critical_e_per_a2=150.0))
     y, x = np.indices((48, 48)) - 23.5
     dark = np.hypot(y, x) > 13
     exposed, fresh = np.array([[-3.0, 0.0], [-2.5, 1.0]]), np.array([[4.0, 0.0], [3.5, 2.0]])
@@ -100,10 +100,10 @@ def test_contamination_grows_with_the_dose_and_is_smooth(layout: Layout) -> None
     one = damaged_phase_rad(phase, layout, fluence, damage)[0] - phase[0]
     two = damaged_phase_rad(phase, layout, 2 * fluence, damage)[0] - phase[0]
     np.testing.assert_allclose(two, 2 * one, atol=1e-4 * two.max())
-    step_y, step_x = layout.view.pixel_a
-    # All of the dose, spread: 1e7 e of 1e-3 rad Å²/e.
-    assert one.sum(dtype=np.float64) * step_y * step_x == pytest.approx(1e4, rel=1e-3)
-    assert np.abs(np.diff(one, axis=0)).max() < one.max() * step_y / 30
+    # All of the dose, 1e7 e of 1e-3 rad Å²/e, as a Gaussian of 30 Å along each axis; the probe's 10 Å add in squares.
+    # The tile is as good as endless: 1 % of it comes back from beyond.
+    assert one.max() == pytest.approx(1e4 / (2 * np.pi * (30.0**2 + 10.0**2 / 2)), rel=0.02)
+    assert np.abs(np.diff(one, axis=0)).max() < one.max() * layout.view.pixel_a[0] / 30
 
 
 def test_the_area_shrinks_towards_the_middle_of_the_dose(layout: Layout) -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from stem4d import optics
 from stem4d.errors import BadInput
-from stem4d.simulate.patterns import Bench, Illumination, isotropic, patterns, prepare, wave_pixels
+from stem4d.simulate.patterns import TOGETHER, Bench, Illumination, isotropic, patterns, prepare, wave_pixels
 from stem4d.simulate.probe import Aberrations, spectrum
 from stem4d.simulate.specimen import Specimen
 from stem4d.simulate.transmission import Tile
@@ -121,6 +121,15 @@ def test_a_lattice_repeats_after_its_spacing(lattice_bench: Bench, y: float, x: 
     # One cell is no whole number of pixels: this holds only if fractions of a pixel do. The lattice is strained by up
     # to 1e-4 to fit the tile (0.004 Å over eleven cells, a hundredth of the probe), plus single precision.
     np.testing.assert_allclose(frames[1:], np.broadcast_to(frames[0], frames[1:].shape), atol=0.02 * frames.max())
+
+
+def test_patterns_are_the_same_to_the_last_bit_however_a_batch_is_cut(lattice_bench: Bench) -> None:
+    random = np.random.default_rng(2)
+    places, shifts = random.uniform(-5, 5, (11, 2)), random.uniform(-3, 3, (11, 2))
+    whole = patterns(lattice_bench, places, shifts)
+    for cut in (TOGETHER, 2 * TOGETHER):
+        parts = [patterns(lattice_bench, places[part], shifts[part]) for part in (slice(cut), slice(cut, None))]
+        np.testing.assert_array_equal(np.concatenate(parts), whole)
 
 
 def test_nothing_comes_back_from_the_far_side() -> None:
