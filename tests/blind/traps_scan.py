@@ -157,7 +157,9 @@ def _turn(name: str, *told: Any, **more: Any) -> Trap:
     return Trap("rotation", name, partial(rotation_of, *told, **more), **kept)
 
 
-WITHIN = f"a lattice that is off by less than {MAX_DEPARTURE:.0%} is a step that is off by as much: fit_step's docstring"
+WITHIN = (
+    f"a lattice that is off by less than {MAX_DEPARTURE:.0%} is a step that is off by as much: fit_step's docstring"
+)
 COARSE = replace(STEP, step_nm=0.19)
 FOLDED = replace(STEP, step_nm=0.24)
 

@@ -215,7 +215,12 @@ TRAPS: tuple[Trap, ...] = (
     _trap("disk", "gold crystal in the beam", "clean", specimen="gold", setup=HOLE),
     _trap("disk", "atoms in the beam", "clean", specimen="random", setup=HOLE),
     _trap("disk", "ellipse of 3 %", "ellipse 3 %"),
-    _trap("disk", "ellipse of 10 %", "ellipse 10 %", known="find_disk follows one side of an ellipse three times as long as projectors have"),
+    _trap(
+        "disk",
+        "ellipse of 10 %",
+        "ellipse 10 %",
+        known="find_disk follows one side of an ellipse three times as long as projectors have",
+    ),
     _trap("descan", "vacuum (honest)", ""),
     _trap("descan", "thick film where vacuum was promised", "clean", specimen="amorphous"),
     _trap("descan", "thin film where vacuum was promised", "clean", specimen="thin film"),
