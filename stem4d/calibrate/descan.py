@@ -17,8 +17,8 @@ FEWEST_POSITIONS = 6
 MIN_KEPT = 0.5
 """Part of the positions that must agree with a plane for it to mean anything."""
 CURVED_PX, CURVED_PART = 0.5, 0.75
-"""A second-order part that moves the pattern by so much over the field and explains so much of the variance that a plane
-leaves: the slopes are then those of the middle only, and a plane no correction."""
+"""A second-order part that moves the pattern by so much over the field and explains so much of the variance that a
+plane leaves: the slopes are then those of the middle only, and a plane no correction."""
 CORRELATED = 1.6
 """Block means that vary so much more than noise explains are correlated; 16 blocks of noise alone stay below."""
 BLOCKS = 4

@@ -65,8 +65,8 @@ def find_disk(pattern: Pattern, bad_pixels: Mask | None = None, radius_hint_px: 
     """Find the bright-field disk.
 
     Candidates come from connected regions above a few thresholds; each is refined by an edge fit, and the one with
-    the largest drop over the longest arc wins. A clipped top (not at a counter's full scale, 2^n - 1), single bright pixels, Bragg disks around it and a
-    detector edge that cuts the disk are borne.
+    the largest drop over the longest arc wins. A clipped top (not at a counter's full scale, 2^n - 1), single
+    bright pixels, Bragg disks around it and a detector edge that cuts the disk are borne.
 
     Parameters
     ----------

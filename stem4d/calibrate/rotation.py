@@ -294,7 +294,10 @@ def _judged(
     elif abs(shear) > max(MAX_SHEAR, SHEAR_SIGMAS * shear_error) or abs(unequal) > max(
         MAX_UNEQUAL, SHEAR_SIGMAS * unequal_error
     ):
-        reason = f"the scan is sheared by {shear:+.2f}, its steps differ by {unequal:+.0%}: drift, a distorted scan, or a part of the detector that fails"
+        reason = (
+            f"the scan is sheared by {shear:+.2f}, its steps differ by {unequal:+.0%}: drift, a distorted scan, or a"
+            " part of the detector that fails"
+        )
     elif not uncertainty <= MAX_UNCERTAINTY_DEG:
         reason = f"the rotation is known only to {uncertainty:.1f} degrees"
     elif margin < MIN_MARGIN:
