@@ -38,7 +38,9 @@ NEEDED = 7.0
 CANDIDATES = 2
 """Maxima of each handedness that are climbed."""
 ROUGH = 2
-ROUNDS = 10
+CLOSER = 4
+ROUNDS = 8
+"""Rounds of the candidates, of the best of them by the same frequencies, and of that by all."""
 SETTLED = 0.1
 """Steps below this part of the error end the climb."""
 SEARCH_STEP = 0.7
@@ -87,7 +89,10 @@ def fit_undersampled(
     geometry = geometries[side]
     every = aliases(one.frequencies, np.sort(order[:MOST_FREQUENCIES]), made.step_nm, highest)
     start = np.concatenate([best[side][0], np.zeros(number - 4)])
-    values, last, settled, spread = _climbed(made, geometry, start, every, ROUNDS, best[side][1].power)
+    # The powers come to rest slowly; a few frequencies bring them close.
+    values, last, _, _ = _climbed(made, geometry, start, few, CLOSER, best[side][1].power)
+    if last is not None:
+        values, last, settled, spread = _climbed(made, geometry, values, every, ROUNDS, last.power)
     if last is None:
         return "the fit of the images ran away: too little structure or dose"
     energy = spectra(made, shifts_nm(geometry, values), geometry.weights)[1]
@@ -135,7 +140,7 @@ def _climbed(
             return values, None, False, spread
         inverse = np.linalg.inv(last.information)
         step = np.clip(inverse @ last.score.sum(axis=0), -most, most)
-        settled = bool((np.abs(step) < SETTLED * np.sqrt(np.diag(inverse))).all())
+        settled = bool((np.abs(step) < SETTLED * np.sqrt(spread * np.diag(inverse))).all())
         if settled:
             break
         values = values + step
