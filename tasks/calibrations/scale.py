@@ -4,6 +4,7 @@ from math import hypot
 from typing import Any
 
 from stem4d.calibrate.disk import DiskFit, find_disk
+from stem4d.calibrate.scale import fit_rings, fit_spots
 from stem4d.instrument import ReferenceArea
 from stem4d.mode import nominal_mrad_per_pixel
 from stem4d.plan import Plan
@@ -15,6 +16,8 @@ LARGEST_ALPHA_MRAD = 2.0
 """On a reference rings and spots must stand apart and be sharp."""
 GRID = 16
 """Positions along each axis: many grains of a polycrystal in one mean pattern."""
+RINGS_FIELD_NM = 96.0
+"""Over so many grains of 8 nm a ring is even enough; less where the instrument cannot."""
 ELECTRONS_PER_PATTERN = 3e4
 NO_REFERENCE = "the instrument file names no reference specimen"
 
@@ -26,14 +29,12 @@ def measure(bench: Bench) -> tuple[Measured, ...]:
 
 
 def _on_reference(bench: Bench, area: ReferenceArea, place: Place) -> tuple[Measured, ...]:
-    from stem4d.calibrate.scale import fit_rings, fit_spots
-
     plan = _parallel(bench)
-    scanned = bench.scan(
-        "reference", place, bench.request((GRID, GRID), electrons_per_pattern=ELECTRONS_PER_PATTERN), plan=plan
-    )
+    field_nm = min(RINGS_FIELD_NM, bench.opened.file.facts.max_field_nm) if area.kind == "rings" else None
+    request = bench.request((GRID, GRID), electrons_per_pattern=ELECTRONS_PER_PATTERN, field_nm=field_nm)
+    scanned = bench.scan("reference", place, request, plan=plan)
     bad = bench.geometry.bad_pixel_mask(plan.detector.shape)
-    pattern = scanned.maps().mean_pattern
+    pattern = scanned.maps().mean_pattern - bench.offset_counts
     disk = find_disk(pattern, bad)
     evidence = (scanned.dataset_id,)
     if not disk.ok:
