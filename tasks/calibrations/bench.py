@@ -144,13 +144,14 @@ class Bench:
         """The area of the plan: what is exposed here comes out of its budget."""
         return Place(self.plan.sample.area, self.opened.runs[self.run].area_id)
 
-    def reference(self, *kinds: str) -> tuple[ReferenceArea, Place] | None:
-        """The first reference area of these kinds that the instrument file names, with its place."""
-        for kind in kinds:
-            for area in self.opened.file.facts.reference_areas:
-                if area.kind == kind:
-                    return area, Place(area.name, self._reference_area(area))
-        return None
+    def references(self, *kinds: str) -> tuple[tuple[ReferenceArea, Place], ...]:
+        """Reference areas that the instrument file names: all of the first of these kinds, of one crystal."""
+        areas = self.opened.file.facts.reference_areas
+        first = next((area for kind in kinds for area in areas if area.kind == kind), None)
+        if first is None:
+            return ()
+        alike = [area for area in areas if (area.kind, area.crystal) == (first.kind, first.crystal)]
+        return tuple((area, Place(area.name, self._reference_area(area))) for area in alike)
 
     def _reference_area(self, area: ReferenceArea) -> int:
         with writer(self.opened.engine) as session:

@@ -1,7 +1,11 @@
 """The angle per pixel and the ellipse: from a known crystal, or transferred from an angle that is known already."""
 
+from collections.abc import Sequence
 from math import hypot
 from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from stem4d.calibrate.disk import DiskFit, find_disk
 from stem4d.calibrate.scale import fit_rings, fit_spots
@@ -15,28 +19,38 @@ from tasks.calibrations.measured import Measured, clean, not_measurable, of_fit
 LARGEST_ALPHA_MRAD = 2.0
 """On a reference rings and spots must stand apart and be sharp."""
 GRID = 16
-"""Positions along each axis: many grains of a polycrystal in one mean pattern."""
-RINGS_FIELD_NM = 96.0
-"""Over so many grains of 8 nm a ring is even enough; less where the instrument cannot."""
+RINGS_GRID = 24
+"""Positions along each axis; more on a polycrystal, as every grain counts."""
+RINGS_FIELD_NM = 192.0
+"""Steps of 8 nm: every position lies on another grain of a usual film. Less where the instrument cannot."""
 ELECTRONS_PER_PATTERN = 3e4
 NO_REFERENCE = "the instrument file names no reference specimen"
 
 
 def measure(bench: Bench) -> tuple[Measured, ...]:
     """Both kinds, from one mean pattern."""
-    found = bench.reference("rings", "spots")
-    return _on_reference(bench, *found) if found is not None else _without(bench)
+    found = bench.references("rings", "spots")
+    return _on_reference(bench, found) if found else _without(bench)
 
 
-def _on_reference(bench: Bench, area: ReferenceArea, place: Place) -> tuple[Measured, ...]:
+def _on_reference(bench: Bench, places: Sequence[tuple[ReferenceArea, Place]]) -> tuple[Measured, ...]:
     plan = _parallel(bench)
-    field_nm = min(RINGS_FIELD_NM, bench.opened.file.facts.max_field_nm) if area.kind == "rings" else None
-    request = bench.request((GRID, GRID), electrons_per_pattern=ELECTRONS_PER_PATTERN, field_nm=field_nm)
-    scanned = bench.scan("reference", place, request, plan=plan)
+    area = places[0][0]
+    rings = area.kind == "rings"
+    # Single crystals lie differently in every place: their spots do not add up. Rings get rounder with every place.
+    places = places if rings else places[:1]
+    field_nm = min(RINGS_FIELD_NM, bench.opened.file.facts.max_field_nm) if rings else None
+    grid = RINGS_GRID if rings else GRID
+    request = bench.request((grid, grid), electrons_per_pattern=ELECTRONS_PER_PATTERN, field_nm=field_nm)
+    scans = [
+        bench.scan(f"reference-{number}", place, request, plan=plan)
+        for number, (_area, place) in enumerate(places, start=1)
+    ]
     bad = bench.geometry.bad_pixel_mask(plan.detector.shape)
-    pattern = scanned.maps().mean_pattern - bench.offset_counts
+    mean: npt.NDArray[np.float64] = np.mean([scanned.maps().mean_pattern for scanned in scans], axis=0)
+    pattern = mean - bench.offset_counts
     disk = find_disk(pattern, bad)
-    evidence = (scanned.dataset_id,)
+    evidence = tuple(scanned.dataset_id for scanned in scans)
     if not disk.ok:
         reason = f"no bright-field disk on {area.name}: {disk.reason}"
         return tuple(

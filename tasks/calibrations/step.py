@@ -29,10 +29,10 @@ ELECTRONS_PER_PATTERN = 2e4
 
 def measure(bench: Bench) -> tuple[Measured, ...]:
     """The step along both axes and the shear, beside the step that the scan was told."""
-    found = bench.reference("lattice")
-    if found is None:
+    found = bench.references("lattice")
+    if not found:
         return (not_measurable("scan_step", "the instrument file names no reference specimen with a lattice to image"),)
-    area, place = found
+    area, place = found[0]
     periods_nm = (area.period_nm,) if area.period_nm is not None else PERIODS_NM[area.crystal]
     field_nm = max(bench.plan.scan.field_nm)
     positions = max(round(field_nm / min(periods_nm) * POSITIONS_PER_PERIOD), FEWEST_POSITIONS)
