@@ -19,9 +19,8 @@ from tasks.calibrations.measured import Measured, clean, not_measurable, of_fit
 LARGEST_ALPHA_MRAD = 2.0
 """On a reference rings and spots must stand apart and be sharp."""
 GRID = 16
-RINGS_GRID = 24
-"""Positions along each axis; more on a polycrystal, as every grain counts."""
-RINGS_FIELD_NM = 192.0
+"""Positions along each axis."""
+RINGS_FIELD_NM = 128.0
 """Steps of 8 nm: every position lies on another grain of a usual film. Less where the instrument cannot."""
 ELECTRONS_PER_PATTERN = 3e4
 NO_REFERENCE = "the instrument file names no reference specimen"
@@ -40,8 +39,7 @@ def _on_reference(bench: Bench, places: Sequence[tuple[ReferenceArea, Place]]) -
     # Single crystals lie differently in every place: their spots do not add up. Rings get rounder with every place.
     places = places if rings else places[:1]
     field_nm = min(RINGS_FIELD_NM, bench.opened.file.facts.max_field_nm) if rings else None
-    grid = RINGS_GRID if rings else GRID
-    request = bench.request((grid, grid), electrons_per_pattern=ELECTRONS_PER_PATTERN, field_nm=field_nm)
+    request = bench.request((GRID, GRID), electrons_per_pattern=ELECTRONS_PER_PATTERN, field_nm=field_nm)
     scans = [
         bench.scan(f"reference-{number}", place, request, plan=plan)
         for number, (_area, place) in enumerate(places, start=1)
