@@ -132,9 +132,7 @@ def expose_once(opened: Lab, run: str, one: Pass, on_progress: Callable[[Progres
     return Exposed(result, started_s, instrument.now_s())
 
 
-def record_unlit(
-    opened: Lab, run: str, one: Pass, on_progress: Callable[[Progress], str | None]
-) -> AcquisitionResult:
+def record_unlit(opened: Lab, run: str, one: Pass, on_progress: Callable[[Progress], str | None]) -> AcquisitionResult:
     """Record frames with the beam blanked from beginning to end: what the detector counts of itself.
 
     Raises

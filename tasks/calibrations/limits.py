@@ -61,7 +61,9 @@ def limits_of(kind: str, value: dict[str, Any], plan: Plan) -> tuple[Limit, ...]
     if kind == "defocus":
         optics = plan.optics
         depth_nm = depth_of_field_a(optics.beam_energy_kev, optics.convergence_semi_angle_mrad) / 10
-        return tuple(replace(each, most=DEPTH_SHARE * depth_nm) if each.name == "defocus_nm" else each for each in found)
+        return tuple(
+            replace(each, most=DEPTH_SHARE * depth_nm) if each.name == "defocus_nm" else each for each in found
+        )
     if kind == "mrad_per_pixel" and value.get("source") == "transfer":
         return tuple(replace(each, part=TRANSFERRED) for each in found)
     if kind == "drift" and "shift_limit_nm_per_min" in value:

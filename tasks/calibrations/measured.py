@@ -74,7 +74,9 @@ def of_fit(
         kind=kind,
         verdict="pass" if fit.ok else "fail",
         value={**{name: clean(getattr(fit, name)) for name in names}, **more},
-        uncertainty={name: clean(error) for name, error in {**found, **(also_uncertain or {})}.items() if error is not None}
+        uncertainty={
+            name: clean(error) for name, error in {**found, **(also_uncertain or {})}.items() if error is not None
+        }
         or None,
         residual=clean(fit.residual),
         reason=fit.reason,
