@@ -83,13 +83,7 @@ def expose_once(opened: Lab, run: str, one: Pass, on_progress: Callable[[Progres
     instrument.stage.go_to(one.area)
     set_and_confirm(instrument, one.column)
     confirm("scan generator", one.scan, instrument.scan.prepare(one.scan))
-    wanted = ExposureRequest(
-        detector=one.plan.detector.name,
-        shape=one.plan.detector.shape,
-        bit_depth=one.plan.detector.bit_depth,
-        exposure_time_us=min(one.plan.exposure.live_time_us, one.scan.dwell_time_us),
-        frames=one.scan.shape[0] * one.scan.shape[1],
-    )
+    wanted = _exposure(one)
     confirm("detector", wanted, instrument.detector.prepare(wanted))
     job = AcquisitionJob(
         source=instrument.detector.source(),
@@ -136,6 +130,57 @@ def expose_once(opened: Lab, run: str, one: Pass, on_progress: Callable[[Progres
     if not report.safe:
         raise DeviceFault("the instrument could not be parked after the exposure; see the event before this one")
     return Exposed(result, started_s, instrument.now_s())
+
+
+def record_unlit(opened: Lab, run: str, one: Pass, on_progress: Callable[[Progress], str | None]) -> AcquisitionResult:
+    """Record frames with the beam blanked from beginning to end: what the detector counts of itself.
+
+    Raises
+    ------
+    DeviceFault
+        Where the beam is not blanked, or the instrument cannot be parked afterwards.
+    """
+    instrument = opened.instrument
+    instrument.gate.blank()
+    if instrument.gate.is_blanked() is False:
+        raise DeviceFault("the beam is not blanked: dark frames would be lit")
+    instrument.stage.go_to(one.area)
+    set_and_confirm(instrument, one.column)
+    confirm("scan generator", one.scan, instrument.scan.prepare(one.scan))
+    wanted = _exposure(one)
+    confirm("detector", wanted, instrument.detector.prepare(wanted))
+    job = AcquisitionJob(
+        source=instrument.detector.source(),
+        file=_file_spec(one, int(opened.settings.disk_reserve_gb * 1e9)),
+        accumulator=one.accumulator,
+    )
+
+    def on_listening() -> None:
+        instrument.detector.arm()
+        instrument.scan.start()
+
+    receive = acquire_in_child if opened.settings.worker == "child" else acquire
+    try:
+        result = receive(job, on_listening, on_progress)
+        instrument.scan.wait()
+    finally:
+        report = make_safe(instrument, SafeLevel.PARK, f"end of dark frames in {run}")
+        if not report.safe:
+            opened.tell("safety", f"making the instrument safe did not work fully: {report.steps}", run=run)
+    if not report.safe:
+        raise DeviceFault("the instrument could not be parked after the dark frames; see the event before this one")
+    return result
+
+
+def _exposure(one: Pass) -> ExposureRequest:
+    """What the detector is asked for."""
+    return ExposureRequest(
+        detector=one.plan.detector.name,
+        shape=one.plan.detector.shape,
+        bit_depth=one.plan.detector.bit_depth,
+        exposure_time_us=min(one.plan.exposure.live_time_us, one.scan.dwell_time_us),
+        frames=one.scan.shape[0] * one.scan.shape[1],
+    )
 
 
 def _settle_dose(opened: Lab, one: Pass, booked_e_per_a2: float, intent_id: int, result: AcquisitionResult) -> None:

@@ -24,6 +24,11 @@ def measured_in(session: Session, *, run: str) -> list[dict[str, Any]]:
     ]
 
 
+def evidence_files(session: Session, *, calibration_id: int) -> list[str]:
+    """Where the files lie that a calibration was made from, as far as is known."""
+    return [one["path"] for one in _evidence(session, calibration_id) if one["path"]]
+
+
 def _withdrawal(session: Session, calibration_id: int) -> dict[str, Any] | None:
     one = session.scalars(select(CalibrationWithdrawal).filter_by(calibration_id=calibration_id)).one_or_none()
     return None if one is None else {"by": one.withdrawn_by, "at": plain_value(one.withdrawn_at), "reason": one.reason}

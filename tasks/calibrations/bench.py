@@ -1,20 +1,24 @@
 """What a measurement works with: the plan, what is known already, and scans over vacuum, a reference or the area."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from db.calibrations import CalibrationRecord, evidence_of
 from db.engine import reader, writer
+from db.questions.calibrations import evidence_files
 from db.record import register_area, register_sample
-from devices.acquire import Progress
+from devices.acquire import AcquisitionResult, Progress
 from devices.passes import maps_of
 from devices.protocols import ScanRequest
 from stem4d.accumulate import AccumulatorSpec
+from stem4d.calibrate.dark import DarkFit, fit_dark
+from stem4d.detector import DetectorFacts
 from stem4d.dose import BUDGET_TOLERANCE, electrons
 from stem4d.errors import DoseRefused
 from stem4d.instrument import ReferenceArea
@@ -24,7 +28,7 @@ from stem4d.predict import predict
 from storage.read import open_frames
 from tasks.calibrated import Calibrated, accumulator_spec
 from tasks.calibrations.standing import together
-from tasks.expose import Pass, expose_once
+from tasks.expose import Pass, expose_once, record_unlit
 from tasks.files import file_metadata
 from tasks.lab import Lab
 from tasks.record import NO_BUDGET_E_PER_A2, VACUUM, fluence_left_e_per_a2, register_scan, vacuum_area
@@ -55,15 +59,20 @@ class Scanned:
 
     def frames(self, most: int | None = None) -> npt.NDArray[np.unsignedinteger]:
         """The first frames (n, det_y, det_x), all of them without ``most``: for scans that fit in memory."""
-        kept: list[npt.NDArray[np.generic]] = []
-        have = 0
-        with open_frames(self.path) as frames:
-            for _first, batch in frames.batches():
-                kept.append(np.array(batch))
-                have += len(batch)
-                if most is not None and have >= most:
-                    break
-        return np.concatenate(kept)[:most]  # type: ignore[return-value]
+        return all_frames(self.path, most)
+
+
+def all_frames(path: Path, most: int | None = None) -> npt.NDArray[np.unsignedinteger]:
+    """The first frames of a file (n, det_y, det_x), or all of them."""
+    kept: list[npt.NDArray[np.generic]] = []
+    have = 0
+    with open_frames(path) as frames:
+        for _first, batch in frames.batches():
+            kept.append(np.array(batch))
+            have += len(batch)
+            if most is not None and have >= most:
+                break
+    return np.concatenate(kept)[:most]  # type: ignore[return-value]
 
 
 @dataclass(frozen=True)
@@ -81,6 +90,44 @@ class Bench:
         """What is known comes to this."""
         return together(self.plan, self.known)
 
+    @property
+    def detector_facts(self) -> DetectorFacts | None:
+        """What the instrument file says of the plan's detector."""
+        return facts_of(self.opened, self.plan)
+
+    @property
+    def counts_per_electron(self) -> float:
+        """As measured; 1 where it was not, which is right for a counting detector."""
+        known = self.known.get("counts_per_electron")
+        return float(known.value["counts_per_electron"]) if known else 1.0
+
+    @cached_property
+    def dark(self) -> DarkFit | None:
+        """Offset and noise of an integrating detector's pixels, from the dark frames of the calibration in force."""
+        known = self.known.get("dark_flat")
+        if known is None:
+            return None
+        with reader(self.opened.engine) as session:
+            files = evidence_files(session, calibration_id=known.id)
+        return fit_dark(all_frames(Path(files[0])))
+
+    @property
+    def offset_counts(self) -> npt.NDArray[np.float64]:
+        """Dark level of each pixel (det_y, det_x); 0 for a counting detector."""
+        return np.zeros(self.plan.detector.shape) if self.dark is None else self.dark.offset_counts
+
+    def without_dark(self, frames: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Frames less the dark level; those of a counting detector as they are."""
+        return np.array(frames) if self.dark is None else np.array(frames) - self.dark.offset_counts
+
+    def true_step_nm(self, asked_nm: float) -> float:
+        """A step as the scan calibration has it, the mean of both axes; as asked where there is none."""
+        known = self.known.get("scan_step")
+        if known is None:
+            return asked_nm
+        value = known.value
+        return asked_nm * float((value["step_y_nm"] * value["step_x_nm"]) ** 0.5 / value["nominal_step_nm"])
+
     def evidence(self, *records: CalibrationRecord) -> tuple[int, ...]:
         """Ids of the datasets that calibrations were made from, once each."""
         with reader(self.opened.engine) as session:
@@ -97,13 +144,14 @@ class Bench:
         """The area of the plan: what is exposed here comes out of its budget."""
         return Place(self.plan.sample.area, self.opened.runs[self.run].area_id)
 
-    def reference(self, *kinds: str) -> tuple[ReferenceArea, Place] | None:
-        """The first reference area of these kinds that the instrument file names, with its place."""
-        for kind in kinds:
-            for area in self.opened.file.facts.reference_areas:
-                if area.kind == kind:
-                    return area, Place(area.name, self._reference_area(area))
-        return None
+    def references(self, *kinds: str) -> tuple[tuple[ReferenceArea, Place], ...]:
+        """Reference areas that the instrument file names: all of the first of these kinds, of one crystal."""
+        areas = self.opened.file.facts.reference_areas
+        first = next((area for kind in kinds for area in areas if area.kind == kind), None)
+        if first is None:
+            return ()
+        alike = [area for area in areas if (area.kind, area.crystal) == (first.kind, first.crystal)]
+        return tuple((area, Place(area.name, self._reference_area(area))) for area in alike)
 
     def _reference_area(self, area: ReferenceArea) -> int:
         with writer(self.opened.engine) as session:
@@ -151,14 +199,22 @@ class Bench:
             Where the place cannot afford it, or the plan's area would have too little left for the plan itself; nothing
             is exposed then.
         """
-        geometry = geometry or self.geometry
-        there = exposed_plan(self.opened, plan or self.plan, scan)
+        one = self._pass(name, place, scan, geometry or self.geometry, plan or self.plan)
         if place == self.this_area:
-            self._leave_enough(there, geometry.current_ratio)
-        column = geometry.column.model_copy(update={"optics": there.optics})
-        one = Pass(
+            self._leave_enough(one.plan, one.current_ratio)
+        done = expose_once(self.opened, self.run, one, self._progress(name))
+        return self._registered(one, done.result)
+
+    def scan_unlit(self, name: str, scan: ScanRequest) -> Scanned:
+        """Record frames with the beam blanked throughout; nothing is booked, as nothing is exposed."""
+        one = self._pass(name, self.vacuum, scan, self.geometry, self.plan)
+        return self._registered(one, record_unlit(self.opened, self.run, one, self._progress(name)))
+
+    def _pass(self, name: str, place: Place, scan: ScanRequest, geometry: Calibrated, plan: Plan) -> Pass:
+        there = exposed_plan(self.opened, plan, scan)
+        return Pass(
             plan=there,
-            column=column,
+            column=geometry.column.model_copy(update={"optics": there.optics}),
             scan=scan,
             accumulator=accumulator_spec(there, geometry, self.opened.settings.accumulator_threads, True),
             area=place.position,
@@ -169,12 +225,15 @@ class Bench:
             metadata=file_metadata(there, self.run, "calibration"),
         )
 
+    def _progress(self, name: str) -> Callable[[Progress], None]:
         def on_progress(progress: Progress) -> None:
             self.opened.on_progress(name, progress)
 
-        done = expose_once(self.opened, self.run, one, on_progress)
-        dataset = register_scan(self.opened, self.run, scan.shape, there.detector.shape, done.result)
-        return Scanned(done.result.receipt.path, dataset, there, one.accumulator)
+        return on_progress
+
+    def _registered(self, one: Pass, result: AcquisitionResult) -> Scanned:
+        dataset = register_scan(self.opened, self.run, one.scan.shape, one.plan.detector.shape, result)
+        return Scanned(result.receipt.path, dataset, one.plan, one.accumulator)
 
     def _leave_enough(self, there: Plan, current_ratio: float) -> None:
         """A calibration must not eat the dose that its plan is there to spend."""
@@ -197,7 +256,12 @@ def exposed_plan(opened: Lab, plan: Plan, scan: ScanRequest) -> Plan:
     return plan.model_copy(update={"detector": deepest, "exposure": dwelling, "scan": raster})
 
 
+def facts_of(opened: Lab, plan: Plan) -> DetectorFacts | None:
+    """What the instrument file says of the plan's detector; None where it does not name it."""
+    return next((each for each in opened.file.facts.all_detectors if each.name == plan.detector.name), None)
+
+
 def _deepest(opened: Lab, plan: Plan) -> int:
     """A clipped disk would be a clipped calibration."""
-    known = [facts for facts in opened.file.facts.all_detectors if facts.name == plan.detector.name]
-    return max(known[0].bit_depths) if known else plan.detector.bit_depth
+    known = facts_of(opened, plan)
+    return max(known.bit_depths) if known else plan.detector.bit_depth

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from stem4d.calibrate.gain import fit_gain
 from tasks.calibrations.bench import Bench
 from tasks.calibrations.measured import Measured, of_fit
 
@@ -18,29 +19,30 @@ FIELD_SHARE = 0.01
 
 def measure(bench: Bench) -> tuple[Measured, ...]:
     """One vacuum scan over next to no field, at the plan's dwell."""
-    from stem4d.calibrate.gain import fit_gain
-
     field_nm = max(bench.plan.scan.field_nm) * FIELD_SHARE
     scanned = bench.scan("gain", bench.vacuum, bench.request((GRID, GRID), field_nm=field_nm))
     detector = scanned.plan.detector
     frames, bad = scanned.frames(), bench.geometry.bad_pixel_mask(detector.shape)
-    fit = fit_gain(frames, bad_pixels=bad, full_scale=detector.full_scale)
+    fit = fit_gain(frames, bench.dark, bad, detector.full_scale)
     return (
         of_fit(
             "counts_per_electron",
             fit,
             ("counts_per_electron",),
             evidence=(scanned.dataset_id,),
-            curves=_variance_by_mean(frames, bad, fit.counts_per_electron),
+            curves=_variance_by_mean(frames, bad, bench.offset_counts, fit.counts_per_electron),
         ),
     )
 
 
 def _variance_by_mean(
-    frames: npt.NDArray[np.unsignedinteger], bad: npt.NDArray[np.bool_], counts_per_electron: float
+    frames: npt.NDArray[np.unsignedinteger],
+    bad: npt.NDArray[np.bool_],
+    offset: npt.NDArray[np.float64],
+    counts_per_electron: float,
 ) -> dict[str, Any]:
     """Variance against mean over groups of pixels of like mean; the slope is the counts per electron."""
-    mean, variance = frames.mean(axis=0)[~bad], frames.var(axis=0, ddof=1)[~bad]
+    mean, variance = (frames.mean(axis=0) - offset)[~bad], frames.var(axis=0, ddof=1)[~bad]
     groups = np.array_split(np.argsort(mean), POINTS)
     at = [float(mean[group].mean()) for group in groups]
     fit = [each * counts_per_electron for each in at] if np.isfinite(counts_per_electron) else None

@@ -9,8 +9,10 @@ from db.engine import writer
 from stem4d.errors import BadInput, DoseRefused
 from stem4d.plan import Plan
 from tasks.calibrations import angle, counting, dark, moving, scale, step, tilts, turning, vacuum
-from tasks.calibrations.bench import Bench
+from tasks.calibrations.agree import CHECKED, agreed
+from tasks.calibrations.bench import Bench, facts_of
 from tasks.calibrations.kinds import KINDS, in_order
+from tasks.calibrations.limits import judged
 from tasks.calibrations.measured import Measured, not_measurable
 from tasks.calibrations.standing import keys
 from tasks.lab import Lab
@@ -56,15 +58,35 @@ def measure(
     """
     wanted = tuple(wanted)
     have = {kind: record for kind, record in known.items() if kind not in wanted}
+    facts = facts_of(opened, plan)
+    if facts is not None and facts.noise_e_per_px is not None and "dark_flat" not in have:
+        # Without its dark level nothing that an integrating detector counts is a number of electrons.
+        wanted = tuple(dict.fromkeys(("dark_flat", *wanted)))
+    # Dark frames need nothing, and everything needs them.
+    order = sorted(in_order(wanted, have), key=lambda group: group != "dark_flat")
     done: list[Recorded] = []
-    for group in in_order(wanted, have):
-        for one in _group(Bench(opened, run, plan, dict(have)), group):
-            record = _record(opened, run, plan, one)
-            done.append(Recorded(record.id, one))
-            if one.usable:
-                have[one.kind] = record
-            elif one.kind in wanted:
-                opened.tell("calibration failed", f"{KINDS[one.kind].title}: {one.reason}", run)
+    waiting: list[Measured] = []
+    checked = {KINDS[kind].group for kind in CHECKED}
+
+    def keep(one: Measured) -> None:
+        one = judged(one, plan)
+        record = _record(opened, run, plan, one)
+        done.append(Recorded(record.id, one))
+        if one.usable:
+            have[one.kind] = record
+        elif one.kind in wanted:
+            opened.tell("calibration failed", f"{KINDS[one.kind].title}: {one.reason}", run)
+
+    for group in order:
+        found = _group(Bench(opened, run, plan, dict(have)), group)
+        if group in checked:
+            waiting += found
+            checked.discard(group)
+            if checked & set(order):
+                continue
+            found, waiting = agreed(waiting), []
+        for one in found:
+            keep(one)
     return tuple(done)
 
 
@@ -80,10 +102,6 @@ def _group(bench: Bench, group: str) -> tuple[Measured, ...]:
     except (DoseRefused, BadInput) as error:
         # The area cannot bear it, or the plan's settings leave nothing to measure: the other kinds go on.
         return tuple(not_measurable(kind.name, str(error)) for kind in kinds)
-    except ModuleNotFoundError as missing:
-        if not (missing.name or "").startswith("stem4d.calibrate"):
-            raise
-        return tuple(not_measurable(kind.name, f"this nightbeam has no {missing.name}") for kind in kinds)
 
 
 def _record(opened: Lab, run: str, plan: Plan, one: Measured) -> CalibrationRecord:

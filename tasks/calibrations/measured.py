@@ -1,6 +1,6 @@
 """What a measurement of a calibration gives, whether it succeeded or not."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from math import isfinite
 from typing import Any, Literal, Protocol
@@ -33,6 +33,8 @@ class Measured:
     """Ids of the datasets it was made from."""
     curves: dict[str, Any] | None = None
     """What the report draws beside the evidence: ``x``, ``data``, ``fit``, ``x_label``, ``y_label``, or ``rings``."""
+    fit: Any = field(default=None, repr=False, compare=False)
+    """The estimator's result, for checks between kinds of one session; never recorded."""
 
     @property
     def usable(self) -> bool:
@@ -46,6 +48,7 @@ def of_fit(
     names: Iterable[str],
     *,
     errors: dict[str, str] | None = None,
+    also_uncertain: Mapping[str, Any] | None = None,
     evidence: tuple[int, ...] = (),
     curves: dict[str, Any] | None = None,
     **more: Any,
@@ -59,6 +62,8 @@ def of_fit(
     errors : dict
         Attribute with the standard error, by name of the value; without it that of the same name with
         ``_uncertainty`` before the unit or at the end, where the fit has one.
+    also_uncertain : mapping
+        Standard errors of further values.
     more
         Further values.
     """
@@ -69,11 +74,15 @@ def of_fit(
         kind=kind,
         verdict="pass" if fit.ok else "fail",
         value={**{name: clean(getattr(fit, name)) for name in names}, **more},
-        uncertainty={name: clean(error) for name, error in found.items() if error is not None} or None,
+        uncertainty={
+            name: clean(error) for name, error in {**found, **(also_uncertain or {})}.items() if error is not None
+        }
+        or None,
         residual=clean(fit.residual),
         reason=fit.reason,
         evidence=evidence,
         curves=curves,
+        fit=fit,
     )
 
 

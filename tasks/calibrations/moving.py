@@ -5,6 +5,7 @@ from math import hypot
 import numpy as np
 import numpy.typing as npt
 
+from stem4d.calibrate.drift import fit_drift
 from stem4d.maps import RunMaps
 from tasks.calibrations.bench import Bench
 from tasks.calibrations.measured import Measured, clean
@@ -15,12 +16,12 @@ MOST_POSITIONS = 48
 BASELINE_S = 30.0
 """Between the scans: a drift of 0.1 nm/min moves a tenth of a step of 0.5 nm in that time."""
 ELECTRONS_PER_PATTERN = 1e3
+SHIFT_PX = 0.1
+"""Shift over the baseline that a rate may be off by, however slow it is."""
 
 
 def measure(bench: Bench) -> tuple[Measured, ...]:
     """Repeated scans at the plan's step, booked on the area's budget."""
-    from stem4d.calibrate.drift import fit_drift
-
     plan = bench.plan
     shape = (min(plan.scan.shape[0], MOST_POSITIONS), min(plan.scan.shape[1], MOST_POSITIONS))
     scan = bench.request(shape, electrons_per_pattern=ELECTRONS_PER_PATTERN).model_copy(
@@ -50,6 +51,8 @@ def measure(bench: Bench) -> tuple[Measured, ...]:
             value={
                 "drift_nm_per_min": clean(fit.rate_nm_per_min),
                 "speed_nm_per_min": clean(hypot(*fit.rate_nm_per_min)),
+                "shift_limit_nm_per_min": SHIFT_PX * scan.step_nm / times_min[-1],
+                "jumped": fit.jump is not None,
             },
             uncertainty={"drift_nm_per_min": clean(fit.rate_uncertainty_nm_per_min)},
             residual=clean(fit.residual_px),

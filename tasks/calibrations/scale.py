@@ -1,9 +1,14 @@
 """The angle per pixel and the ellipse: from a known crystal, or transferred from an angle that is known already."""
 
+from collections.abc import Sequence
 from math import hypot
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from stem4d.calibrate.disk import DiskFit, find_disk
+from stem4d.calibrate.scale import fit_rings, fit_spots
 from stem4d.instrument import ReferenceArea
 from stem4d.mode import nominal_mrad_per_pixel
 from stem4d.plan import Plan
@@ -14,28 +19,36 @@ from tasks.calibrations.measured import Measured, clean, not_measurable, of_fit
 LARGEST_ALPHA_MRAD = 2.0
 """On a reference rings and spots must stand apart and be sharp."""
 GRID = 16
-"""Positions along each axis: many grains of a polycrystal in one mean pattern."""
+"""Positions along each axis."""
+RINGS_FIELD_NM = 128.0
+"""Steps of 8 nm: every position lies on another grain of a usual film. Less where the instrument cannot."""
 ELECTRONS_PER_PATTERN = 3e4
 NO_REFERENCE = "the instrument file names no reference specimen"
 
 
 def measure(bench: Bench) -> tuple[Measured, ...]:
     """Both kinds, from one mean pattern."""
-    found = bench.reference("rings", "spots")
-    return _on_reference(bench, *found) if found is not None else _without(bench)
+    found = bench.references("rings", "spots")
+    return _on_reference(bench, found) if found else _without(bench)
 
 
-def _on_reference(bench: Bench, area: ReferenceArea, place: Place) -> tuple[Measured, ...]:
-    from stem4d.calibrate.scale import fit_rings, fit_spots
-
+def _on_reference(bench: Bench, places: Sequence[tuple[ReferenceArea, Place]]) -> tuple[Measured, ...]:
     plan = _parallel(bench)
-    scanned = bench.scan(
-        "reference", place, bench.request((GRID, GRID), electrons_per_pattern=ELECTRONS_PER_PATTERN), plan=plan
-    )
+    area = places[0][0]
+    rings = area.kind == "rings"
+    # Single crystals lie differently in every place: their spots do not add up. Rings get rounder with every place.
+    places = places if rings else places[:1]
+    field_nm = min(RINGS_FIELD_NM, bench.opened.file.facts.max_field_nm) if rings else None
+    request = bench.request((GRID, GRID), electrons_per_pattern=ELECTRONS_PER_PATTERN, field_nm=field_nm)
+    scans = [
+        bench.scan(f"reference-{number}", place, request, plan=plan)
+        for number, (_area, place) in enumerate(places, start=1)
+    ]
     bad = bench.geometry.bad_pixel_mask(plan.detector.shape)
-    pattern = scanned.maps().mean_pattern
+    mean: npt.NDArray[np.float64] = np.mean([scanned.maps().mean_pattern for scanned in scans], axis=0)
+    pattern = mean - bench.offset_counts
     disk = find_disk(pattern, bad)
-    evidence = (scanned.dataset_id,)
+    evidence = tuple(scanned.dataset_id for scanned in scans)
     if not disk.ok:
         reason = f"no bright-field disk on {area.name}: {disk.reason}"
         return tuple(

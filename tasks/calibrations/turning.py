@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from stem4d.calibrate.rotation import fit_rotation
 from stem4d.maps import RunMaps
 from tasks.calibrations.bench import Bench
 from tasks.calibrations.measured import Measured, clean, of_fit
@@ -16,8 +17,6 @@ ELECTRONS_PER_PATTERN = 2e4
 
 def measure(bench: Bench) -> tuple[Measured, ...]:
     """One scan of the area; what it costs is booked on the area's budget, and refused where that cannot bear it."""
-    from stem4d.calibrate.rotation import fit_rotation
-
     shape = (min(bench.plan.scan.shape[0], MOST_POSITIONS), min(bench.plan.scan.shape[1], MOST_POSITIONS))
     scan = bench.request(shape, electrons_per_pattern=ELECTRONS_PER_PATTERN).model_copy(
         update={"step_nm": bench.plan.scan.step_nm}
@@ -30,6 +29,7 @@ def measure(bench: Bench) -> tuple[Measured, ...]:
             "rotation",
             fit,
             ("rotation_deg", "mirrored", "half_turn_known"),
+            errors=dict.fromkeys(("mirrored", "half_turn_known"), "no_error"),
             evidence=(scanned.dataset_id,),
             curves=_curl_by_angle(maps, fit.rotation_deg, mirrored=fit.mirrored),
         ),

@@ -1,19 +1,18 @@
 """Bad pixels, disk, descan and current from vacuum scans over the plan's own field: corrected, and measured again."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from math import hypot
 
 import numpy as np
 
 from devices.protocols import ColumnSetting, ScanRequest
 from stem4d.calibrate.correction import Correction, correction_for, offset_from_middle_px
-from stem4d.calibrate.descan import DescanFit, fit_descan
-from stem4d.calibrate.disk import DiskFit, find_disk
-from stem4d.calibrate.pixels import find_bad_pixels
-from stem4d.predict import predict
-from tasks.calibrated import Calibrated, accumulator_spec, uncalibrated
-from tasks.calibrations.bench import Bench, Scanned
+from stem4d.calibrate.descan import DescanFit
+from stem4d.calibrate.descan_surface import DescanSurface
+from tasks.calibrated import Calibrated, uncalibrated
+from tasks.calibrations.bench import Bench
 from tasks.calibrations.measured import Measured, clean, not_measurable, of_fit
+from tasks.calibrations.seen import Seen, look
 
 GRID = 16
 """Vacuum positions along each axis: 256 frames place a plane to a sixteenth of one frame's error."""
@@ -21,69 +20,37 @@ ELECTRONS_PER_PATTERN = 3e4
 """Enough for a disk's edge to 0.02 px; the dwell is made longer where the plan's gives less."""
 
 
-@dataclass(frozen=True)
-class _Seen:
-    """What one vacuum scan says."""
-
-    scanned: Scanned
-    bad: tuple[tuple[int, int], ...]
-    disk: DiskFit
-    descan: DescanFit | None
-    ratio: float
-    """Counted over expected electrons."""
-    ratio_error: float
-
-
 def measure(bench: Bench) -> tuple[Measured, ...]:
     """All four kinds, from a scan before correction and one after."""
     raw = uncalibrated(bench.plan).model_copy(update={"mrad_per_pixel": bench.geometry.mrad_per_pixel})
     first = _look(bench, "vacuum-before", raw)
-    if not first.disk.ok or first.descan is None or not first.descan.ok:
+    if not first.usable:
         return _given_up(first)
+    assert first.descan is not None
     plan = bench.plan
     correction = correction_for(first.disk.centre_px, first.descan, plan.detector.shape, raw.mrad_per_pixel)
     corrected = raw.model_copy(update={"bad_pixels": first.bad, "column": _with(raw.column, correction)})
     left = _look(bench, "vacuum-after", corrected)
-    if not left.disk.ok or left.descan is None or not left.descan.ok:
+    if not left.usable:
         return _given_up(left)
+    assert left.descan is not None
     off = hypot(*offset_from_middle_px(first.disk.centre_px, plan.detector.shape))
     bench.opened.tell(
         "calibrated",
         f"{len(first.bad)} bad pixels; disk {off:.2f} px off centre and moving by {first.descan.range_px:.2f} px over "
-        f"the field: corrected to {left.descan.range_px:.2f} px; the current is {left.ratio:.3g} times what it was set "
-        "to",
+        f"the field: corrected to {left.descan.range_px:.2f} px; {_current_said(left)}",
         bench.run,
         offset_px=off,
         descan_before_px=first.descan.range_px,
         descan_after_px=left.descan.range_px,
-        current_ratio=left.ratio,
+        current_ratio=_ratio(left),
     )
     return (_mask(first), _centre(left), _descan(corrected, first, left), _current(left))
 
 
-def _look(bench: Bench, name: str, geometry: Calibrated) -> _Seen:
+def _look(bench: Bench, name: str, geometry: Calibrated) -> Seen:
     """One scan without specimen over the plan's field, and what its patterns say."""
-    scan = _raster(bench)
-    scanned = bench.scan(name, bench.vacuum, scan, geometry)
-    first = scanned.maps()
-    hot = find_bad_pixels(first.mean_pattern, first.frames, first.max_pattern)
-    bad = tuple(sorted({*geometry.bad_pixels, *((int(y), int(x)) for y, x in zip(*hot.mask.nonzero(), strict=True))}))
-    mask = geometry.model_copy(update={"bad_pixels": bad}).bad_pixel_mask(bench.plan.detector.shape)
-    expected = predict(scanned.plan).electrons_per_pattern
-    disk = find_disk(first.mean_pattern, mask)
-    if not disk.ok:
-        return _Seen(scanned, bad, disk, None, float(first.total.mean()) / expected, 0.0)
-    found = geometry.model_copy(update={"bad_pixels": bad, "centre_px": disk.centre_px})
-    maps = scanned.maps(accumulator_spec(scanned.plan, found, bench.opened.settings.accumulator_threads))
-    ratio = float(maps.total.mean()) / expected
-    return _Seen(
-        scanned=scanned,
-        bad=bad,
-        disk=disk,
-        descan=fit_descan(maps.com_y_px, maps.com_x_px, maps.recorded, scan.step_nm),
-        ratio=ratio,
-        ratio_error=float(maps.total.std() / np.sqrt(maps.frames) / expected),
-    )
+    return look(bench, bench.scan(name, bench.vacuum, _raster(bench), geometry), geometry)
 
 
 def _raster(bench: Bench) -> ScanRequest:
@@ -104,12 +71,12 @@ def _with(column: ColumnSetting, correction: Correction) -> ColumnSetting:
     return column.model_copy(update=settings)
 
 
-def _mask(seen: _Seen) -> Measured:
+def _mask(seen: Seen) -> Measured:
     value = {"bad_pixels": [list(pixel) for pixel in seen.bad]}
     return Measured("pixel_mask", "pass", value, evidence=(seen.scanned.dataset_id,))
 
 
-def _centre(seen: _Seen) -> Measured:
+def _centre(seen: Seen) -> Measured:
     return of_fit(
         "centre",
         seen.disk,
@@ -119,11 +86,14 @@ def _centre(seen: _Seen) -> Measured:
     )
 
 
-def _descan(corrected: Calibrated, first: _Seen, left: _Seen) -> Measured:
+def _descan(corrected: Calibrated, first: Seen, left: Seen) -> Measured:
     assert first.descan is not None
     assert left.descan is not None
+    assert left.surface is not None
     scale = corrected.mrad_per_pixel
     offset_error = hypot(*first.disk.centre_uncertainty_px) / np.sqrt(2) * scale
+    plan, surface = left.scanned.plan, left.surface
+    curved_px = _curvature_px(surface, plan.scan.field_nm)
     return Measured(
         kind="descan",
         verdict="pass",
@@ -132,32 +102,64 @@ def _descan(corrected: Calibrated, first: _Seen, left: _Seen) -> Measured:
             "descan_mrad_per_nm": [list(row) for row in corrected.column.descan_mrad_per_nm],
             "range_before_px": first.descan.range_px,
             "range_after_px": left.descan.range_px,
+            "curved": surface.curved,
+            "curved_chance": clean(surface.curved_chance),
+            "curved_range_px": clean(curved_px),
+            "beyond_model_px": clean(surface.beyond_model_px),
         },
         uncertainty={
             "diffraction_shift_mrad": float(offset_error),
             "descan_mrad_per_nm": clean(first.descan.slope_uncertainty_px_per_nm * scale),
             "range_before_px": first.descan.range_uncertainty_px,
             "range_after_px": left.descan.range_uncertainty_px,
+            "plane_px": _plane_error_px(first.descan, plan.scan.field_nm),
         },
         residual=left.descan.residual_rms_px,
         evidence=(first.scanned.dataset_id, left.scanned.dataset_id),
     )
 
 
-def _current(seen: _Seen) -> Measured:
-    return Measured(
+def _curvature_px(surface: DescanSurface, field_nm: tuple[float, float]) -> float:
+    """Range over the field of the movement that is no plane [px]: what no linear correction takes away."""
+    y, x = (np.linspace(-0.5, 0.5, GRID) * length for length in field_nm)
+    terms = np.stack(np.broadcast_arrays(y[:, None] ** 2, y[:, None] * x, x**2 + 0 * y[:, None]))
+    return float(hypot(*np.ptp(np.tensordot(surface.quadratic_px_per_nm2, terms, axes=1), axis=(1, 2))))
+
+
+def _plane_error_px(fit: DescanFit, field_nm: tuple[float, float]) -> float:
+    """Rms over the field of the error of the plane that was corrected [px]."""
+    # The standard deviation of a position over a field of length L is L / sqrt(12).
+    return float(np.sqrt((fit.slope_uncertainty_px_per_nm**2 * np.array(field_nm) ** 2 / 12).sum()))
+
+
+def _ratio(seen: Seen) -> float | None:
+    if seen.current is None or not seen.current.ok:
+        return None
+    return seen.current.current_pa / seen.scanned.plan.optics.probe_current_pa
+
+
+def _current_said(seen: Seen) -> str:
+    ratio = _ratio(seen)
+    return "the current is not known" if ratio is None else f"the current is {ratio:.3g} times what it was set to"
+
+
+def _current(seen: Seen) -> Measured:
+    assert seen.current is not None
+    fit, commanded = seen.current, seen.scanned.plan.optics.probe_current_pa
+    return of_fit(
         "current",
-        "pass",
-        {
-            "true_over_commanded": seen.ratio,
-            "current_pa": seen.ratio * seen.scanned.plan.optics.probe_current_pa,
-        },
-        {"true_over_commanded": seen.ratio_error},
+        fit,
+        ("current_pa",),
         evidence=(seen.scanned.dataset_id,),
+        also_uncertain={"true_over_commanded": fit.current_uncertainty_pa / commanded},
+        true_over_commanded=clean(fit.current_pa / commanded),
+        hidden_part=clean(fit.hidden_part),
+        loss_part=clean(fit.loss_part),
+        drift_part=clean(fit.stability.drift_part) if fit.stability else None,
     )
 
 
-def _given_up(seen: _Seen) -> tuple[Measured, ...]:
+def _given_up(seen: Seen) -> tuple[Measured, ...]:
     """What is left where no disk or no plane can be fitted."""
     failed = f"no bright-field disk in the vacuum scan: {seen.disk.reason}"
     centre = of_fit("centre", seen.disk, ("centre_px", "radius_px"), evidence=(seen.scanned.dataset_id,))

@@ -123,7 +123,7 @@ def test_the_page_draws_the_fit_on_the_data_and_says_value_gate_and_validity(ope
         assert said in page, said
     for alt in ("Radial profile of the disk", "Mean pattern and fitted disk", "before correction [px]", "Counts of a"):
         assert f'alt="{alt}' in page or alt in page, alt
-    assert page.count("<img") == 6
+    assert page.count("<img") == 8
 
 
 def test_only_what_is_not_valid_is_measured_again(opened: Lab, plan: Plan, result: Result) -> None:

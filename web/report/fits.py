@@ -34,6 +34,8 @@ def drawn_fit(one: Facts, plan: Plan, bad: Pixels) -> tuple[Plate, ...]:
     curves = one["curves"] or {}
     if paths and one["value"]:
         drawings += _KINDS.get(one["kind"], _rings)(one, paths, plan, bad)
+    # Data of the database: at most two images, of at most 48 positions a side.
+    drawings += [fits.image(each["label"], np.array(each["values"])) for each in curves.get("images", ())]
     if "x" in curves:
         drawings.append(fits.curve(f"Fit: {curves['y_label']}", curves))
     return (Plate("", tuple(as_picture(each) for each in drawings)),) if drawings else ()

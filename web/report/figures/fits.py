@@ -185,6 +185,19 @@ def curve(title: str, curves: Mapping[str, Any]) -> Drawing:
     return drawn(axes, title, f"{title}: {len(curves['x'])} points, {curves['y_label']} against {curves['x_label']}.")
 
 
+def image(label: str, values: NDArray[np.float64]) -> Drawing:
+    """One image over the scan, as the measurement left it: contrast about a mean of 1."""
+    rows, columns = values.shape
+    shown, bar_axes = image_panel(values, label, extent=(-0.5, columns - 0.5, rows - 0.5, -0.5), legend_lines=0)
+    shown.set(cmap=colormaps["gray"], clim=(float(values.min()), float(values.max())))
+    colour_bar(shown, bar_axes, "counts over their mean")
+    axes = shown.axes
+    axes.set_xlabel("scan x [positions]", fontsize=TEXT_PT, color=INK)
+    axes.set_ylabel("scan y [positions]", fontsize=TEXT_PT, color=INK, labelpad=3)
+    contrast = f"{float(values.std() / abs(values.mean())):.2%}"
+    return drawn(shown, label, f"{label}, {rows} by {columns} positions, contrast {contrast} rms.")
+
+
 def _labels(axes: Any, x: str, y: str) -> None:
     axes.set_xlabel(x, fontsize=TEXT_PT, color=INK)
     axes.set_ylabel(y, fontsize=TEXT_PT, color=INK, labelpad=3)

@@ -1,0 +1,45 @@
+"""Rotation from deflections and from tilted images, where one session has both: one figure, or neither."""
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+from stem4d.calibrate.cross_check import cross_check
+from tasks.calibrations.measured import Measured, clean
+
+CHECKED = ("rotation", "defocus")
+"""Kinds that say the same of the detector's lie to the scan; recorded only after they were held against each other."""
+
+
+def agreed(found: Iterable[Measured]) -> tuple[Measured, ...]:
+    """Both, the rotation as they have it together; both failed where they contradict each other.
+
+    One alone, or beside one whose fit was refused, stands as it is.
+    """
+    found = tuple(found)
+    by_kind = {one.kind: one for one in found}
+    if not all(kind in by_kind and by_kind[kind].fit is not None and by_kind[kind].fit.ok for kind in CHECKED):
+        return found
+    rotation, defocus = (by_kind[kind] for kind in CHECKED)
+    lie = cross_check(rotation.fit, defocus.fit)
+    if not lie.ok:
+        return tuple(
+            replace(one, verdict="fail", reason=f"rotation and defocus contradict each other: {lie.reason}")
+            for one in found
+        )
+    together = {
+        "rotation_deg": lie.rotation_deg,
+        "mirrored": lie.mirrored,
+        "half_turn_known": lie.half_turn_known,
+        "by_deflections_deg": clean(rotation.fit.rotation_deg),
+        "by_tilted_images_deg": clean(defocus.fit.rotation_deg),
+    }
+    evidence = tuple(dict.fromkeys((*rotation.evidence, *defocus.evidence)))
+    rotation = replace(
+        rotation,
+        value={**rotation.value, **together},
+        uncertainty={**(rotation.uncertainty or {}), "rotation_deg": lie.rotation_uncertainty_deg},
+        evidence=evidence,
+    )
+    # Where the deflections know the half turn and both agree, the sign of the defocus is the nominal one.
+    defocus = replace(defocus, value={**defocus.value, "half_turn_known": lie.half_turn_known})
+    return tuple({"rotation": rotation, "defocus": defocus}.get(one.kind, one) for one in found)

@@ -1,0 +1,37 @@
+"""The table of the kinds of calibration as the page docs/calibrations.md holds it."""
+
+from datetime import timedelta
+
+from tasks.calibrations.kinds import KINDS
+from tasks.calibrations.limits import LIMITS
+
+NEEDS = {
+    "this_area": "the plan's own area, out of its budget",
+    "vacuum_hole": "vacuum",
+    "reference_specimen": "a reference area of the instrument file",
+    "attended": "a person at the instrument",
+    "nothing": "other calibrations only",
+}
+"""What a kind needs, in words."""
+
+
+def table() -> str:
+    """A line of Markdown for every kind."""
+    lines = [
+        "| kind | needs | measured after | how | holds for | at most | warns where a standard error exceeds |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for kind in KINDS.values():
+        limits = "; ".join(f"{each.name}: {each.words}" for each in LIMITS.get(kind.name, ())) or "–"
+        after = ", ".join(kind.after) or "–"
+        settings = ", ".join(f"`{each}`" for each in kind.settings)
+        cells = (f"`{kind.name}`", NEEDS[kind.needs], after, kind.how, settings, _time(kind.lifetime), limits)
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _time(lifetime: timedelta) -> str:
+    if lifetime >= timedelta(days=1):
+        return f"{lifetime.days} days"
+    minutes = int(lifetime.total_seconds() // 60)
+    return f"{minutes // 60} h" if minutes % 60 == 0 else f"{minutes} min"
