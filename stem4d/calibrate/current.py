@@ -5,6 +5,7 @@ from math import isfinite, log, nan, sqrt
 
 import numpy as np
 import numpy.typing as npt
+from scipy import ndimage
 from scipy.special import lambertw
 
 from stem4d.calibrate.disk import DiskFit
@@ -22,7 +23,7 @@ LARGEST_LOSS = 0.3
 LARGEST_HIDDEN = 0.3
 """Part of the counts that may be put back behind masked pixels."""
 HIDDEN_ERROR = 0.03
-"""Relative error of what is put back behind masked pixels: a disk in vacuum is even to a few percent."""
+"""Relative error of what is put back behind one group of masked pixels: a disk in vacuum is even to a few percent."""
 LARGEST_BESIDE = 0.02
 """Part of the disk that may lie beside the detector."""
 MOST_DROPOUTS = 0.2
@@ -207,10 +208,15 @@ def fit_current(
         + (counts_per_electron_uncertainty / counts_per_electron) ** 2
         + (loss / (1 - loss) * dead_time_part) ** 2
         + (LOSS_ERROR * loss**2) ** 2
-        + (HIDDEN_ERROR * hidden) ** 2
+        + (HIDDEN_ERROR * hidden) ** 2 / _groups(bad & inside)
     )
     current = electrons * ELEMENTARY_CHARGE_C / exposure_s * 1e12
     return CurrentFit(current, part * current, electrons, loss, hidden, beam, beam.excess_part, ok=True, reason="")
+
+
+def _groups(hidden: Mask) -> int:
+    """Separate groups of pixels: what is wrong behind one says nothing about the next, so that errors average."""
+    return max(int(ndimage.label(hidden, np.ones((3, 3)))[1]), 1)
 
 
 def _check(

@@ -5,7 +5,7 @@ nominal scale, and the matrix of pixel = centre + B g is fitted; its polar decom
 """
 
 from dataclasses import replace
-from math import atan2, cos, degrees, nan, sin, sqrt
+from math import atan2, cos, degrees, hypot, nan, sin, sqrt
 
 import numpy as np
 import numpy.typing as npt
@@ -30,6 +30,9 @@ from stem4d.optics import wavelength_a
 Array = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.int64]
 
+SYSTEMATIC = 3.5e-4
+"""Error of the scale that no number of electrons takes away: disks are not evenly bright, and lean the same way.
+From 240 simulated gold crystals, and as much as stays on the reference simulations of aluminium."""
 FEWEST_SPOTS = 4
 MOST_CANDIDATES = 60
 """The strongest peaks that are looked at."""
@@ -127,7 +130,8 @@ def fit_spots(
     if fit.residual > MAX_SCATTER * spacing:
         reasons.append(f"the disks lie {fit.residual:.1f} px off the lattice: not this crystal, or not a single one")
     reasons += _missing(index[near], known, matrix, counts.shape, centre, disk)
-    return replace(fit, ok=not reasons, reason="; ".join(reasons))
+    uncertainty = fit.mrad_per_pixel * hypot(fit.mrad_per_pixel_uncertainty / fit.mrad_per_pixel, SYSTEMATIC)
+    return replace(fit, mrad_per_pixel_uncertainty=uncertainty, ok=not reasons, reason="; ".join(reasons))
 
 
 def _missing(

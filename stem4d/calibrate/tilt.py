@@ -33,6 +33,9 @@ MAX_REACH = 0.3
 """Part of the field that the outermost image may move: else too little of it is common to all."""
 MAX_SATURATED = 1e-3
 """Part of the disk's counts that may stand at full scale."""
+MODEL_PART = 0.004
+"""Error of the defocus that stays however many electrons there are, as a part of it: angles are taken in groups, and
+the specimen is no plane. From 50 hidden truths, whose errors were 1.3 times what counting noise explains."""
 MIN_MARGIN = 4.0
 """Sigmas by which one handedness must fit better than the other."""
 MIN_HALF_TURN = 3.0
@@ -214,7 +217,7 @@ def _assembled(final: Found, hinted: bool, reason: str) -> TiltFit:
     angle_error = degrees(sqrt(float(around @ part @ around)) / size) / 2 if size > 0 else nan
     return TiltFit(
         defocus_nm=-float(values[0]),
-        defocus_uncertainty_nm=float(error[0]),
+        defocus_uncertainty_nm=hypot(float(error[0]), MODEL_PART * float(values[0])),
         astigmatism_nm=size,
         astigmatism_uncertainty_nm=size_error,
         astigmatism_angle_deg=degrees(np.arctan2(b, a)) / 2 % 180,

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from stem4d import optics
+from stem4d.scattering import POTENTIAL_V_A2
 from stem4d.simulate.aperture import polynomial
 from stem4d.simulate.atoms import atoms
 from stem4d.simulate.multislice import band_limit
 from stem4d.simulate.patterns import Illumination, isotropic, patterns, prepare
 from stem4d.simulate.probe import Aberrations, chi_rad
-from stem4d.scattering import POTENTIAL_V_A2
 from stem4d.simulate.specimen import Specimen
 from stem4d.simulate.transmission import FILM_B_A2, LARGEST_TILE
 
