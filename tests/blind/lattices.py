@@ -78,7 +78,7 @@ def _scale(
 
 def stepped(random: np.random.Generator) -> list[Outcome]:
     """Step along both scan axes and shear from a strontium titanate crystal, focused."""
-    setup = Setup(200.0, 20.0, 2.4, 24, (96, 96), 0.085, 2e3)
+    setup = Setup(200.0, 20.0, 2.4, 24, (72, 72), 0.085, 2e3)
     ratio = random.uniform(0.93, 1.07, 2)
     shear = float(random.uniform(-0.02, 0.02))
     area = {"specimen": "crystal", "material": "SrTiO3", "thickness_nm": 3.0, "angle_deg": float(random.uniform(0, 90))}
@@ -95,7 +95,7 @@ def stepped(random: np.random.Generator) -> list[Outcome]:
     # Columns of Sr and of TiO look alike at these angles: the lattice that shows is the centred one.
     dark = dark_field(frames, mask, 9.5)
     fit = fit_step([dark], np.ones(dark.shape, bool), setup.step_nm, square(STRONTIUM_TITANATE_A / 10 / np.sqrt(2)))
-    dose = "9216 x 2e3 e, 21 periods"
+    dose = "5184 x 2e3 e, 22 periods"
     if not fit.ok:
         return [Outcome("step", "%", dose, reason=fit.reason)] * 2 + [Outcome("shear", "%", dose, reason=fit.reason)]
     true = setup.step_nm * ratio

@@ -24,12 +24,12 @@ OFF = BeamTruth(dropouts=(DropoutTruth(at_s=0.0, seconds=1e6, part=0.0),))
 def vacuum(random: np.random.Generator) -> list[Outcome]:
     """Bad pixels, centre, convergence angle, descan and current from one scan without specimen."""
     electrons = float(random.uniform(1e4, 2e4))
-    alpha, radius = float(random.uniform(8, 30)), float(random.uniform(14, 26))
+    alpha, radius = float(random.uniform(8, 30)), float(random.uniform(14, 22))
     setup = Setup(
         energy_kev=float(random.choice([80.0, 200.0, 300.0])),
         alpha_mrad=alpha,
         mrad_per_pixel=alpha / radius,
-        pixels=96,
+        pixels=80,
         scan=(64, 64),
         step_nm=1.0,
         electrons=electrons,
@@ -39,7 +39,7 @@ def vacuum(random: np.random.Generator) -> list[Outcome]:
     # The disk moves by up to 5 px between corners, and stands up to 4 px off.
     slope = random.uniform(-1, 1, (2, 2)) * 2.5 / 64 * delta
     off = random.uniform(-4, 4, 2)
-    bad = bad_pixels(96, random)
+    bad = bad_pixels(80, random)
     one = scene(
         setup,
         seed=seed_of(random),
@@ -114,7 +114,7 @@ def _descan(fit: DescanFit, slope: np.ndarray, off: np.ndarray, dose: str) -> li
     if not fit.ok:
         return [Outcome("descan plane, rms over the scan", "px", dose, reason=fit.reason)]
     at = np.indices((64, 64)).reshape(2, -1) - 31.5
-    wrong = (fit.slope_px_per_nm - slope) @ at + (np.array(fit.offset_px) - 47.5 - off)[:, None]
+    wrong = (fit.slope_px_per_nm - slope) @ at + (np.array(fit.offset_px) - 39.5 - off)[:, None]
     rms = float(np.sqrt((wrong**2).sum(axis=0).mean()))
     errors = (fit.slope_px_per_nm - slope).ravel() * 64
     sigmas = fit.slope_uncertainty_px_per_nm.ravel() * 64
@@ -144,7 +144,7 @@ def _single_frame(
     # Shot noise of an edge-sensitive centre is about half of that of a centre of mass, r / (2 sqrt(N)).
     floor = radius / (2 * np.sqrt(total))
     centre = [
-        Outcome("centre", "px", dose, found - 47.5 - true, sigma, 0.02 + floor)
+        Outcome("centre", "px", dose, found - 39.5 - true, sigma, 0.02 + floor)
         for found, true, sigma in zip(disk.centre_px, off, disk.centre_uncertainty_px, strict=True)
     ]
     relative = 100 * (disk.radius_px / radius - 1)

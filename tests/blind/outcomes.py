@@ -8,6 +8,8 @@ import numpy as np
 
 LOWEST_COVERAGE, HIGHEST_COVERAGE = 0.60, 0.76
 """Part of the errors within one quoted sigma: 68 % where it is honest."""
+NEGLIGIBLE = 0.02
+"""An uncertainty below this part of the limit may be too large: nobody decides anything by it."""
 WITHIN = 0.95
 """Part of the accepted estimates that must lie within the limit."""
 
@@ -40,6 +42,8 @@ class Line:
     within: float
     coverage: float
     """NaN where no uncertainty is quoted."""
+    quoted: float
+    """Mean quoted uncertainty as a part of the limit."""
 
     def __str__(self) -> str:
         covered = "" if np.isnan(self.coverage) else f"{self.coverage:9.0%}"
@@ -74,6 +78,7 @@ def _line(figure: str, group: list[Outcome]) -> Line:
         float(np.sqrt(np.mean(error**2))) if accepted else nan,
         float((np.abs(error) <= limit).mean()) if accepted else nan,
         float((np.abs(error) <= sigma).mean()) if quoted else nan,
+        float((sigma / limit).mean()) if quoted else nan,
     )
 
 
@@ -84,6 +89,7 @@ def short_of(line: Line, most_refused: float) -> list[str]:
         found.append(f"{line.figure}: {line.refused} of {line.tried} refused")
     if not line.within >= WITHIN:
         found.append(f"{line.figure}: only {line.within:.1%} within the limit")
-    if not (np.isnan(line.coverage) or LOWEST_COVERAGE <= line.coverage <= HIGHEST_COVERAGE):
+    wide = line.coverage > HIGHEST_COVERAGE and not line.quoted < NEGLIGIBLE
+    if wide or line.coverage < LOWEST_COVERAGE:
         found.append(f"{line.figure}: one sigma covers {line.coverage:.0%}")
     return found
