@@ -1,8 +1,6 @@
 """Reference lattices: crystals with the reflections their structure allows, and lattices in the plane of a scan.
 
-Lattice constants at room temperature, from the powder standards of the National Bureau of Standards (Swanson and
-Tatge, NBS Circular 539 I, 1953: gold, p. 33; aluminium, p. 11), silicon from CODATA, strontium titanate from Swanson
-and Fuyat (NBS Circular 539 III, 1954, p. 44). Selection rules: International Tables for Crystallography A.
+Lattice constants: `stem4d.lattice_constants`. Selection rules: International Tables for Crystallography A.
 """
 
 from dataclasses import dataclass
@@ -13,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from stem4d.errors import BadInput
+from stem4d.lattice_constants import ALUMINIUM_A, GOLD_A, SILICON_A, STRONTIUM_TITANATE_A
 from stem4d.scattering import scattering_factor_a
 
 Array = npt.NDArray[np.float64]
@@ -50,13 +49,13 @@ class Family:
 CRYSTALS = {
     crystal.name: crystal
     for crystal in (
-        Crystal("gold", "fcc", 4.0786, ((1, 1, 1), (2, 0, 0), (2, 2, 0), (3, 1, 1)), ("Au",), 0.62),
-        Crystal("aluminium", "fcc", 4.0495, ((1, 1, 1), (2, 0, 0), (2, 2, 0), (3, 1, 1)), ("Al",), 0.86),
-        Crystal("silicon", "diamond", 5.4310, ((1, 1, 1), (2, 2, 0), (3, 1, 1)), ("Si",), 0.47),
+        Crystal("gold", "fcc", GOLD_A, ((1, 1, 1), (2, 0, 0), (2, 2, 0), (3, 1, 1)), ("Au",), 0.62),
+        Crystal("aluminium", "fcc", ALUMINIUM_A, ((1, 1, 1), (2, 0, 0), (2, 2, 0), (3, 1, 1)), ("Al",), 0.86),
+        Crystal("silicon", "diamond", SILICON_A, ((1, 1, 1), (2, 2, 0), (3, 1, 1)), ("Si",), 0.47),
         Crystal(
             "strontium titanate",
             "primitive",
-            3.905,
+            STRONTIUM_TITANATE_A,
             ((1, 1, 0), (2, 0, 0), (2, 1, 1)),
             ("Sr", "Ti", "O", "O", "O"),
             0.6,

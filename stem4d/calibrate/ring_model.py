@@ -7,7 +7,7 @@ centre, ellipse, blur and scale (variable projection, Golub and Pereyra, SIAM J.
 """
 
 from dataclasses import dataclass
-from math import exp
+from math import exp, sqrt
 
 import numpy as np
 import numpy.typing as npt
@@ -217,12 +217,17 @@ def cluster_covariance(columns: Array, residuals: Array, sector: npt.NDArray[np.
 def shared_covariance(fit: Trial, sector: npt.NDArray[np.intp]) -> Array:
     """Covariance of the six parameters: what the pixels' own scatter gives (White 1980), enlarged for grains.
 
-    A dozen sectors know the variance of one parameter to 40 % only; so the enlargement is the mean one of all six.
+    A dozen sectors know the variance of one parameter to 40 % only; so the enlargement is the mean one of a group:
+    centre and ellipse, which follow single grains, and blur and scale, which all grains share.
     """
     columns = project_out(fit.jacobian, fit.design)
     inverse = np.linalg.inv(columns.T @ columns)
     scored = columns * fit.residuals[:, None]
     pixels = inverse @ (scored.T @ scored) @ inverse
     grains = cluster_covariance(np.concatenate([fit.design, fit.jacobian], axis=1), fit.residuals, sector)[-6:, -6:]
-    enlarged: Array = pixels * max(float(np.trace(np.linalg.solve(pixels, grains))) / 6, 1.0)
+    factor = np.ones(6)
+    for group in (slice(0, 4), slice(4, 6)):
+        larger = np.trace(np.linalg.solve(pixels[group, group], grains[group, group])) / factor[group].size
+        factor[group] = sqrt(max(float(larger), 1.0))
+    enlarged: Array = pixels * np.outer(factor, factor)
     return enlarged

@@ -44,7 +44,7 @@ SIGNIFICANT = 5.0
 """Standard errors that a ring's height must reach to count as seen."""
 CLEAR_PX = 1.5
 """Distance that rings keep from the edge of the disk and of the detector, beside the edge's blur."""
-MISSING_SIGMAS, MISSING_PART = 2.0, 0.25
+MISSING_SIGMAS, MISSING_PART = 2.0, 0.05
 """A strong ring is missing where, with so many errors on top, it is no higher than this part of the highest: the rings
 of a few grains are high in some places and not seen in others."""
 PULL_ERROR = 0.3

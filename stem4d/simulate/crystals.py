@@ -8,17 +8,10 @@ import numpy as np
 import numpy.typing as npt
 
 from stem4d.errors import BadInput
+from stem4d.lattice_constants import ALUMINIUM_A, GOLD_A, SILICON_A, STRONTIUM_TITANATE_A
 
 Floats = npt.NDArray[np.floating[Any]]
 
-GOLD_A = 4.0786
-"""Lattice constant of gold at 26 °C [Å] (Swanson and Tatge, NBS Circular 539 vol. 1, 1953: 4.0786)."""
-ALUMINIUM_A = 4.0495
-"""Of aluminium at 25 °C [Å] (Swanson and Tatge, NBS Circular 539 vol. 1, 1953: 4.0494)."""
-SILICON_A = 5.43102
-"""Of silicon at 22.5 °C [Å] (CODATA 2018: 5.431020511)."""
-STRONTIUM_TITANATE_A = 3.905
-"""Of cubic SrTiO3 at 25 °C [Å] (Swanson and Fuyat, NBS Circular 539 vol. 3, 1954: 3.9050)."""
 MOLYBDENUM_DISULFIDE_A = 3.160
 """In-plane constant of 2H-MoS2 [Å] (Wakabayashi, Smith and Nicklow, Phys. Rev. B 12, 1975: 3.160)."""
 SULFUR_HEIGHT_A = 1.586

@@ -10,7 +10,7 @@ from stem4d.calibrate.disk import find_disk
 from stem4d.calibrate.rings import fit_rings
 from stem4d.calibrate.spots import fit_spots
 from stem4d.calibrate.step import fit_step
-from stem4d.simulate.crystals import GOLD_A, STRONTIUM_TITANATE_A
+from stem4d.lattice_constants import GOLD_A, STRONTIUM_TITANATE_A
 from tests.blind.outcomes import Outcome
 from tests.blind.world import Setup, bad_pixels, dark_field, frames_of, mask_of, scene, seed_of
 

@@ -12,7 +12,7 @@ from stem4d.calibrate.disk import find_disk
 from stem4d.calibrate.rings import fit_rings
 from stem4d.calibrate.scale_fit import NOMINAL_TOLERANCE, ScaleFit
 from stem4d.calibrate.spots import fit_spots
-from stem4d.simulate.crystals import GOLD_A
+from stem4d.lattice_constants import GOLD_A
 from tests.blind.outcomes import Outcome
 from tests.blind.traps import Trap
 from tests.blind.world import Setup, bad_pixels, frames_of, scene

@@ -11,7 +11,7 @@ from stem4d.calibrate.crystals import PlanarLattice, hexagonal, square
 from stem4d.calibrate.rotation import RotationFit, fit_rotation
 from stem4d.calibrate.step import MAX_DEPARTURE, fit_step
 from stem4d.detector import full_scale
-from stem4d.simulate.crystals import STRONTIUM_TITANATE_A
+from stem4d.lattice_constants import STRONTIUM_TITANATE_A
 from tests.blind.outcomes import Outcome
 from tests.blind.traps import Trap
 from tests.blind.world import Setup, bad_pixels, centres_of_mass, dark_field, frames_of, scene

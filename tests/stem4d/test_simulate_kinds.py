@@ -10,9 +10,10 @@ import scipy.spatial
 
 from stem4d import optics
 from stem4d.errors import BadInput
+from stem4d.lattice_constants import GOLD_A
 from stem4d.scattering import potential_v_a3
 from stem4d.simulate.atoms import atoms
-from stem4d.simulate.crystals import CARBON_PER_A3, CRYSTALS, GOLD_A
+from stem4d.simulate.crystals import CARBON_PER_A3, CRYSTALS
 from stem4d.simulate.patterns import Illumination, isotropic, patterns, prepare
 from stem4d.simulate.probe import Aberrations
 from stem4d.simulate.specimen import Specimen

@@ -1,0 +1,10 @@
+"""Lattice constants of the reference crystals at room temperature, for the simulator and for calibrations alike."""
+
+GOLD_A = 4.0786
+"""Lattice constant of gold at 26 °C [Å] (Swanson and Tatge, NBS Circular 539 vol. 1, 1953: 4.0786)."""
+ALUMINIUM_A = 4.0495
+"""Of aluminium at 25 °C [Å] (Swanson and Tatge, NBS Circular 539 vol. 1, 1953: 4.0494)."""
+SILICON_A = 5.43102
+"""Of silicon at 22.5 °C [Å] (CODATA 2018: 5.431020511)."""
+STRONTIUM_TITANATE_A = 3.905
+"""Of cubic SrTiO3 at 25 °C [Å] (Swanson and Fuyat, NBS Circular 539 vol. 3, 1954: 3.9050)."""
