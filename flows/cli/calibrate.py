@@ -38,7 +38,7 @@ def calibrate(
 
     Exits with 3 where one of them is not valid at the end: its gate refused the fit, or nothing could be measured.
 
-    Example: nightbeam calibrate --plan plans/demo/1_overview.yaml
+    Example: nightbeam calibrate --plan plans/calibrate/reference.yaml -i plans/instruments/calibration.toml
     """
     from flows.plans import shipped
     from stem4d.plan import Plan
@@ -92,7 +92,7 @@ def _show(lines: "tuple[Line, ...]", result: "Result | None", as_json: bool) -> 
         print(f"{line.kind:<24} {line.standing.state:<10} {_until(line) or line.obstacle or line.standing.why}")
     if result is not None:
         for one in result.recorded:
-            if not one.measured.usable:
+            if one.measured.verdict != "pass":
                 print(f"{one.measured.kind}: {one.measured.verdict}. {one.measured.reason}")
         print(f"Run: {result.run}\nReport: {result.report or 'it could not be written; see the line above'}")
 

@@ -101,7 +101,11 @@ def _centres(bench: Bench, scanned: Scanned, disk: DiskFit, mask: Mask) -> Centr
             disk_centres(bench.without_dark(batch), disk, mask, bench.counts_per_electron)
             for _first, batch in frames.batches()
         ]
-    return Centres(*(np.concatenate(each) for each in zip(*((p.centre_px, p.uncertainty_px, p.counts) for p in parts))))
+    return Centres(
+        np.concatenate([each.centre_px for each in parts]),
+        np.concatenate([each.uncertainty_px for each in parts]),
+        np.concatenate([each.counts for each in parts]),
+    )
 
 
 def _totals(scanned: Scanned, mask: Mask, offset: Array) -> Array:

@@ -1,4 +1,4 @@
-"""Warnings where a calibration says less than is needed, rotation against defocus, lattices that contradict, the page of kinds."""
+"""Warnings where a calibration says too little, rotation against defocus, lattices that contradict, the page."""
 
 from dataclasses import replace
 from pathlib import Path
