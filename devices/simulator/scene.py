@@ -195,7 +195,9 @@ def damage_of(scene: Scene) -> Damage | None:
     if scene.position == VACUUM:
         return None
     area = scene.truth.areas[scene.position]
-    return None if area.damage is None else Damage(**area.damage.model_dump(exclude_none=True), seed=area.seed)
+    return (
+        None if area.beam_damage is None else Damage(**area.beam_damage.model_dump(exclude_none=True), seed=area.seed)
+    )
 
 
 def frames_an_update(scene: Scene, damage: Damage) -> int:

@@ -79,7 +79,7 @@ class Area(Strict):
     """When the drift begins, on the instrument's clock [s]."""
     drift_nm_per_min2: Pair = (0.0, 0.0)
     jumps: tuple[JumpTruth, ...] = ()
-    damage: DamageTruth | None = None
+    beam_damage: DamageTruth | None = None
     """What the beam does to it; its dose is then remembered, over exposures and sessions."""
 
     @property

@@ -43,7 +43,7 @@ class Run:
     def suffers(self) -> bool:
         """Whether what it looks at is damaged by it."""
         area = self.scene.truth.areas.get(self.scene.position)
-        return area is not None and area.damage is not None
+        return area is not None and area.beam_damage is not None
 
 
 class State:

@@ -37,7 +37,7 @@ CRITICAL = 20000.0
 
 
 def damaged(home: Path, area: dict[str, Any] = FILM, **damage: Any) -> SimulatedInstrument:
-    return opened(home, areas={"sample": {**area, "damage": damage}})
+    return opened(home, areas={"sample": {**area, "beam_damage": damage}})
 
 
 def dark_field(frames: np.ndarray) -> np.ndarray:
@@ -129,7 +129,7 @@ def test_an_exposure_that_nobody_reads_damages_as_much(tmp_path: Path) -> None:
 
 def test_the_dose_outlives_the_server_and_is_of_its_area_alone(tmp_path: Path) -> None:
     damage = {"critical_e_per_a2": 8000.0}
-    areas = {name: {**FILM, "damage": damage} for name in ("sample", "other")}
+    areas = {name: {**FILM, "beam_damage": damage} for name in ("sample", "other")}
     kept, restarted = (opened(tmp_path / name, areas=areas) for name in ("kept", "restarted"))
     for instrument in (kept, restarted):
         source = prepared(instrument, position="sample", scan=SCAN)
@@ -246,6 +246,6 @@ def test_contamination_bends_the_beam_towards_the_middle_of_the_dose(tmp_path: P
 def test_damage_that_cannot_be_is_refused(knob: str, value: float) -> None:
     from devices.simulator.instrument import read_truth
 
-    file = instrument_file(areas={"sample": {**FILM, "damage": {knob: value}}})
+    file = instrument_file(areas={"sample": {**FILM, "beam_damage": {knob: value}}})
     with pytest.raises(BadInput, match="damage"):
         read_truth(file)
