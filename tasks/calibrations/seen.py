@@ -1,6 +1,6 @@
 """What one vacuum scan says: bad pixels, disk, the disk's place in every frame, and the current."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -10,8 +10,9 @@ from stem4d.calibrate.current import CurrentFit, fit_current
 from stem4d.calibrate.descan import DescanFit, fit_descan
 from stem4d.calibrate.descan_surface import DescanSurface, fit_descan_surface
 from stem4d.calibrate.disk import DiskFit, find_disk
-from stem4d.calibrate.disk_model import find_dead_in_disk
+from stem4d.calibrate.disk_model import find_dead_at_edge, find_dead_in_disk
 from stem4d.calibrate.pixels import find_bad_pixels
+from stem4d.calibrate.vacuum import not_vacuum
 from storage.read import open_frames
 from tasks.calibrated import Calibrated
 from tasks.calibrations.bench import Bench, Scanned
@@ -19,6 +20,8 @@ from tasks.calibrations.bench import Bench, Scanned
 Mask = npt.NDArray[np.bool_]
 Array = npt.NDArray[np.float64]
 
+EDGE_EVERY = 5
+"""Frames from one to the next that dead pixels at the edge are looked for by: no divisor of a row's 16."""
 LOSS_AT_RATE = 0.1
 """Part of the counts lost at the rate that the facts of a detector state."""
 DEAD_TIME_ERROR = 0.3
@@ -58,10 +61,14 @@ def look(bench: Bench, scanned: Scanned, geometry: Calibrated) -> Seen:
     disk = find_disk(mean, mask)
     if not disk.ok:
         return Seen(scanned, listed(mask), disk)
+    if reason := not_vacuum(mean, disk, mask, first.max_pattern, scanned.plan.detector.full_scale):
+        return Seen(scanned, listed(mask), replace(disk, ok=False, reason=reason))
     gain = bench.counts_per_electron
     centres = _centres(bench, scanned, disk, mask)
-    # Once more without the blur that the movement itself makes.
-    centres = _centres(bench, scanned, still_disk(disk, centres), mask)
+    # Once more without the blur that the movement itself makes, and without the dead pixels that its edge passed.
+    still = still_disk(disk, centres)
+    mask |= find_dead_at_edge(mean, first.frames, still, centres.centre_px[::EDGE_EVERY], mask)[0]
+    centres = _centres(bench, scanned, still, mask)
     y, x = (centres.centre_px[:, axis].reshape(first.recorded.shape) for axis in (0, 1))
     step_nm = scanned.plan.scan.step_nm
     known = bench.known.get("counts_per_electron")

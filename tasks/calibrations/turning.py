@@ -23,7 +23,13 @@ def measure(bench: Bench) -> tuple[Measured, ...]:
     )
     scanned = bench.scan("rotation", bench.this_area, scan)
     maps = scanned.maps()
-    fit = fit_rotation(maps.com_y_px, maps.com_x_px, maps.recorded, dark_field=maps.virtual["beyond_disk"])
+    fit = fit_rotation(
+        maps.com_y_px,
+        maps.com_x_px,
+        maps.recorded,
+        dark_field=maps.virtual["beyond_disk"],
+        saturated_px=maps.saturated_px,
+    )
     return (
         of_fit(
             "rotation",
