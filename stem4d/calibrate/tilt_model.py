@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 Array = npt.NDArray[np.float64]
+Reals = npt.NDArray[np.floating[Any]]
 Waves = npt.NDArray[np.complexfloating[Any, Any]]
 Singles = npt.NDArray[np.float32]
 
@@ -74,14 +75,14 @@ def basis(z: Waves, number: int) -> list[Array | None]:
     return parts
 
 
-def path_nm(z: Waves, values: Array) -> Array:
+def path_nm(z: Waves, values: Reals) -> Array:
     """λ/(2π) χ at angles z [nm]."""
     parts = zip(basis(z, len(values)), values, strict=True)
     total: Array = np.sum([part * value for part, value in parts if part is not None], axis=0)
     return total
 
 
-def slope_nm(z: Waves, values: Array) -> Waves:
+def slope_nm(z: Waves, values: Reals) -> Waves:
     """λ/(2π) ∇χ as x + iy at angles z [nm]."""
     twofold = values[1] + 1j * values[2]
     slope = values[0] * z + twofold * z.conj()

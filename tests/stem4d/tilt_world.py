@@ -47,9 +47,8 @@ def simulate(
     seed: int = 0,
 ) -> Scan:
     """A scan with Poisson noise; 0 electrons are fractions of the beam without noise."""
-    light = Illumination(
-        energy_kev, alpha_mrad, aberrations or Aberrations(), (detector, detector), isotropic(mrad_per_pixel)
-    )
+    projection = isotropic(mrad_per_pixel)
+    light = Illumination(energy_kev, alpha_mrad, aberrations or Aberrations(), (detector, detector), projection)
     y, x = (np.arange(n) - (n - 1) / 2 for n in scan)
     grid = np.stack(np.meshgrid(y, x, indexing="ij"), axis=-1).reshape(-1, 2) * step_nm
     fractions = patterns(prepare(light, specimen), grid @ turn(rotation_deg).T, np.zeros_like(grid))
