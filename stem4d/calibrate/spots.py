@@ -31,7 +31,7 @@ Array = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.int64]
 
 SYSTEMATIC = 3.5e-4
-"""Error of the scale that no number of electrons takes away: disks are not evenly bright, and lean the same way.
+"""Error of scale and ellipse that no number of electrons takes away: disks are not evenly bright, and lean the same way.
 From 240 simulated gold crystals, and as much as stays on the reference simulations of aluminium."""
 FEWEST_SPOTS = 4
 MOST_CANDIDATES = 60
@@ -130,8 +130,15 @@ def fit_spots(
     if fit.residual > MAX_SCATTER * spacing:
         reasons.append(f"the disks lie {fit.residual:.1f} px off the lattice: not this crystal, or not a single one")
     reasons += _missing(index[near], known, matrix, counts.shape, centre, disk)
-    uncertainty = fit.mrad_per_pixel * hypot(fit.mrad_per_pixel_uncertainty / fit.mrad_per_pixel, SYSTEMATIC)
-    return replace(fit, mrad_per_pixel_uncertainty=uncertainty, ok=not reasons, reason="; ".join(reasons))
+    errors = [hypot(each, SYSTEMATIC) for each in fit.ellipse_vector_uncertainty]
+    return replace(
+        fit,
+        mrad_per_pixel_uncertainty=hypot(fit.mrad_per_pixel_uncertainty, SYSTEMATIC * fit.mrad_per_pixel),
+        ellipse_vector_uncertainty=(errors[0], errors[1]),
+        ellipticity_uncertainty=hypot(fit.ellipticity_uncertainty, SYSTEMATIC),
+        ok=not reasons,
+        reason="; ".join(reasons),
+    )
 
 
 def _missing(

@@ -103,7 +103,7 @@ def defocused(random: np.random.Generator) -> list[Outcome]:
     # The probe, 20 % more defocus and 8 nm of astigmatism included, has to fit into the window of 20 λ/α.
     widest_nm = (18.7 * optics.wavelength_a(energy) / (2e-6 * alpha**2) / 10 - 8) / 1.2
     told = sign * float(random.uniform(0.4, 0.9)) * min(widest_nm, 33.0)
-    setup = Setup(energy, alpha, alpha / 20, 64, (40, 40), 0.08, 2e4, defocus_nm=told)
+    setup = Setup(energy, alpha, alpha / 20, 64, (44, 44), 0.08, 2e4, defocus_nm=told)
     rest = {
         "defocus_nm": float(random.uniform(-0.2, 0.2)) * told,
         "astigmatism_nm": float(random.uniform(2, 8)),
@@ -122,10 +122,10 @@ def defocused(random: np.random.Generator) -> list[Outcome]:
         **bad_pixels(64, random),
     )
     frames, mask = frames_of(one), mask_of(one)
-    images = empty_images(group_angles((64, 64), (31.5, 31.5), 20.0, mask), (40, 40))
+    images = empty_images(group_angles((64, 64), (31.5, 31.5), 20.0, mask), (44, 44))
     add_frames(images, frames, 0, 65535)
     fit = fit_tilts(images, setup.step_nm, setup.mrad_per_pixel, alpha, energy, told)
-    dose = "1600 x 2e4 e, defocused"
+    dose = "1936 x 2e4 e, defocused"
     names = ("defocus", "twofold astigmatism, each part", "rotation from tilts")
     if not fit.ok:
         return [Outcome(name, "nm", dose, reason=fit.reason) for name in names]
