@@ -31,7 +31,7 @@ Array = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.int64]
 
 SYSTEMATIC = 3.5e-4
-"""Error of scale and ellipse that no number of electrons takes away: disks are not evenly bright, and lean the same way.
+"""Error of scale and ellipse that stays however many electrons: disks are not evenly bright, and lean the same way.
 From 240 simulated gold crystals, and as much as stays on the reference simulations of aluminium."""
 FEWEST_SPOTS = 4
 MOST_CANDIDATES = 60

@@ -52,6 +52,11 @@ class Scanned:
     """As it was exposed."""
     accumulator: AccumulatorSpec
 
+    @property
+    def exposure_s(self) -> float:
+        """Time in which a frame counts [s]."""
+        return min(self.plan.exposure.live_time_us, self.plan.exposure.dwell_time_us) * 1e-6
+
     def maps(self, accumulator: AccumulatorSpec | None = None) -> RunMaps:
         """The file through the accumulator, with other pixels or detectors than it was recorded with where given."""
         with open_frames(self.path) as frames:

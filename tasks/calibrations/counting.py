@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from stem4d.calibrate.gain import fit_gain
 from tasks.calibrations.bench import Bench
-from tasks.calibrations.measured import Measured, of_fit
+from tasks.calibrations.measured import Measured, clean, of_fit
 
 GRID = 16
 """Frames along each axis: 256 of one scene."""
@@ -24,12 +24,15 @@ def measure(bench: Bench) -> tuple[Measured, ...]:
     detector = scanned.plan.detector
     frames, bad = scanned.frames(), bench.geometry.bad_pixel_mask(detector.shape)
     fit = fit_gain(frames, bench.dark, bad, detector.full_scale)
+    exposure_s = scanned.exposure_s
     return (
         of_fit(
             "counts_per_electron",
             fit,
             ("counts_per_electron",),
             evidence=(scanned.dataset_id,),
+            also_uncertain={"dead_time_s": clean(fit.dead_part_uncertainty * exposure_s)},
+            dead_time_s=clean(fit.dead_part * exposure_s),
             curves=_variance_by_mean(frames, bad, bench.offset_counts, fit.counts_per_electron),
         ),
     )

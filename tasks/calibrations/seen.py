@@ -22,10 +22,6 @@ Array = npt.NDArray[np.float64]
 
 EDGE_EVERY = 5
 """Frames from one to the next that dead pixels at the edge are looked for by: no divisor of a row's 16."""
-LOSS_AT_RATE = 0.1
-"""Part of the counts lost at the rate that the facts of a detector state."""
-DEAD_TIME_ERROR = 0.3
-"""Relative error of a dead time that comes from a data sheet: habit."""
 
 
 @dataclass(frozen=True)
@@ -72,18 +68,17 @@ def look(bench: Bench, scanned: Scanned, geometry: Calibrated) -> Seen:
     y, x = (centres.centre_px[:, axis].reshape(first.recorded.shape) for axis in (0, 1))
     step_nm = scanned.plan.scan.step_nm
     known = bench.known.get("counts_per_electron")
-    dead_s, facts = 0.0, bench.detector_facts
-    if facts is not None and facts.noise_e_per_px is None:
-        dead_s = LOSS_AT_RATE / facts.max_count_rate_per_px_hz
+    error = (known.uncertainty or {}) if known else {}
     current = fit_current(
         np.where(mask, 0.0, mean),
         _totals(scanned, mask, offset),
-        min(scanned.plan.exposure.live_time_us, scanned.plan.exposure.dwell_time_us) * 1e-6,
+        scanned.exposure_s,
         disk,
         counts_per_electron=gain,
-        counts_per_electron_uncertainty=(known.uncertainty or {}).get("counts_per_electron", 0.0) if known else 0.0,
-        dead_time_s=dead_s,
-        dead_time_uncertainty_s=DEAD_TIME_ERROR * dead_s,
+        counts_per_electron_uncertainty=error.get("counts_per_electron", 0.0),
+        # As measured. A data sheet's rate is a bound, and some detectors correct for it themselves.
+        dead_time_s=known.value.get("dead_time_s", 0.0) if known else 0.0,
+        dead_time_uncertainty_s=error.get("dead_time_s", 0.0),
         bad_pixels=mask,
     )
     return Seen(

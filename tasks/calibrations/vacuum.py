@@ -18,6 +18,8 @@ GRID = 16
 """Vacuum positions along each axis: 256 frames place a plane to a sixteenth of one frame's error."""
 ELECTRONS_PER_PATTERN = 3e4
 """Enough for a disk's edge to 0.02 px; the dwell is made longer where the plan's gives less."""
+LOSS_AT_RATE = 0.1
+"""Part of the counts lost at the rate that the facts of a detector state."""
 
 
 def measure(bench: Bench) -> tuple[Measured, ...]:
@@ -25,14 +27,14 @@ def measure(bench: Bench) -> tuple[Measured, ...]:
     raw = uncalibrated(bench.plan).model_copy(update={"mrad_per_pixel": bench.geometry.mrad_per_pixel})
     first = _look(bench, "vacuum-before", raw)
     if not first.usable:
-        return _given_up(first)
+        return _given_up(bench, first)
     assert first.descan is not None
     plan = bench.plan
     correction = correction_for(first.disk.centre_px, first.descan, plan.detector.shape, raw.mrad_per_pixel)
     corrected = raw.model_copy(update={"bad_pixels": first.bad, "column": _with(raw.column, correction)})
     left = _look(bench, "vacuum-after", corrected)
     if not left.usable:
-        return _given_up(left)
+        return _given_up(bench, left)
     assert left.descan is not None
     off = hypot(*offset_from_middle_px(first.disk.centre_px, plan.detector.shape))
     bench.opened.tell(
@@ -45,7 +47,7 @@ def measure(bench: Bench) -> tuple[Measured, ...]:
         descan_after_px=left.descan.range_px,
         current_ratio=_ratio(left),
     )
-    return (_mask(first), _centre(left), _descan(corrected, first, left), _current(left))
+    return (_mask(first), _centre(left), _descan(corrected, first, left), _current(bench, left))
 
 
 def _look(bench: Bench, name: str, geometry: Calibrated) -> Seen:
@@ -143,15 +145,16 @@ def _current_said(seen: Seen) -> str:
     return "the current is not known" if ratio is None else f"the current is {ratio:.3g} times what it was set to"
 
 
-def _current(seen: Seen) -> Measured:
+def _current(bench: Bench, seen: Seen) -> Measured:
     assert seen.current is not None
     fit, commanded = seen.current, seen.scanned.plan.optics.probe_current_pa
+    error_pa = hypot(fit.current_uncertainty_pa, fit.current_pa * _unknown_loss(bench, seen))
     return of_fit(
         "current",
         fit,
         ("current_pa",),
         evidence=(seen.scanned.dataset_id,),
-        also_uncertain={"true_over_commanded": fit.current_uncertainty_pa / commanded},
+        also_uncertain={"current_pa": error_pa, "true_over_commanded": error_pa / commanded},
         true_over_commanded=clean(fit.current_pa / commanded),
         hidden_part=clean(fit.hidden_part),
         loss_part=clean(fit.loss_part),
@@ -159,7 +162,17 @@ def _current(seen: Seen) -> Measured:
     )
 
 
-def _given_up(seen: Seen) -> tuple[Measured, ...]:
+def _unknown_loss(bench: Bench, seen: Seen) -> float:
+    """Part of the counts that may be lost to the rate by what the facts say, where no dead time was measured."""
+    facts = bench.detector_facts
+    assert seen.current is not None
+    if facts is None or facts.noise_e_per_px is not None or seen.current.loss_part > 0:
+        return 0.0
+    rate_hz = seen.current.electrons_per_frame / (np.pi * seen.disk.radius_px**2 * seen.scanned.exposure_s)
+    return float(LOSS_AT_RATE * rate_hz / facts.max_count_rate_per_px_hz)
+
+
+def _given_up(bench: Bench, seen: Seen) -> tuple[Measured, ...]:
     """What is left where no disk or no plane can be fitted."""
     failed = f"no bright-field disk in the vacuum scan: {seen.disk.reason}"
     centre = of_fit("centre", seen.disk, ("centre_px", "radius_px"), evidence=(seen.scanned.dataset_id,))
@@ -173,4 +186,4 @@ def _given_up(seen: Seen) -> tuple[Measured, ...]:
         evidence = (seen.scanned.dataset_id,)
         descan = Measured("descan", "fail", value, reason=failed, evidence=evidence)
     # Without a disk the current may be that of no beam: what was counted then says nothing.
-    return (_mask(seen), centre, descan, _current(seen) if seen.disk.ok else not_measurable("current", failed))
+    return (_mask(seen), centre, descan, _current(bench, seen) if seen.disk.ok else not_measurable("current", failed))

@@ -100,7 +100,9 @@ def test_what_cannot_be_measured_says_why_and_is_no_success(opened: Lab, result:
         assert "the instrument file names no reference specimen" in found[kind]["reason"]
     with reader(opened.engine) as session:
         run = show_run(session, name=result.run)
-    assert (run["state"], run["verdict"]) == ("marked", "not_measurable")
+    # The rotation of 24 x 24 positions warns: it is known to 0.8 degrees, and that outweighs what could not be tried.
+    assert (run["state"], run["verdict"]) == ("marked", "warn")
+    assert (found["rotation"]["verdict"], found["rotation"]["reason"][:12]) == ("warn", "rotation_deg")
     assert run["predicted_seconds"] is None
 
 
@@ -150,22 +152,20 @@ def test_a_run_names_the_calibrations_it_uses_and_the_rules_see_them(opened: Lab
 def test_a_stale_one_is_refused_unless_told_otherwise_and_that_is_recorded(
     opened: Lab, plan: Plan, result: Result, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    old = put(opened, plan, "rotation", {"rotation_deg": 3.0}, {"rotation_deg": 0.2}, hours=-1)
+    old = put(opened, plan, "defocus", {"defocus_nm": 3.0}, {"defocus_nm": 0.2}, hours=-1)
     _run, calibrated, shown = used_by(opened, plan)
-    assert "rotation" not in calibrated.calibration_ids
-    assert any(
-        "Rotation of scan to detector is not used: it was valid until" in one["message"] for one in shown["events"]
-    )
+    assert "defocus" not in calibrated.calibration_ids
+    assert any("Defocus and astigmatism is not used: it was valid until" in one["message"] for one in shown["events"])
     monkeypatch.setattr(opened, "accept_stale", True)
     _run, calibrated, shown = used_by(opened, plan)
-    assert calibrated.calibration_ids["rotation"] == old
-    assert calibrated.figures()["rotation"].value == 3.0
-    (used,) = (one for one in shown["calibrations"] if one["role"] == "rotation")
+    assert calibrated.calibration_ids["defocus"] == old
+    assert calibrated.figures()["defocus"].value == 3.0
+    (used,) = (one for one in shown["calibrations"] if one["role"] == "defocus")
     assert used["accepted_stale"].startswith("it was valid until")
     assert all(one["accepted_stale"] is None for one in shown["calibrations"] if one["role"] in FOUR)
     with writer(opened.engine) as session:
         invalidate(session, old, "the images are mirrored", by="Ada")
-    assert "rotation" not in used_by(opened, plan)[1].calibration_ids
+    assert "defocus" not in used_by(opened, plan)[1].calibration_ids
 
 
 def test_a_failed_gate_is_recorded_and_supersedes_nothing(
