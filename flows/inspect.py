@@ -57,7 +57,7 @@ def inspect_file(
         scale = full_scale if full_scale is not None else frames.full_scale
         first = maps_of(frames, _spec(frames, scale))
         bad = find_bad_pixels(first.mean_pattern, first.frames, first.max_pattern).mask
-        disk = find_disk(first.mean_pattern, bad)
+        disk = find_disk(first.mean_pattern, bad, clipped_too=True)
         maps = maps_of(frames, _spec(frames, scale, bad, disk))
         facts = {**frames.metadata, **(known or {})}
         knowledge = FileKnowledge(**{name: _number(facts.get(name)) for name in FileKnowledge.__dataclass_fields__})

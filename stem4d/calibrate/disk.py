@@ -61,7 +61,12 @@ class DiskFit:
     """Why ``ok`` is false; empty otherwise."""
 
 
-def find_disk(pattern: Pattern, bad_pixels: Mask | None = None, radius_hint_px: float | None = None) -> DiskFit:
+def find_disk(
+    pattern: Pattern,
+    bad_pixels: Mask | None = None,
+    radius_hint_px: float | None = None,
+    clipped_too: bool = False,
+) -> DiskFit:
     """Find the bright-field disk.
 
     Candidates come from connected regions above a few thresholds; each is refined by an edge fit, and the one with
@@ -76,6 +81,9 @@ def find_disk(pattern: Pattern, bad_pixels: Mask | None = None, radius_hint_px: 
         Pixels to leave out.
     radius_hint_px : float, optional
         Expected radius [px]; a disk more than 30 % off it is not accepted.
+    clipped_too : bool
+        Whether a disk that stands at a counter's full scale is taken: good enough to say where saturated pixels lie,
+        not to measure by.
 
     Returns
     -------
@@ -117,7 +125,7 @@ def find_disk(pattern: Pattern, bad_pixels: Mask | None = None, radius_hint_px: 
     if not found:
         return _none("no edge of a disk: the pattern is even, empty, or the disk is larger than the detector")
     best = max(found, key=lambda each: (each[1].ok, each[0]))[1]
-    return _unless_full(best, counts, bad)
+    return best if clipped_too else _unless_full(best, counts, bad)
 
 
 def _unless_full(fit: DiskFit, counts: Array, bad: Mask) -> DiskFit:

@@ -106,7 +106,7 @@ def _off_detector(
     uneven = inside >= COUNTS_TO_SEE and float(dark.mean()) > DARK_PART
     if not empty and not uneven:
         return None
-    disk = find_disk(counts, bad, there.radius_px)
+    disk = find_disk(counts, bad, there.radius_px, clipped_too=True)
     who = ", ".join(needing)
     if disk.ok:
         found = PatternGeometry(disk.centre_px, disk.radius_px)

@@ -122,7 +122,7 @@ def subject_of_plan(
     """What is known of a run made after a plan: the disk is looked for, the calibrated one stands in for it."""
     bad = mask_for(maps.sum_pattern.shape, bad_pixels)
     fallback = calibrated or planned_geometry(plan)
-    fit = find_disk(maps.sum_pattern, bad, fallback.radius_px)
+    fit = find_disk(maps.sum_pattern, bad, fallback.radius_px, clipped_too=True)
     delta = fallback.mrad_per_pixel or plan.mrad_per_pixel
     return Subject(
         wanted=wanted_of(plan.analyses, plan.optics.convergence_semi_angle_mrad, delta),

@@ -213,6 +213,7 @@ def bench(opened: Lab, plan: Plan, run: str) -> Bench:
 
 def test_angle_and_scale_never_come_from_one_image(opened: Lab, plan: Plan, result: Result) -> None:
     """The angle from a scale of a reference; at another camera length the scale from that angle; never in a circle."""
+    put(opened, plan, "mrad_per_pixel", {"mrad_per_pixel": 0.95, "source": "reference"}, {"mrad_per_pixel": 0.095})
     here = bench(opened, plan, result.run)
     (measured,) = angle.measure(here)
     radius = here.known["centre"].value["radius_px"]

