@@ -23,6 +23,7 @@ from tests.devices.simulator_world import AREA, instrument_file, prepared_anywhe
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.mark.slow
 def test_two_who_come_at_once_share_one_server_that_ends_after_them_or_for_another_file(tmp_path: Path) -> None:
     def come(_who: int) -> ExitStack:
         with ExitStack() as stack:

@@ -52,7 +52,8 @@ def test_a_hint_tells_a_coarse_scan_started_with_the_wrong_sign(biological: Scan
     assert "other sign" in wrong.reason
 
 
-@pytest.mark.parametrize("positions", ["vacuum", pytest.param("shuffled", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("positions", ["vacuum", "shuffled"])
 def test_no_beam_through_structure_is_refused(biological: Scan, positions: str) -> None:
     # A part of the scan is quicker.
     rng, frames = np.random.default_rng(1), biological.frames[:26, :26]
