@@ -89,7 +89,16 @@ def vacuum(random: np.random.Generator) -> list[Outcome]:
     return outcomes
 
 
-VACUUM = (("bad pixels found", "%"), ("centre", "px"), ("convergence angle", "%"), ("descan", "px"), ("current", "%"))
+VACUUM = (
+    ("bad pixels missed", "%"),
+    ("good pixels accused", "%"),
+    ("descan plane, rms over the scan", "px"),
+    ("descan slope times the field", "px"),
+    ("centre", "px"),
+    ("convergence angle", "%"),
+    ("current", "%"),
+)
+"""What a refused vacuum scan is refused for: every figure that would have come of it."""
 
 
 def _pixels(bad: dict[str, list[list[int]]], mask: np.ndarray, known: np.ndarray, dose: str) -> list[Outcome]:

@@ -57,7 +57,7 @@ def turned(random: np.random.Generator) -> list[Outcome]:
     return [
         Outcome("rotation", "deg", dose, error, fit.rotation_uncertainty_deg, 0.5),
         Outcome("handedness wrong", "", dose, wrong, limit=0.0),
-        Outcome("half turn left open", "", dose, float(not fit.half_turn_known), limit=1.0),
+        Outcome("half turn left open", "", dose, float(not fit.half_turn_known), limit=0.0),
     ]
 
 

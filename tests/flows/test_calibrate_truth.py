@@ -1,4 +1,8 @@
-"""Every kind of calibration through the command, held against the hidden truth of the instrument file."""
+"""Every kind of calibration through the command, held against the hidden truth of the instrument file.
+
+This shows that the stages fit together. The gold films of the file are places that do well: how well rings do on places
+that nobody chose is in docs/performance.md and tests/blind.
+"""
 
 import json
 import tomllib
