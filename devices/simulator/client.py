@@ -40,6 +40,10 @@ _DETACH = "import os, sys\nif os.fork() == 0:\n    os.execv(sys.argv[1], sys.arg
 _Answer = tuple[Any, Exception | None]
 
 
+class Silent(DeviceFault):
+    """A server that is there and does not answer."""
+
+
 def open_line(file: InstrumentFile, home: Path, linger_s: float) -> "Line":
     """Connect to the simulated instrument of a file, starting its server when none runs.
 
@@ -69,7 +73,13 @@ def open_line(file: InstrumentFile, home: Path, linger_s: float) -> "Line":
     deadline = time.monotonic() + START_TIMEOUT_S
     while True:
         address = read_address(folder)
-        line = _known(file, address)
+        try:
+            line = _known(file, address)
+        except Silent:
+            # A killed server can hold its lock a moment longer than its port, which then is another program's.
+            if read_address(folder) == address:
+                raise
+            continue
         if line is not None:
             return line
         if not _start(file, home, linger_s):
@@ -95,10 +105,11 @@ def _known(file: InstrumentFile, address: Address | None) -> "Line | None":
                 limit="others use it with another instrument file at the moment",
                 remedy="Wait for them to end, or use the same file",
             )
+    except Silent:
+        line.close()
+        raise
     except DeviceFault:
         line.close()
-        if line.silent:
-            raise
         return None
     except BaseException:
         line.close()
@@ -162,8 +173,6 @@ class Line:
         self._thread = Thread(target=self._work, daemon=True, name="simulator-client")
         self._thread.start()
         self._closed = False
-        self.silent = False
-        """Whether the server is there and does not answer."""
 
     def ask(self, call: str, argument: object = None) -> Any:
         """Ask for a call of `CALLS` and return its result; errors are those of the device."""
@@ -202,7 +211,6 @@ class Line:
             head, answer = self._link.receive()
         except OSError as error:
             self._drop()
-            self.silent = isinstance(error, TimeoutError)
             raise no_answer(self._name, self._address, error) from None
         if "error" in head:
             raise unpack_error(head)
@@ -216,5 +224,5 @@ class Line:
 
 def no_answer(name: str, address: Address, error: OSError) -> DeviceFault:
     """What a connection that broke or timed out means."""
-    what = "does not answer" if isinstance(error, TimeoutError) else "has ended"
-    return DeviceFault(f"the simulated instrument {name}: its server, process {address.pid}, {what} ({error})")
+    kind, what = (Silent, "does not answer") if isinstance(error, TimeoutError) else (DeviceFault, "has ended")
+    return kind(f"the simulated instrument {name}: its server, process {address.pid}, {what} ({error})")

@@ -53,6 +53,16 @@ def ended(pid: int, within_s: float = 10.0) -> bool:
     return False
 
 
+def gave_up_its_lock(folder: Path, within_s: float = 10.0) -> bool:
+    """Whether no server holds an instrument's lock within a time: a dead one's threads can outlive its main one."""
+    deadline = time.monotonic() + within_s
+    while read_address(folder) is not None:
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.02)
+    return True
+
+
 def now_lease(token: int = 1, lasts_s: float = 60.0) -> DoseLease:
     """A dose lease on the real clock, which server and clients share."""
     return DoseLease("sample", 100.0, token, time.monotonic() + lasts_s)

@@ -72,8 +72,9 @@ def test_a_dead_server_is_a_fault_at_once_and_the_next_one_knows_how_the_beam_wa
             source.open()
         # What the receiver may take to notice.
         assert time.monotonic() - killed_s < 1
-        # While the kernel still takes it down it holds its lock, and is there for all that anybody can tell.
+        # While the kernel still takes its threads down it holds its lock, and is there for all that anybody can tell.
         assert ended(pid)
+        assert gave_up_its_lock(folder_of(tmp_path))
         # Its port may be another program's by now, which says nothing.
         silent = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
         write_address(folder_of(tmp_path), replace(address, port=silent.getsockname()[1]))
