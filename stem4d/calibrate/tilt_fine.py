@@ -104,19 +104,9 @@ def fit_fine(made: Stack, geometries: dict[bool, Geometry], nominal_defocus_nm: 
     first = max(every, key=lambda one: one.explains(np.ones(len(one.noise))))
     share = first.share
     scatter = sqrt(4 * first.spread * float(((share * first.noise) ** 2).sum())) / first.energy
-    best = {each: max(side, key=lambda one: one.explains(share)) for each, side in tried.items() if side}
-    most = max(one.explains(share) for one in best.values())
-    for each, one in tuple(best.items()) if len(geometries) == 2 else ():
-        if hypot(*one.values[1:3]) < (1 - FARTHEST) * abs(nominal_defocus_nm):
-            continue
-        other = _refined(*lighters[not each], _exchanged(one.values), ROUGH)
-        if other is None:
-            continue
-        beaten = best[not each].explains(share) if (not each) in best else -inf
-        if hypot(*other.values[1:3]) > LINE_FOCUS * abs(other.values[0]):
-            beaten = most + CLEARLY * scatter
-        if other.explains(share) > beaten:
-            best[not each] = other
+    if len(geometries) == 2:
+        _try_exchanged(tried, lighters, share, (1 - FARTHEST) * abs(nominal_defocus_nm))
+    best = _best(tried, share, CLEARLY * scatter)
     side = max(best, key=lambda each: best[each].explains(share))
     start = np.concatenate([best[side].values, np.zeros(number - 4)])
     final = _refined(made, geometries[side], start, ROUNDS)
@@ -139,6 +129,39 @@ def fit_fine(made: Stack, geometries: dict[bool, Geometry], nominal_defocus_nm: 
         needed=MIN_SIGNIFICANCE,
         distortion=distortion(geometries[side], final.values, final.found, final.noise, final.spread),
     )
+
+
+def _try_exchanged(
+    tried: dict[bool, list[_Refined]], lighters: dict[bool, tuple[Stack, Geometry]], share: Array, least_nm: float
+) -> None:
+    """Let each handedness also start from what shifts the images as the best of the other one does.
+
+    The search starts without astigmatism and misses a line focus of the handedness that is right.
+    """
+    best = {each: max(side, key=lambda one: one.explains(share)) for each, side in tried.items() if side}
+    for each, one in best.items():
+        if hypot(*one.values[1:3]) >= least_nm:
+            # Both get as many rounds, or the one that had more would win by them.
+            again = _refined(*lighters[each], one.values, ROUGH)
+            other = _refined(*lighters[not each], _exchanged(one.values), ROUGH)
+            if again is not None:
+                tried[each] = [again if old is one else old for old in tried[each]]
+            tried[not each] += [other] if other is not None else []
+
+
+def _best(tried: dict[bool, list[_Refined]], share: Array, clearly: float) -> dict[bool, _Refined]:
+    """The best of each handedness; line foci only where they explain clearly more than all others."""
+    usual = [one.explains(share) for side in tried.values() for one in side if not _line_focus(one)]
+    least = max(usual) + clearly if usual else -inf
+    kept = {
+        each: [one for one in side if not _line_focus(one) or one.explains(share) > least]
+        for each, side in tried.items()
+    }
+    return {each: max(side, key=lambda one: one.explains(share)) for each, side in kept.items() if side}
+
+
+def _line_focus(one: _Refined) -> bool:
+    return hypot(*one.values[1:3]) > LINE_FOCUS * abs(float(one.values[0]))
 
 
 def _exchanged(values: Array) -> Array:

@@ -22,6 +22,8 @@ SCATTER = 0.15
 ROUNDS = 30
 FEWEST = 12
 """Frequencies below which nothing is said."""
+LEAST_APART = 1e-5
+"""Smallest part of their product that the determinant of two sides may be."""
 LEAST_SLOPE = 0.2
 """Part of its largest curvature that a frequency keeps in a step: far from the solution it would be negative."""
 
@@ -55,18 +57,21 @@ def distortion(geometry: Geometry, values: Array, found: Projection, noise: Arra
     spread : float
         By how much neighbouring frequencies share what they hold.
     """
-    if len(noise) < FEWEST:
+    u, v = (each.astype(np.complex128) for each in (found.u, found.v))
+    carried = (np.abs(u) > 0) & (np.abs(v) > 0)
+    if carried.sum() < FEWEST:
         return NONE
+    u, v = np.where(carried, u, 1.0), np.where(carried, v, 1.0)
     one, other, both = sides_of(geometry, found)
-    determinant = one * other - np.abs(both) ** 2
+    # Single precision leaves two sides that are alike a determinant of 0 or less.
+    determinant = np.maximum(one * other - np.abs(both) ** 2, LEAST_APART * one * other)
     # Noise of u and v is correlated where the two sides look alike.
     shared = -noise * both / determinant
-    product = -(found.u * found.v.conj() - shared)
+    product = -(u * v.conj() - shared)
     size = np.maximum(np.abs(product), 1e-300)
-    power_u, power_v = (np.maximum(np.abs(each) ** 2, 1e-300) for each in (found.u, found.v))
-    error = noise / determinant * (other / power_u + one / power_v) / 2
-    error = np.maximum(error - (shared * (found.u * found.v.conj()).conj()).real / (power_u * power_v), 0.0)
-    weight = 1 / (error + SCATTER * size.mean() / size)
+    error = noise / determinant * (other / np.abs(u) ** 2 + one / np.abs(v) ** 2) / 2
+    error = np.maximum(error - (shared / (u * v.conj())).real, 0.0)
+    weight = np.where(carried, 1 / (error + SCATTER * size[carried].mean() / size), 0.0)
     k = geometry.frequencies * np.exp(1j * values[ROTATION])
     wave = 2 * pi * geometry.wavelength_nm
     # What knows no direction, in value and in slope, is the specimen's; the other two are the scan's.

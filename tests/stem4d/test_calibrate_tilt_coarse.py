@@ -92,7 +92,7 @@ def test_blind_recovery_over_coarse_scans() -> None:
         nominal = defocus * rng.uniform(0.75, 1.25)
         truth = [-defocus, *(c12 * part(np.radians(2 * azimuth)) for part in (np.cos, np.sin)), angle]
         for dose in doses:
-            result = fit_tilts(images[dose], step, 0.08, 4.0, 300.0, nominal)
+            result = fit_tilts(images[dose], step, 0.08, 4.0, 300.0, nominal, trust_sign=True)
             if result.ok:
                 assert result.mirrored == mirrored
                 error = result.coefficients_nm[:4] * [1, 1, 1, np.degrees(1)] - truth
