@@ -122,7 +122,7 @@ def fit_tilts(
     rotation_hint_deg : float, optional
         A rotation known to better than a right angle: it tells the sign of the defocus.
     mirrored : bool, optional
-        The handedness, where it is known. Without it, an astigmatism of more than four thirds of the defocus is
+        The handedness, where it is known. Without it, an astigmatism a fifth larger than the defocus is
         believed only where the images tell: it changes places with the defocus where the handedness is the other.
     trust_sign : bool
         Let the nominal sign of the defocus pass where neither a hint nor the images tell it; who does so has to heed

@@ -39,7 +39,7 @@ SETTLED = 0.1
 """Steps below this part of the error end the iteration."""
 MIN_SIGNIFICANCE = 12.0
 """Sigmas that the aligned images must stand above noise; the best of many fits to noise reaches 10."""
-LINE_FOCUS = 1.33
+LINE_FOCUS = 1.2
 """Astigmatism over the defocus beyond which a fit counts only if it explains more than the others by `CLEARLY`."""
 CLEARLY = 4.0
 """Sigmas."""
