@@ -187,7 +187,7 @@ def _centres(groups: AngleGroups, flat: npt.NDArray[np.number[Any]], step: npt.N
     y, x = (part + by for part, by in zip(np.divmod(groups.near, columns), step, strict=True))
     on = (y >= 0) & (y < rows) & (x >= 0) & (x < columns)
     values = flat[:, (y * columns + x)[on]]
-    total = values.sum(axis=1, dtype=np.float64)
+    total = np.asarray(values.sum(axis=1, dtype=np.float64))
     with np.errstate(invalid="ignore"):
-        found: Array = groups.near_px[:, on] @ values.T / np.where(total > 0, total, np.nan)
+        found: Array = (groups.near_px[:, on] @ values.T).astype(np.float64) / np.where(total > 0, total, np.nan)
     return found

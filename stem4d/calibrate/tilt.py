@@ -182,10 +182,10 @@ def fit_tilts(
         or _distorted(found)
         or _descan(found, moved_disk(images), step_nm, projection)
     )
-    fit = _assembled(found, rotation_hint_deg is not None, reason)
-    if fit.ok and not (fit.half_turn_known or trust_sign):
-        return replace(fit, ok=False, reason=_open_sign(fit))
-    return fit
+    judged = _assembled(found, rotation_hint_deg is not None, reason)
+    if judged.ok and not (judged.half_turn_known or trust_sign):
+        return replace(judged, ok=False, reason=_open_sign(judged))
+    return judged
 
 
 def _geometry(

@@ -149,7 +149,7 @@ def sides_of(geometry: Geometry, found: Projection) -> tuple[Array, Array, Waves
 
 
 def _overlaps(one: Waves, other: Waves) -> tuple[Array, Array, Waves]:
-    aa, bb = (np.sum(each.real**2 + each.imag**2, axis=0, dtype=np.float64) for each in (one, other))
+    aa, bb = (np.asarray(np.sum(each.real**2 + each.imag**2, axis=0, dtype=np.float64)) for each in (one, other))
     # A frequency that no image carries, or whose two sides look alike, must not divide by zero.
     ridge = 1e-5 * float((aa + bb).max())
     return aa + ridge, bb + ridge, _dot(one, other)

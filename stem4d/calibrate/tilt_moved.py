@@ -1,6 +1,7 @@
 """How far the disk moves over a scan of tilted images: descan that was left in."""
 
 from dataclasses import dataclass
+from math import sqrt
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +20,7 @@ FEWEST = 9
 
 @dataclass(frozen=True)
 class Moved:
-    """Slope of the disk's place against the position, rows (y, x) of the detector, columns of the scan [px/position]."""
+    """Slope of the disk's place against the position: rows (y, x) of the detector, columns of the scan [px/step]."""
 
     slope: Array
     covariance: Array
@@ -28,8 +29,8 @@ class Moved:
     @property
     def sigmas(self) -> float:
         """Of the row that moves most surely."""
-        squares = [float(row @ np.linalg.solve(part, row)) for row, part in zip(self.slope, self.covariance, strict=True)]
-        return max(squares) ** 0.5
+        pairs = zip(self.slope, self.covariance, strict=True)
+        return sqrt(max(float(row @ np.linalg.solve(part, row)) for row, part in pairs))
 
 
 def moved_disk(images: TiltImages) -> Moved | None:
@@ -39,7 +40,7 @@ def moved_disk(images: TiltImages) -> Moved | None:
     the blocks is the error of the plane.
     """
     edges = [np.linspace(0, n, min(BLOCKS, n) + 1).astype(int) for n in images.recorded.shape]
-    known = np.isfinite(images.centre_px).all(axis=0)
+    known = np.isfinite(images.centre_px[0])
     places, centres = [], []
     for top, bottom in zip(edges[0][:-1], edges[0][1:], strict=True):
         for left, right in zip(edges[1][:-1], edges[1][1:], strict=True):

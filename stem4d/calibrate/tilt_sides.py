@@ -1,4 +1,4 @@
-"""Whether the two sidebands of tilted images have the aberrations that the images' shifts say, or the scan is distorted.
+"""Whether the sidebands of tilted images have the aberrations that their shifts say, or the scan is distorted.
 
 A scan whose positions are r' = A r shows a specimen sheared or stretched, and shifts images by A H θ instead of H θ, H
 the matrix of defocus and astigmatism. Shifts alone take A for a rotation and astigmatism. The phase that the
@@ -93,6 +93,4 @@ def distortion(geometry: Geometry, values: Array, found: Projection, noise: Arra
     found_nm = fitted[2:]
     size_nm = float(np.hypot(*found_nm))
     along = found_nm / max(size_nm, 1e-300)
-    return Distortion(
-        size_nm, sqrt(float(along @ part @ along)), float(found_nm @ np.linalg.solve(part, found_nm))
-    )
+    return Distortion(size_nm, sqrt(float(along @ part @ along)), float(found_nm @ np.linalg.solve(part, found_nm)))

@@ -80,13 +80,14 @@ def defocus_of(
     """
     images, _ = _seen(key, replace(setup, defocus_nm=true))
     rotation = _seen(key, replace(setup, defocus_nm=0.0))[1] if checked or hinted else None
-    told_more = {"mirrored": mirrored} if mirrored is not None else {}
+    told_more: dict[str, Any] = {"mirrored": mirrored} if mirrored is not None else {}
     if rotation is not None and not rotation.ok:
         return [Outcome("defocus", "nm", "1600 x 2e4 e", reason=f"rotation: {rotation.reason}")]
     if hinted and rotation is not None:
         told_more = {"mirrored": rotation.mirrored}
         told_more |= {"rotation_hint_deg": rotation.rotation_deg} if rotation.half_turn_known else {}
-    fit = fit_tilts(images, setup.step_nm, setup.mrad_per_pixel, ALPHA, KEV, told, **told_more, trust_sign=trusted or checked)
+    told_more["trust_sign"] = trusted or checked
+    fit = fit_tilts(images, setup.step_nm, setup.mrad_per_pixel, ALPHA, KEV, told, **told_more)
     dose = "1600 x 2e4 e"
     if not fit.ok:
         return [Outcome("defocus", "nm", dose, reason=fit.reason)]
