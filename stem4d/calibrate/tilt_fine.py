@@ -141,9 +141,9 @@ def _try_exchanged(
     best = {each: max(side, key=lambda one: one.explains(share)) for each, side in tried.items() if side}
     for each, one in best.items():
         if hypot(*one.values[1:3]) >= least_nm:
-            # Both get as many rounds, or the one that had more would win by them.
-            again = _refined(*lighters[each], one.values, ROUGH)
-            other = _refined(*lighters[not each], _exchanged(one.values), ROUGH)
+            # Both come to rest: rounds must not decide who wins, nor a ratio on its way what is a line focus.
+            again = _refined(*lighters[each], one.values, ROUNDS)
+            other = _refined(*lighters[not each], _exchanged(one.values), ROUNDS)
             if again is not None:
                 tried[each] = [again if old is one else old for old in tried[each]]
             tried[not each] += [other] if other is not None else []
