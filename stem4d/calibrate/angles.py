@@ -18,6 +18,8 @@ WITHIN = 0.95
 """Part of the radius within which a group must lie: the rim's counts depend on where exactly the edge is."""
 DARK_FROM = 1.15
 """Radii from which on the pixels make the dark field."""
+CENTRE_WITHIN = 1.3
+"""Radii within which a pattern's centre of mass is taken: room for a disk that descan moves."""
 MIN_PIXELS = 0.5
 """Part of a group's pixels that must be good."""
 
@@ -37,6 +39,10 @@ class AngleGroups:
     """Side of a group."""
     dark: npt.NDArray[np.intp]
     """Flat indices of the dark field's pixels."""
+    near: npt.NDArray[np.intp]
+    """Flat indices of the good pixels of the disk and around it."""
+    near_px: Array
+    """(2, near): their (y, x) from the centre of the disk [px]."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +58,9 @@ class TiltImages:
     """(scan_y, scan_x)"""
     saturated: npt.NDArray[np.uint32]
     """(scan_y, scan_x): grouped pixels that stood at full scale."""
+    centre_px: npt.NDArray[np.float32]
+    """(2, scan_y, scan_x): centre of mass (y, x) of disk and surroundings, from where the disk was said to be; NaN
+    without counts."""
 
 
 def group_angles(
@@ -100,7 +109,9 @@ def group_angles(
     kept = np.nonzero(use)[0][order]
     angles = np.stack([np.add.reduceat(each[kept], first) / number for each in (offset_y, offset_x)], axis=1)
     dark = np.nonzero(good & (np.hypot(offset_y, offset_x) > DARK_FROM * radius_px + 1))[0]
-    return AngleGroups(detector_shape, kept, first, angles, float(side), dark)
+    near = np.nonzero(good & (np.hypot(offset_y, offset_x) <= CENTRE_WITHIN * radius_px))[0]
+    near_px = np.stack([offset_y[near], offset_x[near]])
+    return AngleGroups(detector_shape, kept, first, angles, float(side), dark, near, near_px)
 
 
 def empty_images(groups: AngleGroups, scan_shape: tuple[int, int]) -> TiltImages:
@@ -111,6 +122,7 @@ def empty_images(groups: AngleGroups, scan_shape: tuple[int, int]) -> TiltImages
         np.zeros(scan_shape, np.float32),
         np.zeros(scan_shape, bool),
         np.zeros(scan_shape, np.uint32),
+        np.full((2, *scan_shape), np.nan, np.float32),
     )
 
 
@@ -159,6 +171,7 @@ def add_frames(
         target = first + here
         sums = np.add.reduceat(values, images.groups.first, axis=1, dtype=np.float64)
         images.images.reshape(len(sums[0]), -1)[:, target] = sums.T
+        images.centre_px.reshape(2, -1)[:, target] = _centres(images.groups, flat[here], step)
         if full_scale is not None:
             images.saturated.reshape(-1)[target] = (values >= full_scale).sum(axis=1)
     target_all = slice(first, first + len(frames))
@@ -166,3 +179,15 @@ def add_frames(
     if len(images.groups.dark):
         images.dark_field.reshape(-1)[target_all] = flat[:, images.groups.dark].sum(axis=1, dtype=np.float64)
     images.recorded.reshape(-1)[target_all] = True
+
+
+def _centres(groups: AngleGroups, flat: npt.NDArray[np.number[Any]], step: npt.NDArray[np.intp]) -> Array:
+    """Centres of mass (2, n) of patterns (n, pixels) whose disks lie ``step`` off."""
+    rows, columns = groups.detector_shape
+    y, x = (part + by for part, by in zip(np.divmod(groups.near, columns), step, strict=True))
+    on = (y >= 0) & (y < rows) & (x >= 0) & (x < columns)
+    values = flat[:, (y * columns + x)[on]]
+    total = np.asarray(values.sum(axis=1, dtype=np.float64))
+    with np.errstate(invalid="ignore"):
+        found: Array = (groups.near_px[:, on] @ values.T).astype(np.float64) / np.where(total > 0, total, np.nan)
+    return found

@@ -1,6 +1,6 @@
 """Defocus, low aberrations, rotation and handedness from how the tilted bright-field images of a scan lie."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import degrees, hypot, nan, sqrt
 from typing import Literal
 
@@ -12,7 +12,8 @@ from stem4d.calibrate.angles import TiltImages
 from stem4d.calibrate.tilt_fine import fit_fine
 from stem4d.calibrate.tilt_found import Found
 from stem4d.calibrate.tilt_model import PARAMETERS, ROTATION, Geometry
-from stem4d.calibrate.tilt_search import MOST_FREQUENCIES, SEARCHED, Stack, frequencies, stack
+from stem4d.calibrate.tilt_moved import Moved, moved_disk
+from stem4d.calibrate.tilt_search import FARTHEST, MOST_FREQUENCIES, Stack, frequencies, stack
 from stem4d.calibrate.tilt_undersampled import fit_undersampled
 from stem4d.errors import BadInput
 
@@ -40,6 +41,12 @@ MIN_MARGIN = 4.0
 """Sigmas by which one handedness must fit better than the other."""
 MIN_HALF_TURN = 3.0
 """Sigmas that the likeness of the found phase to the dark field must reach to tell the sign of the defocus."""
+MAX_CHI_SQUARE = 18.0
+"""Of two degrees of freedom, by which the sidebands may contradict the shifts: chance exceeds it once in 8000 fits."""
+MAX_DESCAN = 0.005
+"""Part of the defocus, or turn [rad], that descan left in may change: half of what is asked of either."""
+MOVED_SURELY = 5.0
+"""Sigmas from which on the disk is held to move."""
 MAX_ROTATION_ERROR_DEG = 5.0
 """A rotation that is known no better is of no use."""
 
@@ -93,6 +100,7 @@ def fit_tilts(
     order: Order = "first",
     rotation_hint_deg: float | None = None,
     mirrored: bool | None = None,
+    trust_sign: bool = False,
 ) -> TiltFit:
     """Fit aberrations, rotation and handedness to the images of a defocused scan of a thin specimen.
 
@@ -114,12 +122,17 @@ def fit_tilts(
     rotation_hint_deg : float, optional
         A rotation known to better than a right angle: it tells the sign of the defocus.
     mirrored : bool, optional
-        The handedness, where it is known.
+        The handedness, where it is known. Without it, an astigmatism a fifth larger than the defocus is
+        believed only where the images tell: it changes places with the defocus where the handedness is the other.
+    trust_sign : bool
+        Let the nominal sign of the defocus pass where neither a hint nor the images tell it; who does so has to heed
+        ``half_turn_known``.
 
     Returns
     -------
     TiltFit
-        ``ok`` is false with a reason where the images do not determine it or contradict the sign of the defocus.
+        ``ok`` is false with a reason where the images do not determine it, leave the sign of the defocus open or
+        contradict it, where descan moves the disk, or the scan is distorted: by drift, or steps that are not equal.
 
     Raises
     ------
@@ -164,8 +177,15 @@ def fit_tilts(
     found = fit(made, geometries, nominal_defocus_nm, NUMBER[order])
     if isinstance(found, str):
         return _nothing(found)
-    reason = _reason(found, nominal_defocus_nm, alpha, wavelength, rotation_hint_deg)
-    return _assembled(found, rotation_hint_deg is not None, reason)
+    reason = (
+        _reason(found, nominal_defocus_nm, alpha, wavelength, rotation_hint_deg)
+        or _distorted(found)
+        or _descan(found, moved_disk(images), step_nm, projection)
+    )
+    judged = _assembled(found, rotation_hint_deg is not None, reason)
+    if judged.ok and not (judged.half_turn_known or trust_sign):
+        return replace(judged, ok=False, reason=_open_sign(judged))
+    return judged
 
 
 def _geometry(
@@ -193,7 +213,7 @@ def _reason(
         return f"the images do not align: {sigmas:.1f} sigma above noise; no structure or too little dose"
     if not final.settled:
         return "the fit of the images did not settle"
-    if not 1 - 1.2 * SEARCHED < defocus / nominal_defocus_nm < 1 + 1.2 * SEARCHED:
+    if not 1 - FARTHEST < defocus / nominal_defocus_nm < 1 + FARTHEST:
         return f"defocus {defocus:.4g} nm is far from the nominal {nominal_defocus_nm:.4g} nm"
     if error > allowed or turn_error > MAX_ROTATION_ERROR_DEG:
         return f"defocus is known only to {error:.2g} nm, rotation to {turn_error:.2g} degrees: too little dose"
@@ -203,6 +223,38 @@ def _reason(
     if hinted or final.upright <= -MIN_HALF_TURN:
         return f"the defocus has the other sign than the nominal {nominal_defocus_nm:.4g} nm"
     return ""
+
+
+def _distorted(final: Found) -> str:
+    seen = final.distortion
+    if seen.chi_square <= MAX_CHI_SQUARE:
+        return ""
+    return (
+        f"the scan is distorted, by drift or unequal steps: its images have {seen.size_nm:.2g} ± "
+        f"{seen.uncertainty_nm:.1g} nm of astigmatism that their shifts have not (chi-square {seen.chi_square:.0f}, at "
+        f"most {MAX_CHI_SQUARE:.0f})"
+    )
+
+
+def _descan(final: Found, moved: Moved | None, step_nm: float, projection: Array) -> str:
+    """An image at r + H θ of angle θ - D r is moved by H / (1 - H D) instead of H."""
+    if moved is None or moved.sigmas < MOVED_SURELY:
+        return ""
+    slope = float(np.linalg.norm(projection @ moved.slope, 2)) / step_nm
+    part = slope * 1e-3 * (abs(float(final.values[0])) + hypot(*final.values[1:3]))
+    if part <= MAX_DESCAN:
+        return ""
+    return (
+        f"the disk moves by {slope:.2g} mrad/nm over the scan ({moved.sigmas:.0f} sigma), which changes defocus or "
+        f"rotation by {part:.1%}, at most {MAX_DESCAN:.1%}: calibrate descan and take it back"
+    )
+
+
+def _open_sign(fit: TiltFit) -> str:
+    return (
+        f"the sign of the defocus is open: the images tell it with {fit.half_turn_margin:.1f} sigma, it takes "
+        f"{MIN_HALF_TURN:.0f}; give a rotation from deflections"
+    )
 
 
 def _assembled(final: Found, hinted: bool, reason: str) -> TiltFit:

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from stem4d.calibrate.tilt_sides import NONE, Distortion
+
 Array = npt.NDArray[np.float64]
 
 
@@ -23,3 +25,5 @@ class Found:
     settled: bool
     needed: float
     """Significance that a fit to noise does not reach."""
+    distortion: Distortion = NONE
+    """What the sidebands say of the scan; nothing where it is coarse against the probe."""

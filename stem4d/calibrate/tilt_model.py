@@ -142,12 +142,22 @@ def derivatives(geometry: Geometry, values: Array, found: Projection) -> list[Wa
     return changes
 
 
-def _explained(sides: tuple[Waves, Waves], weights: Array, clear: Singles, data: Waves) -> Projection:
-    one, other, data = (without_common(each, weights, clear) for each in (*sides, data))
-    aa, bb = (np.sum(each.real**2 + each.imag**2, axis=0, dtype=np.float64) for each in (one, other))
+def sides_of(geometry: Geometry, found: Projection) -> tuple[Array, Array, Waves]:
+    """Powers (K,) of the two terms of the model over the images that count, and their overlap."""
+    one, other = (without_common(each, geometry.weights, found.clear) for each in found.sides)
+    return _overlaps(one, other)
+
+
+def _overlaps(one: Waves, other: Waves) -> tuple[Array, Array, Waves]:
+    aa, bb = (np.asarray(np.sum(each.real**2 + each.imag**2, axis=0, dtype=np.float64)) for each in (one, other))
     # A frequency that no image carries, or whose two sides look alike, must not divide by zero.
     ridge = 1e-5 * float((aa + bb).max())
-    aa, bb, ab = aa + ridge, bb + ridge, _dot(one, other)
+    return aa + ridge, bb + ridge, _dot(one, other)
+
+
+def _explained(sides: tuple[Waves, Waves], weights: Array, clear: Singles, data: Waves) -> Projection:
+    one, other, data = (without_common(each, weights, clear) for each in (*sides, data))
+    aa, bb, ab = _overlaps(one, other)
     a, b = _dot(one, data), _dot(other, data)
     determinant = aa * bb - np.abs(ab) ** 2
     u = ((bb * a - ab * b) / determinant).astype(np.complex64)

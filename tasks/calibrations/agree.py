@@ -4,18 +4,40 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from stem4d.calibrate.cross_check import cross_check
-from tasks.calibrations.measured import Measured, clean
+from tasks.calibrations.measured import Measured, Verdict, clean
 
 CHECKED = ("rotation", "defocus")
 """Kinds that say the same of the detector's lie to the scan; recorded only after they were held against each other."""
 
 
+OPEN: dict[str, tuple[Verdict, str]] = {
+    "rotation": ("warn", "half a turn more cannot be excluded: what it turns may come out with the other sign"),
+    "defocus": (
+        "fail",
+        "its sign is open: -defocus with half a turn more shifts all images the same way, and neither the images nor a "
+        "rotation tell; measure the rotation, or with more dose",
+    ),
+}
+"""Verdict and reason of a kind whose half turn nobody knows."""
+
+
 def agreed(found: Iterable[Measured]) -> tuple[Measured, ...]:
     """Both, the rotation as they have it together; both failed where they contradict each other.
 
-    One alone, or beside one whose fit was refused, stands as it is.
+    One alone, or beside one whose fit was refused, stands as it is; but where the half turn stays open, a defocus
+    fails and a rotation warns.
     """
-    found = tuple(found)
+    return tuple(_closed(one) for one in _held_together(tuple(found)))
+
+
+def _closed(one: Measured) -> Measured:
+    if not one.usable or one.value.get("half_turn_known", True):
+        return one
+    verdict, reason = OPEN[one.kind]
+    return replace(one, verdict=verdict, reason=reason)
+
+
+def _held_together(found: tuple[Measured, ...]) -> tuple[Measured, ...]:
     by_kind = {one.kind: one for one in found}
     if not all(kind in by_kind and by_kind[kind].fit is not None and by_kind[kind].fit.ok for kind in CHECKED):
         return found

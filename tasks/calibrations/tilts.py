@@ -43,6 +43,8 @@ def measure(bench: Bench) -> tuple[Measured, ...]:
         plan.optics.defocus_nm,
         rotation_hint_deg=rotation.value["rotation_deg"] if rotation and rotation.value["half_turn_known"] else None,
         mirrored=rotation.value["mirrored"] if rotation else None,
+        # A rotation of the same session may tell it still: `agree` refuses what stays open.
+        trust_sign=True,
     )
     drawn = _sums(images, fit, geometry.mrad_per_pixel, bench.true_step_nm(scan.step_nm))
     names = (

@@ -124,7 +124,8 @@ def defocused(random: np.random.Generator) -> list[Outcome]:
     frames, mask = frames_of(one), mask_of(one)
     images = empty_images(group_angles((64, 64), (31.5, 31.5), 20.0, mask), (44, 44))
     add_frames(images, frames, 0, 65535)
-    fit = fit_tilts(images, setup.step_nm, setup.mrad_per_pixel, alpha, energy, told)
+    # As the calibration does, which has the sign from the rotation.
+    fit = fit_tilts(images, setup.step_nm, setup.mrad_per_pixel, alpha, energy, told, trust_sign=True)
     dose = "1936 x 2e4 e, defocused"
     names = ("defocus", "twofold astigmatism, each part", "rotation from tilts")
     if not fit.ok:

@@ -44,7 +44,7 @@ def test_the_scan_gives_back_what_went_into_it(found: TiltFit) -> None:
 
 
 def test_the_reference_monolayer_is_in_the_focus_it_was_made_with(recorded_data: Path) -> None:
-    result = tilts(reference(recorded_data, "d_MoS2_defocus150A"), 20.0)
+    result = tilts(reference(recorded_data, "d_MoS2_defocus150A"), 20.0, trust_sign=True)
     assert result.ok, result.reason
     # Focus is counted from the box's entrance, 0.36 nm before the metal atoms.
     assert result.defocus_nm == pytest.approx(14.64, abs=0.4)
@@ -151,7 +151,7 @@ def test_blind_recovery_over_random_truths(electrons: float) -> None:
         )  # fmt: skip
         lens, step = Aberrations(defocus, c12, azimuth), rng.uniform(0.05, 0.1)
         scan = simulate(specimen, electrons, turn, mirrored, lens, step_nm=step, seed=trial)
-        result = tilts(scan, defocus * rng.uniform(0.7, 1.3))
+        result = tilts(scan, defocus * rng.uniform(0.7, 1.3), trust_sign=True)
         if not result.ok:
             refused.append(result.reason)
             continue

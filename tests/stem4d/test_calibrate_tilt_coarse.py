@@ -23,7 +23,7 @@ def biological(recorded_data: Path) -> Scan:
 
 
 def test_the_biological_reference_is_in_the_focus_it_was_made_with(biological: Scan) -> None:
-    found = tilts(biological, 1300.0)
+    found = tilts(biological, 1300.0, trust_sign=True)
     assert found.ok, found.reason
     # 1 %; the quoted error is 3.5 nm.
     assert found.defocus_nm == pytest.approx(1500.0, abs=15.0)
@@ -39,7 +39,7 @@ def test_the_biological_reference_is_in_the_focus_it_was_made_with(biological: S
 @pytest.mark.slow
 def test_a_tenth_of_the_dose_is_enough(biological: Scan) -> None:
     low = replace(biological, frames=np.random.default_rng(1).binomial(biological.frames, 0.1))
-    found = tilts(low, 1700.0, mirrored=False)
+    found = tilts(low, 1700.0, mirrored=False, trust_sign=True)
     assert found.ok, found.reason
     # A quarter of the depth of field; the quoted error is 18 nm and the reference's own figure 1.4 %.
     assert found.defocus_nm == pytest.approx(1500.0, abs=DEPTH_OF_FIELD_NM / 4)
@@ -92,7 +92,7 @@ def test_blind_recovery_over_coarse_scans() -> None:
         nominal = defocus * rng.uniform(0.75, 1.25)
         truth = [-defocus, *(c12 * part(np.radians(2 * azimuth)) for part in (np.cos, np.sin)), angle]
         for dose in doses:
-            result = fit_tilts(images[dose], step, 0.08, 4.0, 300.0, nominal)
+            result = fit_tilts(images[dose], step, 0.08, 4.0, 300.0, nominal, trust_sign=True)
             if result.ok:
                 assert result.mirrored == mirrored
                 error = result.coefficients_nm[:4] * [1, 1, 1, np.degrees(1)] - truth

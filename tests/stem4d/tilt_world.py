@@ -45,13 +45,21 @@ def simulate(
     alpha_mrad: float = 21.4,
     energy_kev: float = 80.0,
     seed: int = 0,
+    distorted: np.ndarray | None = None,
+    descan_mrad_per_nm: np.ndarray | None = None,
 ) -> Scan:
-    """A scan with Poisson noise; 0 electrons are fractions of the beam without noise."""
+    """A scan with Poisson noise; 0 electrons are fractions of the beam without noise.
+
+    ``distorted`` (2, 2) takes the positions (y, x) that were meant to those that were scanned, in the scan's frame;
+    ``descan_mrad_per_nm`` (2, 2) moves the disk with them.
+    """
     projection = isotropic(mrad_per_pixel)
     light = Illumination(energy_kev, alpha_mrad, aberrations or Aberrations(), (detector, detector), projection)
     y, x = (np.arange(n) - (n - 1) / 2 for n in scan)
     grid = np.stack(np.meshgrid(y, x, indexing="ij"), axis=-1).reshape(-1, 2) * step_nm
-    fractions = patterns(prepare(light, specimen), grid @ turn(rotation_deg).T, np.zeros_like(grid))
+    at = grid if distorted is None else grid @ distorted.T
+    shifts = np.zeros_like(grid) if descan_mrad_per_nm is None else grid @ descan_mrad_per_nm.T / mrad_per_pixel
+    fractions = patterns(prepare(light, specimen), at @ turn(rotation_deg).T, shifts)
     if mirrored:
         fractions = fractions[:, ::-1]
     middle = (detector - 1) / 2

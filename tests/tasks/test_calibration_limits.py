@@ -85,9 +85,16 @@ def test_rotation_and_defocus_that_disagree_both_fail(angle: float, said: str) -
         assert said in one.reason
 
 
-def test_a_half_turn_that_nobody_knows_stays_declared_open() -> None:
+def test_a_half_turn_that_nobody_knows_warns_of_the_rotation_and_fails_the_defocus() -> None:
     lie, focus = agreed([rotation(7.0, half_turn_known=False), defocus(7.2)])
     assert lie.value["half_turn_known"] is focus.value["half_turn_known"] is False
+    assert (lie.verdict, focus.verdict) == ("warn", "fail")
+    assert "half a turn" in lie.reason
+    assert "sign is open" in focus.reason
+    # Alone too: no consumer reads the flag, all heed the verdict.
+    assert agreed([defocus(7.2)])[0].verdict == "fail"
+    assert agreed([rotation(7.0, half_turn_known=False)])[0].verdict == "warn"
+    assert agreed([defocus(7.2, half_turn_known=True)])[0].verdict == "pass"
 
 
 def test_one_of_both_alone_or_beside_a_refused_one_stands_as_it_is() -> None:
