@@ -124,10 +124,9 @@ class FrameWriter:
         folder.mkdir(exist_ok=True)
         (folder / f"{position:09d}.bin").write_bytes(payload)
 
-    @property
-    def states(self) -> Array:
-        """(positions,) state of each in the ledger: see ``storage.layout``."""
-        return self._ledger.states
+    def holds(self, position: int) -> bool:
+        """Whether a position has its frame."""
+        return bool(self._ledger.states[position] in (layout.OK, layout.DUPLICATE))
 
     def tick(self) -> None:
         """Flush if 64 frames or 0.25 s have gathered. Call it while waiting for frames, too."""
