@@ -100,8 +100,9 @@ class Intake:
 
     @property
     def overrun(self) -> bool:
-        """Whether more frames came than can be a slip at the end."""
-        return self._outside > max(1, int(OVERRUN_SHARE * self._total))
+        """Whether all frames are there, and more came than can be a slip at the end."""
+        settled = self.received + len(self._corrupt) == self._total
+        return settled and self._outside > max(1, int(OVERRUN_SHARE * self._total))
 
     def __enter__(self) -> Self:
         return self
