@@ -1,4 +1,4 @@
-"""Frames from a source into accumulator and file, batch by batch, in memory that does not grow with the scan."""
+"""Frames from a source into accumulator and file, batch by batch, in memory that does not grow with the frames."""
 
 import time
 from collections.abc import Callable
@@ -7,14 +7,16 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from devices.protocols import FrameBatch, FrameSourceSpec
-from stem4d.accumulate import Accumulator, AccumulatorSpec, BatchResult
+from devices.intake import FrameCounts, Intake
+from devices.protocols import FrameSourceSpec
+from stem4d.accumulate import AccumulatorSpec
 from stem4d.errors import DeviceFault
-from stem4d.maps import RunMaps
 from storage.spec import FileReceipt, FileSpec
 from storage.write import FrameWriter
 
 PROGRESS_EVERY_S = 0.2
+LOST_SHARE = 0.01
+"""More of the frames missing or corrupt, and it is no acquisition; fewer are for the quality checks to judge."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,20 @@ class Progress:
     elapsed_s: float
     sum_pattern: npt.NDArray[np.uint64]
     max_pattern: npt.NDArray[np.uint32]
+    frames: FrameCounts
+    saturated_frames: int
+    """Frames with a saturated pixel."""
+    virtual_image: npt.NDArray[np.uint64]
+    """The first virtual detector's image as it grows, thinned for a screen [counts]."""
+    queue_share: float
+    """How full the queue between detector and receiver is, 0 to 1."""
+    held_up_s: float
+    """How long the detector was not read because that queue was full [s]."""
+
+    @property
+    def frame_rate_hz(self) -> float:
+        """Frames a second, since the start [1/s]."""
+        return self.frames_done / max(self.elapsed_s, 1e-9)
 
 
 @dataclass(frozen=True)
@@ -48,6 +64,9 @@ class AcquisitionResult:
     elapsed_s: float
     stopped: str
     """Why it was stopped before its end; empty where it was not."""
+    frames: FrameCounts
+    held_up_s: float
+    """How long the detector was not read because the queue was full [s]."""
 
 
 OnListening = Callable[[], None]
@@ -62,54 +81,62 @@ def acquire(job: AcquisitionJob, on_listening: OnListening, on_progress: OnProgr
     Raises
     ------
     DeviceFault
-        When the source ends early or sends frames that do not belong to the scan. What came is on disk.
+        When more than a hundredth of the frames do not come, or frames do not belong to the scan. What came is on disk.
     """
-    accumulator = Accumulator(job.accumulator)
-    maps = MapBuffers(job.file.scan_shape, job.accumulator)
     total = job.source.frames
     started = time.monotonic()
     stopped = ""
     pace = _Pace(job.file.scan_shape[1])
-    with job.source.open() as source, FrameWriter(job.file) as writer:
+    with (
+        job.source.open() as source,
+        FrameWriter(job.file) as writer,
+        Intake(writer, job.accumulator, total) as intake,
+    ):
         on_listening()
-        received = 0
         for batch in source.batches():
-            _check(batch, received, total)
-            writer.write(batch.first, batch.frames)
-            maps.put(batch.first, accumulator.add(batch.frames))
-            received += len(batch.frames)
-            if received < total and pace.due(received):
-                reason = on_progress(_progress(received, total, started, accumulator))
-                if reason:
-                    stopped = reason
-                    break
-        on_progress(_progress(received, total, started, accumulator))
-        online = maps.finished(accumulator).as_arrays()
-        if received == total:
-            receipt = writer.finish(online)
+            intake.take(batch)
+            if intake.received < total and pace.due(intake.received):
+                stopped = intake.hopeless or on_progress(_progress(intake, total, started)) or ""
+            if stopped or intake.overrun:
+                break
+        intake.settle()
+        stopped = stopped or intake.hopeless
+        on_progress(_progress(intake, total, started))
+        online = intake.maps.finished(intake.accumulator).as_arrays()
+        counts = intake.counts
+        lost = counts.missing + counts.corrupt
+        if stopped or lost > LOST_SHARE * total:
+            why = stopped or f"the source ended after {intake.received} of {total} frames"
+            receipt = writer.abandon(why, online)
         else:
-            receipt = writer.abandon(stopped or f"the source ended after {received} of {total} frames", online)
-    if received < total and not stopped:
-        raise DeviceFault(f"the detector sent {received} of {total} frames; they are kept in {receipt.path}")
-    counts = int(accumulator.sum_pattern.sum())
-    dtype = job.accumulator.pixel_dtype.name
-    return AcquisitionResult(receipt, dtype, received, counts, time.monotonic() - started, stopped)
-
-
-def _check(batch: FrameBatch, received: int, total: int) -> None:
-    if batch.first != received or batch.first + len(batch.frames) > total:
-        raise DeviceFault(
-            f"frames {batch.first} to {batch.first + len(batch.frames) - 1} came where {received} of {total} was next"
-        )
-
-
-def _progress(done: int, total: int, started: float, accumulator: Accumulator) -> Progress:
-    return Progress(
-        frames_done=done,
-        frames_total=total,
+            receipt = writer.finish(online)
+    if lost > LOST_SHARE * total and not stopped:
+        raise DeviceFault(f"the detector sent {intake.received} of {total} frames; they are kept in {receipt.path}")
+    return AcquisitionResult(
+        receipt=receipt,
+        dtype=job.accumulator.pixel_dtype.name,
+        frames_received=intake.received,
+        total_counts=int(intake.accumulator.sum_pattern.sum()),
         elapsed_s=time.monotonic() - started,
-        sum_pattern=accumulator.sum_pattern.copy(),
-        max_pattern=accumulator.max_pattern.astype(np.uint32),
+        stopped=stopped,
+        frames=counts,
+        held_up_s=intake.held_up_s,
+    )
+
+
+def _progress(intake: Intake, total: int, started: float) -> Progress:
+    elapsed_s = time.monotonic() - started
+    return Progress(
+        frames_done=intake.received,
+        frames_total=total,
+        elapsed_s=elapsed_s,
+        sum_pattern=intake.accumulator.sum_pattern.copy(),
+        max_pattern=intake.accumulator.max_pattern.astype(np.uint32),
+        frames=intake.counts,
+        saturated_frames=intake.maps.saturated_frames,
+        virtual_image=intake.maps.shown(),
+        queue_share=intake.queue_share,
+        held_up_s=intake.held_up_s,
     )
 
 
@@ -129,44 +156,3 @@ class _Pace:
             return False
         self._last = now
         return True
-
-
-class MapBuffers:
-    """The per-position figures of one pass, filled batch by batch: about 40 bytes a position."""
-
-    def __init__(self, scan_shape: tuple[int, int], spec: AccumulatorSpec) -> None:
-        positions = scan_shape[0] * scan_shape[1]
-        self._scan_shape, self._full_scale = scan_shape, spec.full_scale
-        self._recorded = np.zeros(positions, np.bool_)
-        self._total = np.zeros(positions, np.uint64)
-        self._com = np.full((2, positions), np.nan, np.float32)
-        self._counts = np.zeros((3, positions), np.uint32)
-        self._virtual = {detector.name: np.zeros(positions, np.uint64) for detector in spec.detectors}
-
-    def put(self, first: int, batch: BatchResult) -> None:
-        """Take the figures of consecutive frames."""
-        there = slice(first, first + len(batch.total))
-        self._recorded[there] = True
-        self._total[there] = batch.total
-        self._com[:, there] = batch.centre_px.T
-        self._counts[:, there] = batch.maximum, batch.saturated_px, batch.invalid_px
-        for index, image in enumerate(self._virtual.values()):
-            image[there] = batch.virtual[:, index]
-
-    def finished(self, accumulator: Accumulator) -> RunMaps:
-        """All figures of the pass, with the accumulator's patterns."""
-        shape = self._scan_shape
-        maximum, saturated, invalid = (row.reshape(shape) for row in self._counts)
-        return RunMaps(
-            recorded=self._recorded.reshape(shape),
-            total=self._total.reshape(shape),
-            com_y_px=self._com[0].reshape(shape),
-            com_x_px=self._com[1].reshape(shape),
-            maximum=maximum,
-            saturated_px=saturated,
-            invalid_px=invalid,
-            sum_pattern=accumulator.sum_pattern,
-            max_pattern=accumulator.max_pattern.astype(np.uint32),
-            full_scale=self._full_scale,
-            virtual={name: image.reshape(shape) for name, image in self._virtual.items()},
-        )

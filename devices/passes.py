@@ -3,7 +3,7 @@
 import numpy as np
 import numpy.typing as npt
 
-from devices.acquire import MapBuffers
+from devices.map_buffers import MapBuffers
 from stem4d.accumulate import Accumulator, AccumulatorSpec
 from stem4d.errors import BadInput
 from stem4d.maps import RunMaps

@@ -22,7 +22,7 @@ from storage.chunks import read_checked
 from storage.codec import bitshuffle_lz4
 from storage.frames import BATCH_BYTES, Array, Batch, check_claim, frames_per_batch
 from storage.guard import datasets_of
-from storage.ledger import recorded_positions
+from storage.ledger import checksums_of_chunks, recorded_positions
 from storage.spec import MAX_LIST, Fact
 
 THREADS = 2
@@ -50,6 +50,8 @@ class Hdf5Frames:
         if ours:
             self.recorded = recorded_positions(file).reshape(self.scan_shape)
             self.metadata = _facts(file[layout.METADATA].attrs)
+            if self._codec is None and checksums_of_chunks(file):
+                self.metadata = {**self.metadata, "frames_not_checked": "packed anew since they were written"}
             if layout.SATURATION_VALUE in file:
                 self.full_scale = int(file[layout.SATURATION_VALUE][()])
 

@@ -7,8 +7,9 @@ from typing import Any, Literal
 
 from stem4d.errors import BadInput
 
-FORMAT_VERSION = 1
-NEEDS_NIGHTBEAM = "0.1.0"
+FORMAT_VERSION = 2
+"""2: checksums are of the chunks as stored, where the data set of checksums says so; 1: of the frames."""
+NEEDS_NIGHTBEAM = "0.3.0"
 """The oldest nightbeam that reads ``FORMAT_VERSION``; written into the file for the sake of older ones."""
 
 # ("v110", "v110") allows SWMR and is read by HDF5 1.10 and later; "latest" under HDF5 2.0 is not read by 1.14.
@@ -26,8 +27,11 @@ VIRTUAL = "virtual/"
 
 BITSHUFFLE = 32008
 """Number under which the filter is registered with the HDF Group."""
-MISSING, OK = 0, 1
-"""States of a frame in the ledger; 2 duplicate and 3 corrupt are reserved."""
+MISSING, OK, DUPLICATE, CORRUPT = 0, 1, 2, 3
+"""States of a position in the ledger. A duplicate came more than once, and the first is kept; a corrupt one could not
+be unpacked, and has no frame."""
+CHECKSUM_OF = "of"
+"""Attribute of the checksums: "chunk" as it is stored, or "frame" as it is unpacked; the latter where it is absent."""
 
 MAX_FRAME_BYTES = 256 * 2**20
 MAX_POSITIONS = 2**26

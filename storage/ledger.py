@@ -1,7 +1,7 @@
 """The record of which position holds a frame, with its checksum: what the ledger says is what was acquired."""
 
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import h5py
 import numpy as np
@@ -20,47 +20,64 @@ class Ledger:
     """Collects what was written and puts it into the file once the frames themselves are there."""
 
     def __init__(self, file: h5py.File) -> None:
-        self._state, self._checksum = file[layout.LEDGER_STATE], file[layout.LEDGER_CHECKSUM]
-        self._recorded = np.zeros(self._state.shape[0], np.bool_)
-        self._waiting: list[tuple[int, list[int]]] = []
+        self._file_state, self._file_checksum = file[layout.LEDGER_STATE], file[layout.LEDGER_CHECKSUM]
+        self.of_chunks = checksums_of_chunks(file)
+        """Whether checksums are of the chunks as stored."""
+        self.states = np.full(self._file_state.shape[0], layout.MISSING, np.uint8)
+        """(positions,) as they stand, acknowledged or not."""
+        self._checksums = np.zeros(len(self.states), np.uint32)
+        self._changed: list[int] = []
+        self.waiting = 0
+        """Frames written and not yet acknowledged."""
         self.acknowledged = 0
         """Frames that survive the death of this process."""
 
-    @property
-    def waiting(self) -> int:
-        """Frames written and not yet acknowledged."""
-        return sum(len(checksums) for _, checksums in self._waiting)
-
-    def holds_any(self, first: int, count: int) -> bool:
-        """Whether one of these positions has been written."""
-        return bool(self._recorded[first : first + count].any())
-
-    def add(self, first: int, checksums: list[int]) -> None:
+    def add(self, positions: Sequence[int], checksums: Sequence[int]) -> None:
         """Note frames that have been handed to HDF5."""
-        self._recorded[first : first + len(checksums)] = True
-        self._waiting.append((first, checksums))
+        there = np.asarray(positions, np.intp)
+        self.states[there] = layout.OK
+        self._checksums[there] = checksums
+        self._changed += positions
+        self.waiting += len(positions)
+
+    def mark(self, position: int, state: int) -> None:
+        """Note that a position is a duplicate or corrupt; a corrupt one that comes again, and whole, can be added."""
+        self.states[position] = state
+        self._changed.append(position)
 
     def commit(self) -> None:
         """Write what is waiting. Call it after the frames were flushed, never before."""
-        for first, checksums in self._waiting:
-            self._checksum[first : first + len(checksums)] = checksums
-            self._state[first : first + len(checksums)] = layout.OK
-        self._checksum.flush()
-        self._state.flush()
+        if not self._changed:
+            return
+        # One stretch from the first to the last that changed: a selection of points is slow, and what lies between is
+        # as it stands in the file already.
+        there = slice(min(self._changed), max(self._changed) + 1)
+        self._file_checksum[there] = self._checksums[there]
+        self._file_state[there] = self.states[there]
+        self._file_checksum.flush()
+        self._file_state.flush()
         self.acknowledged += self.waiting
-        self._waiting.clear()
+        self.waiting = 0
+        self._changed.clear()
+
+
+def checksums_of_chunks(file: h5py.File) -> bool:
+    """Whether a file's checksums are of its chunks as stored, not of the frames in them."""
+    of = file[layout.LEDGER_CHECKSUM].attrs.get(layout.CHECKSUM_OF, b"frame")
+    return bool(np.asarray(of).item() == b"chunk")
 
 
 def recorded_positions(file: h5py.File) -> npt.NDArray[np.bool_]:
     """Which positions hold a frame, (positions,) in scan order."""
     states: npt.NDArray[np.uint8] = file[layout.LEDGER_STATE][:]
-    return np.equal(states, layout.OK)
+    return (states == layout.OK) | (states == layout.DUPLICATE)
 
 
 def damaged(file: h5py.File, positions: npt.NDArray[np.intp]) -> Iterator[int]:
     """Those of the given positions whose frame does not match its checksum."""
-    frames, checksums = file[layout.FRAMES], file[layout.LEDGER_CHECKSUM]
+    frames, checksums, of_chunks = file[layout.FRAMES], file[layout.LEDGER_CHECKSUM], checksums_of_chunks(file)
     for position in positions:
         y, x = divmod(int(position), frames.shape[1])
-        if checksum(frames[y, x]) != int(checksums[position]):
+        found = zlib.crc32(frames.id.read_direct_chunk((y, x, 0, 0))[1]) if of_chunks else checksum(frames[y, x])
+        if found != int(checksums[position]):
             yield int(position)

@@ -4,6 +4,7 @@ All objects exist before the first frame because a SWMR file takes no new ones, 
 it unreadable if the process died in that moment (the file is then marked open for ordinary writing).
 """
 
+from typing import Literal
 from uuid import uuid4
 
 import h5py
@@ -19,8 +20,10 @@ _LEDGER_CHUNK = 4096
 _MAP_CHUNK_ITEMS = 2**17
 
 
-def create(spec: FileSpec) -> h5py.File:
+def create(spec: FileSpec, checksum_of: Literal["chunk", "frame"]) -> h5py.File:
     """Create ``spec.partial`` with the whole tree, fill it with what is known, and leave it open in SWMR mode.
+
+    ``checksum_of`` says what the writer takes checksums of.
 
     Raises
     ------
@@ -42,7 +45,7 @@ def create(spec: FileSpec) -> h5py.File:
         entry["title"] = spec.title or spec.path.stem
         _frames(file, spec)
         _nexus(file, spec)
-        _ours(file, spec)
+        _ours(file, spec, checksum_of)
         _online(file, spec)
         _emd_view(file, spec)
         file.swmr_mode = True
@@ -101,7 +104,7 @@ def _nexus(file: h5py.File, spec: FileSpec) -> None:
         file[layout.SATURATION_VALUE] = spec.full_scale
 
 
-def _ours(file: h5py.File, spec: FileSpec) -> None:
+def _ours(file: h5py.File, spec: FileSpec, checksum_of: str) -> None:
     ours = _group(file, layout.OURS, "NXcollection")
     ours.attrs["format_version"] = layout.FORMAT_VERSION
     _set_fact(ours.attrs, "needs_nightbeam", layout.NEEDS_NIGHTBEAM)
@@ -112,7 +115,8 @@ def _ours(file: h5py.File, spec: FileSpec) -> None:
         _set_fact(metadata.attrs, name, value)
     chunk = (min(spec.positions, _LEDGER_CHUNK),)
     file.create_dataset(layout.LEDGER_STATE, (spec.positions,), "u1", chunks=chunk, fillvalue=layout.MISSING)
-    file.create_dataset(layout.LEDGER_CHECKSUM, (spec.positions,), "u4", chunks=chunk, fillvalue=0)
+    checksums = file.create_dataset(layout.LEDGER_CHECKSUM, (spec.positions,), "u4", chunks=chunk, fillvalue=0)
+    _set_fact(checksums.attrs, layout.CHECKSUM_OF, checksum_of)
     for name, size in ((layout.ENDED, 16), (layout.REASON, REASON_BYTES)):
         file.create_dataset(name, data=np.zeros(1, f"S{size}"), chunks=(1,))
 

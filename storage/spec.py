@@ -60,6 +60,11 @@ class FileSpec:
         """Name of a file that was stopped early."""
         return self.path.with_name(self.path.stem + ".incomplete.h5")
 
+    @property
+    def corrupt_folder(self) -> Path:
+        """Where the bytes of frames that could not be unpacked are kept."""
+        return self.path.with_name(self.path.stem + ".corrupt")
+
     def check(self) -> None:
         """Raise ``BadInput`` for what cannot be written."""
         name = self.path.name

@@ -5,7 +5,8 @@ SWMR under a ``.partial`` name, frames flushed before the ledger that vouches fo
 
 import os
 import time
-from collections.abc import Callable, Mapping
+import zlib
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
@@ -54,7 +55,8 @@ class FrameWriter:
         self.spec = spec
         self._clock, self._free_bytes = clock, free_bytes
         self._codec = bitshuffle_lz4()
-        self._file = create(spec)
+        # Where the filter packs the frames, nobody here sees the chunks.
+        self._file = create(spec, "frame" if self._codec is None else "chunk")
         self._frames = self._file[layout.FRAMES]
         self._ledger = Ledger(self._file)
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="compress")
@@ -77,18 +79,54 @@ class FrameWriter:
         DiskFull
             The reserve would be touched. Nothing of this batch was written; ``abandon`` still works.
         """
-        self._check(first_position, frames)
+        self._check_frames(frames)
+        self._check_positions(range(first_position, first_position + len(frames)))
         disk.require_space(self.spec.path.parent, self.spec.reserve_bytes + frames.nbytes, self._free_bytes)
         pieces = [frames[start : start + PIECE_FRAMES] for start in range(0, len(frames), PIECE_FRAMES)]
         position = first_position
         # All pieces are handed to the pool at once: later ones are compressed while earlier ones are stored.
         for chunks, checksums in self._pool.map(self._pack, pieces):
-            if self._ledger.waiting + len(checksums) > FLUSH_FRAMES:
-                self.flush()
-            self._store(position, chunks)
-            self._ledger.add(position, checksums)
+            self._store(range(position, position + len(checksums)), chunks, checksums)
             position += len(checksums)
-            self.tick()
+
+    def write_chunks(self, positions: Sequence[int], chunks: Sequence[bytes]) -> None:
+        """Write frames that are packed already, as they are, to positions in any order.
+
+        Parameters
+        ----------
+        positions : sequence of int
+            In scan order from 0, each for one chunk.
+        chunks : sequence of bytes
+            Payloads of HDF5's bitshuffle+LZ4 filter that were found to unpack to a frame.
+
+        Raises
+        ------
+        ValueError
+            A position is outside the scan or already written.
+        DiskFull
+            The reserve would be touched. Nothing of this batch was written; ``abandon`` still works.
+        """
+        self._check_positions(positions)
+        size = sum(map(len, chunks))
+        disk.require_space(self.spec.path.parent, self.spec.reserve_bytes + size, self._free_bytes)
+        for start in range(0, len(chunks), PIECE_FRAMES):
+            piece = chunks[start : start + PIECE_FRAMES]
+            self._store(positions[start : start + PIECE_FRAMES], piece, [zlib.crc32(chunk) for chunk in piece])
+
+    def mark_duplicate(self, position: int) -> None:
+        """Note that a frame that is written came again."""
+        self._ledger.mark(position, layout.DUPLICATE)
+
+    def mark_corrupt(self, position: int, payload: bytes) -> None:
+        """Note that a frame cannot be unpacked, and keep its bytes in the folder ``NAME.corrupt`` beside the file."""
+        self._ledger.mark(position, layout.CORRUPT)
+        folder = self.spec.corrupt_folder
+        folder.mkdir(exist_ok=True)
+        (folder / f"{position:09d}.bin").write_bytes(payload)
+
+    def holds(self, position: int) -> bool:
+        """Whether a position has its frame."""
+        return bool(self._ledger.states[position] in (layout.OK, layout.DUPLICATE))
 
     def tick(self) -> None:
         """Flush if 64 frames or 0.25 s have gathered. Call it while waiting for frames, too."""
@@ -142,29 +180,42 @@ class FrameWriter:
                 raise
             error.add_note(f"closing {self.spec.partial} failed too: {second}")
 
-    def _check(self, first: int, frames: Array) -> None:
+    def _check_frames(self, frames: Array) -> None:
         spec = self.spec
         if frames.shape[1:] != spec.detector_shape or frames.ndim != 3 or frames.dtype != np.dtype(spec.dtype):
             raise ValueError(
                 f"frames are {frames.dtype} {frames.shape}, the file takes {spec.dtype} (n, *{spec.detector_shape})"
             )
-        if first < 0 or first + len(frames) > spec.positions:
-            raise ValueError(f"positions {first} to {first + len(frames) - 1} are outside 0 to {spec.positions - 1}")
-        if self._ledger.holds_any(first, len(frames)):
-            raise ValueError(f"a position from {first} to {first + len(frames) - 1} has been written before")
+
+    def _check_positions(self, positions: Sequence[int]) -> None:
+        if not positions:
+            return
+        first, last = min(positions), max(positions)
+        if first < 0 or last >= self.spec.positions:
+            raise ValueError(f"positions {first} to {last} are outside 0 to {self.spec.positions - 1}")
+        states = self._ledger.states[np.asarray(positions)]
+        if ((states == layout.OK) | (states == layout.DUPLICATE)).any():
+            raise ValueError(f"a position from {first} to {last} has been written before")
 
     def _pack(self, frames: Array) -> tuple[list[bytes] | Array, list[int]]:
         whole = np.ascontiguousarray(frames)
-        checksums = [checksum(frame) for frame in whole]
-        return (whole if self._codec is None else self._codec.pack(whole)), checksums
+        if self._codec is None:
+            return whole, [checksum(frame) for frame in whole]
+        chunks = self._codec.pack(whole)
+        return chunks, [zlib.crc32(chunk) for chunk in chunks]
 
-    def _store(self, position: int, chunks: list[bytes] | Array) -> None:
-        for index, chunk in enumerate(chunks):
-            y, x = divmod(position + index, self.spec.scan_shape[1])
+    def _store(self, positions: Sequence[int], chunks: Sequence[bytes] | Array, checksums: Sequence[int]) -> None:
+        if self._ledger.waiting + len(checksums) > FLUSH_FRAMES:
+            self.flush()
+        columns, store = self.spec.scan_shape[1], self._frames.id.write_direct_chunk
+        for position, chunk in zip(positions, chunks, strict=True):
+            y, x = divmod(position, columns)
             if isinstance(chunk, bytes):
-                self._frames.id.write_direct_chunk((y, x, 0, 0), chunk)
+                store((y, x, 0, 0), chunk)
             else:
                 self._frames[y, x] = chunk
+        self._ledger.add(positions, checksums)
+        self.tick()
 
     def _end(self, how: str, reason: str, online: Mapping[str, Array], final: Path) -> FileReceipt:
         for name, array in online.items():

@@ -266,8 +266,13 @@ def test_other_peoples_hdf5_is_opened_in_a_child(tmp_path: Path) -> None:
     assert str(refused.value) == str(as_here.value)
 
 
-def test_a_repacked_file_of_ours_is_still_read_and_checked(tmp_path: Path) -> None:
+@pytest.mark.parametrize("of", ["frame", "chunk"])
+def test_a_repacked_file_of_ours_is_still_read_and_checked_where_it_can_be(
+    tmp_path: Path, of: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     spec = spec_at(tmp_path / "a.h5", (4, 6), (16, 16))
+    if of == "frame":
+        monkeypatch.setattr("storage.write.bitshuffle_lz4", lambda: None)
     written(spec)
     with h5py.File(spec.path, "r+") as file:
         frames = file[layout.FRAMES][...]
@@ -275,6 +280,9 @@ def test_a_repacked_file_of_ours_is_still_read_and_checked(tmp_path: Path) -> No
         file.create_dataset(layout.FRAMES, data=frames, chunks=(2, 3, 16, 16), compression="gzip")
     with open_frames(spec.path) as read:
         np.testing.assert_array_equal(np.concatenate([batch for _, batch in read.batches()]), counts(spec))
+        assert ("frames_not_checked" in read.metadata) is (of == "chunk")
+    if of == "chunk":
+        return
     with h5py.File(spec.path, "r+") as file:
         file[layout.FRAMES][1, 2, 3, 4] += 1
     with pytest.raises(BadInput, match=r"position 8: .*another checksum"):

@@ -57,8 +57,8 @@ def test_unknown_calibration_means_pixels(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("version", "needs", "remedy"),
     [
-        (2, "0.4.0", "Install nightbeam 0.4.0 to read it"),
-        (2, "<script>", "Install nightbeam newer than"),
+        (3, "0.4.0", "Install nightbeam 0.4.0 to read it"),
+        (3, "<script>", "Install nightbeam newer than"),
         (0, "", "damaged"),
         ("2", "", "damaged"),
     ],

@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 
 from stem4d.errors import BadInput
+from storage.codec import bitshuffle_lz4
 from storage.disk import DiskFull
-from storage.layout import FRAMES, LEDGER_STATE
-from storage.ledger import checksum, damaged, recorded_positions
+from storage.layout import CORRUPT, DUPLICATE, FRAMES, LEDGER_STATE, MISSING, OK
+from storage.ledger import damaged, recorded_positions
 from storage.read import open_frames
 from storage.spec import FileSpec
 from storage.write import FileUnsound, FrameWriter
@@ -234,8 +235,49 @@ def test_a_frame_that_does_not_match_its_checksum_keeps_the_file_partial(tmp_pat
     writer = FrameWriter(spec)
     frames = counts(spec)
     writer.write(0, frames)
-    writer._ledger.add(0, [checksum(frames[0]) ^ 1])  # as if the bytes had changed on their way
-    writer._ledger._waiting.pop(0)
+    writer._ledger._checksums[0] ^= 1  # as if the bytes had changed on their way
     with pytest.raises(FileUnsound, match="position 0"):
         writer.finish({})
     assert os.listdir(tmp_path) == ["a.h5.partial"]
+
+
+def packed(frames: np.ndarray) -> list[bytes]:
+    """As a detector would send them."""
+    codec = bitshuffle_lz4()
+    assert codec is not None
+    return codec.pack(frames)
+
+
+def test_chunks_are_stored_as_they_came_and_the_ledger_says_what_became_of_each_position(tmp_path: Path) -> None:
+    spec = spec_at(tmp_path / "a.h5")
+    chunks = packed(counts(spec))
+    with FrameWriter(spec) as writer:
+        writer.write_chunks([4, 2, 0], [chunks[4], chunks[2], chunks[0]])
+        writer.mark_corrupt(3, b"not a frame")
+        writer.mark_corrupt(1, b"nor this")
+        writer.write_chunks([1], [chunks[1]])  # it came again, and whole
+        writer.mark_duplicate(2)
+        receipt = writer.finish({})
+    assert (receipt.frames_written, receipt.complete) == (4, False)
+    with h5py.File(spec.path) as file:
+        expected = [OK, OK, DUPLICATE, CORRUPT, OK, *[MISSING] * 10]
+        assert file[LEDGER_STATE][:].tolist() == expected
+        for position in (0, 1, 2, 4):
+            assert file[FRAMES].id.read_direct_chunk((*divmod(position, 5), 0, 0)) == (0, chunks[position])
+    with open_frames(spec.path) as read:
+        assert np.flatnonzero(read.recorded).tolist() == [0, 1, 2, 4]
+        np.testing.assert_array_equal(
+            np.concatenate([batch for _, batch in read.batches()]), counts(spec)[[0, 1, 2, 4]]
+        )
+    assert (spec.corrupt_folder / "000000003.bin").read_bytes() == b"not a frame"
+
+
+@pytest.mark.parametrize("positions", [[15], [-1], [0, 4]])
+def test_chunks_outside_the_scan_or_written_before_are_refused(tmp_path: Path, positions: list[int]) -> None:
+    spec = spec_at(tmp_path / "a.h5")
+    chunks = packed(counts(spec))
+    with FrameWriter(spec) as writer:
+        writer.write_chunks([4], [chunks[4]])
+        with pytest.raises(ValueError, match=r"outside 0 to 14|written before"):
+            writer.write_chunks(positions, [chunks[0]] * len(positions))
+        assert writer.abandon("tried").frames_written == 1

@@ -1,0 +1,59 @@
+"""The per-position figures of one pass, gathered as its frames come."""
+
+import numpy as np
+import numpy.typing as npt
+
+from stem4d.accumulate import Accumulator, AccumulatorSpec, BatchResult
+from stem4d.maps import RunMaps
+
+SHOWN_PX = 128
+"""Longest side of the virtual image that is shown while frames come [px]."""
+
+
+class MapBuffers:
+    """Filled batch by batch: about 40 bytes a position."""
+
+    def __init__(self, scan_shape: tuple[int, int], spec: AccumulatorSpec) -> None:
+        positions = scan_shape[0] * scan_shape[1]
+        self._scan_shape, self._full_scale = scan_shape, spec.full_scale
+        self._recorded = np.zeros(positions, np.bool_)
+        self._total = np.zeros(positions, np.uint64)
+        self._com = np.full((2, positions), np.nan, np.float32)
+        self._counts = np.zeros((3, positions), np.uint32)
+        self._virtual = {detector.name: np.zeros(positions, np.uint64) for detector in spec.detectors}
+        self.saturated_frames = 0
+        """Frames so far with a saturated pixel."""
+
+    def put(self, there: slice | npt.NDArray[np.intp], batch: BatchResult) -> None:
+        """Take the figures of the frames at these positions."""
+        self._recorded[there] = True
+        self._total[there] = batch.total
+        self._com[:, there] = batch.centre_px.T
+        self._counts[:, there] = batch.maximum, batch.saturated_px, batch.invalid_px
+        for index, image in enumerate(self._virtual.values()):
+            image[there] = batch.virtual[:, index]
+        self.saturated_frames += int(np.count_nonzero(batch.saturated_px))
+
+    def shown(self) -> npt.NDArray[np.uint64]:
+        """A virtual image as it grows (the total where there is no virtual detector), thinned for a screen [counts]."""
+        image = next(iter(self._virtual.values()), self._total).reshape(self._scan_shape)
+        step = -(-max(self._scan_shape) // SHOWN_PX)
+        return image[::step, ::step].copy()
+
+    def finished(self, accumulator: Accumulator) -> RunMaps:
+        """All figures of the pass, with the accumulator's patterns."""
+        shape = self._scan_shape
+        maximum, saturated, invalid = (row.reshape(shape) for row in self._counts)
+        return RunMaps(
+            recorded=self._recorded.reshape(shape),
+            total=self._total.reshape(shape),
+            com_y_px=self._com[0].reshape(shape),
+            com_x_px=self._com[1].reshape(shape),
+            maximum=maximum,
+            saturated_px=saturated,
+            invalid_px=invalid,
+            sum_pattern=accumulator.sum_pattern,
+            max_pattern=accumulator.max_pattern.astype(np.uint32),
+            full_scale=self._full_scale,
+            virtual={name: image.reshape(shape) for name, image in self._virtual.items()},
+        )

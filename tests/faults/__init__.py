@@ -1,0 +1,1 @@
+"""Faults of the matrix in docs/reliability.md, injected into real parts."""
