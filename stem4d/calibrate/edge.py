@@ -132,12 +132,15 @@ def _point_edge(x: Array, width: float) -> tuple[Array, Array, Array]:
     return 0.5 * erfc(u), slope, x * slope
 
 
-def _pixel_edge(x: Array, terms: Array, width: float) -> tuple[Array, Array, Array]:
-    """The same averaged over pixels: along the normal a pixel is two boxes on each other, as wide as |cos| and |sin|.
+def pixel_edge(
+    x: Array, normal_x: Array | float, normal_y: Array | float, width: float
+) -> tuple[Array, Array, Array]:
+    """An edge averaged over pixels, at distances x beyond the radius; it, its slope downwards, and d/d log(width).
 
-    Their convolution with the edge is a second difference of its second integral.
+    Along the normal a pixel is two boxes on each other, as wide as |normal_x| and |normal_y|. Their convolution with
+    the edge is a second difference of its second integral.
     """
-    a, b = (np.maximum(np.abs(terms[:, k]) / 2, ALONG_AXIS) for k in (1, 2))
+    a, b = (np.maximum(np.abs(each) / 2, ALONG_AXIS) for each in (normal_x, normal_y))
     edge, slope, by_width = np.zeros_like(x), np.zeros_like(x), np.zeros_like(x)
     for shift, sign in ((a + b, 1), (a - b, -1), (b - a, -1), (-a - b, 1)):
         at = x + shift
@@ -212,7 +215,7 @@ def _evaluate(band: _Band, trial: Array, weight: Array, over_pixels: bool) -> _S
     distance = np.maximum(np.hypot(dy, dx), 1e-9)
     beyond = distance - trial[2]
     if over_pixels:
-        edge, slope, by_width = _pixel_edge(beyond, band.terms, _width(trial, SHARPEST_PX))
+        edge, slope, by_width = pixel_edge(beyond, band.terms[:, 1], band.terms[:, 2], _width(trial, SHARPEST_PX))
     else:
         edge, slope, by_width = _point_edge(beyond, _width(trial))
     design = np.concatenate([band.terms * edge[:, None], band.terms], axis=1)
