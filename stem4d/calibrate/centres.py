@@ -58,6 +58,10 @@ class Centres:
     counts: Array
     """(n,) counts within 1.5 radii of the centre that the frame was started from, on good pixels."""
 
+    def every(self, step: int) -> "Centres":
+        """Those of every so many frames, from the first one on."""
+        return Centres(self.centre_px[::step], self.uncertainty_px[::step], self.counts[::step])
+
 
 def disk_centres(
     frames: npt.NDArray[Any], disk: DiskFit, bad_pixels: Mask | None = None, counts_per_electron: float = 1.0
