@@ -41,7 +41,7 @@ DONE_PX = 1e-3
 DONE_PART = 0.03
 """A step smaller than DONE_PX, or than this part of the standard error, is the last."""
 NORMALS = 17
-"""Directions of the edge's normal from an axis to a diagonal: a pixel is wider along the diagonal, by 3e-4 between two."""
+"""Directions of the edge's normal, from an axis to a diagonal: a pixel is wider along the diagonal."""
 PER_PX = 32
 """Steps a pixel of the tables of the edge; linear interpolation is good to 1e-4 between them."""
 LARGEST_STEP_PX = 1.0

@@ -145,7 +145,7 @@ def fit_drift(
 
 
 def _elsewhere(flat: list[list[Array]], seen: list[Mask], lost: list[int], placed: list[int]) -> list[int]:
-    """Scans that show as much as those that are registered with each other, and yet have nothing in common with them."""
+    """Scans that show as much as those that were registered, and yet have nothing in common with them."""
 
     def shown(k: int) -> float:
         return max(float(image[seen[k]].var()) - white_noise(image, seen[k]) ** 2 for image in flat[k])

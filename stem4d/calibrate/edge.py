@@ -3,7 +3,8 @@
 In a band about the edge the counts are modelled as b(θ) + a(θ) erfc((r - R) / (sqrt(2) w)) / 2, where a and b are
 Fourier series to second order: the disk may be brighter on one side and stand on a sloping background. a and b
 follow from linear least squares for every trial of centre, R and w (variable projection, Golub and Pereyra 1973).
-Where an ellipse fits far better, the radius has a second harmonic too. The last fit averages the edge over each pixel: a sharp disk is otherwise misplaced by up to a hundredth of a pixel.
+Where an ellipse
+fits far better, the radius has a second harmonic too. The last fit averages the edge over each pixel: a sharp disk is otherwise misplaced by up to a hundredth of a pixel.
 """
 
 from dataclasses import dataclass
@@ -159,9 +160,7 @@ def _point_edge(x: Array, width: float) -> tuple[Array, Array, Array]:
     return 0.5 * erfc(u), slope, x * slope
 
 
-def pixel_edge(
-    x: Array, normal_x: Array | float, normal_y: Array | float, width: float
-) -> tuple[Array, Array, Array]:
+def pixel_edge(x: Array, normal_x: Array | float, normal_y: Array | float, width: float) -> tuple[Array, Array, Array]:
     """An edge averaged over pixels, at distances x beyond the radius; it, its slope downwards, and d/d log(width).
 
     Along the normal a pixel is two boxes on each other, as wide as |normal_x| and |normal_y|. Their convolution with

@@ -43,9 +43,7 @@ class _Profile:
     number: Array
 
 
-def still_disk(
-    disk: DiskFit, centres: Centres, frames: npt.NDArray[Any], bad_pixels: Mask | None = None
-) -> DiskFit:
+def still_disk(disk: DiskFit, centres: Centres, frames: npt.NDArray[Any], bad_pixels: Mask | None = None) -> DiskFit:
     """The disk of a scan's mean pattern without what its own movement makes of it.
 
     Used for a second pass of `disk_centres`.
@@ -101,9 +99,7 @@ def _profile(frames: npt.NDArray[Any], centres: Array, good: Mask, radius: float
     bins = int(2 * reach * PER_PX) + 1
     sums = np.zeros((5, NORMALS * bins))
     for frame, centre in zip(frames, centres, strict=True):
-        rows, columns = (
-            slice(max(int(c - radius - reach), 0), max(int(c + radius + reach) + 2, 0)) for c in centre
-        )
+        rows, columns = (slice(max(int(c - radius - reach), 0), max(int(c + radius + reach) + 2, 0)) for c in centre)
         dy = np.abs(np.arange(good.shape[0])[rows, None] - centre[0])
         dx = np.abs(np.arange(good.shape[1])[None, columns] - centre[1])
         distance = np.hypot(dy, dx)
@@ -132,7 +128,9 @@ def _edge(profile: _Profile, disk: DiskFit, reach: float) -> tuple[float, float]
         levels = np.linalg.lstsq(design, profile.mean * weight, rcond=None)[0]
         return np.asarray(design @ levels - profile.mean * weight)
 
-    found = least_squares(left, [0.0, log(max(0.5 * disk.edge_width_px, NARROWEST_PX))], method="lm", xtol=1e-6, ftol=1e-6, max_nfev=60).x
+    found = least_squares(
+        left, [0.0, log(max(0.5 * disk.edge_width_px, NARROWEST_PX))], method="lm", xtol=1e-6, ftol=1e-6, max_nfev=60
+    ).x
     if not abs(found[0]) < reach / 2:
         return disk.radius_px, sqrt(max(disk.edge_width_px**2 - PIXEL_VARIANCE, SHARPEST_PX**2))
     radius = disk.radius_px + float(found[0])
