@@ -175,10 +175,9 @@ def _sharp_profile(shape: tuple[int, int], centre: tuple[float, float], disk: Di
     profile: Array = (beyond < 0).astype(np.float64)
     near = np.abs(beyond) < EDGE_REACH * disk.edge_width_px + 1
     safe = np.maximum(distance[near], 1e-9)
-    normals = (np.broadcast_to(each, shape)[near] / safe for each in (dx, dy))
-    profile[near] = pixel_edge(
-        beyond[near], *normals, sqrt(max(disk.edge_width_px**2 - PIXEL_VARIANCE, SHARPEST_PX**2))
-    )[0]
+    normal_x, normal_y = (np.broadcast_to(each, shape)[near] / safe for each in (dx, dy))
+    blur = sqrt(max(disk.edge_width_px**2 - PIXEL_VARIANCE, SHARPEST_PX**2))
+    profile[near] = pixel_edge(beyond[near], normal_x, normal_y, blur)[0]
     return profile
 
 

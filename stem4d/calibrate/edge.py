@@ -3,8 +3,8 @@
 In a band about the edge the counts are modelled as b(θ) + a(θ) erfc((r - R) / (sqrt(2) w)) / 2, where a and b are
 Fourier series to second order: the disk may be brighter on one side and stand on a sloping background. a and b
 follow from linear least squares for every trial of centre, R and w (variable projection, Golub and Pereyra 1973).
-Where an ellipse
-fits far better, the radius has a second harmonic too. The last fit averages the edge over each pixel: a sharp disk is otherwise misplaced by up to a hundredth of a pixel.
+Where an ellipse fits far better, the radius has a second harmonic too. The last fit averages the edge over each pixel:
+a sharp disk is otherwise misplaced by up to a hundredth of a pixel.
 """
 
 from dataclasses import dataclass
@@ -86,7 +86,8 @@ class _Band:
 
 @dataclass(frozen=True)
 class _Solution:
-    """A fit's parameters (centre y, x, radius, log of the width, and cos and sin of an ellipse's radius), weighted Jacobian and residuals, and its model."""
+    """A fit's parameters (centre y, x, radius, log of the width, and cos and sin of an ellipse's radius), weighted
+    Jacobian and residuals, and its model."""
 
     trial: Array
     jacobian: Array

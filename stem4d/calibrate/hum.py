@@ -24,6 +24,8 @@ ALIKE_ROWS = 3
 """Rows that a feature is taken to be wide, for those errors."""
 CHANCE = 1e-4
 """Chance that a line of hum is found where there is none."""
+SMALLEST_LINE_PX = 0.1
+"""Amplitude of a line that matters: errors of the interpolation of a sharp specimen are smaller."""
 LEAST_SHARED = 0.4
 """Part of a row that two scans must share."""
 FEWEST_ROWS = 12
@@ -63,10 +65,14 @@ def line_of_hum(pairs: Sequence[Moved]) -> float | None:
         return None
     number = max(pair[0].shape[0] for pair in pairs)
     frequencies = np.arange(1, number) / (2 * number)
-    power = np.sum([_power(at, shift, error, frequencies) for at, *parts in rows for shift, error in parts], axis=0)
+    parts = [_power(at, shift, error, frequencies) for at, *axes in rows for shift, error in axes]
+    power, weight = np.sum([each for each, _ in parts], axis=0), sum(each for _, each in parts)
     freedom = 4 * len(rows)
     most = stats.chi2.isf(CHANCE / len(frequencies), freedom) / stats.chi2.median(freedom)
-    return float(frequencies[np.argmax(power)]) if float(power.max()) > most * float(np.median(power)) else None
+    top = float(power.max())
+    # A sine of amplitude a makes chi squared fall by half a² times the weights.
+    large = 2 * top > SMALLEST_LINE_PX**2 * weight
+    return float(frequencies[np.argmax(power)]) if large and top > most * float(np.median(power)) else None
 
 
 def _row_shifts(
@@ -95,8 +101,8 @@ def _row_shifts(
     return at, (dy, ey), (dx, ex)
 
 
-def _power(at: Array, shift: Array, error: Array, frequencies: Array) -> Array:
-    """Fall of chi squared (2 degrees of freedom) by a sine at each frequency."""
+def _power(at: Array, shift: Array, error: Array, frequencies: Array) -> tuple[Array, float]:
+    """Fall of chi squared (2 degrees of freedom) by a sine at each frequency, and the sum of the weights."""
     error = np.hypot(error, 0.1 * np.median(error))
     off = shift - np.median(shift)
     pull = off / error
@@ -110,4 +116,4 @@ def _power(at: Array, shift: Array, error: Array, frequencies: Array) -> Array:
         normal = (design * weight[:, None]).T @ design + 1e-9 * weight.sum() * np.eye(3)
         right = design.T @ (weight * off)
         falls.append(float(right @ np.linalg.solve(normal, right)))
-    return np.array(falls)
+    return np.array(falls), float(weight.sum())

@@ -23,8 +23,8 @@ DROP_SIGMAS = 6.0
 BLOCKS = 16
 """Stretches of the scan whose means show slow changes."""
 CHANCE = 0.01
-"""Chance that noise alone is taken for slow changes. Without it every second steady beam would be said to wander: the
-root of what a variance is above its expectation is on average half of the block means' own error, and never negative."""
+"""Chance that noise alone is taken for slow changes. Without it every other steady beam would seem to wander: the root
+of a variance's excess is never negative, and on average half of the block means' own error."""
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
-"""The disk as it is when it stands still: radius and blur of its edge from frames laid onto each other by their centres.
+"""The disk as it is when it stands still: radius and blur of its edge from frames laid onto each other.
 
-A scan's mean pattern is blurred by the disk's movement, which is no Gaussian and draws a curved edge in. A model that is
-softer than the edge of the frames leaves residuals in rings; pixels sample the rings unevenly, so that centres of
+A scan's mean pattern is blurred by the disk's movement, which is no Gaussian and draws a curved edge in. A model that
+is softer than the edge of the frames leaves residuals in rings; pixels sample the rings unevenly, so that centres of
 frames come out off by a few thousandths of a pixel, by where in a pixel they are. Over a scan that looks like descan.
 """
 
