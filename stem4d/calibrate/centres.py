@@ -6,16 +6,16 @@ is largest. This is the estimator for descan maps. It beats the centre of mass, 
 and unlike it does not follow dead pixels inside a disk that moves, nor counts far from the disk.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import pi, sqrt
 from typing import Any
 
 import numba
 import numpy as np
 import numpy.typing as npt
-from scipy.special import erfc
 
 from stem4d.calibrate.disk import DiskFit
+from stem4d.calibrate.edge import PIXEL_VARIANCE, SHARPEST_PX, pixel_edge
 from stem4d.errors import BadInput
 
 Array = npt.NDArray[np.float64]
@@ -32,7 +32,7 @@ SAMPLING_PX = 0.01
 SHARP_PX = 0.5
 BACKGROUND = 0.03
 """Least background, as a part of the level: what single counts far outside the edge weigh."""
-NARROWEST_PX = 0.4
+NARROWEST_PX = 0.29
 """Least blur of the model: pixels a side of 1 px see no sharper edge."""
 REACH = 3.5
 """Half the width of the band about the edge, in blurs."""
@@ -40,6 +40,8 @@ ROUNDS = 15
 DONE_PX = 1e-3
 DONE_PART = 0.03
 """A step smaller than DONE_PX, or than this part of the standard error, is the last."""
+NORMALS = 17
+"""Directions of the edge's normal, from an axis to a diagonal: a pixel is wider along the diagonal."""
 PER_PX = 32
 """Steps a pixel of the tables of the edge; linear interpolation is good to 1e-4 between them."""
 LARGEST_STEP_PX = 1.0
@@ -55,6 +57,10 @@ class Centres:
     """(n, 2) one standard error, from Fisher's information."""
     counts: Array
     """(n,) counts within 1.5 radii of the centre that the frame was started from, on good pixels."""
+
+    def every(self, step: int) -> "Centres":
+        """Those of every so many frames, from the first one on."""
+        return Centres(self.centre_px[::step], self.uncertainty_px[::step], self.counts[::step])
 
 
 def disk_centres(
@@ -99,35 +105,29 @@ def disk_centres(
     width = max(disk.edge_width_px, NARROWEST_PX)
     bad_at = np.argwhere(bad)
     reach = max(REACH * width, 1.5)
-    first = max(disk.radius_px - reach, 0.0) - 1
-    radii = first + np.arange(int((disk.radius_px + reach - first + 2) * PER_PX)) / PER_PX
-    at = (radii - disk.radius_px) / width
-    table = np.stack([0.5 * erfc(at / sqrt(2)), np.exp(-(at**2) / 2) / (sqrt(2 * pi) * width)], axis=1)
+    # Across the normal pixels average too, which draws a curved edge in.
+    radius = disk.radius_px - PIXEL_VARIANCE / (2 * disk.radius_px)
+    first = max(radius - reach, 0.0) - 1
+    radii = first + np.arange(int((radius + reach - first + 2) * PER_PX)) / PER_PX
+    table = _edges(radii - radius, width)
     floor = SAMPLING_PX if width < SHARP_PX else 0.0
-    start = (*disk.centre_px, disk.radius_px, reach, WORST_PART * width, floor)
+    start = (*disk.centre_px, radius, reach, WORST_PART * width, floor)
     _centres(np.ascontiguousarray(frames), bad, bad_at, start, table, counts_per_electron, out)
     return Centres(out[:, :2].copy(), out[:, 2:4].copy(), out[:, 4].copy())
 
 
-def still_disk(disk: DiskFit, centres: Centres) -> DiskFit:
-    """The disk of a scan's mean pattern without the blur that its own movement over the scan makes.
+def _edges(beyond: Array, width: float) -> Array:
+    """Edge and slope at distances beyond the radius, averaged over pixels: (NORMALS, distances, 2).
 
-    Used for a second pass of `disk_centres`, which is sharper by it where the disk moves by more than its blur.
+    By the direction of the normal, as the tangent of its angle to the nearer axis.
     """
-    known = np.isfinite(centres.centre_px).all(axis=1)
-    if known.sum() < 2:
-        return disk
-    moved = centres.centre_px[known].var(axis=0) - (centres.uncertainty_px[known] ** 2).mean(axis=0)
-    # Along the normals of a circle the movement's variance is the mean of both axes'.
-    variance = disk.edge_width_px**2 - max(float(moved.mean()), 0.0)
-    # A model much narrower than the centres are known would hold on to single counts.
-    narrowest = max(NARROWEST_PX, 2 * float(np.median(centres.uncertainty_px[known])))
-    middle = centres.centre_px[known].mean(axis=0)
-    return replace(
-        disk,
-        centre_px=(float(middle[0]), float(middle[1])),
-        edge_width_px=min(sqrt(max(variance, narrowest**2)), disk.edge_width_px),
-    )
+    blur = sqrt(max(width**2 - PIXEL_VARIANCE, SHARPEST_PX**2))
+    tables = []
+    for tangent in np.arange(NORMALS) / (NORMALS - 1):
+        along = 1 / sqrt(1 + tangent**2)
+        edge, slope, _ = pixel_edge(beyond, along, along * tangent, blur)
+        tables.append(np.stack([edge, slope], axis=1))
+    return np.ascontiguousarray(tables)
 
 
 @numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
@@ -207,11 +207,15 @@ def _refined(frame: Any, bad: Any, y: Any, x: Any, radius: Any, reach: Any, tabl
                     k = skip_to
                 dx = k - x
                 r = sqrt(dy * dy + dx * dx)
+                across, along = abs(dy), abs(dx)
+                if across > along:
+                    across, along = along, across
+                turn = int(across / max(along, 1e-9) * (NORMALS - 1) + 0.5)
                 place = (r - low + 1) * PER_PX
                 cell = int(place)
                 part = place - cell
-                edge = table[cell, 0] + part * (table[cell + 1, 0] - table[cell, 0])
-                slope = table[cell, 1] + part * (table[cell + 1, 1] - table[cell, 1])
+                edge = table[turn, cell, 0] + part * (table[turn, cell + 1, 0] - table[turn, cell, 0])
+                slope = table[turn, cell, 1] + part * (table[turn, cell + 1, 1] - table[turn, cell, 1])
                 model = level * edge + background
                 weight = 1.0 / (model + BACKGROUND * level)
                 fall = level * slope / max(r, 1e-9)

@@ -176,10 +176,6 @@ def fit_current(
     sum_all = float(np.asarray(totals, dtype=np.float64)[np.isfinite(totals)].mean())
     if abs(float(counted.sum()) - sum_all) > DISAGREES * sum_all:
         return _nothing("totals and mean pattern are not of the same frames and pixels", beam)
-    counted = np.where(bad, 0.0, mean_pattern).astype(np.float64)
-    sum_all = float(np.asarray(totals, dtype=np.float64)[np.isfinite(totals)].mean())
-    if abs(float(counted.sum()) - sum_all) > DISAGREES * sum_all:
-        return _nothing("totals and mean pattern are not of the same frames and pixels", beam)
     if reason := not_vacuum(mean_pattern, disk, bad, brightest, full_scale):
         return _nothing(reason, beam)
     # The pattern holds the frames of the dropouts too; the rate that counts is the one with the beam on.

@@ -31,6 +31,9 @@ MAX_SOFTNESS = 0.3
 """Width of the edge over the radius: beyond it the feature is a blob, not a disk."""
 MIN_SHARPNESS = 0.65
 """Drop at the edge over the drop from the middle to twice the radius."""
+LARGEST_OVAL = 0.03
+"""Half the difference of an ellipse's axes over its mean radius, beyond which one radius and one angle do not describe
+the disk: projectors differ by a few percent between directions."""
 MOST_FULL = 0.2
 """Part of the disk's pixels that may stand exactly at a counter's full scale."""
 HINT_TOLERANCE = 0.3
@@ -220,6 +223,10 @@ def _gate(fit: EdgeFit, shape: tuple[int, ...], radius_hint_px: float | None) ->
         (fit.coverage < MIN_COVERAGE, f"the counts drop over only {fit.coverage:.0%} of the edge: not a disk"),
         (fit.width > MAX_SOFTNESS * fit.radius, f"the edge is {fit.width:.1f} px wide: a blob, not a disk"),
         (fit.sharpness < MIN_SHARPNESS, f"only {fit.sharpness:.0%} of the drop lies at the edge: a blob, not a disk"),
+        (
+            fit.oval > LARGEST_OVAL,
+            f"the axes of the disk differ by {2 * fit.oval:.1%}; one radius describes at most {2 * LARGEST_OVAL:.0%}",
+        ),
         (
             radius_hint_px is not None and abs(fit.radius - radius_hint_px) > HINT_TOLERANCE * radius_hint_px,
             f"radius {fit.radius:.1f} px instead of about {radius_hint_px} px",

@@ -8,13 +8,22 @@ from scipy import ndimage
 from scipy.special import erfc
 
 from stem4d.calibrate.disk import DiskFit
+from stem4d.calibrate.edge import PIXEL_VARIANCE, SHARPEST_PX, pixel_edge
 from stem4d.errors import BadInput
 
 Array = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
 
-LEAST_LIT = 0.1
+LEAST_LIT = 0.01
 """Part of the scan for which the disk must have covered a pixel before its silence means anything."""
+EDGE_REACH = 4.0
+"""Blurs from an edge at which it has ended."""
+AROUND = 2
+"""Pixels each way in which others as far out are looked for."""
+AS_FAR = 10.0
+"""A pixel is as far out where the disk was to cover it at most this many times as long."""
+CONFIRMED = 0.5
+"""Part of what was foreseen that those must have counted: less, and the disk was not there."""
 WINDOW = 7
 """Pixels a side of the area whose good pixels say how far the pattern differs from the model around a bad one."""
 INSIDE = 0.3
@@ -126,7 +135,7 @@ def find_dead_at_edge(
     frames : int
         Frames in the mean.
     disk : DiskFit
-        The disk without the blur of its movement: `stem4d.calibrate.centres.still_disk`.
+        The disk without the blur of its movement: `stem4d.calibrate.still.still_disk`.
     centres_px : ndarray, shape (n, 2)
         Places (y, x) of the disk in frames picked evenly from the scan; some 50 are enough.
     bad : ndarray of bool, shape (det_y, det_x), optional
@@ -148,12 +157,49 @@ def find_dead_at_edge(
     places = centres_px[np.isfinite(centres_px).all(axis=1)]
     if not len(places):
         return np.zeros(shape, bool), np.zeros(shape, bool)
-    lit = np.mean([disk_profile(shape, (y, x), disk.radius_px, disk.edge_width_px) for y, x in places], axis=0)
+    lit = np.mean([_sharp_profile(shape, (y, x), disk) for y, x in places], axis=0)
     sure = (lit > INSIDE) & ~out
-    level = float(np.median(mean_pattern[sure])) if sure.any() else 0.0
+    level = float(np.median(mean_pattern[sure] / lit[sure])) if sure.any() else 0.0
     # A pixel that the disk lit for a small part of the scan only says as much as that part is known.
     known = (level * lit * frames > NEEDS_COUNTS) & (lit > LEAST_LIT) & ~out
+    known &= _confirmed(np.where(out, 0.0, mean_pattern), np.where(out, 0.0, level * lit), lit, frames)
     return known & (mean_pattern < DEAD_FACTOR * level * lit), known
+
+
+def _sharp_profile(shape: tuple[int, int], centre: tuple[float, float], disk: DiskFit) -> Array:
+    """A disk of height one, its edge averaged over pixels: where a still disk ends, a pixel's box has no tails."""
+    dy, dx = np.ogrid[: shape[0], : shape[1]]
+    dy, dx = dy - centre[0], dx - centre[1]
+    distance = np.hypot(dy, dx)
+    beyond = distance - disk.radius_px
+    profile: Array = (beyond < 0).astype(np.float64)
+    near = np.abs(beyond) < EDGE_REACH * disk.edge_width_px + 1
+    safe = np.maximum(distance[near], 1e-9)
+    normal_x, normal_y = (np.broadcast_to(each, shape)[near] / safe for each in (dx, dy))
+    blur = sqrt(max(disk.edge_width_px**2 - PIXEL_VARIANCE, SHARPEST_PX**2))
+    profile[near] = pixel_edge(beyond[near], normal_x, normal_y, blur)[0]
+    return profile
+
+
+def _confirmed(counts: Array, foreseen: Array, lit: Array, frames: int) -> Mask:
+    """Whether pixels around one, as far out as it or further, were lit: where none was, the disk is not what it is said
+    to be there, and a pixel's silence says nothing."""
+    seen, due = np.zeros(lit.shape), np.zeros(lit.shape)
+    for dy in range(-AROUND, AROUND + 1):
+        for dx in range(-AROUND, AROUND + 1):
+            if dy or dx:
+                there, light, hoped = (_moved(each, dy, dx) for each in (counts, lit, foreseen))
+                beyond = light <= AS_FAR * lit
+                seen, due = seen + beyond * there, due + beyond * hoped
+    confirmed: Mask = (due * frames > NEEDS_COUNTS) & (seen > CONFIRMED * due)
+    return confirmed
+
+
+def _moved(values: Array, dy: int, dx: int) -> Array:
+    """The values of the pixel (dy, dx) further on; 0 beyond the detector."""
+    padded = np.pad(values, AROUND)
+    rows, columns = values.shape
+    return padded[AROUND + dy : AROUND + dy + rows, AROUND + dx : AROUND + dx + columns]
 
 
 def _check(pattern: npt.NDArray[np.number], bad: Mask, disk: DiskFit) -> None:

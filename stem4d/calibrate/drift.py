@@ -12,7 +12,8 @@ from math import isfinite, nan, sqrt
 import numpy as np
 import numpy.typing as npt
 
-from stem4d.calibrate.shift import Shift, register, without_surface
+from stem4d.calibrate.hum import TORN, line_of_hum, rows_torn
+from stem4d.calibrate.shift import Shift, register, white_noise, without_surface
 from stem4d.errors import BadInput
 
 Array = npt.NDArray[np.float64]
@@ -32,6 +33,10 @@ LARGEST_MISFIT = 3.0
 """Scatter about the course, in errors, beyond which it is none of the courses that are known."""
 LARGEST_IN_LINE = 0.3
 """Drift during a line as a part of the step, beyond which the images are too sheared to be registered as rigid."""
+
+SHOWS = 0.5
+"""Contrast beyond the noise of a scan that could not be registered, over that of the others, from which on it shows
+something: the beam was there, and the place is another one."""
 
 
 @dataclass(frozen=True)
@@ -102,8 +107,8 @@ def fit_drift(
     Returns
     -------
     DriftFit
-        ``ok`` false with a reason where fewer than two scans can be registered in one chain, or their places follow
-        no known course.
+        ``ok`` false with a reason where fewer than two scans can be registered in one chain, their places follow
+        no known course, some scans show another place, or rows are moved against each other as hum moves them.
 
     Raises
     ------
@@ -130,9 +135,39 @@ def fit_drift(
     reasons = [fit.reason] if fit.reason else []
     if len(lost) > number / 2:
         reasons.append(f"scans {lost} could not be registered with the others")
+    elsewhere = _elsewhere(flat, seen, lost, placed)
+    if elsewhere and not reasons:
+        reasons.append(f"scans {elsewhere} show another place: the stage jumped out of the field, or it changed")
+    reasons += _hum(flat, seen, good)
     if in_line > LARGEST_IN_LINE:
         reasons.append(f"the specimen moves by {in_line:.1f} steps in a line: the scans are too slow")
     return DriftFit(**{**fit.__dict__, "ok": not reasons, "reason": "; ".join(reasons)})
+
+
+def _elsewhere(flat: list[list[Array]], seen: list[Mask], lost: list[int], placed: list[int]) -> list[int]:
+    """Scans that show as much as those that were registered, and yet have nothing in common with them."""
+
+    def shown(k: int) -> float:
+        return max(float(image[seen[k]].var()) - white_noise(image, seen[k]) ** 2 for image in flat[k])
+
+    usual = float(np.median([shown(k) for k in placed]))
+    return [k for k in lost if seen[k].any() and shown(k) > SHOWS * usual]
+
+
+def _hum(flat: list[list[Array]], seen: list[Mask], good: dict[tuple[int, int], Shift]) -> list[str]:
+    """What speaks against the scan engine, in words."""
+    whole = all(mask.all() for mask in seen)
+    torn = min(rows_torn(list(images)) for images in zip(*flat, strict=True)) if whole else 1.0
+    if torn < TORN:
+        return [f"neighbouring rows share {torn:.0%} of what neighbouring columns do: hum or jitter tears the scan"]
+    near = [
+        (first, second, seen[a], shift.shift_px)
+        for (a, b), shift in good.items()
+        if b - a <= 2 and seen[b].all()
+        for first, second in zip(flat[a], flat[b], strict=True)
+    ]
+    line = line_of_hum(near)
+    return [] if line is None else [f"rows shift against each other every {1 / line:.1f} rows: hum in the scan"]
 
 
 def _as_list(each: npt.NDArray[np.number] | Sequence[npt.NDArray[np.number]]) -> list[npt.NDArray[np.number]]:

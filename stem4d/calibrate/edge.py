@@ -3,7 +3,8 @@
 In a band about the edge the counts are modelled as b(θ) + a(θ) erfc((r - R) / (sqrt(2) w)) / 2, where a and b are
 Fourier series to second order: the disk may be brighter on one side and stand on a sloping background. a and b
 follow from linear least squares for every trial of centre, R and w (variable projection, Golub and Pereyra 1973).
-The last fit averages the edge over each pixel: a sharp disk is otherwise misplaced by up to a hundredth of a pixel.
+Where an ellipse fits far better, the radius has a second harmonic too. The last fit averages the edge over each pixel:
+a sharp disk is otherwise misplaced by up to a hundredth of a pixel.
 """
 
 from dataclasses import dataclass
@@ -28,6 +29,12 @@ NARROWEST_PX, WIDEST_PX = 0.3, 200.0
 """Blur of an edge: no narrower than a pixel shows, no wider than any disk."""
 SHARPEST_PX = 0.03
 """Least blur beside that of the pixels: a sharper edge looks the same."""
+OVAL_START = 0.06
+"""Blur as a part of the radius from which an ellipse is looked for: a sharp circle holds on to one of its sides."""
+OVAL_GAIN = 0.5
+"""Part of the squared residuals that an ellipse must take away: a specimen's unevenness is no ellipse."""
+OVAL_ARC = 0.75
+"""Part of the circumference that must be seen for that: on half a circle an ellipse looks like a shift."""
 PIXEL_VARIANCE = 1 / 12
 """Of the average over a pixel, along every direction [px²]."""
 ALONG_AXIS = 0.02
@@ -62,6 +69,8 @@ class EdgeFit:
     """Part of that arc on which the counts drop."""
     sharpness: float
     """The drop as a part of the whole one from the middle to twice the radius; 1 where that is smaller."""
+    oval: float
+    """Amplitude of the radius's second harmonic as a part of it, half the difference of the axes; 0 for a circle."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +86,8 @@ class _Band:
 
 @dataclass(frozen=True)
 class _Solution:
-    """A fit's parameters (centre y, x, radius, log of the width), weighted Jacobian and residuals, and its model."""
+    """A fit's parameters (centre y, x, radius, log of the width, and cos and sin of an ellipse's radius), weighted
+    Jacobian and residuals, and its model."""
 
     trial: Array
     jacobian: Array
@@ -117,8 +127,27 @@ def fit_edge(counts: Array, bad: npt.NDArray[np.bool_], centre: tuple[float, flo
     first = _solve(fine, found, _side_weights(fine))
     start = first.trial.copy()
     start[3] = 0.5 * log(max(_width(first.trial) ** 2 - PIXEL_VARIANCE, SHARPEST_PX**2))
-    last = _solve(fine, start, _model_weights(fine, first.model), over_pixels=True)
+    weights = _model_weights(fine, first.model)
+    last = _solve(fine, start, weights, over_pixels=True)
+    last = _oval(coarse, fine, last, weights)
     return _describe(counts, bad, fine, last) if _plausible(last.trial, found, counts.shape) else None
+
+
+def _oval(coarse: _Band, fine: _Band, circle: _Solution, weights: Array) -> _Solution:
+    """An ellipse where it fits far better than a circle."""
+    sectors = np.floor((np.arctan2(fine.terms[:, 2], fine.terms[:, 1]) + pi) / (2 * pi) * SECTORS).astype(int)
+    if len(np.unique(sectors % SECTORS)) < OVAL_ARC * SECTORS:
+        return circle
+    wide = log(max(_width(circle.trial), OVAL_START * float(circle.trial[2])))
+    start = _solve(coarse, np.array([*circle.trial[:3], wide, 0.0, 0.0]), _side_weights(coarse)).trial
+    start[3] = circle.trial[3]
+    # The circle's weights leave out what it does not fit.
+    even = _side_weights(fine)
+    found = _solve(fine, start, even, over_pixels=True)
+    before = float((((fine.counts - circle.model) * even) ** 2).sum())
+    if not np.isfinite(found.trial).all() or not float((found.residuals**2).sum()) < (1 - OVAL_GAIN) * before:
+        return circle
+    return _solve(fine, found.trial, _model_weights(fine, found.model), over_pixels=True)
 
 
 def _width(trial: Array, least: float = NARROWEST_PX) -> float:
@@ -132,12 +161,13 @@ def _point_edge(x: Array, width: float) -> tuple[Array, Array, Array]:
     return 0.5 * erfc(u), slope, x * slope
 
 
-def _pixel_edge(x: Array, terms: Array, width: float) -> tuple[Array, Array, Array]:
-    """The same averaged over pixels: along the normal a pixel is two boxes on each other, as wide as |cos| and |sin|.
+def pixel_edge(x: Array, normal_x: Array | float, normal_y: Array | float, width: float) -> tuple[Array, Array, Array]:
+    """An edge averaged over pixels, at distances x beyond the radius; it, its slope downwards, and d/d log(width).
 
-    Their convolution with the edge is a second difference of its second integral.
+    Along the normal a pixel is two boxes on each other, as wide as |normal_x| and |normal_y|. Their convolution with
+    the edge is a second difference of its second integral.
     """
-    a, b = (np.maximum(np.abs(terms[:, k]) / 2, ALONG_AXIS) for k in (1, 2))
+    a, b = (np.maximum(np.abs(each) / 2, ALONG_AXIS) for each in (normal_x, normal_y))
     edge, slope, by_width = np.zeros_like(x), np.zeros_like(x), np.zeros_like(x)
     for shift, sign in ((a + b, 1), (a - b, -1), (b - a, -1), (-a - b, 1)):
         at = x + shift
@@ -211,8 +241,10 @@ def _evaluate(band: _Band, trial: Array, weight: Array, over_pixels: bool) -> _S
     dy, dx = band.y - trial[0], band.x - trial[1]
     distance = np.maximum(np.hypot(dy, dx), 1e-9)
     beyond = distance - trial[2]
+    if len(trial) > 4:
+        beyond = beyond - band.terms[:, 3:] @ trial[4:]
     if over_pixels:
-        edge, slope, by_width = _pixel_edge(beyond, band.terms, _width(trial, SHARPEST_PX))
+        edge, slope, by_width = pixel_edge(beyond, band.terms[:, 1], band.terms[:, 2], _width(trial, SHARPEST_PX))
     else:
         edge, slope, by_width = _point_edge(beyond, _width(trial))
     design = np.concatenate([band.terms * edge[:, None], band.terms], axis=1)
@@ -223,6 +255,8 @@ def _evaluate(band: _Band, trial: Array, weight: Array, over_pixels: bool) -> _S
     amplitudes = np.linalg.solve(normal, weighted.T @ (band.counts * weight))
     model = design @ amplitudes
     derivatives = np.stack([slope * dy / distance, slope * dx / distance, slope, by_width], axis=1)
+    if len(trial) > 4:
+        derivatives = np.concatenate([derivatives, slope[:, None] * band.terms[:, 3:]], axis=1)
     raw = derivatives * ((band.terms @ amplitudes[:5]) * weight)[:, None]
     jacobian = weighted @ np.linalg.solve(normal, weighted.T @ raw) - raw
     return _Solution(trial, jacobian, (band.counts - model) * weight, model)
@@ -242,7 +276,7 @@ def _solve(band: _Band, start: Array, weight: Array, *, over_pixels: bool = Fals
         start,
         jac=lambda trial: at(trial).jacobian,
         method="lm",
-        max_nfev=25,
+        max_nfev=40,
         xtol=1e-7,
         ftol=1e-7,
     )
@@ -283,6 +317,7 @@ def _describe(counts: Array, bad: npt.NDArray[np.bool_], band: _Band, solution: 
         residual=rms / drop,
         arc=float(seen.mean()),
         coverage=float((drops > 0.1 * drop).mean()),
+        oval=hypot(*solution.trial[4:6]) / radius if len(solution.trial) > 4 else 0.0,
         sharpness=drop / max(_whole_drop(counts, bad, (cy, cx), radius), drop),
     )
 

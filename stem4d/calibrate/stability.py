@@ -5,7 +5,7 @@ from math import nan, sqrt
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
+from scipy import ndimage, stats
 
 from stem4d.calibrate.descan import robust_fit
 from stem4d.errors import BadInput
@@ -22,6 +22,9 @@ DROP_SIGMAS = 6.0
 """... and so many sigma of the frame to frame scatter."""
 BLOCKS = 16
 """Stretches of the scan whose means show slow changes."""
+CHANCE = 0.01
+"""Chance that noise alone is taken for slow changes. Without it every other steady beam would seem to wander: the root
+of a variance's excess is never negative, and on average half of the block means' own error."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +39,8 @@ class Stability:
     """Change from the first to the last frame, of a straight line."""
     drift_uncertainty: float
     slow_part: float
-    """Standard deviation of block means beyond what the frames' own scatter explains: drift and wandering."""
+    """Standard deviation of block means beyond what the frames' own scatter explains: drift and wandering. 0 where it
+    explains them all (chi squared, by chance 1 in 100)."""
     noise_part: float
     """Scatter from one frame to the next."""
     excess_part: float
@@ -79,7 +83,7 @@ def stability(totals: npt.NDArray[np.number], counts_per_electron: float = 1.0) 
     line, covariance, _, _ = robust_fit(np.stack([np.ones(number), time], axis=1), kept)
     blocks = np.array([block.mean() for block in np.array_split(kept, min(BLOCKS, number // 2))])
     # Blocks of noise alone vary by noise² blocks / number.
-    slow = sqrt(max(float(blocks.var(ddof=1)) - noise**2 * len(blocks) / number, 0.0))
+    slow = _beyond(float(blocks.var(ddof=1)), noise**2 * len(blocks) / number, len(blocks) - 1)
     return Stability(
         mean_counts=mean,
         mean_uncertainty=sqrt(max(noise, shot) ** 2 / number + slow**2 / len(blocks)),
@@ -90,6 +94,12 @@ def stability(totals: npt.NDArray[np.number], counts_per_electron: float = 1.0) 
         excess_part=sqrt(max(noise**2 - shot**2, 0.0)) / mean,
         dropouts=dropouts,
     )
+
+
+def _beyond(variance: float, expected: float, freedom: int) -> float:
+    """Standard deviation of what varies beyond noise; 0 where the variance could be noise alone."""
+    significant = variance * freedom > expected * float(stats.chi2.isf(CHANCE, freedom))
+    return sqrt(variance - expected) if significant else 0.0
 
 
 def _dropouts(counts: Array) -> Mask:

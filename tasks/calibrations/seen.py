@@ -5,13 +5,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from stem4d.calibrate.centres import Centres, disk_centres, still_disk
+from stem4d.calibrate.centres import Centres, disk_centres
 from stem4d.calibrate.current import CurrentFit, fit_current
 from stem4d.calibrate.descan import DescanFit, fit_descan
 from stem4d.calibrate.descan_surface import DescanSurface, fit_descan_surface
 from stem4d.calibrate.disk import DiskFit, find_disk
 from stem4d.calibrate.disk_model import find_dead_at_edge, find_dead_in_disk
 from stem4d.calibrate.pixels import find_bad_pixels
+from stem4d.calibrate.still import still_disk
 from stem4d.calibrate.vacuum import not_vacuum
 from storage.read import open_frames
 from tasks.calibrated import Calibrated
@@ -22,6 +23,8 @@ Array = npt.NDArray[np.float64]
 
 EDGE_EVERY = 5
 """Frames from one to the next that dead pixels at the edge are looked for by: no divisor of a row's 16."""
+STILL_FRAMES = 100
+"""Frames from all over the scan that say what the disk is when it stands still."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +65,8 @@ def look(bench: Bench, scanned: Scanned, geometry: Calibrated) -> Seen:
     gain = bench.counts_per_electron
     centres = _centres(bench, scanned, disk, mask)
     # Once more without the blur that the movement itself makes, and without the dead pixels that its edge passed.
-    still = still_disk(disk, centres)
+    some = _some(bench, scanned, every := max(len(centres.counts) // STILL_FRAMES, 1) | 1)
+    still = still_disk(disk, centres.every(every), some, mask)
     mask |= find_dead_at_edge(mean, first.frames, still, centres.centre_px[::EDGE_EVERY], mask)[0]
     centres = _centres(bench, scanned, still, mask)
     y, x = (centres.centre_px[:, axis].reshape(first.recorded.shape) for axis in (0, 1))
@@ -108,6 +112,16 @@ def _centres(bench: Bench, scanned: Scanned, disk: DiskFit, mask: Mask) -> Centr
         np.concatenate([each.uncertainty_px for each in parts]),
         np.concatenate([each.counts for each in parts]),
     )
+
+
+def _some(bench: Bench, scanned: Scanned, every: int) -> npt.NDArray[np.number]:
+    """Every so many of the frames, from the first one on."""
+    picked, at = [], 0
+    with open_frames(scanned.path) as frames:
+        for _first, batch in frames.batches():
+            picked.append(bench.without_dark(batch[-at % every :: every]))
+            at += len(batch)
+    return np.concatenate(picked)
 
 
 def _totals(scanned: Scanned, mask: Mask, offset: Array) -> Array:

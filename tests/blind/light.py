@@ -6,7 +6,7 @@ import numpy as np
 
 from devices.simulator.faults import BeamTruth, DropoutTruth
 from devices.simulator.scene import Scene
-from stem4d.calibrate.centres import disk_centres, still_disk
+from stem4d.calibrate.centres import disk_centres
 from stem4d.calibrate.current import fit_current
 from stem4d.calibrate.dark import fit_dark
 from stem4d.calibrate.descan import DescanFit, fit_descan
@@ -14,6 +14,7 @@ from stem4d.calibrate.disk import find_disk
 from stem4d.calibrate.disk_model import find_dead_at_edge, find_dead_in_disk
 from stem4d.calibrate.gain import fit_gain
 from stem4d.calibrate.pixels import find_bad_pixels
+from stem4d.calibrate.still import still_disk
 from tests.blind.outcomes import Outcome
 from tests.blind.world import Frames, Setup, bad_pixels, frames_of, scene, seed_of
 
@@ -62,7 +63,7 @@ def vacuum(random: np.random.Generator) -> list[Outcome]:
     disk = find_disk(mean, mask)
     # The mean pattern's disk is blurred by its own movement, which a first round tells.
     some = frames[::37]  # no divisor of the row: places all over the field
-    still = still_disk(disk, first := disk_centres(some, disk, mask))
+    still = still_disk(disk, first := disk_centres(some, disk, mask), some, mask)
     edge, passed = find_dead_at_edge(mean, len(frames), still, first.centre_px, mask)
     mask = mask | edge
     centres = disk_centres(frames, still, mask)

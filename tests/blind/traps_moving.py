@@ -220,14 +220,12 @@ TRAPS: tuple[Trap, ...] = (
     _drift("perfect square lattice, 3.1 periods over the series", "lattice"),
     _drift("gold crystal, 3.3 periods over the series", "gold"),
     _drift("stage jump of 6 steps in the series", "jump"),
-    _drift("stage jump out of the field", "jump away", known="three scans give a rate 3.5 sigma off"),
+    _drift("stage jump out of the field", "jump away"),
     _drift("accelerating", "bend"),
     _drift("60 steps over the series", "fast"),
     _drift("drift within the scan of a quarter of a step a line", "in the scan"),
     _drift("beam lost in one scan of five", "lost beam"),
     _drift("beam lost for 0.4 of one scan", "half lost"),
-    _drift(
-        "hum of 1.5 Å rms", "noisy", known="fit_drift follows the hum's pattern, which stands still, with a small sigma"
-    ),
+    _drift("hum of 1.5 Å rms", "noisy"),
     _drift("4 electrons a pattern", "atoms", electrons=4.0),
 )

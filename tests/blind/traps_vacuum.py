@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from devices.simulator.faults import ProjectorTruth
 from devices.simulator.scene import detector_of
 from stem4d.calibrate.centres import disk_centres
 from stem4d.calibrate.current import fit_current
@@ -101,6 +102,9 @@ def disk_of(settings: str, *, specimen: str = "", setup: Setup = STILL, told: bo
     if reason := not_vacuum(frames.mean(axis=0), disk, mask, frames.max(axis=0), full_scale(setup.bit_depth)):
         return [Outcome("centre", "px", _dose(setup), reason=reason)]
     off = np.array(_settings()[settings].get("misalignment_mrad", (0.0, 0.0))) / DELTA
+    # A disk off the axis is moved by the projector's ellipse as everything is.
+    oval = ProjectorTruth(**_settings()[settings].get("projector", {})).matrix(1.0, mirrored=False)
+    off = np.linalg.solve(oval, off)
     wrong = np.array(disk.centre_px) - 31.5 - off
     carried = transferred_scale(disk, ALPHA, 0.002 * ALPHA)
     outcomes = [
@@ -215,12 +219,7 @@ TRAPS: tuple[Trap, ...] = (
     _trap("disk", "gold crystal in the beam", "clean", specimen="gold", setup=HOLE),
     _trap("disk", "atoms in the beam", "clean", specimen="random", setup=HOLE),
     _trap("disk", "ellipse of 3 %", "ellipse 3 %"),
-    _trap(
-        "disk",
-        "ellipse of 10 %",
-        "ellipse 10 %",
-        known="find_disk follows one side of an ellipse three times as long as projectors have",
-    ),
+    _trap("disk", "ellipse of 10 %", "ellipse 10 %"),
     _trap("descan", "vacuum (honest)", ""),
     _trap("descan", "thick film where vacuum was promised", "clean", specimen="amorphous"),
     _trap("descan", "thin film where vacuum was promised", "clean", specimen="thin film"),

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from quality_world import disk
 
-from stem4d.calibrate.centres import Centres, disk_centres, still_disk
+from stem4d.calibrate.centres import Centres, disk_centres
 from stem4d.calibrate.descan_surface import DescanSurface, descan_surface, fit_descan_surface
 from stem4d.calibrate.disk import DiskFit, find_disk
+from stem4d.calibrate.still import still_disk
 from stem4d.errors import BadInput
 
 SHAPE = (64, 64)
@@ -36,7 +37,7 @@ def _frames(
 def _twice(frames: np.ndarray, bad: np.ndarray) -> tuple[DiskFit, Centres]:
     first = find_disk(frames.sum(axis=0), bad)
     assert first.ok, first.reason
-    still = still_disk(first, disk_centres(frames, first, bad))
+    still = still_disk(first, disk_centres(frames, first, bad), frames, bad)
     return still, disk_centres(frames, still, bad)
 
 
