@@ -95,6 +95,4 @@ def shared_errors(fit: Trial, sector: npt.NDArray[np.intp], band: npt.NDArray[np
     group = GROUPS[-1]
     profile = band_covariance(information, columns, fit.residuals, band)
     noise = float(np.trace((grains + profile)[group, group] @ information[group, group])) / 3
-    import os
-    if os.environ.get("DBG"): print("   sec", 100*np.sqrt(np.diag(pixels))[5]*factor[5], "band",100*np.sqrt(np.diag(profile))[2:6].round(5),"ass",100*assumed[5])
     return Errors(pixels * np.outer(factor, factor) + profile + np.outer(assumed, assumed), noise)

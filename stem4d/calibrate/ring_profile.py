@@ -10,12 +10,12 @@ z²/2R is more of R. The tail is long, because sinc² falls with z² only, and i
 """
 
 from dataclasses import dataclass
+from functools import cache
 from math import exp, sqrt
 
 import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
-from scipy.special import sici
 
 Array = npt.NDArray[np.float64]
 
@@ -27,6 +27,10 @@ WIDTH_SIGMA = 0.376
 """Standard deviation of the Gaussian that is as wide at half its height as sinc²(π w k), times w."""
 SMALLEST_GRAIN_PX = 0.05
 """Blur of grains so large that nothing is seen of their size."""
+THICKNESS_SPREAD = 0.25
+"""Standard deviation of grains' thickness over their mean: boundaries are oblique. It blurs all lobes but the first."""
+ROD_TABLE = 12.0
+"""Rods are tabulated up to this π t z; lobes have gone by then."""
 ROD_REACH = 0.4
 """Rods are followed inwards by this part of a ring's radius: what light lies further in varies slowly."""
 
@@ -53,6 +57,29 @@ def ring_profiles(rho: Array, radii: Array, disk_radius: float, blur: float, spa
     return blurred
 
 
+@cache
+def _rod_table() -> tuple[Array, Array, Array]:
+    x = np.linspace(0.0, ROD_TABLE, 2401)
+    middle = (x[1:] + x[:-1]) / 2
+    height = (1 - np.cos(2 * middle) * np.exp(-2 * (THICKNESS_SPREAD * middle) ** 2)) / (2 * middle**2)
+    step = x[1] - x[0]
+    light, moment = (np.append(0.0, np.cumsum(each) * step) for each in (height, height * middle**2))
+    return x, light, moment
+
+
+def _rod_integrals(x: Array) -> tuple[Array, Array]:
+    """Integrals from 0 to x = π t z of a rod's height h and of h x².
+
+    h is sinc² (sin²x / x²) averaged over thicknesses (1 - cos(2x) exp(-2 s²x²)) / 2x²; its lobes end in 1/2x².
+    """
+    at, light, moment = _rod_table()
+    beyond = np.maximum(x, ROD_TABLE)
+    return (
+        np.interp(x, at, light) + (1 / ROD_TABLE - 1 / beyond) / 2,
+        np.interp(x, at, moment) + (beyond - ROD_TABLE) / 2,
+    )
+
+
 def rod_weights(radius: float, rod: float, fall: float, spacing: float) -> Array:
     """Light of a ring by how far inside its radius it lies, in steps of ``spacing``; its sum is 1.
 
@@ -67,9 +94,9 @@ def rod_weights(radius: float, rod: float, fall: float, spacing: float) -> Array
     """
     distance = np.arange(0.0, ROD_REACH * radius, spacing)
     x = np.pi * np.sqrt(2 * radius * distance - distance**2) / rod
-    # Integrals of sinc² and of sinc² z²/2R: light within a step, and where in the step it lies.
-    light = np.diff(sici(2 * x)[0] - np.sin(x) ** 2 / np.maximum(x, 1e-12))
-    moment = np.diff(x / 2 - np.sin(2 * x) / 4) * (rod / np.pi) ** 2 / (2 * radius)
+    # Light within a step, and where in the step it lies.
+    light, moment = (np.diff(each) for each in _rod_integrals(x))
+    moment *= (rod / np.pi) ** 2 / (2 * radius)
     outer = np.clip(moment / np.maximum(light, 1e-300) - distance[:-1], 0.0, spacing) / spacing
     weights = np.append(light * (1 - outer), 0.0) + np.append(0.0, light * outer)
     weights *= np.exp(fall * distance)
