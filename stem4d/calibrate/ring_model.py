@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.optimize import least_squares
 
-from stem4d.calibrate.ring_profile import GRID_PX, NARROWEST_PX, Powder, powder_profiles
+from stem4d.calibrate.ring_profile import GRID_PX, LEAST_WIDTH_PX, Powder, powder_profiles
 from stem4d.calibrate.scale_fit import circle_matrix
 
 Array = npt.NDArray[np.float64]
@@ -22,8 +22,8 @@ SLIMMEST = 2.5
 """Largest logarithm of the slimness, either way: a factor of twelve."""
 STRETCH, WIDER = 5e-4, 0.02
 """Steps of the derivatives, either way, as parts of radius, blur and slimness."""
-WIDEST = 1.5
-"""Widest blur, as a part of the disk's radius plus 1 px."""
+WIDEST = 4.0
+"""Widest spread by grains, as a part of the disk's radius plus 1 px."""
 OWN_HARMONICS = 4
 """So many of the inner rings have an unevenness in azimuth of their own, the others one for all."""
 POWERS = (-4, -3, -2, -1, 0, 1)
@@ -50,7 +50,7 @@ class Annulus:
 
 @dataclass(frozen=True)
 class Trial:
-    """A fit: parameters (centre y, x off the start; ellipse's components; log blur; log px per mrad; log slimness of
+    """A fit: parameters (centre y, x off the start; ellipse's components; log spread by grains; log px per mrad; log slimness of
     grains)."""
 
     parameters: Array
@@ -90,22 +90,24 @@ def annulus(
 def evaluate(area: Annulus, parameters: Array, powder: Powder, weight: Array) -> Trial:
     """The best amplitudes for a trial and how the residuals change with it (Kaufman's form of the projection)."""
     widest = WIDEST * (powder.disk_radius_px + 1)
-    blur = min(max(exp(min(parameters[4], 10.0)), NARROWEST_PX), widest)
+    width = min(max(exp(min(parameters[4], 10.0)), LEAST_WIDTH_PX), widest)
     dy, dx = area.dy - parameters[0], area.dx - parameters[1]
     matrix = circle_matrix(parameters[2:4])
     uy, ux = matrix[0, 0] * dy + matrix[0, 1] * dx, matrix[1, 0] * dy + matrix[1, 1] * dx
     rho = np.hypot(uy, ux)
-    grid = np.arange(max(float(rho.min()) - 1, 0.0), float(rho.max()) + widest**2 + 2, GRID_PX)
+    # Light from rings beyond the annulus reaches into it.
+    farthest = max(float(rho.max()), exp(parameters[5]) * float(powder.mrad.max()) * (1 + WIDER))
+    grid = np.arange(0.0, farthest + powder.disk_radius_px + 2, GRID_PX)
     slimness = exp(min(max(parameters[6], -SLIMMEST), SLIMMEST))
 
     def profiles(stretch: float = 1.0, wider: float = 1.0, slimmer: float = 1.0) -> Array:
-        return powder_profiles(grid, powder, exp(parameters[5]) * stretch, blur * wider, slimness * slimmer)
+        return powder_profiles(grid, powder, exp(parameters[5]) * stretch, width * wider, slimness * slimmer)
 
     table = profiles()
     by_radius = (profiles(stretch=1 + STRETCH) - profiles(stretch=1 - STRETCH)) / (2 * STRETCH)
-    by_blur = (profiles(wider=1 + WIDER) - profiles(wider=1 - WIDER)) / (2 * WIDER)
+    by_width = (profiles(wider=1 + WIDER) - profiles(wider=1 - WIDER)) / (2 * WIDER)
     by_slimness = (profiles(slimmer=1 + WIDER) - profiles(slimmer=1 - WIDER)) / (2 * WIDER)
-    at = (rho - grid[0]) / GRID_PX
+    at = rho / GRID_PX
     low = at.astype(np.intp)
     part = at - low
 
@@ -142,7 +144,7 @@ def evaluate(area: Annulus, parameters: Array, powder: Powder, weight: Array) ->
             -slope * (ny * matrix[0, 1] + nx * matrix[1, 1]),
             slope * by_ellipse[0],
             slope * by_ellipse[1],
-            (look(by_blur).T * height).sum(axis=1),
+            (look(by_width).T * height).sum(axis=1),
             per_ring.sum(axis=1),
             (look(by_slimness).T * height).sum(axis=1),
         ],

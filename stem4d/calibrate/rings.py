@@ -11,7 +11,7 @@ from stem4d.calibrate.crystals import Crystal, Family, crystal_named, falloff_a,
 from stem4d.calibrate.disk import DiskFit
 from stem4d.calibrate.ring_errors import Errors, band_covariance, cluster_covariance, held, shared_errors
 from stem4d.calibrate.ring_model import SLIMNESS, Annulus, Trial, annulus, project_out, solve
-from stem4d.calibrate.ring_profile import Powder, ring_profiles
+from stem4d.calibrate.ring_profile import NARROWEST_PX, Powder, ring_profiles
 from stem4d.calibrate.scale_fit import (
     NOMINAL_TOLERANCE,
     SEARCHED,
@@ -125,8 +125,8 @@ def fit_rings(
     if gain < SMALLEST_GAIN:
         return no_scale(f"rings of {known.name} explain only {gain:.0%} of the radial profile: no rings, or not these")
     g = np.array([family.g_per_a for family in reach.families])
-    powder = Powder(reach.mrad, falloff_a(known, g) * g / reach.mrad, disk.radius_px)
-    start = np.array([0.0, 0.0, 0.0, 0.0, log(max(disk.edge_width_px, 0.5)), -log(scale), 0.0])
+    powder = Powder(reach.mrad, falloff_a(known, g) * g / reach.mrad, disk.radius_px, max(disk.edge_width_px, NARROWEST_PX))
+    start = np.array([0.0, 0.0, 0.0, 0.0, 0.0, -log(scale), 0.0])
     weight = 1 / np.sqrt(np.maximum(_smooth_profile(area), 1e-12 * float(area.counts.max())))
     # First with grains as thick as they are wide: how uneven grains make the rings says what the rings can add to that.
     fit = solve(area, start, powder, weight, STIFF)
@@ -220,8 +220,8 @@ def _judge(
     scale = exp(-fit.parameters[5])
     ellipticity, ellipticity_error, angle, angle_error = ellipse_of(fit.parameters[2:4], covariance[2:4, 2:4])
     radii = reach.mrad / scale
-    blur = 2 * exp(min(fit.parameters[4], 5.0))
-    stretched = radii * sqrt(1 + ellipticity) + disk.radius_px + blur
+    spread = exp(min(fit.parameters[4], 5.0))
+    stretched = radii * sqrt(1 + ellipticity) + disk.radius_px + spread
     clear = (radii / sqrt(1 + ellipticity) - disk.radius_px > reach.inner) & (stretched < reach.outer)
     seen = fit.amplitudes[:number] > SIGNIFICANT * height_errors
     used = clear & seen
