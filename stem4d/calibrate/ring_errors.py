@@ -52,18 +52,6 @@ def cluster_covariance(
     return covariance
 
 
-def band_covariance(information: Array, columns: Array, residuals: Array, band: npt.NDArray[np.intp]) -> Array:
-    """Covariance of least squares whose residuals go together within bands of radius: a profile that is not the model's.
-
-    The sandwich of White (1980) for clusters; ``columns`` are free of the linear terms. To leave out a band would leave
-    out a ring, so that this is no jackknife.
-    """
-    scores = np.array([columns[band == each].T @ residuals[band == each] for each in np.unique(band)])
-    inverse = np.linalg.inv(information)
-    covariance: Array = inverse @ scores.T @ scores @ inverse
-    return covariance
-
-
 def held(columns: int, at: int, stiffness: float) -> Array:
     """Stiffness of one column among many."""
     found = np.zeros(columns)
@@ -71,7 +59,7 @@ def held(columns: int, at: int, stiffness: float) -> Array:
     return found
 
 
-def shared_errors(fit: Trial, sector: npt.NDArray[np.intp], band: npt.NDArray[np.intp], stiffness: float, spread: float) -> Errors:
+def shared_errors(fit: Trial, sector: npt.NDArray[np.intp], stiffness: float, spread: float) -> Errors:
     """Covariance of the parameters: what the pixels' own scatter gives (White 1980), enlarged for grains.
 
     A dozen sectors know the variance of one parameter to 40 % only; so the enlargement is the mean one of a group.
@@ -93,6 +81,5 @@ def shared_errors(fit: Trial, sector: npt.NDArray[np.intp], band: npt.NDArray[np
         factor[group] = np.sqrt(max(float(larger), 1.0))
     assumed = inverse @ (hold**2 * spread)
     group = GROUPS[-1]
-    profile = band_covariance(information, columns, fit.residuals, band)
-    noise = float(np.trace((grains + profile)[group, group] @ information[group, group])) / 3
-    return Errors(pixels * np.outer(factor, factor) + profile + np.outer(assumed, assumed), noise)
+    noise = float(np.trace(grains[group, group] @ information[group, group])) / 3
+    return Errors(pixels * np.outer(factor, factor) + np.outer(assumed, assumed), noise)

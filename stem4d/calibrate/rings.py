@@ -9,7 +9,7 @@ from scipy.optimize import nnls
 
 from stem4d.calibrate.crystals import Crystal, Family, crystal_named, falloff_a, families
 from stem4d.calibrate.disk import DiskFit
-from stem4d.calibrate.ring_errors import Errors, band_covariance, cluster_covariance, held, shared_errors
+from stem4d.calibrate.ring_errors import Errors, cluster_covariance, held, shared_errors
 from stem4d.calibrate.ring_model import SLIMNESS, Annulus, Trial, annulus, project_out, solve
 from stem4d.calibrate.ring_profile import NARROWEST_PX, Powder, ring_profiles
 from stem4d.calibrate.scale_fit import (
@@ -133,11 +133,10 @@ def fit_rings(
     floor = 0.05 * float(np.median(fit.model[fit.model > 0])) if (fit.model > 0).any() else 1.0
     weight = 1 / np.sqrt(np.maximum(fit.model, floor))
     fit = solve(area, fit.parameters, powder, weight, STIFF)
-    band = (area.radius / (2 * disk.radius_px)).astype(np.intp)
-    stiffness = sqrt(shared_errors(fit, area.sector, band, STIFF, 0.0).noise) / SLIMNESS_SPREAD
+    stiffness = sqrt(shared_errors(fit, area.sector, STIFF, 0.0).noise) / SLIMNESS_SPREAD
     fit = solve(area, fit.parameters, powder, weight, stiffness)
-    errors = shared_errors(fit, area.sector, band, stiffness, SLIMNESS_SPREAD)
-    return _judge(area, fit, errors, band, stiffness, reach, known, nominal_mrad_per_pixel, nominal_tolerance, disk)
+    errors = shared_errors(fit, area.sector, stiffness, SLIMNESS_SPREAD)
+    return _judge(area, fit, errors, stiffness, reach, known, nominal_mrad_per_pixel, nominal_tolerance, disk)
 
 
 def _reach(
@@ -204,7 +203,6 @@ def _judge(
     area: Annulus,
     fit: Trial,
     known: Errors,
-    band: npt.NDArray[np.intp],
     stiffness: float,
     reach: _Reach,
     crystal: Crystal,
@@ -225,7 +223,7 @@ def _judge(
     clear = (radii / sqrt(1 + ellipticity) - disk.radius_px > reach.inner) & (stretched < reach.outer)
     seen = fit.amplitudes[:number] > SIGNIFICANT * height_errors
     used = clear & seen
-    departure, departure_error, chi = _departures(area, fit, used, band, stiffness)
+    departure, departure_error, chi = _departures(area, fit, used, stiffness)
     reasons = implausible(scale, nominal, ellipticity, tolerance)
     if used.sum() < FEWEST_RINGS:
         reasons.append(
@@ -277,7 +275,7 @@ def _name(family: Family) -> str:
     return "".join(str(each) for each in family.index)
 
 
-def _departures(area: Annulus, fit: Trial, used: npt.NDArray[np.bool_], band: npt.NDArray[np.intp], stiffness: float) -> tuple[Array, Array, float]:
+def _departures(area: Annulus, fit: Trial, used: npt.NDArray[np.bool_], stiffness: float) -> tuple[Array, Array, float]:
     """Relative departure of each ring's radius from the common scale, its error, and chi per degree of freedom."""
     if used.sum() < 2:
         return np.zeros(int(used.sum())), np.full(int(used.sum()), np.inf), float("nan")
@@ -294,7 +292,6 @@ def _departures(area: Annulus, fit: Trial, used: npt.NDArray[np.bool_], band: np
     everything = np.concatenate([fit.design, columns], axis=1)
     hold = np.append(np.zeros(fit.design.shape[1]), hold)
     covariance = cluster_covariance(everything, left, area.sector, hold)[-number:, -number:]
-    covariance = covariance + band_covariance(free.T @ free, free[: len(left)], left, band)[-number:, -number:]
     errors: Array = np.sqrt(np.maximum(np.diag(covariance), 1e-300))
     mean = float((change / errors**2).sum() / (1 / errors**2).sum())
     chi = sqrt(float((((change - mean) / errors) ** 2).sum()) / (len(change) - 1))
