@@ -15,7 +15,7 @@ Array = npt.NDArray[np.float64]
 
 GROUPS = (slice(0, 2), slice(2, 4), slice(4, 7))
 """Parameters whose errors are enlarged together: the centre, which opposite spots do not move; the ellipse; and what
-all azimuths share, blur, scale and slimness."""
+all azimuths share, spread, scale and slimness."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +80,6 @@ def shared_errors(fit: Trial, sector: npt.NDArray[np.intp], stiffness: float, sp
         larger = np.trace(np.linalg.solve(pixels[group, group], grains[group, group])) / factor[group].size
         factor[group] = np.sqrt(max(float(larger), 1.0))
     assumed = inverse @ (hold**2 * spread)
-    group = GROUPS[-1]
-    noise = float(np.trace(grains[group, group] @ information[group, group])) / 3
+    # Of spread and scale alone: a slimness that is held has no scatter.
+    noise = float(np.trace(grains[4:6, 4:6] @ information[4:6, 4:6])) / 2
     return Errors(pixels * np.outer(factor, factor) + np.outer(assumed, assumed), noise)

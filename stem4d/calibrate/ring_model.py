@@ -1,7 +1,7 @@
 """Rings of a powder as they lie on a detector, elliptic and uneven in azimuth on a smooth background.
 
-Amplitudes and a smooth background are solved for linearly for every trial of
-centre, ellipse, blur and scale (variable projection, Golub and Pereyra, SIAM J. Numer. Anal. 10 (1973) 413).
+Amplitudes and a smooth background are solved for linearly for every trial of centre, ellipse, scale and shape of the
+grains (variable projection, Golub and Pereyra, SIAM J. Numer. Anal. 10 (1973) 413).
 """
 
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ SLIMNESS = 6
 SLIMMEST = 2.5
 """Largest logarithm of the slimness, either way: a factor of twelve."""
 STRETCH, WIDER = 5e-4, 0.02
-"""Steps of the derivatives, either way, as parts of radius, blur and slimness."""
+"""Steps of the derivatives, either way, as parts of radius, spread and slimness."""
 WIDEST = 4.0
 """Widest spread by grains, as a part of the disk's radius plus 1 px."""
 OWN_HARMONICS = 4
@@ -50,8 +50,8 @@ class Annulus:
 
 @dataclass(frozen=True)
 class Trial:
-    """A fit: parameters (centre y, x off the start; ellipse's components; log spread by grains; log px per mrad; log slimness of
-    grains)."""
+    """A fit: parameters (centre y, x off the start; ellipse's components; logarithms of the spread by grains [px], of
+    px per mrad, and of the slimness of grains)."""
 
     parameters: Array
     amplitudes: Array
@@ -116,7 +116,10 @@ def evaluate(area: Annulus, parameters: Array, powder: Powder, weight: Array) ->
 
     rings = look(table).T
     # Grains make each ring uneven in azimuth in its own way; where rings overlap that would look like an ellipse.
-    groups = [*rings.T[:OWN_HARMONICS], *([rings.T[OWN_HARMONICS:].sum(axis=0)] if len(powder.mrad) > OWN_HARMONICS else [])]
+    groups = [
+        *rings.T[:OWN_HARMONICS],
+        *([rings.T[OWN_HARMONICS:].sum(axis=0)] if len(powder.mrad) > OWN_HARMONICS else []),
+    ]
     uneven = np.concatenate([area.harmonics * group for group in groups]).T
     design = np.concatenate([rings, area.background, uneven], axis=1) * weight[:, None]
     normal = design.T @ design
@@ -153,7 +156,17 @@ def evaluate(area: Annulus, parameters: Array, powder: Powder, weight: Array) ->
     model = design @ amplitudes / weight
     behind = area.background @ amplitudes[number : -uneven.shape[1]]
     scale = weight[:, None]
-    return Trial(parameters, amplitudes, design, raw * scale, per_ring * scale, (area.counts - model) * weight, model, behind, rho)
+    return Trial(
+        parameters,
+        amplitudes,
+        design,
+        raw * scale,
+        per_ring * scale,
+        (area.counts - model) * weight,
+        model,
+        behind,
+        rho,
+    )
 
 
 def project_out(columns: Array, design: Array) -> Array:
@@ -167,7 +180,7 @@ def project_out(columns: Array, design: Array) -> Array:
 
 
 def solve(area: Annulus, start: Array, powder: Powder, weight: Array, stiffness: float) -> Trial:
-    """Least squares over centre, ellipse, blur, scale and slimness.
+    """Least squares over centre, ellipse, spread, scale and slimness.
 
     ``stiffness`` is the weight of one more residual: the slimness is 1 (its logarithm 0) unless the rings say more.
     """

@@ -98,7 +98,8 @@ def grain_weights(radius: float, width: float, rod: float, fall: float, spacing:
     moment *= (rod / np.pi) ** 2 / (2 * radius)
     further = np.clip(moment / light - inside[:-1], 0.0, spacing) / spacing
     rods = np.append(light * (1 - further), 0.0) + np.append(0.0, light * further)
-    half = np.diff(_integrals(np.pi * spacing * (np.arange(steps + 1) + 0.5) / width)[0], prepend=0.0)
+    edges: Array = np.pi * spacing * (np.arange(steps + 1) + 0.5) / width
+    half = np.diff(_integrals(edges)[0], prepend=0.0)
     plane = np.concatenate([half[:0:-1], [2 * half[0]], half[1:]])
     weights = np.convolve(rods, plane)
     distance = spacing * (np.arange(len(weights)) - steps)
@@ -107,9 +108,7 @@ def grain_weights(radius: float, width: float, rod: float, fall: float, spacing:
     return weights / weights.sum(), steps
 
 
-def powder_profiles(
-    grid: Array, powder: Powder, px_per_mrad: float, width: float, slimness: float
-) -> Array:
+def powder_profiles(grid: Array, powder: Powder, px_per_mrad: float, width: float, slimness: float) -> Array:
     """Heights of the rings of small grains over distances `GRID_PX` apart, shape (rings, distances).
 
     ``width`` is 1/w [px], and ``slimness`` w/t: rods are longer than reflections are wide by as much.

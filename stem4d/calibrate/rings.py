@@ -1,7 +1,7 @@
 """Angle per pixel and ellipse from the rings of a known powder, all rings at once."""
 
 from dataclasses import dataclass
-from math import exp, hypot, log, sqrt
+from math import exp, log, sqrt
 
 import numpy as np
 import numpy.typing as npt
@@ -28,7 +28,7 @@ from stem4d.optics import wavelength_a
 Array = npt.NDArray[np.float64]
 
 SECTORS = 12
-"""Sectors in azimuth whose residuals are taken to go together: wider than a spot of one grain on all rings."""
+"""Sectors of half a turn whose residuals are taken to go together: of 15 degrees, wider than a spot on the rings."""
 MOST_RINGS = 12
 """Higher ones crowd together and look like background."""
 FEWEST_RINGS = 2
@@ -76,8 +76,8 @@ def fit_rings(
 ) -> ScaleFit:
     """Fit all rings of a powder that clear the bright-field disk and the detector's edge.
 
-    One scale, one ellipse, one centre and one blur for all; a height for each ring. Errors are from the scatter of
-    sectors in azimuth, so that a few large grains do not make them too small. Then each ring is let go: their
+    One scale, one ellipse, one centre and one shape of grains for all; a height for each ring. Errors are from the
+    scatter of sectors in azimuth, so that a few large grains do not make them too small. Then each ring is let go:
     departures from the common scale test the crystal. Two fcc metals have the same ratios, and a pattern of one fits
     the other with the scale off by the ratio of their lattice constants (gold and aluminium: 0.7 %): only a nominal
     scale that is known better than that can tell them apart, and the fit refuses what is off by more than
@@ -125,7 +125,9 @@ def fit_rings(
     if gain < SMALLEST_GAIN:
         return no_scale(f"rings of {known.name} explain only {gain:.0%} of the radial profile: no rings, or not these")
     g = np.array([family.g_per_a for family in reach.families])
-    powder = Powder(reach.mrad, falloff_a(known, g) * g / reach.mrad, disk.radius_px, max(disk.edge_width_px, NARROWEST_PX))
+    powder = Powder(
+        reach.mrad, falloff_a(known, g) * g / reach.mrad, disk.radius_px, max(disk.edge_width_px, NARROWEST_PX)
+    )
     start = np.array([0.0, 0.0, 0.0, 0.0, 0.0, -log(scale), 0.0])
     weight = 1 / np.sqrt(np.maximum(_smooth_profile(area), 1e-12 * float(area.counts.max())))
     # First with grains as thick as they are wide: how uneven grains make the rings says what the rings can add to that.
@@ -242,8 +244,6 @@ def _judge(
     drawing, residual, extra = _profiles(area, fit, disk)
     if extra is not None:
         reasons.append(f"a ring at {extra * scale:.1f} mrad that {crystal.name} does not have")
-    drawing["par"] = fit.parameters  # DEBUG
-    drawing["stiff"] = stiffness  # DEBUG
     drawing |= {
         "ring_radius_px": radii[used],
         "ring_departure": departure,
@@ -279,7 +279,7 @@ def _departures(area: Annulus, fit: Trial, used: npt.NDArray[np.bool_], stiffnes
     """Relative departure of each ring's radius from the common scale, its error, and chi per degree of freedom."""
     if used.sum() < 2:
         return np.zeros(int(used.sum())), np.full(int(used.sum()), np.inf), float("nan")
-    # Centre, ellipse, blur and slimness go on as they are; rings that are not used stay where they are.
+    # Centre, ellipse, spread and slimness go on as they are; rings that are not used stay where they are.
     number = int(used.sum())
     others = np.delete(fit.jacobian, 5, axis=1)
     columns = np.concatenate([others, fit.per_ring[:, used]], axis=1)
