@@ -33,9 +33,9 @@ def cluster_covariance(
 ) -> Array:
     """Covariance of least squares whose residuals go together within sectors, as grains make them.
 
-    The jackknife over sectors: what the answer changes by when each one is left out (MacKinnon and White, J.
-    Econometrics 29 (1985) 305, HC3, for clusters). Unlike the plain sandwich it does not come out too small where a
-    sector had much say in the fit. ``stiffness`` are weights that hold columns to a value, and stay in throughout.
+    The jackknife over windows of two neighbouring sectors, since a spot may lie on a boundary: what the answer changes
+    by when each window is left out (MacKinnon and White, J. Econometrics 29 (1985) 305, HC3, for clusters). Unlike the
+    plain sandwich it does not come out too small where a window had much say in the fit. ``stiffness`` are weights that hold columns to a value, and stay in throughout.
     """
     size = np.sqrt(np.maximum((columns**2).sum(axis=0), 1e-300))
     scaled = columns / size
@@ -45,10 +45,12 @@ def cluster_covariance(
     number = int(sector.max()) + 1
     changes = []
     for each in range(number):
-        part = scaled[sector == each]
-        changes.append(np.linalg.solve(normal - part.T @ part, part.T @ residuals[sector == each]))
+        window = (sector == each) | (sector == (each + 1) % number)
+        part = scaled[window]
+        changes.append(np.linalg.solve(normal - part.T @ part, part.T @ residuals[window]))
     off = np.array(changes) / size
-    covariance: Array = off.T @ off * (number - 1) / number
+    # Every sector is in two windows, and half as many windows would hold all of them.
+    covariance: Array = off.T @ off / 2 * (number - 2) / number
     return covariance
 
 
@@ -62,7 +64,7 @@ def held(columns: int, at: int, stiffness: float) -> Array:
 def shared_errors(fit: Trial, sector: npt.NDArray[np.intp], stiffness: float, spread: float) -> Errors:
     """Covariance of the parameters: what the pixels' own scatter gives (White 1980), enlarged for grains.
 
-    A dozen sectors know the variance of one parameter to 40 % only; so the enlargement is the mean one of a group.
+    So few sectors know the variance of one parameter to 40 % only; so the enlargement is the mean one of a group.
     The slimness, held with ``stiffness``, may be off by ``spread`` (standard deviation of its logarithm) beforehand.
     """
     number = fit.jacobian.shape[1]

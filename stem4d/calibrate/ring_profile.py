@@ -98,7 +98,7 @@ def grain_weights(radius: float, width: float, rod: float, fall: float, spacing:
     moment *= (rod / np.pi) ** 2 / (2 * radius)
     further = np.clip(moment / light - inside[:-1], 0.0, spacing) / spacing
     rods = np.append(light * (1 - further), 0.0) + np.append(0.0, light * further)
-    edges: Array = np.pi * spacing * (np.arange(steps + 1) + 0.5) / width
+    edges = np.asarray(np.pi * spacing * (np.arange(steps + 1) + 0.5) / width, dtype=np.float64)
     half = np.diff(_integrals(edges)[0], prepend=0.0)
     plane = np.concatenate([half[:0:-1], [2 * half[0]], half[1:]])
     weights = np.convolve(rods, plane)

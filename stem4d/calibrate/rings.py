@@ -27,8 +27,8 @@ from stem4d.optics import wavelength_a
 
 Array = npt.NDArray[np.float64]
 
-SECTORS = 12
-"""Sectors of half a turn whose residuals are taken to go together: of 15 degrees, wider than a spot on the rings."""
+SECTORS = 16
+"""Sectors of half a turn: of 11 degrees, as wide as a spot on the innermost ring. Residuals of neighbours go together."""
 MOST_RINGS = 12
 """Higher ones crowd together and look like background."""
 FEWEST_RINGS = 2
