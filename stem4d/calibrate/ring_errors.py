@@ -35,7 +35,8 @@ def cluster_covariance(
 
     The jackknife over windows of two neighbouring sectors, since a spot may lie on a boundary: what the answer changes
     by when each window is left out (MacKinnon and White, J. Econometrics 29 (1985) 305, HC3, for clusters). Unlike the
-    plain sandwich it does not come out too small where a window had much say in the fit. ``stiffness`` are weights that hold columns to a value, and stay in throughout.
+    plain sandwich it does not come out too small where a window had much say in the fit. ``stiffness`` are
+    weights that hold columns to a value, and stay in throughout.
     """
     size = np.sqrt(np.maximum((columns**2).sum(axis=0), 1e-300))
     scaled = columns / size

@@ -28,7 +28,7 @@ from stem4d.optics import wavelength_a
 Array = npt.NDArray[np.float64]
 
 SECTORS = 16
-"""Sectors of half a turn: of 11 degrees, as wide as a spot on the innermost ring. Residuals of neighbours go together."""
+"""Sectors of half a turn: of 11 degrees, as wide as a spot on the innermost ring. Neighbours go together."""
 MOST_RINGS = 12
 """Higher ones crowd together and look like background."""
 FEWEST_RINGS = 2
