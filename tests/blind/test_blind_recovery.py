@@ -60,8 +60,8 @@ def test_hidden_truths_are_recovered(capsys: pytest.CaptureFixture[str]) -> None
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 def test_rings_of_fine_grains_give_no_scale_that_is_wrong(capsys: pytest.CaptureFixture[str]) -> None:
-    """What rings of a film of 4 nm grains can do: docs/performance.md has the figures. What is asserted is that no scale
-    they give is off by what matters, and that good films are taken."""
+    """What rings of a film of 4 nm grains can do: docs/performance.md has the figures. What is asserted is that no
+    scale they give is off by what matters, and that good films are taken."""
     outcomes = [one for number in range(16) for one in measures.ringed(np.random.default_rng((SEED, number)))]
     table = lines(outcomes)
     with capsys.disabled():
