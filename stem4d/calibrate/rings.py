@@ -1,7 +1,7 @@
 """Angle per pixel and ellipse from the rings of a known powder, all rings at once."""
 
 from dataclasses import dataclass
-from math import exp, hypot, log, sqrt
+from math import exp, log, sqrt
 
 import numpy as np
 import numpy.typing as npt
@@ -9,17 +9,9 @@ from scipy.optimize import nnls
 
 from stem4d.calibrate.crystals import Crystal, Family, crystal_named, falloff_a, families
 from stem4d.calibrate.disk import DiskFit
-from stem4d.calibrate.ring_model import (
-    NARROWEST_PX,
-    Annulus,
-    Trial,
-    annulus,
-    cluster_covariance,
-    project_out,
-    ring_profiles,
-    shared_covariance,
-    solve,
-)
+from stem4d.calibrate.ring_errors import Errors, cluster_covariance, held, shared_errors
+from stem4d.calibrate.ring_model import SLIMNESS, Annulus, Trial, annulus, project_out, solve
+from stem4d.calibrate.ring_profile import NARROWEST_PX, Powder, ring_profiles
 from stem4d.calibrate.scale_fit import (
     NOMINAL_TOLERANCE,
     SEARCHED,
@@ -35,8 +27,8 @@ from stem4d.optics import wavelength_a
 
 Array = npt.NDArray[np.float64]
 
-SECTORS = 12
-"""Sectors in azimuth whose residuals are taken to go together: wider than a spot of one grain on all rings."""
+SECTORS = 16
+"""Sectors of half a turn: of 11 degrees, as wide as a spot on the innermost ring. Neighbours go together."""
 MOST_RINGS = 12
 """Higher ones crowd together and look like background."""
 FEWEST_RINGS = 2
@@ -47,8 +39,11 @@ CLEAR_PX = 1.5
 MISSING_SIGMAS, MISSING_PART = 2.0, 0.05
 """A strong ring is missing where, with so many errors on top, it is no higher than this part of the highest: the rings
 of a few grains are high in some places and not seen in others."""
-PULL_ERROR = 0.3
-"""Error of the correction for small grains, as a part of it: grains have all shapes."""
+SLIMNESS_SPREAD = log(2)
+"""How far grains are from as thick as they are wide, standard deviation of the logarithm: grains of a film grow as
+wide as it is thick, within a factor of two (Thompson, Annu. Rev. Mater. Sci. 20 (1990) 245)."""
+STIFF = 1e4
+"""Weight that holds the slimness where it is."""
 RATIO_SIGMAS, RATIO_PART = 5.0, 0.004
 """A ring that departs from the common scale by more than both (standard errors, part of its radius) is another
 crystal's: the closest wrong ratios of the known crystals differ by 1 %."""
@@ -81,8 +76,8 @@ def fit_rings(
 ) -> ScaleFit:
     """Fit all rings of a powder that clear the bright-field disk and the detector's edge.
 
-    One scale, one ellipse, one centre and one blur for all; a height for each ring. Errors are from the scatter of
-    sectors in azimuth, so that a few large grains do not make them too small. Then each ring is let go: their
+    One scale, one ellipse, one centre and one shape of grains for all; a height for each ring. Errors are from the
+    scatter of sectors in azimuth, so that a few large grains do not make them too small. Then each ring is let go:
     departures from the common scale test the crystal. Two fcc metals have the same ratios, and a pattern of one fits
     the other with the scale off by the ratio of their lattice constants (gold and aluminium: 0.7 %): only a nominal
     scale that is known better than that can tell them apart, and the fit refuses what is off by more than
@@ -129,12 +124,21 @@ def fit_rings(
     scale, gain = _search(area, reach, nominal_mrad_per_pixel, disk)
     if gain < SMALLEST_GAIN:
         return no_scale(f"rings of {known.name} explain only {gain:.0%} of the radial profile: no rings, or not these")
-    start = np.array([0.0, 0.0, 0.0, 0.0, log(max(disk.edge_width_px, 0.5)), -log(scale)])
+    g = np.array([family.g_per_a for family in reach.families])
+    powder = Powder(
+        reach.mrad, falloff_a(known, g) * g / reach.mrad, disk.radius_px, max(disk.edge_width_px, NARROWEST_PX)
+    )
+    start = np.array([0.0, 0.0, 0.0, 0.0, 0.0, -log(scale), 0.0])
     weight = 1 / np.sqrt(np.maximum(_smooth_profile(area), 1e-12 * float(area.counts.max())))
-    first = solve(area, start, reach.mrad, disk.radius_px, weight)
-    floor = 0.05 * float(np.median(first.model[first.model > 0])) if (first.model > 0).any() else 1.0
-    last = solve(area, first.parameters, reach.mrad, disk.radius_px, 1 / np.sqrt(np.maximum(first.model, floor)))
-    return _judge(area, last, reach, known, nominal_mrad_per_pixel, nominal_tolerance, disk)
+    # First with grains as thick as they are wide: how uneven grains make the rings says what the rings can add to that.
+    fit = solve(area, start, powder, weight, STIFF)
+    floor = 0.05 * float(np.median(fit.model[fit.model > 0])) if (fit.model > 0).any() else 1.0
+    weight = 1 / np.sqrt(np.maximum(fit.model, floor))
+    fit = solve(area, fit.parameters, powder, weight, STIFF)
+    stiffness = sqrt(shared_errors(fit, area.sector, STIFF, 0.0).noise) / SLIMNESS_SPREAD
+    fit = solve(area, fit.parameters, powder, weight, stiffness)
+    errors = shared_errors(fit, area.sector, stiffness, SLIMNESS_SPREAD)
+    return _judge(area, fit, errors, stiffness, reach, known, nominal_mrad_per_pixel, nominal_tolerance, disk)
 
 
 def _reach(
@@ -198,23 +202,30 @@ def _search(area: Annulus, reach: _Reach, nominal: float, disk: DiskFit) -> tupl
 
 
 def _judge(
-    area: Annulus, fit: Trial, reach: _Reach, crystal: Crystal, nominal: float, tolerance: float, disk: DiskFit
+    area: Annulus,
+    fit: Trial,
+    known: Errors,
+    stiffness: float,
+    reach: _Reach,
+    crystal: Crystal,
+    nominal: float,
+    tolerance: float,
+    disk: DiskFit,
 ) -> ScaleFit:
     number = len(reach.mrad)
     columns = np.concatenate([fit.design, fit.jacobian], axis=1)
-    height_errors = np.sqrt(np.diag(cluster_covariance(columns, fit.residuals, area.sector))[:number])
-    covariance = shared_covariance(fit, area.sector)
-    radii_seen = reach.mrad * exp(float(fit.parameters[5]))
-    pulled = _pulled(fit, reach, crystal, radii_seen)
-    scale = exp(-fit.parameters[5]) / (1 + pulled)
+    hold = held(columns.shape[1], SLIMNESS - fit.jacobian.shape[1], stiffness)
+    height_errors = np.sqrt(np.diag(cluster_covariance(columns, fit.residuals, area.sector, hold))[:number])
+    covariance = known.covariance
+    scale = exp(-fit.parameters[5])
     ellipticity, ellipticity_error, angle, angle_error = ellipse_of(fit.parameters[2:4], covariance[2:4, 2:4])
     radii = reach.mrad / scale
-    blur = 2 * exp(min(fit.parameters[4], 5.0))
-    stretched = radii * sqrt(1 + ellipticity) + disk.radius_px + blur
+    spread = exp(min(fit.parameters[4], 5.0))
+    stretched = radii * sqrt(1 + ellipticity) + disk.radius_px + spread
     clear = (radii / sqrt(1 + ellipticity) - disk.radius_px > reach.inner) & (stretched < reach.outer)
     seen = fit.amplitudes[:number] > SIGNIFICANT * height_errors
     used = clear & seen
-    departure, departure_error, chi = _departures(area, fit, used)
+    departure, departure_error, chi = _departures(area, fit, used, stiffness)
     reasons = implausible(scale, nominal, ellipticity, tolerance)
     if used.sum() < FEWEST_RINGS:
         reasons.append(
@@ -241,7 +252,7 @@ def _judge(
     errors = np.sqrt(np.maximum(np.diag(covariance), 0.0))
     return ScaleFit(
         mrad_per_pixel=scale,
-        mrad_per_pixel_uncertainty=scale * hypot(float(errors[5]), PULL_ERROR * pulled),
+        mrad_per_pixel_uncertainty=scale * float(errors[5]),
         ellipticity=ellipticity,
         ellipticity_uncertainty=ellipticity_error,
         ellipse_angle_deg=angle,
@@ -260,39 +271,27 @@ def _judge(
     )
 
 
-def _pulled(fit: Trial, reach: _Reach, crystal: Crystal, radii: Array) -> float:
-    """How much smaller rings of small grains come out than those of large ones, as a part of their radius.
-
-    A grain widens a reflection to all sides, σ in k. Where a ring is crossed on the plane of the detector its height
-    goes as exp(-(k - g)²/2σ²)/k times the atoms' scattering, which falls with k: the middle of it lies inside by
-    σ² (1/k + fall). The fit's model has 1/2k of that, as for a blur in the plane.
-    """
-    grain_px2 = max(exp(2 * min(float(fit.parameters[4]), 10.0)) - NARROWEST_PX**2, 0.0)
-    g = np.array([family.g_per_a for family in reach.families])
-    per_px = g / radii
-    pulled = grain_px2 * (0.5 / radii + falloff_a(crystal, g) * per_px) / radii
-    information = (fit.per_ring**2).sum(axis=0)
-    return float((pulled * information).sum() / max(float(information.sum()), 1e-300))
-
-
 def _name(family: Family) -> str:
     return "".join(str(each) for each in family.index)
 
 
-def _departures(area: Annulus, fit: Trial, used: npt.NDArray[np.bool_]) -> tuple[Array, Array, float]:
+def _departures(area: Annulus, fit: Trial, used: npt.NDArray[np.bool_], stiffness: float) -> tuple[Array, Array, float]:
     """Relative departure of each ring's radius from the common scale, its error, and chi per degree of freedom."""
     if used.sum() < 2:
         return np.zeros(int(used.sum())), np.full(int(used.sum()), np.inf), float("nan")
-    # Centre, ellipse and blur go on as they are; rings that are not used stay where they are.
+    # Centre, ellipse, spread and slimness go on as they are; rings that are not used stay where they are.
     number = int(used.sum())
-    columns = np.concatenate([fit.jacobian[:, :5], fit.per_ring[:, used]], axis=1)
-    free = project_out(columns, fit.design)
-    change = np.asarray(np.linalg.lstsq(free, fit.residuals, rcond=None)[0], dtype=np.float64)
-    left = fit.residuals - free @ change
-    change = change[5:]
-    covariance = cluster_covariance(np.concatenate([fit.design, columns], axis=1), left, area.sector)[
-        -number:, -number:
-    ]
+    others = np.delete(fit.jacobian, 5, axis=1)
+    columns = np.concatenate([others, fit.per_ring[:, used]], axis=1)
+    hold = held(columns.shape[1], SLIMNESS - 1, stiffness)
+    free = np.concatenate([project_out(columns, fit.design), np.diag(hold)])
+    wanted = np.append(fit.residuals, -hold * fit.parameters[SLIMNESS])
+    change = np.asarray(np.linalg.lstsq(free, wanted, rcond=None)[0], dtype=np.float64)
+    left = fit.residuals - free[: len(fit.residuals)] @ change
+    change = change[-number:]
+    everything = np.concatenate([fit.design, columns], axis=1)
+    hold = np.append(np.zeros(fit.design.shape[1]), hold)
+    covariance = cluster_covariance(everything, left, area.sector, hold)[-number:, -number:]
     errors: Array = np.sqrt(np.maximum(np.diag(covariance), 1e-300))
     mean = float((change / errors**2).sum() / (1 / errors**2).sum())
     chi = sqrt(float((((change - mean) / errors) ** 2).sum()) / (len(change) - 1))

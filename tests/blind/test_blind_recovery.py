@@ -60,16 +60,16 @@ def test_hidden_truths_are_recovered(capsys: pytest.CaptureFixture[str]) -> None
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 def test_rings_of_fine_grains_give_no_scale_that_is_wrong(capsys: pytest.CaptureFixture[str]) -> None:
-    """What rings of a film of 4 nm grains can do. Their quoted errors are too small and too many films are refused:
-    docs/performance.md has the figures; what is asserted is that no scale they give is off by what matters."""
+    """What rings of a film of 4 nm grains can do: docs/performance.md has the figures. What is asserted is that no
+    scale they give is off by what matters, and that good films are taken."""
     outcomes = [one for number in range(16) for one in measures.ringed(np.random.default_rng((SEED, number)))]
     table = lines(outcomes)
     with capsys.disabled():
         print(f"\n16 gold films\n{HEADER}\n" + "\n".join(str(line) for line in table))
     scale = next(line for line in table if line.figure.startswith("angle per pixel"))
     assert scale.within == 1.0
-    # Half were refused before spotty rings were told from missing ones.
-    assert scale.refused <= 8
+    # None of 47 other films was refused; a few grains more or less may still do it once in a while.
+    assert scale.refused <= 2
 
 
 def test_one_truth_of_the_quick_calibrations() -> None:
