@@ -28,7 +28,8 @@ def maps_of(frames: Frames, spec: AccumulatorSpec) -> RunMaps:
     accumulator = Accumulator(spec)
     buffers = MapBuffers(frames.scan_shape, spec)
     for first, batch in frames.batches():
-        buffers.put(first, accumulator.add(as_counts(batch, str(frames.path.name))))
+        there = slice(first, first + len(batch))
+        buffers.put(there, accumulator.add(as_counts(batch, str(frames.path.name))))
     return buffers.finished(accumulator)
 
 

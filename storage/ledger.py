@@ -70,7 +70,7 @@ def checksums_of_chunks(file: h5py.File) -> bool:
 def recorded_positions(file: h5py.File) -> npt.NDArray[np.bool_]:
     """Which positions hold a frame, (positions,) in scan order."""
     states: npt.NDArray[np.uint8] = file[layout.LEDGER_STATE][:]
-    return (states == layout.OK) | (states == layout.DUPLICATE)
+    return np.isin(states, (layout.OK, layout.DUPLICATE))
 
 
 def damaged(file: h5py.File, positions: npt.NDArray[np.intp]) -> Iterator[int]:

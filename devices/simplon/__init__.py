@@ -1,0 +1,1 @@
+"""DECTRIS detectors: control over SIMPLON REST, frames over stream v2."""
