@@ -13,11 +13,11 @@ from stem4d.calibrate.disk_model import disk_profile, expected_pattern
 from stem4d.calibrate.stability import FEWEST_FRAMES, Stability, stability
 from stem4d.calibrate.vacuum import not_vacuum
 from stem4d.errors import BadInput
+from stem4d.optics import ELEMENTARY_CHARGE_C
 
 Array = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
 
-ELEMENTARY_CHARGE_C = 1.602176634e-19
 LARGEST_LOSS = 0.3
 """Part of the counts lost, beyond which no correction is to be trusted (Knoll, Radiation Detection, 4th ed., ch. 4)."""
 LARGEST_HIDDEN = 0.3
@@ -172,10 +172,6 @@ def fit_current(
     beam = stability(totals, counts_per_electron)
     if not beam.mean_counts > 0 or not isfinite(beam.mean_uncertainty) or beam.dropouts.mean() > MOST_DROPOUTS:
         return _nothing(f"the beam was missing in {beam.dropouts.mean():.0%} of the frames", beam)
-    counted = np.where(bad, 0.0, mean_pattern).astype(np.float64)
-    sum_all = float(np.asarray(totals, dtype=np.float64)[np.isfinite(totals)].mean())
-    if abs(float(counted.sum()) - sum_all) > DISAGREES * sum_all:
-        return _nothing("totals and mean pattern are not of the same frames and pixels", beam)
     counted = np.where(bad, 0.0, mean_pattern).astype(np.float64)
     sum_all = float(np.asarray(totals, dtype=np.float64)[np.isfinite(totals)].mean())
     if abs(float(counted.sum()) - sum_all) > DISAGREES * sum_all:

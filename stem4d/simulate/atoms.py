@@ -18,10 +18,10 @@ from stem4d.simulate.crystals import (
     Crystal,
     crystal,
     model,
-    turn,
 )
 from stem4d.simulate.draws import uniform
 from stem4d.simulate.grains import grains
+from stem4d.simulate.scanning import turn
 from stem4d.simulate.specimen import Specimen
 from stem4d.simulate.strain import undeformed_nm
 

@@ -1,14 +1,23 @@
-"""Crystals and films the simulator knows: lattice constants, sites, densities, thermal motion, each with its source."""
+"""Crystals and films the simulator knows: their cells, sites, densities and thermal motion."""
 
 from dataclasses import dataclass
-from math import cos, radians, sin, sqrt
+from math import sqrt
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from stem4d.errors import BadInput
-from stem4d.lattice_constants import ALUMINIUM_A, GOLD_A, SILICON_A, STRONTIUM_TITANATE_A
+from stem4d.lattice_constants import (
+    ALUMINIUM_A,
+    ALUMINIUM_B_A2,
+    GOLD_A,
+    GOLD_B_A2,
+    SILICON_A,
+    SILICON_B_A2,
+    STRONTIUM_TITANATE_A,
+    STRONTIUM_TITANATE_B_A2,
+)
 
 Floats = npt.NDArray[np.floating[Any]]
 
@@ -48,12 +57,12 @@ _FACES = ((0.0, 0.0, 0.0), (0.0, 0.5, 0.5), (0.5, 0.0, 0.5), (0.5, 0.5, 0.0))
 _QUARTERS = ((0.25, 0.25, 0.25), (0.25, 0.75, 0.75), (0.75, 0.25, 0.75), (0.75, 0.75, 0.25))
 
 CRYSTALS = {
-    "Au": _cubic(GOLD_A, {"Au": 0.62}, *(("Au", *at) for at in _FACES)),
-    "Al": _cubic(ALUMINIUM_A, {"Al": 0.86}, *(("Al", *at) for at in _FACES)),
-    "Si": _cubic(SILICON_A, {"Si": 0.47}, *(("Si", *at) for at in _FACES + _QUARTERS)),
+    "Au": _cubic(GOLD_A, GOLD_B_A2, *(("Au", *at) for at in _FACES)),
+    "Al": _cubic(ALUMINIUM_A, ALUMINIUM_B_A2, *(("Al", *at) for at in _FACES)),
+    "Si": _cubic(SILICON_A, SILICON_B_A2, *(("Si", *at) for at in _FACES + _QUARTERS)),
     "SrTiO3": _cubic(
         STRONTIUM_TITANATE_A,
-        {"Sr": 0.62, "Ti": 0.44, "O": 0.72},
+        STRONTIUM_TITANATE_B_A2,
         ("Sr", 0.0, 0.0, 0.0),
         ("Ti", 0.5, 0.5, 0.5),
         ("O", 0.5, 0.5, 0.0),
@@ -61,8 +70,7 @@ CRYSTALS = {
         ("O", 0.0, 0.5, 0.5),
     ),
 }
-"""[001] along the beam. B at room temperature, rounded: Peng et al., Acta Cryst. A52, 456 (1996) for the elements,
-Abramov et al., Acta Cryst. B51, 942 (1995) for SrTiO3."""
+"""[001] along the beam."""
 
 _LAYER_A = 2 * SULFUR_HEIGHT_A
 MOLYBDENUM_DISULFIDE = Crystal(
@@ -74,7 +82,7 @@ MOLYBDENUM_DISULFIDE = Crystal(
     ),
     {"Mo": 0.3, "S": 0.4},
 )
-"""One 2H monolayer, the upper plane of sulphur at the entrance. B of the bulk, rounded, as above."""
+"""One 2H monolayer, the upper plane of sulphur at the entrance. B of the bulk, rounded."""
 
 
 def model(kind: str, spacing_a: float) -> Crystal:
@@ -93,9 +101,3 @@ def crystal(material: str) -> Crystal:
     if material not in CRYSTALS:
         raise BadInput(field="specimen.material", value=material, limit=f"must be one of {', '.join(CRYSTALS)}")
     return CRYSTALS[material]
-
-
-def turn(angle_deg: float) -> Floats:
-    """Rotation of (y, x) vectors from x towards y."""
-    c, s = cos(radians(angle_deg)), sin(radians(angle_deg))
-    return np.array([[c, s], [-s, c]])

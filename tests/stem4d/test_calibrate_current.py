@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 from quality_world import disk
 
-from stem4d.calibrate.current import ELEMENTARY_CHARGE_C, CurrentFit, corrected_rate, fit_current
+from stem4d.calibrate.current import CurrentFit, corrected_rate, fit_current
 from stem4d.calibrate.disk import DiskFit, find_disk
 from stem4d.calibrate.disk_model import find_dead_in_disk
 from stem4d.calibrate.stability import stability
 from stem4d.errors import BadInput
+from stem4d.optics import ELEMENTARY_CHARGE_C
 
 SHAPE = (64, 64)
 EXPOSURE_S = 1e-3

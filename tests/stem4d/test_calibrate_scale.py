@@ -8,6 +8,7 @@ from stem4d.calibrate.disk import DiskFit
 from stem4d.calibrate.scale import ScaleFit, fit_rings, fit_spots, transferred_scale
 from stem4d.calibrate.scale_fit import circle_matrix, ellipse_of, ellipse_vector
 from stem4d.errors import BadInput
+from stem4d.lattice_constants import ALUMINIUM_A, GOLD_A
 
 SMALL = (128, 128)
 SCALE = 0.36
@@ -91,7 +92,7 @@ def test_equal_ratios_are_told_apart_by_the_nominal_scale_alone() -> None:
     disk = disk_of(pattern)
     blind = fit_spots(pattern, "aluminium", 200.0, 0.26, disk)
     assert blind.ok
-    assert blind.mrad_per_pixel / 0.26 == pytest.approx(4.0782 / 4.0495, rel=5e-4)
+    assert blind.mrad_per_pixel / 0.26 == pytest.approx(GOLD_A / ALUMINIUM_A, rel=5e-4)
     sure = fit_spots(pattern, "aluminium", 200.0, 0.26, disk, nominal_tolerance=0.004)
     assert not sure.ok
     assert "nominal" in sure.reason
