@@ -143,55 +143,6 @@ def fit_step(
     return _judge(peaks, *best, orders, nominal_step_nm, nominal_tolerance, bins, extent)
 
 
-def scaled_step(
-    reference: StepFit, reference_nominal_nm: float, nominal_nm: float, ratio_uncertainty: float
-) -> StepFit:
-    """The step at another magnification or field, carried over from where it was measured.
-
-    All steps scale by nominal / reference nominal: what is carried over is the departure from the nominal step.
-
-    Parameters
-    ----------
-    reference : StepFit
-        Measured on a standard.
-    reference_nominal_nm, nominal_nm : float
-        Nominal steps, there and here [nm].
-    ratio_uncertainty : float
-        Standard error of the ratio of the two magnifications, as a part of it.
-
-    Returns
-    -------
-    StepFit
-        Without waves and drawing; ``ok`` as the reference.
-
-    Raises
-    ------
-    BadInput
-        If a step is not positive or the error is negative.
-    """
-    for name, value in (("reference_nominal_nm", reference_nominal_nm), ("nominal_nm", nominal_nm)):
-        if not isfinite(value) or value <= 0:
-            raise BadInput(field=name, value=value, limit="must be positive", unit="nm")
-    if not isfinite(ratio_uncertainty) or ratio_uncertainty < 0:
-        raise BadInput(field="ratio_uncertainty", value=ratio_uncertainty, limit="must not be negative")
-    by = nominal_nm / reference_nominal_nm
-
-    def error(value: float, uncertainty: float) -> float:
-        return by * hypot(uncertainty, ratio_uncertainty * value)
-
-    return replace(
-        reference,
-        step_nm=by * reference.step_nm,
-        step_uncertainty_nm=error(reference.step_nm, reference.step_uncertainty_nm),
-        step_y_nm=by * reference.step_y_nm,
-        step_y_uncertainty_nm=error(reference.step_y_nm, reference.step_y_uncertainty_nm),
-        step_x_nm=by * reference.step_x_nm,
-        step_x_uncertainty_nm=error(reference.step_x_nm, reference.step_x_uncertainty_nm),
-        waves=(),
-        drawing={},
-    )
-
-
 def _orders(basis: Array) -> Array:
     """Half of the orders (h, k), the other half being their opposites, by length."""
     found = [(h, k) for h in range(ORDERS + 1) for k in range(-ORDERS, ORDERS + 1) if h > 0 or (h == 0 and k > 0)]
