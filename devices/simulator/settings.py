@@ -22,7 +22,7 @@ from stem4d.model import Name, NonNegative, Positive, Strict
 from stem4d.simulate.probe import Aberrations
 from stem4d.simulate.specimen import Specimen
 from stem4d.simulate.strain import Displacement
-from stem4d.simulate.wander import Drift, Jump
+from stem4d.simulate.wander import Drift, Slip
 from storage.documents import validate
 
 VACUUM = "vacuum"
@@ -85,7 +85,7 @@ class Area(Strict):
     @property
     def drift(self) -> Drift:
         """How the specimen moves, as the physics layer takes it."""
-        jumps = tuple(Jump(each.at_s, each.by_nm) for each in self.jumps)
+        jumps = tuple(Slip(each.at_s, each.by_nm) for each in self.jumps)
         return Drift(self.drift_nm_per_min, self.drift_starts_s, self.drift_nm_per_min2, jumps)
 
     @model_validator(mode="after")

@@ -7,7 +7,7 @@ they are part of what is measured.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from math import atan2, degrees, hypot, isfinite, nan, sqrt
 
 import numpy as np

@@ -15,7 +15,7 @@ from stem4d.errors import BadInput
 from stem4d.simulate.crystals import (
     CARBON_PER_A3,
     MOLYBDENUM_DISULFIDE,
-    Crystal,
+    Cell,
     crystal,
     model,
 )
@@ -55,7 +55,7 @@ def depth_a(specimen: Specimen) -> float:
     return 10 * specimen.thickness_nm if specimen.kind in ("amorphous", "crystal", "strained", "polycrystal") else 0.0
 
 
-def unit_cell(specimen: Specimen) -> Crystal | None:
+def unit_cell(specimen: Specimen) -> Cell | None:
     """The cell that a lattice repeats; None for what has none."""
     if specimen.kind == "mos2":
         return MOLYBDENUM_DISULFIDE

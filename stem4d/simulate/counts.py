@@ -222,7 +222,7 @@ def _draw(fractions: Any, electrons: Any, keys: Any, top: Any, loss: Any, paraly
 
 @numba.njit(inline="always")  # type: ignore[untyped-decorator]
 def _narrow(mean: Any, narrow: Any, uniform: Any, which: Any) -> Any:
-    """A binomial count of this mean, and of the variance `narrow` times it: 1 - mean/N, between two whole N by chance."""
+    """A binomial count of this mean, whose variance is `narrow` times it: 1 - mean/N, one of two whole N by chance."""
     trials = ceil(mean / (1 - narrow))
     if trials - 1 >= mean and trials > 1:
         fewer, more = 1 - mean / (trials - 1), 1 - mean / trials

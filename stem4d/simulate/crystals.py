@@ -41,7 +41,7 @@ class Site:
 
 
 @dataclass(frozen=True)
-class Crystal:
+class Cell:
     """A rectangular cell (z, y, x) [Å], z along the beam, its atoms, and B = 8π²u² of each element [Å²]."""
 
     cell_a: tuple[float, float, float]
@@ -49,14 +49,14 @@ class Crystal:
     thermal_b_a2: dict[str, float]
 
 
-def _cubic(side_a: float, thermal_b_a2: dict[str, float], *atoms: tuple[str, float, float, float]) -> Crystal:
-    return Crystal((side_a,) * 3, tuple(Site(name, (z, y, x)) for name, z, y, x in atoms), thermal_b_a2)
+def _cubic(side_a: float, thermal_b_a2: dict[str, float], *atoms: tuple[str, float, float, float]) -> Cell:
+    return Cell((side_a,) * 3, tuple(Site(name, (z, y, x)) for name, z, y, x in atoms), thermal_b_a2)
 
 
 _FACES = ((0.0, 0.0, 0.0), (0.0, 0.5, 0.5), (0.5, 0.0, 0.5), (0.5, 0.5, 0.0))
 _QUARTERS = ((0.25, 0.25, 0.25), (0.25, 0.75, 0.75), (0.75, 0.25, 0.75), (0.75, 0.75, 0.25))
 
-CRYSTALS = {
+CELLS = {
     "Au": _cubic(GOLD_A, GOLD_B_A2, *(("Au", *at) for at in _FACES)),
     "Al": _cubic(ALUMINIUM_A, ALUMINIUM_B_A2, *(("Al", *at) for at in _FACES)),
     "Si": _cubic(SILICON_A, SILICON_B_A2, *(("Si", *at) for at in _FACES + _QUARTERS)),
@@ -73,7 +73,7 @@ CRYSTALS = {
 """[001] along the beam."""
 
 _LAYER_A = 2 * SULFUR_HEIGHT_A
-MOLYBDENUM_DISULFIDE = Crystal(
+MOLYBDENUM_DISULFIDE = Cell(
     (_LAYER_A, MOLYBDENUM_DISULFIDE_A * sqrt(3), MOLYBDENUM_DISULFIDE_A),
     (
         Site("Mo", (0.5, 0.0, 0.0)),
@@ -85,19 +85,19 @@ MOLYBDENUM_DISULFIDE = Crystal(
 """One 2H monolayer, the upper plane of sulphur at the entrance. B of the bulk, rounded."""
 
 
-def model(kind: str, spacing_a: float) -> Crystal:
+def model(kind: str, spacing_a: float) -> Cell:
     """A lattice of model atoms: heavy ones of strength 1 and light ones of 0.6, in a plane at the entrance."""
     heavy, light = (0.0, 0.0), (0.5, 0.5)
     if kind == "square":
         sites = (Site("model", (0.0, *heavy)), Site("model", (0.0, *light), 0.6, light=True))
-        return Crystal((1.0, spacing_a, spacing_a), sites, {})
+        return Cell((1.0, spacing_a, spacing_a), sites, {})
     places = (((0.0, 0.0), 1.0), ((0.5, 0.5), 1.0), ((1 / 3, 0.0), 0.6), ((5 / 6, 0.5), 0.6))
     sites_ = tuple(Site("model", (0.0, *at), strength, light=strength < 1) for at, strength in places)
-    return Crystal((1.0, spacing_a * sqrt(3), spacing_a), sites_, {})
+    return Cell((1.0, spacing_a * sqrt(3), spacing_a), sites_, {})
 
 
-def crystal(material: str) -> Crystal:
+def crystal(material: str) -> Cell:
     """A crystal by its name; raises BadInput where there is none of that name."""
-    if material not in CRYSTALS:
-        raise BadInput(field="specimen.material", value=material, limit=f"must be one of {', '.join(CRYSTALS)}")
-    return CRYSTALS[material]
+    if material not in CELLS:
+        raise BadInput(field="specimen.material", value=material, limit=f"must be one of {', '.join(CELLS)}")
+    return CELLS[material]

@@ -81,4 +81,4 @@ def test_one_truth_of_the_quick_calibrations() -> None:
     ]
     assert [one.reason for one in outcomes if one.reason] == []
     # Three sigma of an honest error, where one is quoted; its limit where none is.
-    assert [one for one in outcomes if abs(one.error) > max(3 * np.nan_to_num(one.sigma), one.limit)] == []
+    assert [one for one in outcomes if not abs(one.error) <= max(3 * np.nan_to_num(one.sigma), one.limit)] == []

@@ -34,7 +34,7 @@ def test_interaction_constant(kev: float, sigma: float) -> None:
         (optics.defocused_probe_diameter_a(300, 4.0, 1500), 120.0),
         (optics.defocused_probe_diameter_a(300, 27.6, 20), 11.07),
         (optics.defocused_probe_diameter_a(300, 4.0, 0), 6.00),
-        # Cs 1 mm, 100 nm: rays at 10 mrad come back to the axis, those at 5.77 mrad lie 3.849 Å off; diffraction 2.40 Å.
+        # Cs 1 mm, 100 nm: rays at 10 mrad meet the axis, those at 5.77 mrad lie 3.849 Å off; diffraction 2.40 Å.
         (optics.defocused_probe_diameter_a(300, 10, 100, 1.0), 8.064),
         (optics.defocused_probe_diameter_a(300, 10, -100, 1.0), 40.07),
         (optics.depth_of_field_a(300, 27.6), 25.85),
