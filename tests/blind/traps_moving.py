@@ -221,7 +221,7 @@ TRAPS: tuple[Trap, ...] = (
     _drift("perfect square lattice, 3.1 periods over the series", "lattice"),
     _drift("gold crystal, 3.3 periods over the series", "gold"),
     _drift("stage jump of 6 steps in the series", "jump"),
-    _drift("stage jump out of the field", "jump away", known="three scans give a rate 3.5 sigma off"),
+    _drift("stage jump out of the field", "jump away"),
     _drift("accelerating", "bend"),
     _drift("60 steps over the series", "fast"),
     _drift("drift within the scan of a quarter of a step a line", "in the scan"),

@@ -137,7 +137,7 @@ def descan_of(settings: str, *, specimen: str = "", setup: Setup = HOLE, told: b
     if not fit.ok:
         return [Outcome("descan", "px", _dose(setup), reason=fit.reason)]
     length = setup.scan[0] * setup.step_nm
-    # The limit of 0.01 px rms is for 4096 positions; with 400 it is 0.03, and four slopes of 0.05 give that.
+    # The limit of 0.01 px rms is for 4096 positions; with 400 it is 0.03, and four slopes of 0.05 give that.
     return [
         Outcome("descan slope times the field", "px", _dose(setup), float(error), float(sigma), 0.05)
         for error, sigma in zip(

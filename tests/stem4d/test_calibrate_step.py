@@ -10,7 +10,7 @@ from stem4d.errors import BadInput
 
 SHAPE = (128, 128)
 FULL = np.ones(SHAPE, dtype=bool)
-# The limit of issue 4 for more than 20 periods.
+# What a run asks of a step, for more than 20 periods.
 STEP_LIMIT = 5e-3
 STEP = 0.39 / 5
 
