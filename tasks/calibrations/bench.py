@@ -126,7 +126,7 @@ class Bench:
         return np.array(frames) if self.dark is None else np.array(frames) - self.dark.offset_counts
 
     def true_step_nm(self, asked_nm: float) -> float:
-        """A step as the scan calibration has it, the geometric mean of both axes; as asked where there is none."""
+        """A step as the scan calibration has it, the mean of both axes; as asked where there is none."""
         known = self.known.get("scan_step")
         if known is None:
             return asked_nm
