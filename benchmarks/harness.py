@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PEERS = ROOT / "benchmarks" / "peers"
 COMPARISONS = {">=": operator.ge, "<=": operator.le}
 
-Bench = Callable[[], Iterable["Figure"]]
+Run = Callable[[], Iterable["Figure"]]
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Figure:
         return {**asdict(self), "holds": self.holds}
 
 
-def run(benches: dict[str, Bench], only: str, report: Path) -> int:
+def run(benches: dict[str, Run], only: str, report: Path) -> int:
     """Run the benches (all, or the one named ``only``), print the table, write the report; exit code 0, or 1, 2."""
     console = Console(width=None if sys.stdout.isatty() else 160)
     if only and only not in benches:

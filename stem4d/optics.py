@@ -10,7 +10,9 @@ HC_EV_A = 12398.419843320026
 """Planck constant times speed of light [eV Å] (CODATA 2018)."""
 ELECTRON_REST_ENERGY_EV = 510998.95
 """Electron rest energy [eV] (CODATA 2018)."""
-ELECTRONS_PER_PA_US = 1e-18 / 1.602176634e-19
+ELEMENTARY_CHARGE_C = 1.602176634e-19
+"""Charge of an electron [C] (SI 2019)."""
+ELECTRONS_PER_PA_US = 1e-18 / ELEMENTARY_CHARGE_C
 """Electrons in one pA µs, 6.2415 (SI 2019)."""
 
 
@@ -43,6 +45,16 @@ def source_size_a(probe_current_pa: float, convergence_semi_angle_mrad: float, b
     return 2 / (pi * alpha) * sqrt(probe_current_pa * 1e-12 / brightness_a_per_m2_sr) * 1e10
 
 
+def largest_displacement_a(
+    convergence_semi_angle_mrad: float, defocus_nm: float, spherical_aberration_mm: float
+) -> float:
+    """Largest displacement of a ray within the aperture [Å]: of |Δf α - Cs α³|, at the edge or where it turns."""
+    edge, focus_a, spherical_a = convergence_semi_angle_mrad * 1e-3, defocus_nm * 10, spherical_aberration_mm * 1e7
+    at_edge = abs(focus_a * edge - spherical_a * edge**3)
+    turns_at2 = focus_a / (3 * spherical_a) if spherical_a else 0.0
+    return max(at_edge, 2 / 3 * abs(focus_a) * sqrt(turns_at2)) if 0 < turns_at2 < edge**2 else at_edge
+
+
 def defocused_probe_diameter_a(
     beam_energy_kev: float,
     convergence_semi_angle_mrad: float,
@@ -51,10 +63,9 @@ def defocused_probe_diameter_a(
 ) -> float:
     """Diameter of the illuminated patch [Å].
 
-    The geometric disc 2 (α Δf - Cs α³) in quadrature with twice the Rayleigh radius, which takes over near focus.
+    Twice the largest displacement of a ray in quadrature with twice the Rayleigh radius, which takes over near focus.
     """
-    alpha = convergence_semi_angle_mrad * 1e-3
-    geometric = 2 * abs(alpha * defocus_nm * 10 - spherical_aberration_mm * 1e7 * alpha**3)
+    geometric = 2 * largest_displacement_a(convergence_semi_angle_mrad, defocus_nm, spherical_aberration_mm)
     return sqrt(geometric**2 + (2 * rayleigh_radius_a(beam_energy_kev, convergence_semi_angle_mrad)) ** 2)
 
 

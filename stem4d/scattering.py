@@ -15,7 +15,8 @@ from stem4d.errors import BadInput
 Floats = npt.NDArray[np.floating[Any]]
 
 POTENTIAL_V_A2 = 47.87801
-"""h²/(2π m0 e) [V Å²]: turns a scattering factor [Å] into a potential's transform [V Å³] (Kirkland, eq. C.10)."""
+"""h²/(2π m0 e) [V Å²]: turns a scattering factor [Å] into a potential's transform [V Å³] (Kirkland, eq. C.10). An older
+figure of the constant: CODATA 2018 gives 47.87765, less by 7.6e-6, far below what the factors are good for."""
 LARGEST_K_PER_A = 4.0
 """Frequency up to which the five Gaussians were fitted [1/Å], s = 2/Å; they fall off too fast beyond."""
 

@@ -54,7 +54,7 @@ class ProjectorTruth(Strict):
     """For the pattern's y and x: shift per y², yx, x² of the probe position from the field's middle."""
 
     def matrix(self, nominal_mrad_per_pixel: float, mirrored: bool) -> npt.NDArray[np.float64]:
-        """Angle (y, x) [mrad] per detector pixel (y, x): δ E M, see docs/conventions.md."""
+        """Angle (y, x) [mrad] per detector pixel (y, x): δ M E, see docs/conventions.md."""
         angle = np.radians(self.ellipse_angle_deg)
         long_axis = np.array([np.sin(angle), np.cos(angle)])
         along, across = (1 + self.ellipticity) ** -0.5, (1 + self.ellipticity) ** 0.5

@@ -203,7 +203,14 @@ def damage_of(scene: Scene) -> Damage | None:
 def frames_an_update(scene: Scene, damage: Damage) -> int:
     """Frames of the whole rows that see the same damage: by what a scan's dose changes, whoever reads them."""
     rows, columns = scene.scan.shape
-    scan_e_per_a2 = _nominal_electrons(scene, scene.scan.dwell_time_us) / (10 * scene.scan.step_nm) ** 2
+    # Where the probe is smaller than a step, its places get more than the average. The peak of a Gaussian is that of a
+    # disc of twice its rms radius.
+    scan_e_per_a2 = dose.local_fluence_e_per_a2(
+        scene.truth.true_current_pa(scene.column.optics.probe_current_pa),
+        scene.scan.dwell_time_us,
+        scene.scan.step_nm,
+        2 * doses.probe_radius_a(illumination_of(scene)),
+    )
     updates = min(max(int(np.ceil(scan_e_per_a2 / small_step_e_per_a2(damage))), 1), MOST_UPDATES, rows)
     return -(-rows // updates) * columns
 
@@ -250,7 +257,7 @@ MARGIN = 0.05
 """Part of its size that the region made ready is larger by: what drifts between making ready and starting."""
 
 
-class Bench:
+class ReadyScene:
     """A scene made ready for frames: what is slow to make is kept until the truth's schedule changes it.
 
     It remembers the dose of what was rendered on it, where the specimen suffers: frames are to come in order.
@@ -259,13 +266,13 @@ class Bench:
     def __init__(self, scene: Scene, about_s: float) -> None:
         self._scene = self._now = scene
         self._until_s = -np.inf
-        self._made: tuple[Any, Region, physics.Bench] | None = None
+        self._made: tuple[Any, Region, physics.Prepared] | None = None
         self.expose_first(doses.untouched())
         self.detector = detector_of(scene)
         self.move_to(about_s, about_s)
         self._until_s = -np.inf
 
-    def move_to(self, simulated_s: float, start_s: float) -> tuple[Scene, physics.Bench]:
+    def move_to(self, simulated_s: float, start_s: float) -> tuple[Scene, physics.Prepared]:
         """The scene as it is at a moment, with its physics; ``start_s`` is when its scan began."""
         if simulated_s < self._until_s and self._made is not None:
             return self._now, self._made[2]
@@ -285,11 +292,11 @@ class Bench:
     def expose_first(self, fluence: doses.Fluence) -> None:
         """Begin a scan on a specimen that has this dose already."""
         self._fluence, self._update, self._lit = fluence, -1, list[npt.NDArray[np.int64]]()
-        self._suffered: tuple[physics.Bench, physics.Bench] | None = None
+        self._suffered: tuple[physics.Prepared, physics.Prepared] | None = None
 
     def suffer(
-        self, ready: physics.Bench, frames: npt.NDArray[np.int64], start_s: float, lit: npt.NDArray[np.bool_]
-    ) -> physics.Bench:
+        self, ready: physics.Prepared, frames: npt.NDArray[np.int64], start_s: float, lit: npt.NDArray[np.bool_]
+    ) -> physics.Prepared:
         """The specimen as the frames of one update find it; afterwards they have exposed it."""
         damage, own = damage_of(self._now), damage_of(self._scene)
         if damage is None or own is None or ready.phase is None or ready.layout is None:
@@ -331,13 +338,13 @@ def _drawn_in(damage: Damage) -> float:
     return 0.0 if damage.shrinkage_per_e_per_a2 <= 0 else (1 - damage.shrinkage_limit) ** -0.5 - 1
 
 
-def make_bench(scene: Scene, about_s: float = 0.0) -> Bench:
+def make_ready(scene: Scene, about_s: float = 0.0) -> ReadyScene:
     """The scene made ready for a scan that starts at about a moment of the instrument's time."""
-    return Bench(scene, about_s)
+    return ReadyScene(scene, about_s)
 
 
 def render(
-    scene: Scene, bench: Bench, frames: npt.NDArray[np.int64], start_s: float, lit: npt.NDArray[np.bool_]
+    scene: Scene, bench: ReadyScene, frames: npt.NDArray[np.int64], start_s: float, lit: npt.NDArray[np.bool_]
 ) -> Frames:
     """Counts (n, det_y, det_x) of frames of a scan started at ``start_s``; ``lit`` (n,) is where the beam was on."""
     damage = damage_of(scene)
@@ -349,7 +356,7 @@ def render(
 
 
 def _render(
-    scene: Scene, bench: Bench, frames: npt.NDArray[np.int64], start_s: float, lit: npt.NDArray[np.bool_]
+    scene: Scene, bench: ReadyScene, frames: npt.NDArray[np.int64], start_s: float, lit: npt.NDArray[np.bool_]
 ) -> Frames:
     when_s = start_s + times_s(scene, frames)
     scene, ready = bench.move_to(float(when_s[0]), start_s)

@@ -22,7 +22,7 @@ from stem4d.model import Name, NonNegative, Positive, Strict
 from stem4d.simulate.probe import Aberrations
 from stem4d.simulate.specimen import Specimen
 from stem4d.simulate.strain import Displacement
-from stem4d.simulate.wander import Drift, Jump
+from stem4d.simulate.wander import Drift, Slip
 from storage.documents import validate
 
 VACUUM = "vacuum"
@@ -74,7 +74,7 @@ class Area(Strict):
     rms_rad: Positive | None = None
     slices: Annotated[int, Field(ge=1, le=200)] = 1
     drift_nm_per_min: Pair = (0.0, 0.0)
-    """Velocity (y, x) of the specimen along the detector's axes: features move that way in later images."""
+    """Velocity (y, x) along the specimen's axes: features move that way in later images."""
     drift_starts_s: NonNegative = 0.0
     """When the drift begins, on the instrument's clock [s]."""
     drift_nm_per_min2: Pair = (0.0, 0.0)
@@ -85,7 +85,7 @@ class Area(Strict):
     @property
     def drift(self) -> Drift:
         """How the specimen moves, as the physics layer takes it."""
-        jumps = tuple(Jump(each.at_s, each.by_nm) for each in self.jumps)
+        jumps = tuple(Slip(each.at_s, each.by_nm) for each in self.jumps)
         return Drift(self.drift_nm_per_min, self.drift_starts_s, self.drift_nm_per_min2, jumps)
 
     @model_validator(mode="after")
@@ -146,7 +146,7 @@ class Truth(Strict):
     misalignment_mrad: Pair = (0.0, 0.0)
     """Where the undeflected beam lands with no diffraction shift, (y, x) from the detector's middle."""
     scan_detector_rotation_deg: float = 0.0
-    """Angle of the scan axes to the detector's at scan rotation 0, from x towards y."""
+    """Angle of the scan's axes to the specimen's at scan rotation 0, from x towards y."""
     aberrations: ResidualAberrations = ResidualAberrations()
     current_ratio_above_pa: tuple[CurrentStep, ...] = ()
     hot_pixels: BadPixels = 0.0

@@ -70,10 +70,10 @@ class SimulatedFrames:
         self._state, self._run, self._physics = state, run, physics
         if not SimulatedFrames._warm:
             # On a bench of its own, since a bench may remember what was rendered on it.
-            bench = physics.make_bench(run.scene, state.now_s())
+            bench = physics.make_ready(run.scene, state.now_s())
             physics.render(run.scene, bench, np.zeros(1, np.int64), state.now_s(), np.ones(1, np.bool_))
             SimulatedFrames._warm = True
-        self._bench = physics.make_bench(run.scene, state.now_s())
+        self._bench = physics.make_ready(run.scene, state.now_s())
 
     def __enter__(self) -> Self:
         return self

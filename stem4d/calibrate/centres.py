@@ -21,8 +21,8 @@ from stem4d.errors import BadInput
 Array = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
 
-FEWEST_COUNTS = 50.0
-"""Counts below which a frame has no centre: the likelihood is no parabola then."""
+FEWEST_ELECTRONS = 50.0
+"""Electrons below which a frame has no centre: the likelihood is no parabola then."""
 MIN_ARC = 0.5
 """Part of the information of a whole edge that must be on good pixels."""
 WORST_PART = 0.6
@@ -137,7 +137,7 @@ def _centres(frames: Any, bad: Any, bad_at: Any, start: Any, table: Any, gain: A
         y, x, total = _filled_centre(frames[i], bad, bad_at, cy, cx, radius)
         out[i, 4] = total
         # Written so that a NaN in the frame is refused too.
-        if not total >= FEWEST_COUNTS * gain:
+        if not total >= FEWEST_ELECTRONS * gain:
             continue
         fy, fx, vy, vx = _refined(frames[i], bad, y, x, radius, reach, table, total, gain)
         if sqrt((fy - cy) ** 2 + (fx - cx) ** 2) > 1.5 * radius or not max(vy, vx) < worst**2:

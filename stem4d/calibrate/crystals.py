@@ -1,8 +1,9 @@
 """Reference lattices: crystals with the reflections their structure allows, and lattices in the plane of a scan.
 
-Lattice constants: `stem4d.lattice_constants`. Selection rules: International Tables for Crystallography A.
+Lattice constants and B: `stem4d.lattice_constants`. Selection rules: International Tables for Crystallography A.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import cos, isfinite, radians, sin, sqrt
 from typing import Literal
@@ -11,8 +12,17 @@ import numpy as np
 import numpy.typing as npt
 
 from stem4d.errors import BadInput
-from stem4d.lattice_constants import ALUMINIUM_A, GOLD_A, SILICON_A, STRONTIUM_TITANATE_A
-from stem4d.scattering import scattering_factor_a
+from stem4d.lattice_constants import (
+    ALUMINIUM_A,
+    ALUMINIUM_B_A2,
+    GOLD_A,
+    GOLD_B_A2,
+    SILICON_A,
+    SILICON_B_A2,
+    STRONTIUM_TITANATE_A,
+    STRONTIUM_TITANATE_B_A2,
+)
+from stem4d.scattering import debye_waller, scattering_factor_a
 
 Array = npt.NDArray[np.float64]
 
@@ -31,8 +41,8 @@ class Crystal:
     """Families that cannot be missing where they are recorded: the strongest of the kinematic theory."""
     atoms: tuple[str, ...]
     """Elements of the formula, one for each atom."""
-    thermal_b_a2: float
-    """Debye-Waller B at room temperature, of the atoms on average [Å²]."""
+    thermal_b_a2: Mapping[str, float]
+    """Debye-Waller B of each element [Å²]."""
 
 
 @dataclass(frozen=True)
@@ -49,16 +59,16 @@ class Family:
 CRYSTALS = {
     crystal.name: crystal
     for crystal in (
-        Crystal("gold", "fcc", GOLD_A, ((1, 1, 1), (2, 0, 0), (2, 2, 0), (3, 1, 1)), ("Au",), 0.62),
-        Crystal("aluminium", "fcc", ALUMINIUM_A, ((1, 1, 1), (2, 0, 0), (2, 2, 0), (3, 1, 1)), ("Al",), 0.86),
-        Crystal("silicon", "diamond", SILICON_A, ((1, 1, 1), (2, 2, 0), (3, 1, 1)), ("Si",), 0.47),
+        Crystal("gold", "fcc", GOLD_A, ((1, 1, 1), (2, 0, 0), (2, 2, 0), (3, 1, 1)), ("Au",), GOLD_B_A2),
+        Crystal("aluminium", "fcc", ALUMINIUM_A, ((1, 1, 1), (2, 0, 0), (2, 2, 0), (3, 1, 1)), ("Al",), ALUMINIUM_B_A2),
+        Crystal("silicon", "diamond", SILICON_A, ((1, 1, 1), (2, 2, 0), (3, 1, 1)), ("Si",), SILICON_B_A2),
         Crystal(
             "strontium titanate",
             "primitive",
             STRONTIUM_TITANATE_A,
             ((1, 1, 0), (2, 0, 0), (2, 1, 1)),
             ("Sr", "Ti", "O", "O", "O"),
-            0.6,
+            STRONTIUM_TITANATE_B_A2,
         ),
     )
 }
@@ -174,8 +184,13 @@ def falloff_a(crystal: Crystal, k_per_a: Array) -> Array:
     """By how much the atoms' scattering falls with the angle: -d ln(Σ f² exp(-B k²/2)) / dk [Å], for each k [1/Å]."""
     small = 1e-4
     low, high = (
-        np.log(sum(scattering_factor_a(each, k_per_a + step) ** 2 for each in crystal.atoms))
-        for step in (-small, small)
+        np.log(
+            sum(
+                (scattering_factor_a(each, k) * debye_waller(k, crystal.thermal_b_a2[each])) ** 2
+                for each in crystal.atoms
+            )
+        )
+        for k in (k_per_a - small, k_per_a + small)
     )
-    fall: Array = crystal.thermal_b_a2 * k_per_a - (high - low) / (2 * small)
+    fall: Array = -(high - low) / (2 * small)
     return fall

@@ -1,23 +1,22 @@
 """Beam current from the counts in vacuum: lost counts and masked pixels are put back before electrons are counted."""
 
 from dataclasses import dataclass
-from math import isfinite, log, nan, sqrt
+from math import isfinite, nan, sqrt
 
 import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
-from scipy.special import lambertw
 
 from stem4d.calibrate.disk import DiskFit
 from stem4d.calibrate.disk_model import disk_profile, expected_pattern
 from stem4d.calibrate.stability import FEWEST_FRAMES, Stability, stability
 from stem4d.calibrate.vacuum import not_vacuum
 from stem4d.errors import BadInput
+from stem4d.optics import ELEMENTARY_CHARGE_C
 
 Array = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
 
-ELEMENTARY_CHARGE_C = 1.602176634e-19
 LARGEST_LOSS = 0.3
 """Part of the counts lost, beyond which no correction is to be trusted (Knoll, Radiation Detection, 4th ed., ch. 4)."""
 LARGEST_HIDDEN = 0.3
@@ -62,13 +61,8 @@ class CurrentFit:
     """Why ``ok`` is false; empty otherwise."""
 
 
-def corrected_rate(
-    observed_hz: npt.NDArray[np.floating] | float, dead_time_s: float, *, paralysable: bool = False
-) -> Array:
-    """Rate of electrons from the rate of counts of a pixel.
-
-    Non-paralysable: n = m / (1 - m τ). Paralysable: m = n exp(-n τ), the lower of its two solutions; beyond its maximum
-    a paralysable counter counts less again, which no single rate can show.
+def corrected_rate(observed_hz: npt.NDArray[np.floating] | float, dead_time_s: float) -> Array:
+    """Rate of electrons from the rate of counts of a pixel, non-paralysable: n = m / (1 - m τ).
 
     Parameters
     ----------
@@ -76,9 +70,7 @@ def corrected_rate(
         Counts per second [1/s].
     dead_time_s : float
         Time after a count in which no other is counted [s]. For a detector whose loss is stated as 10 % at a rate
-        of counts r, 0.1/r for the non-paralysable model.
-    paralysable : bool
-        Whether an electron in the dead time makes it longer.
+        of counts r, 0.1/r.
 
     Raises
     ------
@@ -89,26 +81,16 @@ def corrected_rate(
         raise BadInput(field="dead_time_s", value=dead_time_s, limit="must not be negative", unit="s")
     observed = np.asarray(observed_hz, dtype=np.float64)
     blind = observed * dead_time_s
-    most = highest_blind_part(paralysable=paralysable)
     # 1e-9 for the rounding of a rate that stands at the limit.
-    if not float(np.max(blind, initial=0.0)) <= most * (1 + 1e-9):
+    if not float(np.max(blind, initial=0.0)) <= LARGEST_LOSS * (1 + 1e-9):
         raise BadInput(
             field="observed_hz",
             value=float(np.max(observed)),
-            limit=f"must not exceed {most / dead_time_s:.4g}: more than {LARGEST_LOSS:.0%} is lost",
+            limit=f"must not exceed {LARGEST_LOSS / dead_time_s:.4g}: more than {LARGEST_LOSS:.0%} is lost",
             unit="1/s",
             remedy="Use less current, a longer camera length or a larger disk.",
         )
-    if dead_time_s == 0:
-        return observed
-    if not paralysable:
-        return np.asarray(observed / (1 - blind))
-    return np.asarray(-lambertw(-blind).real / dead_time_s)
-
-
-def highest_blind_part(*, paralysable: bool) -> float:
-    """Count rate times dead time at which 30 % is lost."""
-    return (1 - LARGEST_LOSS) * log(1 / (1 - LARGEST_LOSS)) if paralysable else LARGEST_LOSS
+    return np.asarray(observed / (1 - blind))
 
 
 def fit_current(
@@ -121,10 +103,7 @@ def fit_current(
     counts_per_electron_uncertainty: float = 0.0,
     dead_time_s: float = 0.0,
     dead_time_uncertainty_s: float = 0.0,
-    paralysable: bool = False,
     bad_pixels: Mask | None = None,
-    brightest: npt.NDArray[np.number] | None = None,
-    full_scale: int | None = None,
 ) -> CurrentFit:
     """Beam current from a scan in vacuum.
 
@@ -140,14 +119,10 @@ def fit_current(
         The disk in that pattern.
     counts_per_electron, counts_per_electron_uncertainty : float
         From `stem4d.calibrate.gain.fit_gain`; for a counting detector the part of the electrons that it counts.
-    dead_time_s, dead_time_uncertainty_s, paralysable : float, float, bool
+    dead_time_s, dead_time_uncertainty_s : float
         See `corrected_rate`; 0 for a detector that loses nothing.
     bad_pixels : ndarray of bool, shape (det_y, det_x), optional
         Pixels that do not count, gaps included. They are not in ``totals``.
-    brightest : ndarray, shape (det_y, det_x), optional
-        Largest count of each pixel in any frame.
-    full_scale : int, optional
-        Largest value of the counter. Only with both a counter that begins again at 0 is seen.
 
     Returns
     -------
@@ -176,19 +151,18 @@ def fit_current(
     sum_all = float(np.asarray(totals, dtype=np.float64)[np.isfinite(totals)].mean())
     if abs(float(counted.sum()) - sum_all) > DISAGREES * sum_all:
         return _nothing("totals and mean pattern are not of the same frames and pixels", beam)
-    if reason := not_vacuum(mean_pattern, disk, bad, brightest, full_scale):
+    if reason := not_vacuum(mean_pattern, disk, bad):
         return _nothing(reason, beam)
     # The pattern holds the frames of the dropouts too; the rate that counts is the one with the beam on.
     scaled = counted * (beam.mean_counts / sum_all)
     whole = np.where(bad, expected_pattern(scaled, bad, disk), scaled)
     inside = disk_profile((bad.shape[0], bad.shape[1]), disk.centre_px, disk.radius_px, disk.edge_width_px) > INSIDE
     worst = float(np.quantile(whole[inside], BRIGHT)) / exposure_s * dead_time_s
-    most = highest_blind_part(paralysable=paralysable)
-    if worst > most:
+    if worst > LARGEST_LOSS:
         return _nothing(f"more than {LARGEST_LOSS:.0%} of the counts are lost to the rate: not to be corrected", beam)
     # The few pixels left above the limit by shot noise count as standing at it.
-    rate = np.minimum(np.maximum(whole, 0.0) / exposure_s, most / dead_time_s if dead_time_s > 0 else np.inf)
-    true = corrected_rate(rate, dead_time_s, paralysable=paralysable) * exposure_s
+    rate = np.minimum(np.maximum(whole, 0.0) / exposure_s, LARGEST_LOSS / dead_time_s if dead_time_s > 0 else np.inf)
+    true = corrected_rate(rate, dead_time_s) * exposure_s
     true = np.where(whole < 0, whole, true)
     hidden, loss = float(true[bad].sum()) / float(true.sum()), 1 - float(whole.sum()) / float(true.sum())
     if hidden > LARGEST_HIDDEN:

@@ -9,6 +9,7 @@ import numpy.typing as npt
 from scipy import ndimage
 from scipy.stats import pearsonr
 
+from stem4d.calibrate.robust import spread_of
 from stem4d.calibrate.shift import without_surface
 from stem4d.errors import BadInput
 
@@ -249,7 +250,7 @@ def _odd(values: Array) -> Mask:
 
 
 def _robust(values: Array) -> float:
-    return 1.4826 * float(np.median(np.abs(values - np.median(values))))
+    return spread_of(values - np.median(values))
 
 
 def _blocks(values: Array, good: Mask) -> Array:

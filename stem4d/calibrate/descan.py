@@ -1,4 +1,4 @@
-"""How the pattern moves over the scan: a robust plane through the centres of mass, with honest errors."""
+"""How the pattern moves over the scan: a robust plane through its centres, with honest errors."""
 
 from dataclasses import dataclass
 from math import hypot, isfinite, nan, sqrt
@@ -54,7 +54,7 @@ def fit_descan(
     recorded: npt.NDArray[np.bool_],
     step_nm: float,
 ) -> DescanFit:
-    """Fit a plane to the centres of mass.
+    """Fit a plane to the centres of a scan's patterns: of mass, or of the disk's edge.
 
     Least squares with Tukey's biweight. The errors are enlarged where neighbouring residuals go together, as they
     do on a specimen: block means of the residuals then scatter more than independent noise would.
@@ -62,7 +62,7 @@ def fit_descan(
     Parameters
     ----------
     com_y_px, com_x_px : ndarray, shape (scan_y, scan_x)
-        Centres of mass [px]; NaN where there is none.
+        Centres [px]; NaN where there is none.
     recorded : ndarray of bool, shape (scan_y, scan_x)
         Positions that count.
     step_nm : float
@@ -86,7 +86,7 @@ def fit_descan(
     use = recorded & np.isfinite(com).all(axis=0)
     rows, columns = np.nonzero(use)
     if len(rows) < FEWEST_POSITIONS:
-        return _nothing(f"only {len(rows)} positions have a centre of mass; a plane needs {FEWEST_POSITIONS}")
+        return _nothing(f"only {len(rows)} positions have a centre; a plane needs {FEWEST_POSITIONS}")
     shape = com_y_px.shape
     middle = ((shape[0] - 1) / 2, (shape[1] - 1) / 2)
     axes = [axis for axis, at in enumerate((rows, columns)) if len(np.unique(at)) > 1]

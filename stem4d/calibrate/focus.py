@@ -1,4 +1,7 @@
-"""Focus from repeated scans at several defoci: where the images have most fine detail."""
+"""Focus from repeated scans at several defoci: where the images have most fine detail.
+
+Nothing runs it yet: the approach to a target will, where each new place has a focus of its own.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -81,7 +81,6 @@ def fit_gain(
     dark: DarkFit | None = None,
     bad_pixels: Mask | None = None,
     full_scale: int | None = None,
-    excess_noise: float = 0.0,
 ) -> GainFit:
     """Counts per electron from repeated frames of one scene.
 
@@ -97,9 +96,6 @@ def fit_gain(
         Pixels to leave out. Others that do not follow the line are left out too.
     full_scale : int, optional
         Largest value of the counter [counts].
-    excess_noise : float
-        Relative variance of the counts that one electron makes (Landau and backscatter noise of an integrating
-        detector). Photon transfer alone cannot see it: it measures g (1 + excess_noise).
 
     Returns
     -------
@@ -110,9 +106,9 @@ def fit_gain(
     Raises
     ------
     BadInput
-        If shapes disagree or ``excess_noise`` is negative.
+        If shapes disagree.
     """
-    _check(frames, dark, bad_pixels, excess_noise)
+    _check(frames, dark, bad_pixels)
     if len(frames) < FEWEST_FRAMES:
         return _nothing(f"{len(frames)} frames are too few; it takes {FEWEST_FRAMES}")
     if dark is not None and not dark.ok:
@@ -154,10 +150,10 @@ def fit_gain(
     if not isfinite(rough) or rough <= 0 or lit.sum() < FEWEST_PIXELS:
         return _nothing("no pixels are lit well enough: the frames show no shot noise")
     points = _Points(signal[lit], variance[lit], read[lit], len(frames))
-    return _fit(points, rough, counting=dark is None, excess=1 + excess_noise)
+    return _fit(points, rough, counting=dark is None)
 
 
-def _check(frames: npt.NDArray[np.generic], dark: DarkFit | None, bad_pixels: Mask | None, excess_noise: float) -> None:
+def _check(frames: npt.NDArray[np.generic], dark: DarkFit | None, bad_pixels: Mask | None) -> None:
     if frames.ndim != 3:
         raise BadInput(field="frames", value=frames.shape, limit="must have the shape (n, det_y, det_x)")
     shape = frames.shape[1:]
@@ -165,8 +161,6 @@ def _check(frames: npt.NDArray[np.generic], dark: DarkFit | None, bad_pixels: Ma
         raise BadInput(field="bad_pixels", value=bad_pixels.shape, limit=f"must have the shape {shape}")
     if dark is not None and dark.ok and dark.offset_counts.shape != shape:
         raise BadInput(field="dark", value=dark.offset_counts.shape, limit=f"must have the shape {shape}")
-    if not 0 <= excess_noise < 10:
-        raise BadInput(field="excess_noise", value=excess_noise, limit="must lie in 0 to 10")
 
 
 def _moments(frames: npt.NDArray[np.generic], offset: Array, bad: Mask) -> tuple[Array, Array, Array]:
@@ -219,7 +213,7 @@ def _top(frames: npt.NDArray[np.generic], highest: Array, use: Mask) -> float:
     return top if at > 20 and at > below else np.inf
 
 
-def _fit(points: _Points, rough: float, *, counting: bool, excess: float) -> GainFit:
+def _fit(points: _Points, rough: float, *, counting: bool) -> GainFit:
     keep = np.ones(len(points.signal), bool)
     gain, dead = rough, 0.0
     errors = np.full((2, 2), nan)
@@ -245,8 +239,8 @@ def _fit(points: _Points, rough: float, *, counting: bool, excess: float) -> Gai
             "that moved"
         )
     return GainFit(
-        counts_per_electron=gain / excess,
-        counts_per_electron_uncertainty=error / excess,
+        counts_per_electron=gain,
+        counts_per_electron_uncertainty=error,
         dead_part=dead,
         dead_part_uncertainty=sqrt(errors[1, 1]) if with_dead_time else nan,
         residual=residual,

@@ -1,4 +1,4 @@
-"""Hot, dead and noisy pixels of a detector, found in the mean, maximum and variance pattern of any scan.
+"""Hot and dead pixels of a detector, found in the mean and maximum pattern of any scan.
 
 A pixel is judged against its 24 neighbours: optics cannot make a feature that is sharp on one pixel and absent on
 all but two of those around it, so edges of disks, Bragg disks and shot noise are left alone whatever the specimen.
@@ -9,7 +9,6 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
-from scipy.special import gammaincinv
 
 from stem4d.errors import BadInput
 
@@ -28,10 +27,6 @@ DEAD_NEEDS_COUNTS = 60.0
 """Counts the neighbours must have before a missing count means anything."""
 LARGEST_DEAD_CLUSTER = 3
 """Dead pixels that touch; more are a feature of the pattern, or belong into the detector's own mask."""
-NOISY_FACTOR = 1.5
-"""A noisy pixel varies at least so much more than its neighbours."""
-NOISY_CHANCE = 1e-8
-"""Chance by which Poisson counts vary so much: one false alarm in 1e3 patterns of 1e5 pixels."""
 STUCK_NEEDS_FRAMES = 20
 """A pixel that counts and never varies over so many frames is stuck."""
 
@@ -101,66 +96,6 @@ def find_bad_pixels(
     return BadPixels(
         hot=(hot | blind) & judged, dead=(dead | more) & judged, dead_known=(known | known_then) & judged & ~blind
     )
-
-
-def find_noisy_pixels(
-    mean_pattern: Pattern,
-    variance: Pattern,
-    frames: int,
-    max_pattern: Pattern | None = None,
-    bad_pixels: Mask | None = None,
-) -> Mask:
-    """Find pixels whose counts vary from frame to frame by much more than Poisson's and than their neighbours'.
-
-    Parameters
-    ----------
-    mean_pattern : ndarray, shape (det_y, det_x)
-        Mean counts [electrons] per pixel and frame.
-    variance : ndarray, shape (det_y, det_x)
-        Variance of the counts over the frames, unbiased: (sum of squares - frames mean²) / (frames - 1).
-    frames : int
-        Frames behind both.
-    max_pattern : ndarray, shape (det_y, det_x), optional
-        Largest counts per pixel: with it one event (a cosmic ray) makes no noisy pixel.
-    bad_pixels : ndarray of bool, shape (det_y, det_x), optional
-        Pixels to leave out: gaps, hot and dead ones.
-
-    Returns
-    -------
-    ndarray of bool, shape (det_y, det_x)
-        A scene that changes makes all the pixels of a neighbourhood vary; a pixel must vary `NOISY_FACTOR` times as
-        much as the third most varying of its 24 neighbours, and than the mean explains at the edge of chance. From 50
-        frames on, a variance of three times Poisson's is found; from 10 frames on, one of ten times.
-
-    Raises
-    ------
-    BadInput
-        If the patterns are not two-dimensional and equal in shape, or there are fewer than two frames.
-    """
-    _check(mean_pattern, frames, max_pattern, bad_pixels)
-    if variance.shape != mean_pattern.shape:
-        raise BadInput(field="variance", value=variance.shape, limit=f"must have the mean's shape {mean_pattern.shape}")
-    if frames < 2:
-        raise BadInput(field="frames", value=frames, limit="must be at least 2 to vary")
-    mean, spread = np.asarray(mean_pattern, dtype=np.float64), np.asarray(variance, dtype=np.float64)
-    out = ~(np.isfinite(mean) & np.isfinite(spread))
-    if bad_pixels is not None:
-        out = out | bad_pixels.astype(bool)
-    mean, spread = np.where(out, 0.0, mean), np.where(out, 0.0, spread)
-    if max_pattern is not None and frames >= 4:
-        highest = np.where(out, 0.0, max_pattern)
-        spread = np.maximum(spread - frames / (frames - 1) * (highest - mean) ** 2 / (frames - 1), 0.0)
-        spread *= (frames - 1) / (frames - 2)
-        mean = _without_brightest(mean, highest, frames)
-        frames -= 1
-    # One count somewhere in all frames is the least that a mean is known to.
-    factor = spread / np.maximum(mean, 1 / frames)
-    _, high = neighbour_range(factor, out)
-    # Of Poisson counts the factor scatters by 2/(n-1) + 1/(n m) in variance; a gamma variable has its skew.
-    relative = 2 / (frames - 1) + 1 / np.maximum(mean * frames, 1.0)
-    by_chance = relative * gammaincinv(1 / relative, 1 - NOISY_CHANCE)
-    noisy: Mask = (factor > NOISY_FACTOR * np.maximum(high, 1.0)) & (factor > by_chance * np.maximum(high, 1.0)) & ~out
-    return noisy
 
 
 def fill_bad_pixels(pattern: Pattern, bad_pixels: Mask | None) -> npt.NDArray[np.float64]:

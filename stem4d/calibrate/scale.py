@@ -1,4 +1,4 @@
-"""Angle per pixel: from rings or spots of a known crystal, or carried over from the bright-field disk's radius.
+"""Angle per pixel, carried over from the bright-field disk's radius where there is no known crystal.
 
 Never both angle and scale from one image: the transfer takes the convergence angle as known from elsewhere.
 """
@@ -7,12 +7,8 @@ from dataclasses import dataclass
 from math import hypot, isfinite, nan
 
 from stem4d.calibrate.disk import DiskFit
-from stem4d.calibrate.rings import fit_rings
-from stem4d.calibrate.scale_fit import ScaleFit, unfit_disk
-from stem4d.calibrate.spots import fit_spots
+from stem4d.calibrate.scale_fit import unfit_disk
 from stem4d.errors import BadInput
-
-__all__ = ["ScaleFit", "TransferredScale", "fit_rings", "fit_spots", "transferred_scale"]
 
 WORST_TRANSFER = 0.03
 """Relative uncertainty beyond which a transferred scale is not worth having: a camera length is named to as much."""

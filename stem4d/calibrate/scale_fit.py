@@ -1,6 +1,6 @@
 """What a calibration of the angular scale gives, and the geometry of its ellipse.
 
-Detector pixels go to angles by angle (y, x) = δ E M (pixel - centre), E symmetric with determinant 1, so that a
+Detector pixels go to angles by angle (y, x) = δ M E (pixel - centre), E symmetric with determinant 1, so that a
 circle in angle is an ellipse on the detector, its long axis at ``ellipse_angle_deg`` from x towards y. The ellipse is
 written as the two components (η cos 2φ, η sin 2φ), η = ln(long axis / short axis): they have no singularity at a
 circle, and their errors are those of a plain fit.

@@ -13,6 +13,7 @@ from scipy import fft, ndimage
 
 from stem4d.calibrate.crystals import Crystal, crystal_named, zone_001
 from stem4d.calibrate.disk import DiskFit
+from stem4d.calibrate.robust import spread_of
 from stem4d.calibrate.scale_fit import (
     NOMINAL_TOLERANCE,
     SEARCHED,
@@ -268,7 +269,7 @@ def _fit(spots: list[Spot], index: Indices, mrad_per_index: float) -> ScaleFit:
             solution[:, axis] = normal @ weighted.T @ (at[keep[:, axis], axis] / sigma[keep[:, axis], axis])
             covariance[3 * axis : 3 * axis + 3, 3 * axis : 3 * axis + 3] = normal
         pull = (at - design @ solution) / sigma
-        robust = max(1.4826 * float(np.median(np.abs(pull))), 1.0)
+        robust = max(spread_of(pull), 1.0)
         inlier: npt.NDArray[np.bool_] = np.all(np.abs(pull) < TUKEY * robust, axis=1)
         if inlier.sum() < FEWEST_SPOTS or not _spans(index[inlier]):
             break

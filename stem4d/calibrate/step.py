@@ -7,7 +7,7 @@ they are part of what is measured.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from math import atan2, degrees, hypot, isfinite, nan, sqrt
 
 import numpy as np
@@ -141,55 +141,6 @@ def fit_step(
     if best is None:
         return _none("no two waves fit the lattice's lengths and angle within the tolerance of the nominal step")
     return _judge(peaks, *best, orders, nominal_step_nm, nominal_tolerance, bins, extent)
-
-
-def scaled_step(
-    reference: StepFit, reference_nominal_nm: float, nominal_nm: float, ratio_uncertainty: float
-) -> StepFit:
-    """The step at another magnification or field, carried over from where it was measured.
-
-    All steps scale by nominal / reference nominal: what is carried over is the departure from the nominal step.
-
-    Parameters
-    ----------
-    reference : StepFit
-        Measured on a standard.
-    reference_nominal_nm, nominal_nm : float
-        Nominal steps, there and here [nm].
-    ratio_uncertainty : float
-        Standard error of the ratio of the two magnifications, as a part of it.
-
-    Returns
-    -------
-    StepFit
-        Without waves and drawing; ``ok`` as the reference.
-
-    Raises
-    ------
-    BadInput
-        If a step is not positive or the error is negative.
-    """
-    for name, value in (("reference_nominal_nm", reference_nominal_nm), ("nominal_nm", nominal_nm)):
-        if not isfinite(value) or value <= 0:
-            raise BadInput(field=name, value=value, limit="must be positive", unit="nm")
-    if not isfinite(ratio_uncertainty) or ratio_uncertainty < 0:
-        raise BadInput(field="ratio_uncertainty", value=ratio_uncertainty, limit="must not be negative")
-    by = nominal_nm / reference_nominal_nm
-
-    def error(value: float, uncertainty: float) -> float:
-        return by * hypot(uncertainty, ratio_uncertainty * value)
-
-    return replace(
-        reference,
-        step_nm=by * reference.step_nm,
-        step_uncertainty_nm=error(reference.step_nm, reference.step_uncertainty_nm),
-        step_y_nm=by * reference.step_y_nm,
-        step_y_uncertainty_nm=error(reference.step_y_nm, reference.step_y_uncertainty_nm),
-        step_x_nm=by * reference.step_x_nm,
-        step_x_uncertainty_nm=error(reference.step_x_nm, reference.step_x_uncertainty_nm),
-        waves=(),
-        drawing={},
-    )
 
 
 def _orders(basis: Array) -> Array:

@@ -8,6 +8,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import fft, ndimage
 
+from stem4d.calibrate.robust import spread_of
+
 Array = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
 
@@ -91,7 +93,7 @@ def _prepared(image: npt.NDArray[np.floating], recorded: Mask, window: Array) ->
         return None
     # What a few broken positions would spread over the spectrum is cut off before it can hide the lattice.
     middle = float(np.median(values[use]))
-    usual = CUT_OFF * 1.4826 * float(np.median(np.abs(values[use] - middle)))
+    usual = CUT_OFF * spread_of(values[use] - middle)
     if usual > 0:
         values[use] = np.clip(values[use], middle - usual, middle + usual)
     grid = np.indices(values.shape, dtype=np.float64)

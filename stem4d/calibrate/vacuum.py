@@ -6,6 +6,7 @@ from scipy import ndimage
 
 from stem4d.calibrate.disk import DiskFit
 from stem4d.calibrate.pixels import fill_bad_pixels
+from stem4d.calibrate.robust import spread_of
 from stem4d.errors import BadInput
 
 Mask = npt.NDArray[np.bool_]
@@ -75,7 +76,7 @@ def not_vacuum(
         # A median over neighbours lets single pixels and shot noise pass.
         filled = fill_bad_pixels(counts, ~good)
         smooth = ndimage.median_filter(filled, 3)[inside]
-        noise = 1.4826 * float(np.median(np.abs(filled[inside] - smooth)))
+        noise = spread_of(filled[inside] - smooth)
         allowed = max(UNEVEN * float(np.median(smooth)), NOISE_SIGMAS * noise)
         uneven = float((np.abs(smooth - np.median(smooth)) > allowed).mean())
         if uneven > MOST_UNEVEN:

@@ -200,7 +200,7 @@ CLASS_UPPER_E_PER_A2: Mapping[SensitivityClass, Assumed] = {
 }
 
 CALIBRATION_NEEDS: Mapping[str, str] = {
-    "centre": "this_area",
+    "centre": "vacuum_hole",
     "mrad_per_pixel": "reference_specimen",
     "ellipticity": "reference_specimen",
     "rotation": "this_area",
@@ -221,6 +221,6 @@ CALIBRATIONS_FOR: Mapping[str, tuple[str, ...]] = {
 """Calibrations each analysis needs; absolute strain needs the ellipticity too."""
 
 EXPIRED_BY: Mapping[str, tuple[str, ...]] = {
-    "optics.camera_length_mm": ("centre", "mrad_per_pixel", "rotation", "descan"),
+    "optics.camera_length_mm": ("centre", "mrad_per_pixel", "ellipticity", "rotation", "descan"),
 }
 """Calibrations that a new setting makes invalid."""

@@ -15,13 +15,13 @@ from stem4d.errors import BadInput
 from stem4d.simulate.crystals import (
     CARBON_PER_A3,
     MOLYBDENUM_DISULFIDE,
-    Crystal,
+    Cell,
     crystal,
     model,
-    turn,
 )
 from stem4d.simulate.draws import uniform
 from stem4d.simulate.grains import grains
+from stem4d.simulate.scanning import turn
 from stem4d.simulate.specimen import Specimen
 from stem4d.simulate.strain import undeformed_nm
 
@@ -55,7 +55,7 @@ def depth_a(specimen: Specimen) -> float:
     return 10 * specimen.thickness_nm if specimen.kind in ("amorphous", "crystal", "strained", "polycrystal") else 0.0
 
 
-def unit_cell(specimen: Specimen) -> Crystal | None:
+def unit_cell(specimen: Specimen) -> Cell | None:
     """The cell that a lattice repeats; None for what has none."""
     if specimen.kind == "mos2":
         return MOLYBDENUM_DISULFIDE

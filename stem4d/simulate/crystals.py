@@ -1,14 +1,23 @@
-"""Crystals and films the simulator knows: lattice constants, sites, densities, thermal motion, each with its source."""
+"""Crystals and films the simulator knows: their cells, sites, densities and thermal motion."""
 
 from dataclasses import dataclass
-from math import cos, radians, sin, sqrt
+from math import sqrt
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from stem4d.errors import BadInput
-from stem4d.lattice_constants import ALUMINIUM_A, GOLD_A, SILICON_A, STRONTIUM_TITANATE_A
+from stem4d.lattice_constants import (
+    ALUMINIUM_A,
+    ALUMINIUM_B_A2,
+    GOLD_A,
+    GOLD_B_A2,
+    SILICON_A,
+    SILICON_B_A2,
+    STRONTIUM_TITANATE_A,
+    STRONTIUM_TITANATE_B_A2,
+)
 
 Floats = npt.NDArray[np.floating[Any]]
 
@@ -32,7 +41,7 @@ class Site:
 
 
 @dataclass(frozen=True)
-class Crystal:
+class Cell:
     """A rectangular cell (z, y, x) [Å], z along the beam, its atoms, and B = 8π²u² of each element [Å²]."""
 
     cell_a: tuple[float, float, float]
@@ -40,20 +49,20 @@ class Crystal:
     thermal_b_a2: dict[str, float]
 
 
-def _cubic(side_a: float, thermal_b_a2: dict[str, float], *atoms: tuple[str, float, float, float]) -> Crystal:
-    return Crystal((side_a,) * 3, tuple(Site(name, (z, y, x)) for name, z, y, x in atoms), thermal_b_a2)
+def _cubic(side_a: float, thermal_b_a2: dict[str, float], *atoms: tuple[str, float, float, float]) -> Cell:
+    return Cell((side_a,) * 3, tuple(Site(name, (z, y, x)) for name, z, y, x in atoms), thermal_b_a2)
 
 
 _FACES = ((0.0, 0.0, 0.0), (0.0, 0.5, 0.5), (0.5, 0.0, 0.5), (0.5, 0.5, 0.0))
 _QUARTERS = ((0.25, 0.25, 0.25), (0.25, 0.75, 0.75), (0.75, 0.25, 0.75), (0.75, 0.75, 0.25))
 
-CRYSTALS = {
-    "Au": _cubic(GOLD_A, {"Au": 0.62}, *(("Au", *at) for at in _FACES)),
-    "Al": _cubic(ALUMINIUM_A, {"Al": 0.86}, *(("Al", *at) for at in _FACES)),
-    "Si": _cubic(SILICON_A, {"Si": 0.47}, *(("Si", *at) for at in _FACES + _QUARTERS)),
+CELLS = {
+    "Au": _cubic(GOLD_A, GOLD_B_A2, *(("Au", *at) for at in _FACES)),
+    "Al": _cubic(ALUMINIUM_A, ALUMINIUM_B_A2, *(("Al", *at) for at in _FACES)),
+    "Si": _cubic(SILICON_A, SILICON_B_A2, *(("Si", *at) for at in _FACES + _QUARTERS)),
     "SrTiO3": _cubic(
         STRONTIUM_TITANATE_A,
-        {"Sr": 0.62, "Ti": 0.44, "O": 0.72},
+        STRONTIUM_TITANATE_B_A2,
         ("Sr", 0.0, 0.0, 0.0),
         ("Ti", 0.5, 0.5, 0.5),
         ("O", 0.5, 0.5, 0.0),
@@ -61,11 +70,10 @@ CRYSTALS = {
         ("O", 0.0, 0.5, 0.5),
     ),
 }
-"""[001] along the beam. B at room temperature, rounded: Peng et al., Acta Cryst. A52, 456 (1996) for the elements,
-Abramov et al., Acta Cryst. B51, 942 (1995) for SrTiO3."""
+"""[001] along the beam."""
 
 _LAYER_A = 2 * SULFUR_HEIGHT_A
-MOLYBDENUM_DISULFIDE = Crystal(
+MOLYBDENUM_DISULFIDE = Cell(
     (_LAYER_A, MOLYBDENUM_DISULFIDE_A * sqrt(3), MOLYBDENUM_DISULFIDE_A),
     (
         Site("Mo", (0.5, 0.0, 0.0)),
@@ -74,28 +82,22 @@ MOLYBDENUM_DISULFIDE = Crystal(
     ),
     {"Mo": 0.3, "S": 0.4},
 )
-"""One 2H monolayer, the upper plane of sulphur at the entrance. B of the bulk, rounded, as above."""
+"""One 2H monolayer, the upper plane of sulphur at the entrance. B of the bulk, rounded."""
 
 
-def model(kind: str, spacing_a: float) -> Crystal:
+def model(kind: str, spacing_a: float) -> Cell:
     """A lattice of model atoms: heavy ones of strength 1 and light ones of 0.6, in a plane at the entrance."""
     heavy, light = (0.0, 0.0), (0.5, 0.5)
     if kind == "square":
         sites = (Site("model", (0.0, *heavy)), Site("model", (0.0, *light), 0.6, light=True))
-        return Crystal((1.0, spacing_a, spacing_a), sites, {})
+        return Cell((1.0, spacing_a, spacing_a), sites, {})
     places = (((0.0, 0.0), 1.0), ((0.5, 0.5), 1.0), ((1 / 3, 0.0), 0.6), ((5 / 6, 0.5), 0.6))
     sites_ = tuple(Site("model", (0.0, *at), strength, light=strength < 1) for at, strength in places)
-    return Crystal((1.0, spacing_a * sqrt(3), spacing_a), sites_, {})
+    return Cell((1.0, spacing_a * sqrt(3), spacing_a), sites_, {})
 
 
-def crystal(material: str) -> Crystal:
+def crystal(material: str) -> Cell:
     """A crystal by its name; raises BadInput where there is none of that name."""
-    if material not in CRYSTALS:
-        raise BadInput(field="specimen.material", value=material, limit=f"must be one of {', '.join(CRYSTALS)}")
-    return CRYSTALS[material]
-
-
-def turn(angle_deg: float) -> Floats:
-    """Rotation of (y, x) vectors from x towards y."""
-    c, s = cos(radians(angle_deg)), sin(radians(angle_deg))
-    return np.array([[c, s], [-s, c]])
+    if material not in CELLS:
+        raise BadInput(field="specimen.material", value=material, limit=f"must be one of {', '.join(CELLS)}")
+    return CELLS[material]

@@ -8,7 +8,7 @@ that the next batch is rendered with. The fluence map is the only state; it is a
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from math import ceil
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -16,14 +16,15 @@ import scipy.fft
 
 from stem4d.errors import BadInput
 from stem4d.simulate.draws import uniform
-from stem4d.simulate.patterns import Bench
+from stem4d.simulate.patterns import Prepared
 from stem4d.simulate.transmission import Layout, transmit
 
 Floats = npt.NDArray[np.floating[Any]]
 Singles = npt.NDArray[np.float32]
 
-FADE_BANDS_PER_A = (0.0, 0.1, 0.2, 0.35, 0.6, 1.0)
-"""Frequencies that fade as one: from each to the next, the last without end [1/Å]."""
+FADE_BANDS_PER_A = (0.0, 0.1, 0.2, 0.4, 0.75, 1.25)
+"""Frequencies that fade as one, as their middle does: from each to the next, the last without end [1/Å]. Detail of 1 Å,
+by which the critical fluence is stated, is the middle of one."""
 SMALL_CHANGE = 0.1
 """What may change between two updates of a tile: parts of a critical fluence, of an onset, of a radian. Counts then lag
 by 5 % on average where a scan alone damages so much."""
@@ -120,12 +121,12 @@ def expose(
     return added
 
 
-def damaged(bench: Bench, phase: Singles, fluence: Singles, damage: Damage) -> Bench:
+def damaged(bench: Prepared, phase: Singles, fluence: Singles, damage: Damage) -> Prepared:
     """The bench of a specimen that has received a fluence.
 
     Parameters
     ----------
-    bench : Bench
+    bench : Prepared
         From `prepare`.
     phase : float32 array (slices, y, x)
         Of the fresh specimen, from `phase_rad` with the bench's specimen and layout [rad].
@@ -254,7 +255,10 @@ def _faded(phase: Singles, layout: Layout, fluence: Singles, damage: Damage) -> 
 
 
 def _shrunk(phase: Singles, layout: Layout, fluence: Singles, lost: float) -> Singles:
-    """Every place takes what stood further out, by 1/sqrt(1 - lost) from the middle of the dose; linear between."""
+    """Every place takes what stood further out, by 1/sqrt(1 - lost) from the middle of the dose; linear between.
+
+    Beyond a tile that does not repeat its border goes on: what is drawn in from there was never known.
+    """
     weight = fluence.astype(np.float64)
     middle = [float(np.sum(weight.sum(1 - axis) * np.arange(n)) / weight.sum()) for axis, n in enumerate(layout.shape)]
     shrunk = np.empty_like(phase)
@@ -262,8 +266,9 @@ def _shrunk(phase: Singles, layout: Layout, fluence: Singles, lost: float) -> Si
     (y, part_y), (x, part_x) = (
         (np.floor(each).astype(np.int64), (each - np.floor(each)).astype(np.float32)) for each in where
     )
-    rows, columns = layout.shape
+    # numpy's own ways to take an index from beyond an axis.
+    mode: Literal["wrap", "clip"] = "wrap" if layout.repeats else "clip"
     for one, out in zip(phase, shrunk, strict=True):
-        lines = (1 - part_y)[:, None] * one[y % rows] + part_y[:, None] * one[(y + 1) % rows]
-        out[:] = (1 - part_x) * lines[:, x % columns] + part_x * lines[:, (x + 1) % columns]
+        lines = (1 - part_y)[:, None] * one.take(y, 0, mode=mode) + part_y[:, None] * one.take(y + 1, 0, mode=mode)
+        out[:] = (1 - part_x) * lines.take(x, 1, mode=mode) + part_x * lines.take(x + 1, 1, mode=mode)
     return shrunk

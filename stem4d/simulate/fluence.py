@@ -134,5 +134,5 @@ def probe_radius_a(light: Illumination) -> float:
     steepness = np.mean(slope_y**2 + slope_x**2, where=inside)
     rays = (wavelength_a / (2 * np.pi) * 1e3) ** 2 * float(steepness)
     # A Gaussian of a width w (FWHM) has the radial mean square w²/(4 log 2).
-    widths = (0.51 * wavelength_a / (alpha * 1e-3)) ** 2 + light.source_fwhm_a**2
+    widths = optics.diffraction_fwhm_a(light.beam_energy_kev, alpha) ** 2 + light.source_fwhm_a**2
     return sqrt(rays + widths / (4 * log(2)) + PIXEL_A**2)

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-from stem4d.simulate.crystals import Crystal
+from stem4d.simulate.crystals import Cell
 from stem4d.simulate.draws import uniform
 
 Floats = npt.NDArray[np.floating[Any]]
@@ -20,7 +20,7 @@ REACH = 1.15
 
 
 def grains(
-    cell: Crystal,
+    cell: Cell,
     seed: int,
     distance_a: float,
     thickness_a: float,
@@ -31,7 +31,7 @@ def grains(
 
     Parameters
     ----------
-    cell : Crystal
+    cell : Cell
         What grains consist of.
     seed : int
         Of places and orientations.

@@ -82,7 +82,7 @@ def isotropic(mrad_per_pixel: float) -> Pair:
 
 
 @dataclass(frozen=True)
-class Bench:
+class Prepared:
     """An illumination and a specimen made ready for patterns; ``tile`` is None for vacuum."""
 
     illumination: Illumination
@@ -181,7 +181,7 @@ def prepare(
     largest_shift_px: float = 0.0,
     region_nm: Floats | None = None,
     keep_phase: bool = False,
-) -> Bench:
+) -> Prepared:
     """Make an illumination and a specimen ready for patterns.
 
     Parameters
@@ -206,14 +206,14 @@ def prepare(
     check(specimen)
     waves = wave_shape(illumination, largest_shift_px, specimen.slices)
     if specimen.kind == "vacuum":
-        return Bench(illumination, waves, None)
+        return Prepared(illumination, waves, None)
     view = illumination.view(waves)
     layout = lay_out(specimen, view, None if region_nm is None else 10 * np.asarray(region_nm, np.float64))
     phase = phase_rad(specimen, layout, illumination.beam_energy_kev)
     kept = phase if keep_phase else None
     if specimen.slices > 1:
         through, thickness = slice_propagator(illumination, view, depth_a(specimen) / specimen.slices)
-        return Bench(illumination, waves, transmit(phase, layout, None), through, thickness, layout, phase=kept)
+        return Prepared(illumination, waves, transmit(phase, layout, None), through, thickness, layout, phase=kept)
     # What scatters further than this would come back from the far side of the wave onto the detector.
     limit = min(
         min(pixels / 2, pixels - detector_pixels / 2 - radius - largest_shift_px)
@@ -222,7 +222,7 @@ def prepare(
         )
     )
     limit /= illumination.window_a
-    return Bench(illumination, waves, transmit(phase, layout, limit), layout=layout, limit_per_a=limit, phase=kept)
+    return Prepared(illumination, waves, transmit(phase, layout, limit), layout=layout, limit_per_a=limit, phase=kept)
 
 
 def slice_propagator(
@@ -235,12 +235,12 @@ def slice_propagator(
     return through.astype(np.complex64), thickness_a
 
 
-def patterns(bench: Bench, positions_nm: Floats, shifts_px: Floats) -> Singles:
+def patterns(bench: Prepared, positions_nm: Floats, shifts_px: Floats) -> Singles:
     """Noise-free patterns.
 
     Parameters
     ----------
-    bench : Bench
+    bench : Prepared
         From `prepare`.
     positions_nm : float array (n, 2)
         Probe positions (y, x) on the specimen, in its frame, from its origin [nm].
@@ -272,7 +272,7 @@ def patterns(bench: Bench, positions_nm: Floats, shifts_px: Floats) -> Singles:
     return result
 
 
-def _batches(bench: Bench, middles: Floats) -> Iterator[slice]:
+def _batches(bench: Prepared, middles: Floats) -> Iterator[slice]:
     """Patterns that go together: a few, and one where their disks lie too far apart for one box on the wave."""
     for first in range(0, len(middles), TOGETHER):
         _y, rows, _x, columns = box(bench.illumination.reach_px, middles[first : first + TOGETHER])
@@ -281,7 +281,7 @@ def _batches(bench: Bench, middles: Floats) -> Iterator[slice]:
             yield slice(start, start + (TOGETHER if fits else 1))
 
 
-def _vacuum(bench: Bench, middles: Floats, out: Singles) -> None:
+def _vacuum(bench: Prepared, middles: Floats, out: Singles) -> None:
     first_y, rows, first_x, columns = box(bench.illumination.reach_px, middles)
     disks = np.zeros((len(middles), rows, columns), np.complex64)
     _fill(bench, disks, (first_y, 0, columns), middles - [0, first_x], np.zeros_like(middles))
@@ -292,7 +292,7 @@ def _vacuum(bench: Bench, middles: Floats, out: Singles) -> None:
         out[:, low_y:high_y, low_x:high_x] = seen.real**2 + seen.imag**2
 
 
-def _fill(bench: Bench, waves: Any, at: tuple[int, int, int], middles: Floats, ramps: Floats) -> None:
+def _fill(bench: Prepared, waves: Any, at: tuple[int, int, int], middles: Floats, ramps: Floats) -> None:
     light = bench.illumination
     chi = np.array(polynomial(light.beam_energy_kev, light.aberrations))
     projection = np.array(light.projection_mrad_per_px)
@@ -300,7 +300,7 @@ def _fill(bench: Bench, waves: Any, at: tuple[int, int, int], middles: Floats, r
 
 
 def _probes(
-    bench: Bench, tile: Tile, places_a: Floats, middles: Floats, room: Waves
+    bench: Prepared, tile: Tile, places_a: Floats, middles: Floats, room: Waves
 ) -> tuple[Waves, npt.NDArray[np.int64]]:
     """Probes in real space (n, y, x) in windows around them, and the windows' corners on the tile (n, 2).
 
@@ -326,7 +326,7 @@ def _probes(
 
 
 def _thin(
-    bench: Bench, tile: Tile, places_a: Floats, middles: Floats, weight: np.float32, out: Singles, room: Waves
+    bench: Prepared, tile: Tile, places_a: Floats, middles: Floats, weight: np.float32, out: Singles, room: Waves
 ) -> None:
     """Single transmission. Spectrum index i is detector pixel i, modulo the wave's pixels."""
     wave, corners = _probes(bench, tile, places_a, middles, room)
@@ -337,7 +337,7 @@ def _thin(
 
 
 def _thick(
-    bench: Bench, tile: Tile, places_a: Floats, middles: Floats, weight: np.float32, out: Singles, room: Waves
+    bench: Prepared, tile: Tile, places_a: Floats, middles: Floats, weight: np.float32, out: Singles, room: Waves
 ) -> None:
     """Multislice. Spectrum index 0 is the pixel nearest to the optic axis, where propagation is symmetric."""
     assert bench.propagator is not None

@@ -168,13 +168,16 @@ def diameter_a(beam_energy_kev: float, convergence_semi_angle_mrad: float, aberr
     The displacement of a ray is (λ/2π) |dχ/dα|. The same bound keeps the phase step of χ between neighbouring
     pixels of a wave sampled at 1/diameter below π.
     """
-    alpha = np.linspace(0, convergence_semi_angle_mrad * 1e-3, 257)
-    twofold = abs(10 * aberrations.astigmatism_nm)
-    first, third = -10 * aberrations.defocus_nm, 1e7 * aberrations.spherical_aberration_mm
-    displaced = max(float(np.max(np.abs(alpha * (first + sign * twofold) + alpha**3 * third))) for sign in (-1, 1))
+    displaced = max(
+        optics.largest_displacement_a(convergence_semi_angle_mrad, focus_nm, aberrations.spherical_aberration_mm)
+        for focus_nm in (
+            aberrations.defocus_nm - aberrations.astigmatism_nm,
+            aberrations.defocus_nm + aberrations.astigmatism_nm,
+        )
+    )
     # A term C α^n cos(m φ)/n displaces a ray by at most C α^(n-1) sqrt(1 + (m/n)²).
     displaced += sum(
-        abs(coefficient) * float(alpha[-1]) ** (order - 1) * sqrt(1 + (fold / order) ** 2)
+        abs(coefficient) * (convergence_semi_angle_mrad * 1e-3) ** (order - 1) * sqrt(1 + (fold / order) ** 2)
         for coefficient, _angle, order, fold in third_order(aberrations)
     )
     return 2 * displaced + 2 * optics.rayleigh_radius_a(beam_energy_kev, convergence_semi_angle_mrad)

@@ -50,7 +50,7 @@ class Specimen:
     vacancy_fraction: float = 0.0
     """Model lattices and MoS2: part of the light sites (sulphur) that are empty."""
     material: str = "Au"
-    """Crystals: one of `crystals.CRYSTALS`."""
+    """Crystals: one of `crystals.CELLS`."""
     thickness_nm: float = 5.0
     """Films and crystals; MoS2 and models have their own. Atoms stand at depths from 0 up to it."""
     angle_deg: float = 0.0

@@ -20,7 +20,7 @@ from stem4d import optics
 from stem4d.errors import BadInput
 from stem4d.scattering import debye_waller, potential_v_a3
 from stem4d.simulate.atoms import GLOBULE_PARTS, GLOBULE_RADIUS, atoms, check, depth_a, lattice_a, unit_cell
-from stem4d.simulate.crystals import Crystal
+from stem4d.simulate.crystals import Cell
 from stem4d.simulate.multislice import band_limit
 from stem4d.simulate.specimen import Specimen
 
@@ -302,7 +302,7 @@ def _transform_rad_a2(specimen: Specimen, species: str, k: Floats, beam_energy_k
         return stated * specimen.atom_phase_rad / _model_peak() * atom
     if species == "part":
         return stated * specimen.rms_rad / _globules_rms(specimen.globule_nm) * _part(k)
-    cell: Crystal | None = unit_cell(specimen)
+    cell: Cell | None = unit_cell(specimen)
     return sigma * potential_v_a3(species, k, cell.thermal_b_a2[species] if cell else FILM_B_A2)
 
 

@@ -11,7 +11,7 @@ Pair = tuple[float, float]
 
 
 @dataclass(frozen=True)
-class Jump:
+class Slip:
     """The stage slips at one moment of the instrument's time."""
 
     at_s: float
@@ -27,7 +27,7 @@ class Drift:
     starts_s: float = 0.0
     nm_per_min2: Pair = (0.0, 0.0)
     """Acceleration, from ``starts_s`` on."""
-    jumps: tuple[Jump, ...] = ()
+    jumps: tuple[Slip, ...] = ()
 
 
 def displacement_nm(drift: Drift, times_s: Floats) -> Floats:

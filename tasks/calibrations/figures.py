@@ -1,5 +1,6 @@
 """What the plan rules see of a calibration: single figures with their uncertainties, by the rules' own names."""
 
+from math import sqrt
 from typing import Any
 
 from stem4d import rules
@@ -36,5 +37,5 @@ def figures_of(kind: str, value: Any, uncertainty: Any, step_nm: float) -> dict[
     if "scan_step_y" in found and "scan_step_x" in found:
         y, x = found["scan_step_y"], found["scan_step_x"]
         worst = max(y.uncertainty, x.uncertainty)
-        found["scan_step"] = rules.Calibrated(value=(y.value + x.value) / 2, uncertainty=worst)
+        found["scan_step"] = rules.Calibrated(value=sqrt(y.value * x.value), uncertainty=worst)
     return found

@@ -52,7 +52,7 @@ LIMITS: dict[str, tuple[Limit, ...]] = {
     "defocus": (Limit("defocus_nm", "nm", part=0.01), Limit("astigmatism_nm", "nm", 2.0, 0.05)),
     "drift": (Limit("drift_nm_per_min", "nm/min", part=0.05, of="speed_nm_per_min"),),
 }
-"""Figures of issue 4, by kind. A bad pixel mask and a dark level state no error that a run would have to bound."""
+"""How well a run has to know each kind. A bad pixel mask and a dark level state no error to bound."""
 
 
 def limits_of(kind: str, value: dict[str, Any], plan: Plan) -> tuple[Limit, ...]:

@@ -8,7 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from stem4d.calibrate.disk import DiskFit, find_disk
-from stem4d.calibrate.scale import fit_rings, fit_spots
+from stem4d.calibrate.rings import fit_rings
+from stem4d.calibrate.spots import fit_spots
 from stem4d.instrument import ReferenceArea
 from stem4d.mode import nominal_mrad_per_pixel
 from stem4d.plan import Plan

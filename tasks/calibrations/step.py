@@ -7,14 +7,15 @@ import numpy as np
 
 from stem4d.calibrate.crystals import square
 from stem4d.calibrate.step import StepFit, fit_step
+from stem4d.lattice_constants import ALUMINIUM_A, GOLD_A, SILICON_A, STRONTIUM_TITANATE_A
 from tasks.calibrations.bench import Bench
 from tasks.calibrations.measured import Measured, clean, not_measurable, of_fit
 
 PERIODS_NM = {
-    "Au": (0.40782 / 2,),
-    "Al": (0.40495 / 2,),
-    "Si": (0.54310 / 8**0.5,),
-    "SrTiO3": (0.3905, 0.3905 / 2**0.5),
+    "Au": (GOLD_A / 20,),
+    "Al": (ALUMINIUM_A / 20,),
+    "Si": (SILICON_A / 10 / 8**0.5,),
+    "SrTiO3": (STRONTIUM_TITANATE_A / 10, STRONTIUM_TITANATE_A / 10 / 2**0.5),
 }
 """Sides of the square cells that crystals show along [001]: half the cubic cell of fcc metals, the (220) of silicon; of
 strontium titanate the cell, or its half at 45 degrees where titanium and strontium look alike (at low angles)."""

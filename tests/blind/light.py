@@ -122,7 +122,8 @@ def _pixels(bad: dict[str, list[list[int]]], mask: np.ndarray, known: np.ndarray
 def _descan(fit: DescanFit, slope: np.ndarray, off: np.ndarray, dose: str) -> list[Outcome]:
     """The whole plane: rms over the scan between the fitted and the true centre."""
     if not fit.ok:
-        return [Outcome("descan plane, rms over the scan", "px", dose, reason=fit.reason)]
+        slopes = ("descan slope times the field",) * 4
+        return [Outcome(name, "px", dose, reason=fit.reason) for name in ("descan plane, rms over the scan", *slopes)]
     at = np.indices((64, 64)).reshape(2, -1) - 31.5
     wrong = (fit.slope_px_per_nm - slope) @ at + (np.array(fit.offset_px) - 39.5 - off)[:, None]
     rms = float(np.sqrt((wrong**2).sum(axis=0).mean()))
@@ -163,7 +164,7 @@ def _single_frame(
 
 
 def gain(random: np.random.Generator) -> list[Outcome]:
-    """Counts per electron of a counting and of an integrating detector, from 64 frames of one scene."""
+    """Counts per electron of a counting and of an integrating detector, from 256 frames of one scene."""
     outcomes = []
     for kind in ("counting", "integrating"):
         electrons = float(random.uniform(5e4, 2e5))

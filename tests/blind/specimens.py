@@ -50,7 +50,8 @@ def turned(random: np.random.Generator) -> list[Outcome]:
     fit = fit_rotation(*centres_of_mass(frames, mask, 20.0), dark_field(frames, mask, 16.0))
     dose = "2304 x 2e4 e, focused"
     if not fit.ok:
-        return [Outcome("rotation", "deg", dose, reason=fit.reason)]
+        names = ("rotation", "handedness wrong", "half turn left open")
+        return [Outcome(name, "deg" if name == "rotation" else "", dose, reason=fit.reason) for name in names]
     circle = 360.0 if fit.half_turn_known else 180.0
     error = (fit.rotation_deg - angle + circle / 2) % circle - circle / 2
     wrong = float(fit.mirrored != mirrored)
@@ -127,9 +128,12 @@ def defocused(random: np.random.Generator) -> list[Outcome]:
     # As the calibration does, which has the sign from the rotation.
     fit = fit_tilts(images, setup.step_nm, setup.mrad_per_pixel, alpha, energy, told, trust_sign=True)
     dose = "1936 x 2e4 e, defocused"
-    names = ("defocus", "twofold astigmatism, each part", "rotation from tilts")
+    names = ("defocus", "twofold astigmatism, each part", "rotation from tilts", "handedness from tilts wrong")
     if not fit.ok:
-        return [Outcome(name, "nm", dose, reason=fit.reason) for name in names]
+        return [
+            Outcome(name, unit, dose, reason=fit.reason)
+            for name, unit in zip((*names, names[1]), ("nm", "nm", "deg", "", "nm"), strict=True)
+        ]
     true = told + rest["defocus_nm"]
     depth_nm = optics.depth_of_field_a(energy, alpha) / 10
     twice = np.radians(2 * np.array([rest["astigmatism_angle_deg"], fit.astigmatism_angle_deg]))
@@ -152,5 +156,5 @@ def defocused(random: np.random.Generator) -> list[Outcome]:
             for error in parts[1] - parts[0]
         ),
         Outcome(names[2], "deg", dose, turned_by, fit.rotation_uncertainty_deg, 0.5),
-        Outcome("handedness from tilts wrong", "", dose, float(fit.mirrored != mirrored), limit=0.0),
+        Outcome(names[3], "", dose, float(fit.mirrored != mirrored), limit=0.0),
     ]

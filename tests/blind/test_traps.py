@@ -5,8 +5,8 @@ import pytest
 from tests.blind.outcomes import Outcome
 from tests.blind.traps import Trap, Verdict, all_traps, right, spring
 
-FEWEST = 50
-"""Adversarial cases that issue 4 asks for."""
+ADVERSARIAL = 178
+"""Cases that are neither honest nor stated: none is dropped unseen."""
 
 
 @pytest.mark.parametrize(
@@ -33,14 +33,23 @@ def test_a_wrong_answer_is_called_wrong() -> None:
     assert not verdict(Outcome("scale", "%", "", reason="vacuum")).wrong
 
 
+def adversarial(trap: Trap) -> bool:
+    return "honest" not in trap.name and not trap.stated
+
+
+def test_no_trap_is_dropped_unseen() -> None:
+    assert len([trap for trap in all_traps() if adversarial(trap)]) >= ADVERSARIAL
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_no_trap_is_answered_wrongly_in_silence() -> None:
     verdicts = spring(all_traps())
     print("\n" + "\n".join(str(verdict) for verdict in verdicts))
-    counted = [verdict for verdict in verdicts if "honest" not in verdict.trap.name and not verdict.trap.stated]
-    assert len(counted) >= FEWEST
+    counted = [verdict for verdict in verdicts if adversarial(verdict.trap)]
     assert not [str(verdict) for verdict in counted if verdict.wrong and not verdict.trap.known]
+    # What is known to fail fails still, or has to lose its mark.
+    assert not [str(verdict) for verdict in counted if verdict.trap.known and not verdict.wrong]
     # The honest cases show that refusing everything is no way to pass.
     honest = [verdict for verdict in verdicts if "honest" in verdict.trap.name]
     assert not [str(verdict) for verdict in honest if verdict.refused or verdict.wrong]

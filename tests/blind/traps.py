@@ -1,6 +1,6 @@
 """Traps: exposures that an estimator must refuse, or answer rightly all the same, and what it made of them.
 
-A trap is right where every figure that came out lies within the issue's limit for it or three of its quoted sigmas,
+A trap is right where every figure that came out lies within the limit for it or three of its quoted sigmas,
 and no sigma is so large that the figure is of no use. Some traps no data can tell: there the estimator's documentation
 has to say so, and a nominal value given more tightly has to refuse them. They are listed as stated, never as right.
 """

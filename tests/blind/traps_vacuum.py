@@ -141,7 +141,7 @@ def descan_of(settings: str, *, specimen: str = "", setup: Setup = HOLE, told: b
     if not fit.ok:
         return [Outcome("descan", "px", _dose(setup), reason=fit.reason)]
     length = setup.scan[0] * setup.step_nm
-    # The limit of 0.01 px rms is for 4096 positions; with 400 it is 0.03, and four slopes of 0.05 give that.
+    # The limit of 0.01 px rms is for 4096 positions; with 400 it is 0.03, and four slopes of 0.05 give that.
     return [
         Outcome("descan slope times the field", "px", _dose(setup), float(error), float(sigma), 0.05)
         for error, sigma in zip(
@@ -167,16 +167,9 @@ def current_of(
     mean = frames.mean(axis=0)
     totals = np.where(mask, 0, frames).sum(axis=(1, 2)).reshape(setup.scan)
     disk = find_disk(mean, mask)
-    fit = fit_current(
-        mean,
-        totals,
-        setup.dwell_us * 1e-6,
-        disk,
-        dead_time_s=dead_time_s,
-        bad_pixels=mask,
-        brightest=frames.max(axis=0),
-        full_scale=full_scale(setup.bit_depth),
-    )
+    if reason := not_vacuum(mean, disk, mask, frames.max(axis=0), full_scale(setup.bit_depth)):
+        return [Outcome("current", "%", _dose(setup), reason=reason)]
+    fit = fit_current(mean, totals, setup.dwell_us * 1e-6, disk, dead_time_s=dead_time_s, bad_pixels=mask)
     true = setup.current_pa * part
     error, sigma = 100 * (fit.current_pa / true - 1), 100 * fit.current_uncertainty_pa / true
     return [Outcome("current", "%", _dose(setup), error, sigma, 3.0, fit.reason)]

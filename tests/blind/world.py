@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from devices.protocols import ColumnSetting, ExposureRequest, ScanRequest
-from devices.simulator.scene import Scene, detector_of, make_bench, render
+from devices.simulator.scene import Scene, detector_of, make_ready, render
 from devices.simulator.settings import Truth, read_settings
 from stem4d.accumulate import Accumulator, AccumulatorSpec, Annulus
 from stem4d.detector import DetectorFacts
@@ -88,7 +88,7 @@ def scene(setup: Setup, position: str = "vacuum", run: int = 1, **settings: Any)
 
 def frames_of(one: Scene, start_s: float = 0.0) -> Frames:
     """Every frame of an exposure (n, det_y, det_x)."""
-    bench = make_bench(one)
+    bench = make_ready(one)
     parts = np.split(np.arange(one.frames), np.arange(TOGETHER, one.frames, TOGETHER))
     return np.concatenate([render(one, bench, part, start_s, np.ones(len(part), np.bool_)) for part in parts])
 

@@ -8,13 +8,13 @@ import pytest
 from scipy.ndimage import maximum_filter
 
 from devices.simulator.instrument import SimulatedInstrument
-from devices.simulator.scene import make_bench
+from devices.simulator.scene import frames_an_update, illumination_of, make_ready
 from devices.simulator.source import SimulatedSource
 from stem4d import optics
 from stem4d.dose import electrons
 from stem4d.errors import BadInput, DeviceFault
-from stem4d.simulate.damage import Damage, bubbles, contamination_rad
-from stem4d.simulate.fluence import PIXEL_A, Fluence, on_tile
+from stem4d.simulate.damage import Damage, bubbles, contamination_rad, small_step_e_per_a2
+from stem4d.simulate.fluence import PIXEL_A, Fluence, on_tile, probe_radius_a
 from tests.devices.simulator_world import (
     DELTA_MRAD,
     centres_px,
@@ -119,6 +119,15 @@ def opened_fresh(home: Path) -> SimulatedInstrument:
     return opened(home, areas={"sample": FILM})
 
 
+def test_damage_is_followed_by_the_dose_of_the_places_that_are_hit(tmp_path: Path) -> None:
+    """Steps of 4 nm get 20 e/Å² on average, but the few Å that the probe lights more than a tenth of the critical."""
+    damage = Damage(critical_e_per_a2=2000.0)
+    source = prepared(damaged(tmp_path), position="sample", scan=raster((4, 4), step_nm=4.0))
+    light = illumination_of(source.run.scene)
+    assert electrons(50.0, 100.0) / (np.pi * probe_radius_a(light) ** 2) > 4 * small_step_e_per_a2(damage)
+    assert frames_an_update(source.run.scene, damage) == 4
+
+
 def test_an_exposure_that_nobody_reads_damages_as_much(tmp_path: Path) -> None:
     damage = {"critical_e_per_a2": 8000.0}
     read, unread = (damaged(tmp_path / name, **damage) for name in ("read", "unread"))
@@ -180,7 +189,7 @@ def test_bubbles_scatter_less_where_they_are_and_nowhere_else(tmp_path: Path) ->
     scan = raster((24, 24), step_nm=0.2)
     one_pass(instrument, scan=scan)
     source = prepared(instrument, position="sample", scan=scan)
-    layout = make_bench(source.run.scene).move_to(0.0, 0.0)[1].layout
+    layout = make_ready(source.run.scene).move_to(0.0, 0.0)[1].layout
     assert layout is not None
     before = dose(source)
     run(instrument, source)
@@ -227,7 +236,7 @@ def test_contamination_bends_the_beam_towards_the_middle_of_the_dose(tmp_path: P
     instrument = damaged(tmp_path, thin, contamination_rad_per_e_per_a2=2e-2)
     one_pass(instrument, scan=scan)
     source = prepared(instrument, position="sample", scan=scan)
-    layout = make_bench(source.run.scene).move_to(0.0, 0.0)[1].layout
+    layout = make_ready(source.run.scene).move_to(0.0, 0.0)[1].layout
     assert layout is not None
     phase = contamination_rad(layout, on_tile(dose(source), layout), Damage(contamination_rad_per_e_per_a2=2e-2))
     run(instrument, source)

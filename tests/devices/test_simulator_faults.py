@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from devices.simulator.scene import Scene, make_bench, render, shifts_px, specimen_positions_nm
+from devices.simulator.scene import Scene, make_ready, render, shifts_px, specimen_positions_nm
 from devices.simulator.settings import Truth, read_settings
 from stem4d.errors import BadInput
 from tests.devices.simulator_world import AREA, DELTA_MRAD, centres_px, column, exposure, instrument_file, raster
@@ -25,7 +25,7 @@ def rendered(scene: Scene, start_s: float = 0.0) -> np.ndarray:
     frames = np.arange(scene.frames)
     parts = [
         render(scene, bench, part, start_s, np.ones(len(part), bool))
-        for bench in [make_bench(scene)]
+        for bench in [make_ready(scene)]
         for part in np.array_split(frames, scene.scan.shape[0])
     ]
     return np.concatenate(parts)

@@ -118,15 +118,6 @@ def test_dead_time_shows_in_the_variance_and_does_not_spoil_the_gain() -> None:
     assert np.abs(dead).max() < 4
 
 
-def test_excess_noise_is_taken_off() -> None:
-    rng = np.random.default_rng(0)
-    electrons = np.stack([rng.poisson(_scene(np.random.default_rng(1), 50.0)) for _ in range(40)])
-    # Each electron makes an exponential number of counts with mean 10: its relative variance is 1.
-    frames = rng.gamma(np.maximum(electrons, 1e-9), 10.0)
-    fit = fit_gain(frames, excess_noise=1.0)
-    assert fit.counts_per_electron == pytest.approx(10, rel=0.02)
-
-
 FRAMES = np.random.default_rng(2).poisson(_scene(np.random.default_rng(3), 100.0), (20, *SHAPE))
 
 
@@ -205,8 +196,6 @@ def test_bad_input_is_named() -> None:
         fit_gain(np.zeros((4, 4)))
     with pytest.raises(BadInput):
         fit_gain(FRAMES, bad_pixels=np.zeros((4, 4), bool))
-    with pytest.raises(BadInput):
-        fit_gain(FRAMES, excess_noise=-1.0)
     with pytest.raises(BadInput):
         fit_dark(np.zeros((4, 4)))
     with pytest.raises(BadInput):

@@ -42,7 +42,7 @@ def test_rotation_and_handedness_come_out_as_they_went_in(rotation_deg: float, m
     assert found.ok, found.reason
     assert found.mirrored == mirrored
     assert found.half_turn_known
-    # The accuracy that the issue asks for at this dose.
+    # The accuracy that is asked for at this dose.
     assert abs(off(found, rotation_deg)) < 0.5
 
 

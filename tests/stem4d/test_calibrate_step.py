@@ -5,12 +5,12 @@ import pytest
 from lattice_world import lattice_image
 
 from stem4d.calibrate.crystals import PlanarLattice, hexagonal, square
-from stem4d.calibrate.step import StepFit, fit_step, scaled_step
+from stem4d.calibrate.step import StepFit, fit_step
 from stem4d.errors import BadInput
 
 SHAPE = (128, 128)
 FULL = np.ones(SHAPE, dtype=bool)
-# The limit of issue 4 for more than 20 periods.
+# What a run asks of a step, for more than 20 periods.
 STEP_LIMIT = 5e-3
 STEP = 0.39 / 5
 
@@ -107,16 +107,6 @@ def test_no_lattice_too_little_of_it_or_too_coarse_is_refused(word: str, truth: 
 def test_a_step_far_from_the_nominal_one_is_refused() -> None:
     assert not _fit(square(0.39), nominal=STEP * 1.25).ok
     assert not _fit(square(0.39), nominal=STEP / 1.25).ok
-
-
-def test_scaled_step_carries_both_errors() -> None:
-    fit = _fit(square(0.39))
-    there = scaled_step(fit, STEP, 10 * STEP, 0.002)
-    assert there.step_nm == pytest.approx(10 * fit.step_nm)
-    assert there.step_uncertainty_nm == pytest.approx(10 * np.hypot(fit.step_uncertainty_nm, 0.002 * fit.step_nm))
-    assert (there.shear, there.ok) == (fit.shear, True)
-    with pytest.raises(BadInput, match="nominal_nm"):
-        scaled_step(fit, STEP, 0.0, 0.0)
 
 
 def test_bad_input_is_refused() -> None:

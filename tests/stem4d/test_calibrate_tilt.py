@@ -35,7 +35,7 @@ def test_the_scan_gives_back_what_went_into_it(found: TiltFit) -> None:
     assert found.ok, found.reason
     assert found.mirrored
     assert found.half_turn_known
-    # What the issue asks for: a quarter of the depth of field, 2 nm, 0.5 degrees. The noise is a tenth of that.
+    # What a run asks for: a quarter of the depth of field, 2 nm, 0.5 degrees. The noise is a tenth of that.
     assert found.defocus_nm == pytest.approx(15.0, abs=DEPTH_OF_FIELD_NM / 4)
     assert found.astigmatism_nm == pytest.approx(2.0, abs=0.5)
     assert found.astigmatism_angle_deg == pytest.approx(30.0, abs=8)

@@ -93,7 +93,7 @@ def test_nearest_setting_is_offered_and_an_aperture_takes_a_person() -> None:
     length = found(plan("virtual_bf_df", {"optics.camera_length_mm": 122}), "camera_length", instrument=instrument())
     assert length.change is not None
     assert (length.change.value, length.change.needs_person) == (124.0, False)
-    assert "centre, mrad_per_pixel, rotation, descan" in length.remedy
+    assert "centre, mrad_per_pixel, ellipticity, rotation, descan" in length.remedy
     alpha = found(
         plan("virtual_bf_df", {"optics.convergence_semi_angle_mrad": 19}), "aperture", instrument=instrument()
     )
@@ -203,7 +203,7 @@ def test_missing_calibrations_are_one_line_that_says_what_they_take() -> None:
     finding = found(plan("ptychography"), "calibrations_present", calibrations=calibrations(rotation=(3, 0.1)))
     assert finding.verdict is UNKNOWN
     assert finding.remedy == (
-        "Calibrate centre (this_area), mrad_per_pixel (reference_specimen), descan (vacuum_hole), "
+        "Calibrate centre (vacuum_hole), mrad_per_pixel (reference_specimen), descan (vacuum_hole), "
         "defocus (this_area), scan_step (reference_specimen)."
     )
 

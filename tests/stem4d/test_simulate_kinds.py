@@ -13,7 +13,7 @@ from stem4d.errors import BadInput
 from stem4d.lattice_constants import GOLD_A
 from stem4d.scattering import potential_v_a3
 from stem4d.simulate.atoms import atoms
-from stem4d.simulate.crystals import CARBON_PER_A3, CRYSTALS
+from stem4d.simulate.crystals import CARBON_PER_A3, CELLS
 from stem4d.simulate.patterns import Illumination, isotropic, patterns, prepare
 from stem4d.simulate.probe import Aberrations
 from stem4d.simulate.specimen import Specimen
@@ -49,7 +49,7 @@ def test_rings_have_the_radii_of_gold() -> None:
         phase = phase_rad(Specimen("polycrystal", seed=seed, grain_nm=8.0, thickness_nm=16.0), layout, 200.0)[0]
         frequency = [np.fft.fftfreq(n, pixel_a) for n in phase.shape]
         k = np.hypot(frequency[0][:, None], frequency[1])
-        power = np.abs(scipy.fft.fft2(phase)) ** 2 / potential_v_a3("Au", k, CRYSTALS["Au"].thermal_b_a2["Au"]) ** 2
+        power = np.abs(scipy.fft.fft2(phase)) ** 2 / potential_v_a3("Au", k, CELLS["Au"].thermal_b_a2["Au"]) ** 2
         for h2 in (3, 4, 8, 11):
             radius = sqrt(h2) / GOLD_A
             near = np.abs(k - radius) < 0.012

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from stem4d import optics
 from stem4d.errors import BadInput
-from stem4d.simulate.patterns import TOGETHER, Bench, Illumination, isotropic, patterns, prepare, wave_pixels
+from stem4d.simulate.patterns import TOGETHER, Illumination, Prepared, isotropic, patterns, prepare, wave_pixels
 from stem4d.simulate.probe import Aberrations, spectrum
 from stem4d.simulate.specimen import Specimen
 from stem4d.simulate.transmission import Tile
@@ -109,13 +109,13 @@ def test_a_specimen_without_contrast_is_vacuum() -> None:
 
 
 @pytest.fixture(scope="module")
-def lattice_bench() -> Bench:
+def lattice_bench() -> Prepared:
     return prepare(light(detector_shape=(64, 64), mrad_per_pixel=1.6), LATTICE)
 
 
 @settings(max_examples=20, deadline=None)
 @given(y=st.floats(-30, 30), x=st.floats(-30, 30))
-def test_a_lattice_repeats_after_its_spacing(lattice_bench: Bench, y: float, x: float) -> None:
+def test_a_lattice_repeats_after_its_spacing(lattice_bench: Prepared, y: float, x: float) -> None:
     at = np.array([[y, x], [y + 0.39, x], [y, x - 0.39], [y + 7 * 0.39, x + 11 * 0.39]])
     frames = patterns(lattice_bench, at, np.zeros((4, 2)))
     # One cell is no whole number of pixels: this holds only if fractions of a pixel do. The lattice is strained by up
@@ -123,7 +123,7 @@ def test_a_lattice_repeats_after_its_spacing(lattice_bench: Bench, y: float, x: 
     np.testing.assert_allclose(frames[1:], np.broadcast_to(frames[0], frames[1:].shape), atol=0.02 * frames.max())
 
 
-def test_patterns_are_the_same_to_the_last_bit_however_a_batch_is_cut(lattice_bench: Bench) -> None:
+def test_patterns_are_the_same_to_the_last_bit_however_a_batch_is_cut(lattice_bench: Prepared) -> None:
     random = np.random.default_rng(2)
     places, shifts = random.uniform(-5, 5, (11, 2)), random.uniform(-3, 3, (11, 2))
     whole = patterns(lattice_bench, places, shifts)
@@ -189,7 +189,7 @@ def test_centre_of_mass_and_dark_field_of_mos2_are_those_of_the_reference(
     # The reference's focus is at the entrance of the box, the metal atoms lie deeper and so nearer to the crossover.
     setup = Illumination(80.0, 21.4, Aberrations(defocus_nm - depth_nm), (96, 96), isotropic(delta))
     pixels = 256
-    bench = Bench(
+    bench = Prepared(
         setup, (pixels, pixels),
         Tile(np.pad(np.exp(1j * sigma_v), (0, pixels), mode="wrap").astype(np.complex64)[None], (pixels, pixels)),
     )  # fmt: skip

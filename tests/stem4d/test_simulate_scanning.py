@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from stem4d.simulate.scanning import Raster, ScanErrors, commanded_nm, times_s, true_nm
-from stem4d.simulate.wander import Drift, Dropout, Emission, Jump, current_part, displacement_nm
+from stem4d.simulate.wander import Drift, Dropout, Emission, Slip, current_part, displacement_nm
 
 RASTER = Raster((40, 50), step_nm=0.2, dwell_time_us=100.0, flyback_us=1000.0)
 ALL = np.arange(2000)
@@ -80,7 +80,7 @@ def test_errors_do_not_depend_on_each_other_being_there() -> None:
 
 
 def test_drift_accelerates_and_jumps() -> None:
-    drift = Drift((6.0, -3.0), starts_s=60.0, nm_per_min2=(2.0, 0.0), jumps=(Jump(200.0, (1.0, 5.0)),))
+    drift = Drift((6.0, -3.0), starts_s=60.0, nm_per_min2=(2.0, 0.0), jumps=(Slip(200.0, (1.0, 5.0)),))
     moved = displacement_nm(drift, np.array([0.0, 60.0, 180.0, 240.0]))
     np.testing.assert_allclose(moved, [[0, 0], [0, 0], [12 + 4, -6], [18 + 9 + 1, -9 + 5]])
 

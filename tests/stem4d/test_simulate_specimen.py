@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from stem4d.errors import BadInput
 from stem4d.optics import interaction_rad_per_v_a
 from stem4d.simulate.atoms import atoms, lattice_a
-from stem4d.simulate.crystals import turn
+from stem4d.simulate.scanning import turn
 from stem4d.simulate.specimen import Specimen
 from stem4d.simulate.transmission import (
     LARGEST_TILE,

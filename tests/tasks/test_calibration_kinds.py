@@ -7,7 +7,7 @@ import pytest
 from stem4d.errors import BadInput
 from stem4d.instrument import InstrumentFile
 from stem4d.plan import Plan
-from stem4d.rules.limits import CALIBRATION_NEEDS, CALIBRATIONS_FOR
+from stem4d.rules.limits import CALIBRATION_NEEDS, CALIBRATIONS_FOR, EXPIRED_BY
 from storage.documents import load_model
 from tasks.calibrations.figures import figures_of
 from tasks.calibrations.kinds import KINDS, check_kinds, in_order, kinds_for, mode_keys
@@ -54,9 +54,13 @@ def test_a_setting_ends_what_depends_on_it_and_nothing_else(change: str, kinds: 
 
 def test_every_kind_that_a_rule_asks_for_can_be_measured_as_the_rules_say() -> None:
     assert {kind for kinds in CALIBRATIONS_FOR.values() for kind in kinds} <= set(KINDS)
-    # The centre is measured in vacuum with the descan; the rules' list says that any area would do.
-    own = {name: kind.needs for name, kind in KINDS.items() if name in CALIBRATION_NEEDS and name != "centre"}
-    assert own == {name: need for name, need in CALIBRATION_NEEDS.items() if name != "centre"}
+    assert {name: KINDS[name].needs for name in CALIBRATION_NEEDS} == CALIBRATION_NEEDS
+
+
+def test_a_change_that_the_rules_propose_names_every_calibration_that_it_ends() -> None:
+    for field, named in EXPIRED_BY.items():
+        setting = field.split(".")[1]
+        assert set(named) == {name for name in CALIBRATION_NEEDS if setting in KINDS[name].settings}
 
 
 def test_every_group_has_a_measurement() -> None:
@@ -94,7 +98,10 @@ def test_the_rules_see_value_and_uncertainty_under_their_own_names() -> None:
         step_nm=0.2,
     )
     assert set(step) == {"scan_step", "scan_step_y", "scan_step_x", "scan_shear"}
-    assert (step["scan_step"].value, step["scan_step"].uncertainty) == (pytest.approx(0.22), pytest.approx(0.004))
+    assert (step["scan_step"].value, step["scan_step"].uncertainty) == (
+        pytest.approx(0.2 * 1.2**0.5),
+        pytest.approx(0.004),
+    )
     assert (step["scan_shear"].value, step["scan_shear"].uncertainty) == (0.0, 0.01)
     defocus = figures_of("defocus", {"defocus_nm": 12.0, "astigmatism_nm": 1.0}, {"defocus_nm": 0.3}, 0.2)
     assert (defocus["defocus"].value, defocus["defocus"].uncertainty) == (12.0, 0.3)
