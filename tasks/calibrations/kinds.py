@@ -168,10 +168,18 @@ def in_order(wanted: Iterable[str], known: Iterable[str], *, integrating: bool =
         before = [each for each in kind.needed(integrating=integrating) if each not in have]
         graph.add(kind.group, *(KINDS[each].group for each in before if KINDS[each].group != kind.group))
         todo += before
-    groups = {KINDS[name].group for name in seen}
-    for name in seen:
-        graph.add(KINDS[name].group, *(KINDS[each].group for each in KINDS[name].uses if KINDS[each].group in groups))
-    return tuple(graph.static_order())
+    for kind in KINDS.values():
+        if kind.name in seen:
+            graph.add(kind.group, *(KINDS[each].group for each in kind.uses if each in seen))
+    # Of groups that may come at once, always in one order: the rotation before the drift, which takes minutes.
+    places = [kind.group for kind in KINDS.values()]
+    order: list[str] = []
+    graph.prepare()
+    while graph.is_active():
+        ready = sorted(graph.get_ready(), key=places.index)
+        order += ready
+        graph.done(*ready)
+    return tuple(order)
 
 
 def mode_keys(plan: Plan, facts: InstrumentFacts, told: Mapping[str, Setting]) -> dict[str, str]:

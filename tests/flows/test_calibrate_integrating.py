@@ -113,7 +113,7 @@ def test_the_ledger_books_electrons_and_no_counts(opened: Lab, plan: Plan, run: 
     for one in lit:
         # 256 frames each; the dark level alone would be 20 times as many, and the counts 8 times.
         assert one["electrons"] == pytest.approx(256 * 3e4, rel=0.05)
-        assert one["delivered_e_per_a2"] == pytest.approx(one["fluence_e_per_a2"], rel=0.05)
+        assert one["delivered_e_per_a2"] == pytest.approx(one["intended_e_per_a2"], rel=0.05)
 
 
 def test_pixels_that_dark_frames_show_are_in_the_mask(opened: Lab, plan: Plan, run: str) -> None:
