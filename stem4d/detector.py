@@ -57,6 +57,11 @@ class DetectorFacts(Strict):
     verified: bool = False
     source: str = Field(default="", max_length=200)
 
+    @property
+    def integrates(self) -> bool:
+        """Whether it adds up charge on a dark level instead of counting electrons one by one."""
+        return self.noise_e_per_px is not None
+
     def frame_rate_hz(self, bit_depth: int, shape: tuple[int, int] | None = None, merged: int = 1) -> float:
         """Highest frame rate at a counter depth [Hz]; of the whole array, or of frames of this shape and merging."""
         whole = next(

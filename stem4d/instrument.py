@@ -81,6 +81,10 @@ class InstrumentFacts(Strict):
         """The detectors described here, then those of the catalogue."""
         return (*self.detectors, *(CATALOGUE[name] for name in self.catalogue_detectors))
 
+    def detector(self, name: str) -> DetectorFacts | None:
+        """What is known of a detector; None where the file does not name it."""
+        return next((each for each in self.all_detectors if each.name == name), None)
+
     def spot(self, probe_current_pa: float) -> Spot | None:
         """The first spot that reaches a current."""
         return next((each for each in self.spots if each.largest_current_pa >= probe_current_pa * (1 - 1e-9)), None)

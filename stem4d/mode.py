@@ -61,9 +61,9 @@ def _named_by(facts: InstrumentFacts | None, plan: Plan) -> dict[str, Setting]:
     spot = facts.spot(plan.optics.probe_current_pa)
     if spot is not None:
         named["spot"] = spot.name
-    for detector in facts.all_detectors:
-        if detector.name == plan.detector.name and detector.threshold_kev is not None:
-            named["threshold_kev"] = detector.threshold_kev
+    detector = facts.detector(plan.detector.name)
+    if detector is not None and detector.threshold_kev is not None:
+        named["threshold_kev"] = detector.threshold_kev
     return named
 
 

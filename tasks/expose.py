@@ -80,16 +80,7 @@ def expose_once(opened: Lab, run: str, one: Pass, on_progress: Callable[[Progres
         Before anything is exposed, when the area cannot afford it.
     """
     instrument = opened.instrument
-    instrument.stage.go_to(one.area)
-    set_and_confirm(instrument, one.column)
-    confirm("scan generator", one.scan, instrument.scan.prepare(one.scan))
-    wanted = _exposure(one)
-    confirm("detector", wanted, instrument.detector.prepare(wanted))
-    job = AcquisitionJob(
-        source=instrument.detector.source(),
-        file=_file_spec(one, int(opened.settings.disk_reserve_gb * 1e9)),
-        accumulator=one.accumulator,
-    )
+    job = _prepared(opened, one)
     fluence = predict(one.plan).local_fluence_e_per_a2 * max(1.0, one.current_ratio)
     with writer(opened.engine) as session:
         intent_id = open_intent(
@@ -144,16 +135,7 @@ def record_unlit(opened: Lab, run: str, one: Pass, on_progress: Callable[[Progre
     instrument.gate.blank()
     if instrument.gate.is_blanked() is False:
         raise DeviceFault("the beam is not blanked: dark frames would be lit")
-    instrument.stage.go_to(one.area)
-    set_and_confirm(instrument, one.column)
-    confirm("scan generator", one.scan, instrument.scan.prepare(one.scan))
-    wanted = _exposure(one)
-    confirm("detector", wanted, instrument.detector.prepare(wanted))
-    job = AcquisitionJob(
-        source=instrument.detector.source(),
-        file=_file_spec(one, int(opened.settings.disk_reserve_gb * 1e9)),
-        accumulator=one.accumulator,
-    )
+    job = _prepared(opened, one)
 
     def on_listening() -> None:
         instrument.detector.arm()
@@ -172,6 +154,21 @@ def record_unlit(opened: Lab, run: str, one: Pass, on_progress: Callable[[Progre
     return result
 
 
+def _prepared(opened: Lab, one: Pass) -> AcquisitionJob:
+    """Stage, column, scan generator and detector as the pass wants them, confirmed; gives what receives the frames."""
+    instrument = opened.instrument
+    instrument.stage.go_to(one.area)
+    set_and_confirm(instrument, one.column)
+    confirm("scan generator", one.scan, instrument.scan.prepare(one.scan))
+    wanted = _exposure(one)
+    confirm("detector", wanted, instrument.detector.prepare(wanted))
+    return AcquisitionJob(
+        source=instrument.detector.source(),
+        file=_file_spec(one, int(opened.settings.disk_reserve_gb * 1e9)),
+        accumulator=one.accumulator,
+    )
+
+
 def _exposure(one: Pass) -> ExposureRequest:
     """What the detector is asked for."""
     return ExposureRequest(
@@ -184,16 +181,22 @@ def _exposure(one: Pass) -> ExposureRequest:
 
 
 def _settle_dose(opened: Lab, one: Pass, booked_e_per_a2: float, intent_id: int, result: AcquisitionResult) -> None:
-    """Close the intent: never less than booked, more where the detector counted more than the current promised."""
+    """Close the intent: never less than booked, more where the detector counted more than the current promised.
+
+    The sums of an integrating detector are no electrons, but gain times electrons on a dark level: they say nothing
+    here, and the dose is that of the current as it was measured.
+    """
     planned = predict(one.plan)
-    counted = result.total_counts / max(result.frames_received, 1) / planned.electrons_per_pattern
+    facts = opened.file.facts.detector(one.plan.detector.name)
+    counted = 0.0 if facts is not None and facts.integrates else float(result.total_counts)
+    times_planned = counted / max(result.frames_received, 1) / planned.electrons_per_pattern
     per_frame = electrons(one.plan.optics.probe_current_pa, one.scan.dwell_time_us) * max(1.0, one.current_ratio)
     with writer(opened.engine) as session:
         close_intent(
             session,
             intent_id=intent_id,
-            delivered_e_per_a2=max(booked_e_per_a2, planned.local_fluence_e_per_a2 * counted),
-            electrons=max(float(result.total_counts), per_frame * result.frames_received),
+            delivered_e_per_a2=max(booked_e_per_a2, planned.local_fluence_e_per_a2 * times_planned),
+            electrons=max(counted, per_frame * result.frames_received),
         )
 
 

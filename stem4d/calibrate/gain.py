@@ -139,14 +139,14 @@ def fit_gain(
     if lost > MOST_CLIPPED:
         return _nothing(f"{lost:.0%} of the counts lie in pixels at or near full scale: saturated")
     use &= ~clipped
-    # A first figure says how many electrons a pixel saw.
-    bright = use & (signal > np.median(signal[use])) if use.any() else use
+    # A first figure says how many electrons a pixel saw; an integrating detector's unlit pixels vary too, and saw none.
+    clear = use & (signal > OVER_READ_NOISE * np.sqrt(read / len(frames)))
+    bright = clear & (signal > np.median(signal[clear])) if clear.any() else clear
     if bright.sum() < FEWEST_PIXELS:
         return _nothing("no pixels are lit well enough: the frames show no shot noise")
     rough = float(np.median((variance - read)[bright])) / float(np.median(signal[bright]))
     # An error of the signal that is not shot noise would flatten the line.
-    lit = use & (signal * len(frames) > LEAST_ELECTRONS * max(rough, 1e-300))
-    lit &= signal > OVER_READ_NOISE * np.sqrt(read / len(frames))
+    lit = clear & (signal * len(frames) > LEAST_ELECTRONS * max(rough, 1e-300))
     if not isfinite(rough) or rough <= 0 or lit.sum() < FEWEST_PIXELS:
         return _nothing("no pixels are lit well enough: the frames show no shot noise")
     points = _Points(signal[lit], variance[lit], read[lit], len(frames))

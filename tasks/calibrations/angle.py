@@ -3,12 +3,11 @@
 from math import hypot
 
 from db.calibrations import CalibrationRecord
+from stem4d.calibrate.scale import RADIUS_FLOOR_PX
 from tasks.calibrations.bench import Bench
 from tasks.calibrations.measured import Measured, not_measurable
 
 KIND = "convergence_semi_angle"
-RADIUS_FLOOR_PX = 0.02
-"""Error of a disk's radius beside its noise: edges that are not quite a blurred step."""
 
 
 def measure(bench: Bench) -> tuple[Measured, ...]:

@@ -18,20 +18,26 @@ from devices.passes import maps_of
 from devices.protocols import ScanRequest
 from stem4d.accumulate import AccumulatorSpec
 from stem4d.calibrate.dark import DarkFit, fit_dark
+from stem4d.calibrate.scale_fit import circle_matrix, ellipse_vector
 from stem4d.detector import DetectorFacts
-from stem4d.dose import BUDGET_TOLERANCE, electrons
-from stem4d.errors import DoseRefused
+from stem4d.dose import BUDGET_TOLERANCE
+from stem4d.errors import BadInput, DoseRefused
 from stem4d.instrument import ReferenceArea
 from stem4d.maps import RunMaps
 from stem4d.plan import Plan
 from stem4d.predict import predict
 from storage.read import open_frames
 from tasks.calibrated import Calibrated, accumulator_spec
+from tasks.calibrations.exposed import dwell_time_us, exposed_plan
 from tasks.calibrations.standing import together
 from tasks.expose import Pass, expose_once, record_unlit
 from tasks.files import file_metadata
 from tasks.lab import Lab
 from tasks.record import NO_BUDGET_E_PER_A2, VACUUM, fluence_left_e_per_a2, register_scan, vacuum_area
+
+MOST_POSITIONS = 48
+"""Along an axis of a scan of the plan's area: enough waves of a specimen for half a degree, in frames that fit in
+memory."""
 
 
 @dataclass(frozen=True)
@@ -98,12 +104,29 @@ class Bench:
     @property
     def detector_facts(self) -> DetectorFacts | None:
         """What the instrument file says of the plan's detector."""
-        return facts_of(self.opened, self.plan)
+        return self.opened.file.facts.detector(self.plan.detector.name)
+
+    @property
+    def integrates(self) -> bool:
+        """Whether the plan's detector counts on a dark level; one that the file does not name is taken not to."""
+        return self.detector_facts is not None and self.detector_facts.integrates
 
     @property
     def counts_per_electron(self) -> float:
-        """As measured; 1 where it was not, which is right for a counting detector."""
+        """As measured; 1 for a counting detector where it was not.
+
+        Raises
+        ------
+        BadInput
+            For an integrating detector where it was not: its counts are then no number of electrons.
+        """
         known = self.known.get("counts_per_electron")
+        if known is None and self.integrates:
+            raise BadInput(
+                field="counts_per_electron",
+                value=None,
+                limit=f"must be measured first: {self.plan.detector.name} integrates",
+            )
         return float(known.value["counts_per_electron"]) if known else 1.0
 
     @cached_property
@@ -125,13 +148,42 @@ class Bench:
         """Frames less the dark level; those of a counting detector as they are."""
         return np.array(frames) if self.dark is None else np.array(frames) - self.dark.offset_counts
 
-    def true_step_nm(self, asked_nm: float) -> float:
-        """A step as the scan calibration has it, the mean of both axes; as asked where there is none."""
+    @property
+    def bad_pixels(self) -> npt.NDArray[np.bool_]:
+        """What the mask of the plan's detector has, and pixels that its dark frames show (det_y, det_x)."""
+        mask = self.geometry.bad_pixel_mask(self.plan.detector.shape)
+        return mask if self.dark is None else mask | self.dark.bad
+
+    @property
+    def step_ratio(self) -> tuple[float, float]:
+        """True over asked step along (y, x), as the scan calibration has it; 1 where there is none."""
         known = self.known.get("scan_step")
         if known is None:
-            return asked_nm
-        value = known.value
-        return asked_nm * float((value["step_y_nm"] * value["step_x_nm"]) ** 0.5 / value["nominal_step_nm"])
+            return 1.0, 1.0
+        y, x, nominal = (float(known.value[name]) for name in ("step_y_nm", "step_x_nm", "nominal_step_nm"))
+        return y / nominal, x / nominal
+
+    def true_step_nm(self, asked_nm: float) -> float:
+        """A step as the scan calibration has it, the mean of both axes."""
+        y, x = self.step_ratio
+        return asked_nm * float((y * x) ** 0.5)
+
+    @property
+    def semi_angle_mrad(self) -> float:
+        """Of convergence, as measured; as the plan has it where it was not [mrad]."""
+        known = self.known.get("convergence_semi_angle")
+        nominal = self.plan.optics.convergence_semi_angle_mrad
+        return float(known.value["convergence_semi_angle_mrad"]) if known else nominal
+
+    @property
+    def projection_mrad_per_px(self) -> npt.NDArray[np.float64]:
+        """Angle per pixel as a matrix (2, 2) on (y, x): with the ellipse where it was measured [mrad]."""
+        known = self.known.get("ellipticity")
+        round_: npt.NDArray[np.float64] = self.geometry.mrad_per_pixel * np.eye(2)
+        if known is None:
+            return round_
+        vector = ellipse_vector(known.value["ellipticity"], known.value["ellipse_angle_deg"])
+        return round_ @ circle_matrix(vector)
 
     def evidence(self, *records: CalibrationRecord) -> tuple[int, ...]:
         """Ids of the datasets that calibrations were made from, once each."""
@@ -171,18 +223,22 @@ class Bench:
         *,
         electrons_per_pattern: float = 0.0,
         field_nm: float | None = None,
-        dwell_time_us: float | None = None,
     ) -> ScanRequest:
         """A square raster over the plan's field (its longer side), dwelling as the plan does or longer."""
-        needed_us = electrons_per_pattern / electrons(self.plan.optics.probe_current_pa, 1.0)
         return ScanRequest(
             shape=shape,
             step_nm=(field_nm or max(self.plan.scan.field_nm)) / max(shape),
             rotation_deg=self.plan.scan.rotation_deg,
-            dwell_time_us=max(dwell_time_us or self.plan.exposure.dwell_time_us, needed_us),
+            dwell_time_us=dwell_time_us(self.plan, electrons_per_pattern),
             flyback_us=self.plan.scan.flyback_us,
             flyback_blanked=self.plan.scan.flyback_blanked,
         )
+
+    def request_here(self, electrons_per_pattern: float) -> ScanRequest:
+        """A raster over the plan's area at its own step, all of it or as much as a calibration needs."""
+        shape = tuple(min(positions, MOST_POSITIONS) for positions in self.plan.scan.shape)
+        request = self.request((shape[0], shape[1]), electrons_per_pattern=electrons_per_pattern)
+        return request.model_copy(update={"step_nm": self.plan.scan.step_nm})
 
     def scan(
         self, name: str, place: Place, scan: ScanRequest, geometry: Calibrated | None = None, plan: Plan | None = None
@@ -216,7 +272,7 @@ class Bench:
         return self._registered(one, record_unlit(self.opened, self.run, one, self._progress(name)))
 
     def _pass(self, name: str, place: Place, scan: ScanRequest, geometry: Calibrated, plan: Plan) -> Pass:
-        there = exposed_plan(self.opened, plan, scan)
+        there = exposed_plan(self.opened.file.facts, plan, scan)
         return Pass(
             plan=there,
             column=geometry.column.model_copy(update={"optics": there.optics}),
@@ -251,22 +307,3 @@ class Bench:
                 f"it would take {takes:.3g} e/Å² of area {self.plan.sample.area}, which has {left:.3g} left, and the "
                 f"plan itself needs {needs:.3g}: measure it on another area, or for fewer positions"
             )
-
-
-def exposed_plan(opened: Lab, plan: Plan, scan: ScanRequest) -> Plan:
-    """A plan as a calibration exposes it: another raster, its dwell, the deepest counter the detector has."""
-    deepest = plan.detector.model_copy(update={"bit_depth": _deepest(opened, plan)})
-    dwelling = plan.exposure.model_copy(update={"dwell_time_us": scan.dwell_time_us, "exposure_time_us": None})
-    raster = plan.scan.model_copy(update={"shape": scan.shape, "step_nm": scan.step_nm})
-    return plan.model_copy(update={"detector": deepest, "exposure": dwelling, "scan": raster})
-
-
-def facts_of(opened: Lab, plan: Plan) -> DetectorFacts | None:
-    """What the instrument file says of the plan's detector; None where it does not name it."""
-    return next((each for each in opened.file.facts.all_detectors if each.name == plan.detector.name), None)
-
-
-def _deepest(opened: Lab, plan: Plan) -> int:
-    """A clipped disk would be a clipped calibration."""
-    known = facts_of(opened, plan)
-    return max(known.bit_depths) if known else plan.detector.bit_depth

@@ -7,6 +7,7 @@ import numpy.typing as npt
 
 from stem4d.calibrate.gain import fit_gain
 from tasks.calibrations.bench import Bench
+from tasks.calibrations.exposed import VACUUM_ELECTRONS
 from tasks.calibrations.measured import Measured, clean, of_fit
 
 GRID = 16
@@ -18,11 +19,13 @@ FIELD_SHARE = 0.01
 
 
 def measure(bench: Bench) -> tuple[Measured, ...]:
-    """One vacuum scan over next to no field, at the plan's dwell."""
+    """One vacuum scan over next to no field, at the plan's dwell; of an integrating detector at that of its dark."""
     field_nm = max(bench.plan.scan.field_nm) * FIELD_SHARE
-    scanned = bench.scan("gain", bench.vacuum, bench.request((GRID, GRID), field_nm=field_nm))
+    least = VACUUM_ELECTRONS if bench.integrates else 0.0
+    request = bench.request((GRID, GRID), electrons_per_pattern=least, field_nm=field_nm)
+    scanned = bench.scan("gain", bench.vacuum, request)
     detector = scanned.plan.detector
-    frames, bad = scanned.frames(), bench.geometry.bad_pixel_mask(detector.shape)
+    frames, bad = scanned.frames(), bench.bad_pixels
     fit = fit_gain(frames, bench.dark, bad, detector.full_scale)
     exposure_s = scanned.exposure_s
     return (

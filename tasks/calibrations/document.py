@@ -24,6 +24,8 @@ def table() -> str:
     for kind in KINDS.values():
         limits = "; ".join(f"{each.name}: {each.words}" for each in LIMITS.get(kind.name, ())) or "–"
         after = ", ".join(kind.after) or "–"
+        if kind.uses:
+            after += f"; better after {', '.join(kind.uses)}"
         settings = ", ".join(f"`{each}`" for each in kind.settings)
         cells = (f"`{kind.name}`", NEEDS[kind.needs], after, kind.how, settings, _time(kind.lifetime), limits)
         lines.append(f"| {' | '.join(cells)} |")

@@ -11,9 +11,10 @@ from stem4d.instrument import InstrumentFacts
 from stem4d.mode import Setting, mode_key, mode_settings
 from stem4d.plan import Plan, Strain
 from stem4d.rules.limits import CALIBRATIONS_FOR
+from tasks.calibrations.exposed import as_measured
 
 Need = Literal["this_area", "vacuum_hole", "reference_specimen", "attended", "nothing"]
-"""What measuring takes; ``nothing`` is worked out of other calibrations, or with the beam off."""
+"""What measuring takes; ``nothing`` is worked out of other calibrations."""
 
 SESSION = timedelta(hours=12)
 """Alignment, descan and current hold for a night."""
@@ -24,6 +25,9 @@ SPECIMEN = timedelta(minutes=30)
 _PROJECTOR = ("beam_energy_kev", "camera_length_mm", "projector_mode")
 _CONDENSER = ("beam_energy_kev", "aperture", "convergence_semi_angle_mrad", "condenser_mode")
 _DETECTOR = ("detector", "detector_shape")
+
+FIRST_OF_INTEGRATING = ("dark_flat", "counts_per_electron")
+"""What an integrating detector's other calibrations rest on, in the order of measuring."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,19 @@ class Kind:
     lifetime: timedelta
     how: str
     """How it is measured, in words."""
+    uses: tuple[str, ...] = ()
+    """Kinds that make it better where they are known: measured before it where both are."""
+
+    def needed(self, *, integrating: bool = False) -> tuple[str, ...]:
+        """Kinds that must be known before, of a counting or an integrating detector.
+
+        Nothing that an integrating detector counts is a number of electrons without its dark level and its gain.
+        """
+        if not integrating or self.needs == "nothing":
+            return self.after
+        if self.name in FIRST_OF_INTEGRATING:
+            return FIRST_OF_INTEGRATING[: FIRST_OF_INTEGRATING.index(self.name)]
+        return (*FIRST_OF_INTEGRATING, *self.after)
 
 
 _ALL = (
@@ -59,7 +76,7 @@ _ALL = (
     Kind(
         "descan", "Descan", "mrad, mrad/nm, px", "vacuum_hole", "vacuum", ("pixel_mask", "centre"),
         (*_CONDENSER, "camera_length_mm", "projector_mode", *_DETECTOR, "field_nm", "scan_rotation_deg",
-         "dwell_time_us", "beam_shift_nm"), SESSION,
+         "beam_shift_nm"), SESSION,
         "robust plane through the disk's positions over the plan's field in vacuum, corrected and measured again",
     ),
     Kind(
@@ -75,7 +92,7 @@ _ALL = (
     Kind(
         "dark_flat", "Dark and flat", "counts", "vacuum_hole", "dark_flat", (),
         (*_DETECTOR, "exposure_time_us", "beam_energy_kev"), SESSION,
-        "frames with the beam blanked, of an integrating detector",
+        "of an integrating detector: frames with the beam blanked, and as many of the disk in vacuum for the response",
     ),
     Kind(
         "mrad_per_pixel", "Angle per pixel", "mrad/px", "reference_specimen", "scale", ("pixel_mask", "centre"),
@@ -97,17 +114,18 @@ _ALL = (
     ),
     Kind(
         "scan_step", "Scan step", "nm", "reference_specimen", "step", ("pixel_mask", "centre"),
-        ("field_nm", "magnification", "scan_rotation_deg", "dwell_time_us", "beam_energy_kev"), LENSES,
+        ("field_nm", "magnification", "scan_rotation_deg", "beam_energy_kev"), LENSES,
         "the known lattice of a reference specimen in virtual images",
     ),
     Kind(
         "defocus", "Defocus and astigmatism", "nm", "this_area", "tilts", ("pixel_mask", "centre", "descan"),
         (*_CONDENSER, "defocus_nm", "sample", "area"), SPECIMEN,
         "shifts of the tilted bright-field images against the angle",
+        uses=("mrad_per_pixel", "ellipticity", "convergence_semi_angle", "scan_step"),
     ),
     Kind(
         "drift", "Drift", "nm/min", "this_area", "drift", ("pixel_mask", "centre"), ("sample", "area"), SPECIMEN,
-        "shifts between repeated fast scans",
+        "shifts between repeated fast scans", uses=("scan_step",),
     ),
 )  # fmt: skip
 
@@ -135,10 +153,10 @@ def kinds_for(plan: Plan) -> tuple[str, ...]:
     return tuple(kind for kind in KINDS if kind in wanted)
 
 
-def in_order(wanted: Iterable[str], known: Iterable[str]) -> tuple[str, ...]:
+def in_order(wanted: Iterable[str], known: Iterable[str], *, integrating: bool = False) -> tuple[str, ...]:
     """The groups to measure for some kinds: those of what must be known before them too, each after its own.
 
-    ``known`` are kinds that need not be measured.
+    ``known`` are kinds that need not be measured. Of a detector that integrates, two more must be known.
     """
     have, todo, graph = set(known), list(wanted), TopologicalSorter[str]()
     seen: set[str] = set()
@@ -147,13 +165,27 @@ def in_order(wanted: Iterable[str], known: Iterable[str]) -> tuple[str, ...]:
         if kind.name in seen:
             continue
         seen.add(kind.name)
-        before = [each for each in kind.after if each not in have]
+        before = [each for each in kind.needed(integrating=integrating) if each not in have]
         graph.add(kind.group, *(KINDS[each].group for each in before if KINDS[each].group != kind.group))
         todo += before
-    return tuple(graph.static_order())
+    for kind in KINDS.values():
+        if kind.name in seen:
+            graph.add(kind.group, *(KINDS[each].group for each in kind.uses if each in seen))
+    # Of groups that may come at once, always in one order: the rotation before the drift, which takes minutes.
+    places = [kind.group for kind in KINDS.values()]
+    order: list[str] = []
+    graph.prepare()
+    while graph.is_active():
+        ready = sorted(graph.get_ready(), key=places.index)
+        order += ready
+        graph.done(*ready)
+    return tuple(order)
 
 
 def mode_keys(plan: Plan, facts: InstrumentFacts, told: Mapping[str, Setting]) -> dict[str, str]:
-    """What a calibration of each kind holds for; it holds for its own key and for no other."""
-    settings = mode_settings(plan, facts, told)
+    """What a calibration of each kind holds for; it holds for its own key and for no other.
+
+    Counter and exposure are those that calibrations are measured with, not those of the plan.
+    """
+    settings = mode_settings(as_measured(facts, plan), facts, told)
     return {name: mode_key(settings, kind.settings) for name, kind in KINDS.items()}

@@ -10,7 +10,7 @@ from stem4d.errors import BadInput, DoseRefused
 from stem4d.plan import Plan
 from tasks.calibrations import angle, counting, dark, moving, scale, step, tilts, turning, vacuum
 from tasks.calibrations.agree import CHECKED, agreed
-from tasks.calibrations.bench import Bench, facts_of
+from tasks.calibrations.bench import Bench
 from tasks.calibrations.kinds import KINDS, in_order
 from tasks.calibrations.limits import judged
 from tasks.calibrations.measured import Measured, not_measurable
@@ -58,12 +58,9 @@ def measure(
     """
     wanted = tuple(wanted)
     have = {kind: record for kind, record in known.items() if kind not in wanted}
-    facts = facts_of(opened, plan)
-    if facts is not None and facts.noise_e_per_px is not None and "dark_flat" not in have:
-        # Without its dark level nothing that an integrating detector counts is a number of electrons.
-        wanted = tuple(dict.fromkeys(("dark_flat", *wanted)))
-    # Dark frames need nothing, and everything needs them.
-    order = sorted(in_order(wanted, have), key=lambda group: group != "dark_flat")
+    facts = opened.file.facts.detector(plan.detector.name)
+    integrating = facts is not None and facts.integrates
+    order = in_order(wanted, have, integrating=integrating)
     done: list[Recorded] = []
     waiting: list[Measured] = []
     checked = {KINDS[kind].group for kind in CHECKED}
@@ -93,7 +90,8 @@ def measure(
 def _group(bench: Bench, group: str) -> tuple[Measured, ...]:
     kinds = tuple(kind for kind in KINDS.values() if kind.group == group)
     own = {kind.name for kind in kinds}
-    lacking = {each for kind in kinds for each in kind.after if each not in own and each not in bench.known}
+    needed = {each for kind in kinds for each in kind.needed(integrating=bench.integrates)}
+    lacking = needed - own - set(bench.known)
     if lacking:
         words = ", ".join(sorted(lacking))
         return tuple(not_measurable(kind.name, f"it needs {words}, which could not be measured") for kind in kinds)

@@ -1,20 +1,22 @@
 """The angle per pixel and the ellipse: from a known crystal, or transferred from an angle that is known already."""
 
 from collections.abc import Sequence
-from math import hypot
+from math import nan
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from db.calibrations import CalibrationRecord
 from stem4d.calibrate.disk import DiskFit, find_disk
 from stem4d.calibrate.rings import fit_rings
+from stem4d.calibrate.scale import transferred_scale
 from stem4d.calibrate.spots import fit_spots
 from stem4d.instrument import ReferenceArea
 from stem4d.mode import nominal_mrad_per_pixel
 from stem4d.plan import Plan
-from tasks.calibrations.angle import part, radius_part
 from tasks.calibrations.bench import Bench, Place
+from tasks.calibrations.exposed import VACUUM_ELECTRONS
 from tasks.calibrations.measured import Measured, clean, not_measurable, of_fit
 
 LARGEST_ALPHA_MRAD = 2.0
@@ -23,7 +25,6 @@ GRID = 16
 """Positions along each axis."""
 RINGS_FIELD_NM = 128.0
 """Steps of 8 nm: every position lies on another grain of a usual film. Less where the instrument cannot."""
-ELECTRONS_PER_PATTERN = 3e4
 NO_REFERENCE = "the instrument file names no reference specimen"
 
 
@@ -40,12 +41,12 @@ def _on_reference(bench: Bench, places: Sequence[tuple[ReferenceArea, Place]]) -
     # Single crystals lie differently in every place: their spots do not add up. Rings get rounder with every place.
     places = places if rings else places[:1]
     field_nm = min(RINGS_FIELD_NM, bench.opened.file.facts.max_field_nm) if rings else None
-    request = bench.request((GRID, GRID), electrons_per_pattern=ELECTRONS_PER_PATTERN, field_nm=field_nm)
+    request = bench.request((GRID, GRID), electrons_per_pattern=VACUUM_ELECTRONS, field_nm=field_nm)
     scans = [
         bench.scan(f"reference-{number}", place, request, plan=plan)
         for number, (_area, place) in enumerate(places, start=1)
     ]
-    bad = bench.geometry.bad_pixel_mask(plan.detector.shape)
+    bad = bench.bad_pixels
     mean: npt.NDArray[np.float64] = np.mean([scanned.maps().mean_pattern for scanned in scans], axis=0)
     pattern = mean - bench.offset_counts
     disk = find_disk(pattern, bad)
@@ -113,14 +114,25 @@ def _transferred(bench: Bench) -> Measured:
         return not_measurable("mrad_per_pixel", f"{NO_REFERENCE}, and the convergence angle is not known")
     if set(bench.evidence(angle)) & set(bench.evidence(disk)):
         return not_measurable("mrad_per_pixel", "angle and scale would come from one image")
-    alpha, radius = angle.value["convergence_semi_angle_mrad"], disk.value["radius_px"]
-    delta = alpha / radius
-    error = hypot(part(angle.uncertainty, "convergence_semi_angle_mrad", alpha), radius_part(disk))
-    return Measured(
-        kind="mrad_per_pixel",
-        verdict="pass",
-        value={"mrad_per_pixel": delta, "source": "transfer", "of": [angle.id, disk.id]},
-        uncertainty={"mrad_per_pixel": delta * error},
-        residual=disk.residual,
-        evidence=bench.evidence(disk),
+    alpha = angle.value["convergence_semi_angle_mrad"]
+    error = (angle.uncertainty or {}).get("convergence_semi_angle_mrad") or 0.0
+    fit = transferred_scale(_disk_of(disk), alpha, error)
+    of = [angle.id, disk.id]
+    return of_fit("mrad_per_pixel", fit, ("mrad_per_pixel",), evidence=bench.evidence(disk), source="transfer", of=of)
+
+
+def _disk_of(record: CalibrationRecord) -> DiskFit:
+    """The disk that a calibration of the centre found."""
+    value, error = record.value, record.uncertainty or {}
+    y, x = value["centre_px"]
+    error_y, error_x = error.get("centre_px") or (nan, nan)
+    return DiskFit(
+        centre_px=(y, x),
+        radius_px=value["radius_px"],
+        centre_uncertainty_px=(error_y, error_x),
+        radius_uncertainty_px=error.get("radius_px") or 0.0,
+        edge_width_px=value.get("edge_width_px", nan),
+        residual=nan if record.residual is None else record.residual,
+        ok=True,
+        reason="",
     )

@@ -50,6 +50,8 @@ def look(bench: Bench, scanned: Scanned, geometry: Calibrated) -> Seen:
     offset = bench.offset_counts
     mean = first.mean_pattern - offset
     mask = geometry.bad_pixel_mask(scanned.plan.detector.shape)
+    if bench.dark is not None:
+        mask |= bench.dark.bad
     mask |= find_bad_pixels(mean, first.frames, np.maximum(first.max_pattern - offset, 0.0), gaps=mask).mask
     disk = find_disk(mean, mask)
     if not disk.ok:

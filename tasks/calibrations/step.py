@@ -26,6 +26,7 @@ FEWEST_POSITIONS = 32
 MOST_POSITIONS = 192
 """Along an axis: a field beyond this many fine steps does not resolve a crystal's lattice."""
 ELECTRONS_PER_PATTERN = 2e4
+"""Noise of an image is then below a percent of its counts, and a lattice modulates them by several."""
 
 
 def measure(bench: Bench) -> tuple[Measured, ...]:

@@ -7,14 +7,16 @@ import numpy.typing as npt
 
 from stem4d.calibrate.angles import TiltImages, add_frames, empty_images, group_angles
 from stem4d.calibrate.tilt import TiltFit, fit_tilts
-from stem4d.calibrate.tilt_model import ROTATION, slope_nm
+from stem4d.calibrate.tilt_model import ROTATION, Geometry, shifts_nm
 from storage.read import open_frames
 from tasks.calibrations.bench import Bench
+from tasks.calibrations.exposed import VACUUM_ELECTRONS
 from tasks.calibrations.measured import Measured, not_measurable, of_fit
 
-MOST_POSITIONS = 48
-"""Along an axis: frames of so many positions fit in memory."""
+Array = npt.NDArray[np.float64]
+
 ELECTRONS_PER_PATTERN = 2e4
+"""Some ten in each of the hundreds of directions of a position: enough for 1 % of a defocus over 48 x 48 positions."""
 
 
 def measure(bench: Bench) -> tuple[Measured, ...]:
@@ -22,14 +24,12 @@ def measure(bench: Bench) -> tuple[Measured, ...]:
     plan = bench.plan
     if plan.optics.defocus_nm == 0:
         return (not_measurable("defocus", "tilted images do not shift in focus: give the plan a defocus"),)
-    shape = (min(plan.scan.shape[0], MOST_POSITIONS), min(plan.scan.shape[1], MOST_POSITIONS))
-    scan = bench.request(shape, electrons_per_pattern=ELECTRONS_PER_PATTERN).model_copy(
-        update={"step_nm": plan.scan.step_nm}
-    )
+    # The dark level of an integrating detector is known for the exposure of the vacuum scans.
+    scan = bench.request_here(VACUUM_ELECTRONS if bench.integrates else ELECTRONS_PER_PATTERN)
     scanned = bench.scan("tilts", bench.this_area, scan)
     geometry = bench.geometry
-    bad = geometry.bad_pixel_mask(plan.detector.shape)
-    images = empty_images(group_angles(plan.detector.shape, geometry.centre_px, geometry.disk_radius_px, bad), shape)
+    groups = group_angles(plan.detector.shape, geometry.centre_px, geometry.disk_radius_px, bench.bad_pixels)
+    images = empty_images(groups, scan.shape)
     with open_frames(scanned.path) as frames:
         for first, batch in frames.batches():
             add_frames(images, bench.without_dark(batch), first, scanned.plan.detector.full_scale)
@@ -37,8 +37,8 @@ def measure(bench: Bench) -> tuple[Measured, ...]:
     fit = fit_tilts(
         images,
         bench.true_step_nm(scan.step_nm),
-        geometry.mrad_per_pixel,
-        plan.optics.convergence_semi_angle_mrad,
+        bench.projection_mrad_per_px,
+        bench.semi_angle_mrad,
         plan.optics.beam_energy_kev,
         plan.optics.defocus_nm,
         rotation_hint_deg=rotation.value["rotation_deg"] if rotation and rotation.value["half_turn_known"] else None,
@@ -46,7 +46,7 @@ def measure(bench: Bench) -> tuple[Measured, ...]:
         # A rotation of the same session may tell it still: `agree` refuses what stays open.
         trust_sign=True,
     )
-    drawn = _sums(images, fit, geometry.mrad_per_pixel, bench.true_step_nm(scan.step_nm))
+    drawn = _sums(images, fit, bench.projection_mrad_per_px, bench.true_step_nm(scan.step_nm))
     names = (
         "defocus_nm", "astigmatism_nm", "astigmatism_angle_deg", "rotation_deg", "mirrored", "half_turn_known",
         "sharpness", "significance",
@@ -55,19 +55,31 @@ def measure(bench: Bench) -> tuple[Measured, ...]:
     return (of_fit("defocus", fit, names, errors=no_error, evidence=(scanned.dataset_id,), curves=drawn),)
 
 
-def _sums(images: TiltImages, fit: TiltFit, projection: float, step_nm: float) -> dict[str, Any]:
+def _sums(images: TiltImages, fit: TiltFit, projection_mrad_per_px: Array, step_nm: float) -> dict[str, Any]:
     """The tilted images added up as they are, and each shifted back to where the fit says that it belongs."""
     used = images.images.astype(np.float64)
     drawn = [{"label": "tilted images added as they are", "values": _rounded(used.sum(axis=0))}]
     if np.isfinite(fit.coefficients_nm[: ROTATION + 1]).all():
-        angles = images.groups.angles_px * np.array([-1.0 if fit.mirrored else 1.0, 1.0]) * projection * 1e-3
-        values = fit.coefficients_nm[: ROTATION + 1]
-        moved = -slope_nm(angles[:, 1] + 1j * angles[:, 0], values) * np.exp(-1j * values[ROTATION])
+        moved = shifts_nm(_directions(images, fit, projection_mrad_per_px), fit.coefficients_nm[: ROTATION + 1])
         ky, kx = (np.fft.fftfreq(number) for number in used.shape[1:])
-        turns = (ky[:, None] * moved.imag[:, None, None] + kx * moved.real[:, None, None]) / step_nm
+        turns = (ky[:, None] * moved[:, 0, None, None] + kx * moved[:, 1, None, None]) / step_nm
         back = np.fft.ifft2(np.fft.fft2(used) * np.exp(2j * np.pi * turns)).real
         drawn.append({"label": "each shifted back by the fit", "values": _rounded(back.sum(axis=0))})
     return {"images": drawn}
+
+
+def _directions(images: TiltImages, fit: TiltFit, projection_mrad_per_px: Array) -> Geometry:
+    """Directions of the images for the handedness that was found; of the rest shifts know nothing."""
+    mirror = np.array([-1.0 if fit.mirrored else 1.0, 1.0])
+    y, x = projection_mrad_per_px @ (images.groups.angles_px * mirror).T * 1e-3
+    return Geometry(
+        angles=x + 1j * y,
+        frequencies=np.empty(0, np.complex128),
+        alpha=float(np.abs(x + 1j * y).max()),
+        soft=0.0,
+        wavelength_nm=1.0,
+        weights=np.ones(len(x)),
+    )
 
 
 def _rounded(image: npt.NDArray[np.float64]) -> list[list[float]]:

@@ -10,17 +10,14 @@ from stem4d.maps import RunMaps
 from tasks.calibrations.bench import Bench
 from tasks.calibrations.measured import Measured, clean, of_fit
 
-MOST_POSITIONS = 48
-"""Along an axis, at the plan's own step: enough waves for half a degree at 2e4 electrons a pattern."""
 ELECTRONS_PER_PATTERN = 2e4
+"""The centre of mass is then known to a few thousandths of the disk's radius, which 48 x 48 positions turn into half a
+degree."""
 
 
 def measure(bench: Bench) -> tuple[Measured, ...]:
     """One scan of the area; what it costs is booked on the area's budget, and refused where that cannot bear it."""
-    shape = (min(bench.plan.scan.shape[0], MOST_POSITIONS), min(bench.plan.scan.shape[1], MOST_POSITIONS))
-    scan = bench.request(shape, electrons_per_pattern=ELECTRONS_PER_PATTERN).model_copy(
-        update={"step_nm": bench.plan.scan.step_nm}
-    )
+    scan = bench.request_here(ELECTRONS_PER_PATTERN)
     scanned = bench.scan("rotation", bench.this_area, scan)
     maps = scanned.maps()
     fit = fit_rotation(

@@ -7,17 +7,21 @@ import numpy as np
 
 from devices.protocols import ColumnSetting, ScanRequest
 from stem4d.calibrate.correction import Correction, correction_for, offset_from_middle_px
-from stem4d.calibrate.descan import DescanFit
 from stem4d.calibrate.descan_surface import DescanSurface
 from tasks.calibrated import Calibrated, uncalibrated
 from tasks.calibrations.bench import Bench
-from tasks.calibrations.measured import Measured, clean, not_measurable, of_fit
+from tasks.calibrations.exposed import VACUUM_ELECTRONS
+from tasks.calibrations.measured import Measured, Verdict, clean, not_measurable, of_fit
 from tasks.calibrations.seen import Seen, look
 
 GRID = 16
 """Vacuum positions along each axis: 256 frames place a plane to a sixteenth of one frame's error."""
-ELECTRONS_PER_PATTERN = 3e4
-"""Enough for a disk's edge to 0.02 px; the dwell is made longer where the plan's gives less."""
+ELECTRONS_PER_PATTERN = VACUUM_ELECTRONS
+"""The dwell is made longer where the plan's gives less."""
+SIGMAS = 4.0
+"""Errors by which movement and offset must exceed what they may be: by chance in one of ten thousand nights."""
+LEFT_PART = 0.05
+"""Part of movement and offset that a correction may leave: a camera length is named to 3 %, an ellipse is 1 or 2."""
 LOSS_AT_RATE = 0.1
 """Part of the counts lost at the rate that the facts of a detector state."""
 
@@ -34,12 +38,12 @@ def measure(bench: Bench) -> tuple[Measured, ...]:
     corrected = raw.model_copy(update={"bad_pixels": first.bad, "column": _with(raw.column, correction)})
     left = _look(bench, "vacuum-after", corrected)
     if not left.usable:
-        return _given_up(bench, left)
+        return _given_up(bench, first, left)
     assert left.descan is not None
     off = hypot(*offset_from_middle_px(first.disk.centre_px, plan.detector.shape))
     bench.opened.tell(
         "calibrated",
-        f"{len(first.bad)} bad pixels; disk {off:.2f} px off centre and moving by {first.descan.range_px:.2f} px over "
+        f"{len(left.bad)} bad pixels; disk {off:.2f} px off centre and moving by {first.descan.range_px:.2f} px over "
         f"the field: corrected to {left.descan.range_px:.2f} px; {_current_said(left)}",
         bench.run,
         offset_px=off,
@@ -47,7 +51,7 @@ def measure(bench: Bench) -> tuple[Measured, ...]:
         descan_after_px=left.descan.range_px,
         current_ratio=_ratio(left),
     )
-    return (_mask(first), _centre(left), _descan(corrected, first, left), _current(bench, left))
+    return (_mask(first, left), _centre(left), _descan(corrected, first, left), _current(bench, left))
 
 
 def _look(bench: Bench, name: str, geometry: Calibrated) -> Seen:
@@ -73,9 +77,15 @@ def _with(column: ColumnSetting, correction: Correction) -> ColumnSetting:
     return column.model_copy(update=settings)
 
 
-def _mask(seen: Seen) -> Measured:
-    value = {"bad_pixels": [list(pixel) for pixel in seen.bad]}
-    return Measured("pixel_mask", "pass", value, evidence=(seen.scanned.dataset_id,))
+def _mask(*scans: Seen) -> Measured:
+    """Every pixel that any of the scans found; each scan shows pixels that the disk did not reach in the other."""
+    bad = sorted({pixel for seen in scans for pixel in seen.bad})
+    evidence = tuple(seen.scanned.dataset_id for seen in scans)
+    lost = next((seen for seen in scans if not seen.disk.ok), None)
+    if lost is None:
+        return Measured("pixel_mask", "pass", {"bad_pixels": [list(pixel) for pixel in bad]}, evidence=evidence)
+    reason = f"without a disk dead pixels inside it were not looked for: {lost.disk.reason}"
+    return Measured("pixel_mask", "warn", {"bad_pixels": [list(pixel) for pixel in bad]}, None, None, reason, evidence)
 
 
 def _centre(seen: Seen) -> Measured:
@@ -96,9 +106,11 @@ def _descan(corrected: Calibrated, first: Seen, left: Seen) -> Measured:
     offset_error = hypot(*first.disk.centre_uncertainty_px) / np.sqrt(2) * scale
     plan, surface = left.scanned.plan, left.surface
     curved_px = _curvature_px(surface, plan.scan.field_nm)
+    verdict, reason = _kept_promise(first, left)
     return Measured(
         kind="descan",
-        verdict="pass",
+        verdict=verdict,
+        reason=reason,
         value={
             "diffraction_shift_mrad": list(corrected.column.diffraction_shift_mrad),
             "descan_mrad_per_nm": [list(row) for row in corrected.column.descan_mrad_per_nm],
@@ -114,7 +126,7 @@ def _descan(corrected: Calibrated, first: Seen, left: Seen) -> Measured:
             "descan_mrad_per_nm": clean(first.descan.slope_uncertainty_px_per_nm * scale),
             "range_before_px": first.descan.range_uncertainty_px,
             "range_after_px": left.descan.range_uncertainty_px,
-            "plane_px": _plane_error_px(first.descan, plan.scan.field_nm),
+            "plane_px": _plane_error_px(first, plan.scan.field_nm),
         },
         residual=left.descan.residual_rms_px,
         evidence=(first.scanned.dataset_id, left.scanned.dataset_id),
@@ -128,10 +140,31 @@ def _curvature_px(surface: DescanSurface, field_nm: tuple[float, float]) -> floa
     return float(hypot(*np.ptp(np.tensordot(surface.quadratic_px_per_nm2, terms, axes=1), axis=(1, 2))))
 
 
-def _plane_error_px(fit: DescanFit, field_nm: tuple[float, float]) -> float:
-    """Rms over the field of the error of the plane that was corrected [px]."""
+def _plane_error_px(seen: Seen, field_nm: tuple[float, float]) -> float:
+    """Rms over the field of the error of the plane that was corrected, its slopes and its offset [px]."""
+    assert seen.descan is not None
     # The standard deviation of a position over a field of length L is L / sqrt(12).
-    return float(np.sqrt((fit.slope_uncertainty_px_per_nm**2 * np.array(field_nm) ** 2 / 12).sum()))
+    slopes = (seen.descan.slope_uncertainty_px_per_nm**2 * np.array(field_nm) ** 2 / 12).sum()
+    return float(np.sqrt(slopes + np.square(seen.disk.centre_uncertainty_px).sum()))
+
+
+def _kept_promise(first: Seen, left: Seen) -> tuple[Verdict, str]:
+    """What the second scan says of the correction: it must not make things worse, and should leave next to nothing."""
+    assert first.descan is not None
+    assert left.descan is not None
+    before, after = first.descan, left.descan
+    error = hypot(before.range_uncertainty_px, after.range_uncertainty_px)
+    moved = f"the disk moved by {before.range_px:.2f} px over the field, and by {after.range_px:.2f} px once corrected"
+    if after.range_px > before.range_px + SIGMAS * error:
+        return "fail", f"{moved}: the correction made it worse"
+    if after.range_px > LEFT_PART * before.range_px + SIGMAS * error:
+        return "warn", f"{moved}, more than {LEFT_PART:.0%} of it"
+    shape = left.scanned.plan.detector.shape
+    was, now = (hypot(*offset_from_middle_px(seen.disk.centre_px, shape)) for seen in (first, left))
+    error = hypot(*first.disk.centre_uncertainty_px, *left.disk.centre_uncertainty_px)
+    if now > LEFT_PART * was + SIGMAS * error:
+        return "warn", f"the disk stood {was:.2f} px off the middle, and {now:.2f} px once corrected"
+    return "pass", ""
 
 
 def _ratio(seen: Seen) -> float | None:
@@ -172,8 +205,9 @@ def _unknown_loss(bench: Bench, seen: Seen) -> float:
     return float(LOSS_AT_RATE * rate_hz / facts.max_count_rate_per_px_hz)
 
 
-def _given_up(bench: Bench, seen: Seen) -> tuple[Measured, ...]:
-    """What is left where no disk or no plane can be fitted."""
+def _given_up(bench: Bench, *scans: Seen) -> tuple[Measured, ...]:
+    """What is left where no disk or no plane can be fitted in the last of the scans."""
+    seen = scans[-1]
     failed = f"no bright-field disk in the vacuum scan: {seen.disk.reason}"
     centre = of_fit("centre", seen.disk, ("centre_px", "radius_px"), evidence=(seen.scanned.dataset_id,))
     if not seen.disk.ok:
@@ -186,4 +220,5 @@ def _given_up(bench: Bench, seen: Seen) -> tuple[Measured, ...]:
         evidence = (seen.scanned.dataset_id,)
         descan = Measured("descan", "fail", value, reason=failed, evidence=evidence)
     # Without a disk the current may be that of no beam: what was counted then says nothing.
-    return (_mask(seen), centre, descan, _current(bench, seen) if seen.disk.ok else not_measurable("current", failed))
+    current = _current(bench, seen) if seen.disk.ok else not_measurable("current", failed)
+    return (_mask(*scans), centre, descan, current)

@@ -184,6 +184,8 @@ def test_a_failed_gate_is_recorded_and_supersedes_nothing(
     assert found["centre"]["verdict"] == "fail"
     assert found["centre"]["reason"]
     assert found["descan"]["verdict"] == found["current"]["verdict"] == "not_measurable"
+    assert found["pixel_mask"]["verdict"] == "warn"
+    assert "without a disk" in found["pixel_mask"]["reason"]
     standing = standings(opened, dark, ("centre",))["centre"]
     assert (standing.state, standing.calibration and standing.calibration.id) == ("valid", before)
     assert failed.report is not None
@@ -225,11 +227,16 @@ def test_angle_and_scale_never_come_from_one_image(opened: Lab, plan: Plan, resu
     put(opened, plan, "convergence_semi_angle", measured.value, measured.uncertainty)
     longer = small("1_overview.yaml", 24, "optics.camera_length_mm=125")
     put(opened, longer, "centre", {"centre_px": [63.5, 63.5], "radius_px": 27.0}, {"radius_px": 0.27})
+    poor, _ellipse = scale.measure(bench(opened, longer, result.run))
+    assert (poor.verdict, poor.reason) == ("fail", "the scale would be known to 10.1% only, more than 3%")
+    put(opened, plan, "convergence_semi_angle", measured.value, {"convergence_semi_angle_mrad": 0.02 * alpha})
     there = bench(opened, longer, result.run)
     moved, ellipse = scale.measure(there)
+    assert moved.verdict == "pass"
     assert moved.value["mrad_per_pixel"] == pytest.approx(alpha / 27.0)
     assert moved.value["source"] == "transfer"
-    assert moved.uncertainty == {"mrad_per_pixel": pytest.approx(alpha / 27.0 * 0.1005, rel=0.01)}
+    # 2 % of the angle and 1 % of the radius.
+    assert moved.uncertainty == {"mrad_per_pixel": pytest.approx(alpha / 27.0 * 0.0224, rel=0.01)}
     assert ellipse.verdict == "not_measurable"
     put(opened, longer, "mrad_per_pixel", moved.value, moved.uncertainty)
     (circle,) = angle.measure(bench(opened, longer, result.run))

@@ -39,11 +39,16 @@ PROJECTED = {"centre", "descan", "mrad_per_pixel", "ellipticity", "rotation"}
             "optics.convergence_semi_angle_mrad=4.0",
             {"centre", "convergence_semi_angle", "descan", "current", "defocus"},
         ),
-        ("optics.probe_current_pa=40", {"current"}),
+        # Of less current dark frames take longer, as the scans do that they are taken off from.
+        ("optics.probe_current_pa=40", {"current", "dark_flat"}),
         ("optics.defocus_nm=10", {"defocus"}),
         ("scan.step_nm=0.05", {"descan", "scan_step"}),
         ("scan.rotation_deg=30", {"descan", "scan_step", "rotation"}),
-        ("exposure.dwell_time_us=60", {"descan", "scan_step", "dark_flat"}),
+        # Calibrations dwell for 3e4 electrons at least, 160 µs at the plan's 30 pA: until then nothing changes.
+        ("exposure.dwell_time_us=60", set()),
+        ("exposure.exposure_time_us=20", set()),
+        ("exposure.dwell_time_us=5000", {"dark_flat"}),
+        ("detector.bit_depth=6", set()),
         ("sample.area=flake-1", {"defocus", "drift"}),
         ("title=Another title", set()),
     ],
