@@ -34,7 +34,7 @@ def _closed(one: Measured) -> Measured:
     if not one.usable or one.value.get("half_turn_known", True):
         return one
     verdict, reason = OPEN[one.kind]
-    return replace(one, verdict=verdict, reason=reason)
+    return replace(one, verdict=verdict, reason="; ".join(each for each in (one.reason, reason) if each))
 
 
 def _held_together(found: tuple[Measured, ...]) -> tuple[Measured, ...]:
