@@ -31,7 +31,7 @@ _SQLITE_BAD = {
     sqlite3.SQLITE_NOTADB: ("the file is not an SQLite database", "Give another file"),
     sqlite3.SQLITE_CORRUPT: (
         "the file is damaged",
-        "Move it away with its -wal and -shm files, and bring back a copy of it; the recorded data files are not touched",
+        "Move it away with its -wal and -shm files, and bring back a copy; the files of frames are not touched",
     ),
 }
 
@@ -88,7 +88,9 @@ def answering(engine: Engine) -> Iterator[None]:
         code = getattr(error.orig, "sqlite_errorcode", None)
         if code is not None and code & 0xFF not in _SQLITE_AWAY:
             raise
-        raise DatabaseAway(f"database {redacted(engine.url)}: {_first_line(error)}") from None
+        closed = code is not None and code & 0xFF in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN)
+        remedy = ". See that the file and its folder can be read and written, or choose another" if closed else ""
+        raise DatabaseAway(f"database {redacted(engine.url)}: {_first_line(error)}{remedy}") from None
     except DatabaseError as error:
         code = getattr(error.orig, "sqlite_errorcode", None)
         if code is None or code & 0xFF not in _SQLITE_BAD:

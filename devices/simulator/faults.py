@@ -63,9 +63,9 @@ class ProjectorTruth(Strict):
     """Long over short axis, less 1, of what ought to be a circle on the detector."""
     ellipse_angle_deg: Angle = 0.0
     """Of the long axis, from the detector's x towards its y."""
-    descan_quadratic_mrad_per_nm2: tuple[
-        tuple[Thousand, Thousand, Thousand], tuple[Thousand, Thousand, Thousand]
-    ] = NO_QUADRATIC
+    descan_quadratic_mrad_per_nm2: tuple[tuple[Thousand, Thousand, Thousand], tuple[Thousand, Thousand, Thousand]] = (
+        NO_QUADRATIC
+    )
     """For the pattern's y and x: shift per y², yx, x² of the probe position from the field's middle."""
 
     def matrix(self, nominal_mrad_per_pixel: float, mirrored: bool) -> npt.NDArray[np.float64]:

@@ -231,9 +231,7 @@ def test_a_damaged_database_is_a_clear_error(tmp_path: Path, first_bytes: int) -
     content = file.read_bytes()
     file.write_bytes(content[:first_bytes] + b"\xff" * (len(content) - first_bytes))
     with pytest.raises(BadInput, match=r"damaged.db'; the file is damaged. Move it away"):
-        engine = open_engine(f"sqlite:///{file}")
-        with reader(engine) as session:
-            session.scalars(select(Sample)).all()
+        open_engine(f"sqlite:///{file}")
 
 
 def test_a_question_mark_does_not_put_the_database_elsewhere(tmp_path: Path) -> None:
@@ -244,7 +242,7 @@ def test_a_question_mark_does_not_put_the_database_elsewhere(tmp_path: Path) -> 
 
 
 def test_a_folder_in_the_place_of_the_file_is_a_clear_error(tmp_path: Path) -> None:
-    with pytest.raises(DatabaseAway, match="unable to open database file"):
+    with pytest.raises(DatabaseAway, match=r"unable to open database file. See that the file and its folder"):
         open_engine(f"sqlite:///{tmp_path}")
 
 

@@ -200,26 +200,30 @@ def test_every_number_has_a_lowest_and_a_highest_value() -> None:
     assert without == []
 
 
+def area(**facts: Any) -> dict[str, Any]:
+    return {"areas": {"a": AREA | facts}}
+
+
 @pytest.mark.parametrize(
     ("settings", "field", "words"),
     [
         ({"misalignment_mrad": [1e300, 0.0]}, "misalignment_mrad[0]", "1e+300 mrad; has to be at most 1000"),
-        ({"areas": {"a": AREA | {"drift_nm_per_min": [0.0, 1e300]}}}, "drift_nm_per_min[1]", "nm/min; has to be at"),
+        (area(drift_nm_per_min=[0.0, 1e300]), "drift_nm_per_min[1]", "nm/min; has to be at"),
         ({"scan": {"step_ratio": [1e200, 1.0]}}, "scan.step_ratio[0]", "at most 10"),
         ({"scan": {"jitter_a_rms": 1e300}}, "scan.jitter_a_rms", "Å; has to be at most 1000"),
         ({"scan": {"barrel_per_um2": 1e300}}, "scan.barrel_per_um2", "1/µm²; has to be at most 1000"),
         ({"projector": {"angle_ratio": 1e-300}}, "projector.angle_ratio", "at least 0.1"),
         ({"projector": {"angle_ratio": 1e300}}, "projector.angle_ratio", "at most 10"),
-        ({"areas": {"a": AREA | {"thickness_nm": 1e9}}}, "thickness_nm", "nm; has to be at most 500"),
+        (area(thickness_nm=1e9), "thickness_nm", "nm; has to be at most 500"),
         ({"detector": {"blur_px": 1e9}}, "detector.blur_px", "px; has to be at most 20"),
-        ({"areas": {"a": AREA | {"material": "Xx"}}}, "material", "'Au', 'Al', 'Si' or 'SrTiO3'"),
+        (area(material="Xx"), "material", "'Au', 'Al', 'Si' or 'SrTiO3'"),
         ({"detector": {"gaps": [[20, 20, 10, 10]]}}, "detector", "gaps: [20, 20, 10, 10] is empty"),
-        ({"areas": {"a": AREA | {"beam_damage": {"contamination_rad_per_e_per_a2": 1e300}}}}, "contamination", "at most"),
-        ({"areas": {"a": AREA | {"beam_damage": {"critical_e_per_a2": 1e-300}}}}, "critical_e_per_a2", "at least 0.001"),
-        ({"areas": {"a": AREA | {"beam_damage": {"critical_power": 1e300}}}}, "critical_power", "at most 4"),
+        (area(beam_damage={"contamination_rad_per_e_per_a2": 1e300}), "contamination", "at most"),
+        (area(beam_damage={"critical_e_per_a2": 1e-300}), "critical_e_per_a2", "at least 0.001"),
+        (area(beam_damage={"critical_power": 1e300}), "critical_power", "at most 4"),
         ({"frames_per_s": 1e300}, "frames_per_s", "1/s; has to be at most"),
     ],
-)  # fmt: skip
+)
 def test_what_no_instrument_has_is_refused_at_opening(settings: dict[str, Any], field: str, words: str) -> None:
     with pytest.raises(BadInput) as told:
         read_settings(settings, ((32, 32),))

@@ -103,7 +103,7 @@ def test_a_mean_that_is_no_number_is_refused_and_does_not_hang(value: float) -> 
     """Rejection would look for a count for ever: one pixel among many is enough."""
     fractions, never = flat(2), Counter(16, CLEAN, CLEAN)
     fractions[1, 3, 5] = value
-    with pytest.raises(BadInput, match="electrons per pixel.*finite and at most 1e\\+09"):
+    with pytest.raises(BadInput, match=r"electrons per pixel.*finite and at most 1e\+09"):
         record(fractions, 1e3, keys(2), never)
     with pytest.raises(BadInput, match="electrons per pixel"):
         integrate(fractions, 1e3, keys(2), Integrator(16, CLEAN, CLEAN, 1.0, flat(1)[0], 0.0, flat(1)[0]))
