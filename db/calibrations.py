@@ -2,11 +2,11 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Literal
 
-from sqlalchemy import select
-from sqlalchemy.orm import Session
+from sqlalchemy import or_, select
+from sqlalchemy.orm import Session, aliased
 
 from db.clock import Clock, utc_now
 from db.models import Calibration, CalibrationEvidence, CalibrationWithdrawal, RunCalibration
@@ -16,6 +16,8 @@ from db.vocabulary import JsonValue, Verdict
 from stem4d.errors import BadInput
 
 _USABLE = ("pass", "warn")
+CLOCK_TOLERANCE = timedelta(minutes=2)
+"""How far one may have been measured ahead of the present: the clocks of two hosts, or one set back a little."""
 
 
 @dataclass(frozen=True)
@@ -42,11 +44,12 @@ class CalibrationRecord:
 class Standing:
     """How the newest usable calibration of one kind and mode stands at a moment.
 
-    ``expired`` may be used by a run that is told to accept it; ``withdrawn`` never. ``distrusted`` is a valid one that
-    this session is told to leave alone: the database itself never says so.
+    ``expired`` may be used by a run that is told to accept it; ``withdrawn`` and ``future`` (measured by a clock that
+    was wrong) never. ``distrusted`` is a valid one that this session is told to leave alone: the database itself never
+    says so.
     """
 
-    state: Literal["valid", "expired", "withdrawn", "distrusted", "missing"]
+    state: Literal["valid", "expired", "withdrawn", "future", "distrusted", "missing"]
     calibration: CalibrationRecord | None
     why: str
     """Why it is not valid; empty where it is."""
@@ -70,10 +73,11 @@ def add_calibration(
     evidence_run_id: int | None = None,
     evidence: Iterable[int] = (),
 ) -> int:
-    """Record a calibration; a usable one supersedes those of its kind, mode and instrument measured before it.
+    """Record a calibration; a usable one supersedes those of its kind, mode and instrument recorded before it.
 
-    One with the verdict fail or not_measurable is kept as evidence and supersedes nothing. One measured before the
-    present one (found later in old data, say) is itself superseded from the start. ``evidence`` are ids of datasets.
+    The order is that of recording and not of ``measured_at``, since one wrong clock would otherwise set fresh ones
+    aside until its date has come. One with the verdict fail or not_measurable is kept as evidence and supersedes
+    nothing. ``evidence`` are ids of datasets.
     """
     new = added(
         session,
@@ -99,21 +103,23 @@ def add_calibration(
         return new.id
     standing = select(Calibration).filter_by(kind=kind, mode_key=mode_key, instrument=instrument, superseded_by=None)
     for other in session.scalars(standing.where(Calibration.verdict.in_(_USABLE), Calibration.id != new.id)):
-        if other.measured_at <= measured_at:
-            other.superseded_by = new.id
-        else:
-            new.superseded_by = other.id
+        other.superseded_by = new.id
     session.flush()
     return new.id
 
 
 def standing_calibration(session: Session, *, kind: str, mode_key: str, instrument: str, now: datetime) -> Standing:
-    """The newest usable calibration of a kind in a mode, and whether it may be used at ``now``."""
+    """The last recorded usable calibration of a kind in a mode, and whether it may be used at ``now``.
+
+    One that was measured after ``now`` supersedes nothing: it stands only where there is no other.
+    """
+    newer, latest = aliased(Calibration), now + CLOCK_TOLERANCE
     found = session.scalars(
         select(Calibration)
-        .filter_by(kind=kind, mode_key=mode_key, instrument=instrument, superseded_by=None)
-        .where(Calibration.verdict.in_(_USABLE))
-        .order_by(Calibration.measured_at.desc(), Calibration.id.desc())
+        .filter_by(kind=kind, mode_key=mode_key, instrument=instrument)
+        .outerjoin(newer, Calibration.superseded_by == newer.id)
+        .where(Calibration.verdict.in_(_USABLE), or_(newer.id.is_(None), newer.measured_at > latest))
+        .order_by(Calibration.measured_at > latest, Calibration.id.desc())
         .limit(1)
     ).one_or_none()
     if found is None:
@@ -123,6 +129,9 @@ def standing_calibration(session: Session, *, kind: str, mode_key: str, instrume
     if withdrawn is not None:
         at = f"{withdrawn.withdrawn_at:%Y-%m-%d %H:%M} UTC"
         return Standing("withdrawn", record, f"withdrawn {at} by {withdrawn.withdrawn_by}: {withdrawn.reason}")
+    if found.measured_at > latest:
+        at = f"{found.measured_at:%Y-%m-%d %H:%M} UTC"
+        return Standing("future", record, f"it was measured in the future, {at}: the clock was wrong; measure it again")
     if found.valid_until is not None and found.valid_until <= now:
         return Standing("expired", record, f"it was valid until {found.valid_until:%Y-%m-%d %H:%M} UTC")
     return Standing("valid", record, "")
@@ -131,7 +140,7 @@ def standing_calibration(session: Session, *, kind: str, mode_key: str, instrume
 def current_calibration(
     session: Session, *, kind: str, mode_key: str, instrument: str, now: datetime
 ) -> CalibrationRecord | None:
-    """The usable calibration that is neither superseded nor withdrawn and still valid at `now`, or None."""
+    """The usable calibration that is neither superseded nor withdrawn and valid at `now`, or None."""
     found = standing_calibration(session, kind=kind, mode_key=mode_key, instrument=instrument, now=now)
     return found.calibration if found.state == "valid" else None
 

@@ -27,6 +27,13 @@ _SQLITE_AWAY = {
     sqlite3.SQLITE_FULL,
     sqlite3.SQLITE_CANTOPEN,
 }
+_SQLITE_BAD = {
+    sqlite3.SQLITE_NOTADB: ("the file is not an SQLite database", "Give another file"),
+    sqlite3.SQLITE_CORRUPT: (
+        "the file is damaged",
+        "Move it away with its -wal and -shm files, and bring back a copy; the files of frames are not touched",
+    ),
+}
 
 
 def redacted(url: str | URL) -> str:
@@ -81,16 +88,15 @@ def answering(engine: Engine) -> Iterator[None]:
         code = getattr(error.orig, "sqlite_errorcode", None)
         if code is not None and code & 0xFF not in _SQLITE_AWAY:
             raise
-        raise DatabaseAway(f"database {redacted(engine.url)}: {_first_line(error)}") from None
+        closed = code is not None and code & 0xFF in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN)
+        remedy = ". See that the file and its folder can be read and written, or choose another" if closed else ""
+        raise DatabaseAway(f"database {redacted(engine.url)}: {_first_line(error)}{remedy}") from None
     except DatabaseError as error:
-        if getattr(error.orig, "sqlite_errorcode", None) != sqlite3.SQLITE_NOTADB:
+        code = getattr(error.orig, "sqlite_errorcode", None)
+        if code is None or code & 0xFF not in _SQLITE_BAD:
             raise
-        raise BadInput(
-            field="database",
-            value=redacted(engine.url),
-            limit="the file is not an SQLite database",
-            remedy="Give another file",
-        ) from None
+        limit, remedy = _SQLITE_BAD[code & 0xFF]
+        raise BadInput(field="database", value=redacted(engine.url), limit=limit, remedy=remedy) from None
 
 
 def _first_line(error: DatabaseError) -> str:
@@ -104,6 +110,10 @@ def _parse(url: str) -> tuple[URL, dict[str, Any]]:
     except (ArgumentError, ValueError):
         raise BadInput(field="database", value=redacted(url), limit="not a database URL", remedy=_REMEDY) from None
     if backend == "sqlite":
+        # What follows a question mark is taken for options, and lost where it is none: another file would be opened.
+        if "?" in url:
+            limit = "the path of an SQLite file must not hold a question mark"
+            raise BadInput(field="database", value=redacted(url), limit=limit, remedy="Choose another folder or name")
         _check_sqlite(parsed)
         return parsed, {}
     if parsed.drivername not in ("postgresql", "postgresql+psycopg"):
@@ -121,8 +131,8 @@ def _check_sqlite(url: URL) -> None:
         raise BadInput(
             field="database",
             value=redacted(url),
-            limit=f"the folder {folder} does not exist",
-            remedy="Create it first",
+            limit=f"{folder} is a file, not a folder" if folder.exists() else f"the folder {folder} does not exist",
+            remedy="Move it away, or choose another folder" if folder.exists() else "Create it first",
         )
 
 

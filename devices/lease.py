@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from stem4d.errors import BadInput
+from storage.home import refuse_folders, unusable
 
 
 @contextmanager
@@ -18,10 +19,15 @@ def owned(instrument: str, folder: Path) -> Iterator[None]:
     Raises
     ------
     BadInput
-        At once, naming the owner, when another process holds it.
+        At once, naming the owner, when another process holds it; for a folder that cannot be used.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     path = folder / "owner.lock"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    except OSError as error:
+        raise unusable(error) from None
+    refuse_folders(path)
     with path.open("a+", encoding="utf-8") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -27,6 +27,7 @@ from stem4d.dose import DoseLease
 from stem4d.errors import BadInput, DeviceFault, DoseRefused, LimitViolation, NightbeamError
 from stem4d.instrument import InstrumentFile
 from stem4d.model import sha256_of
+from storage.home import refuse_folders
 
 VERSION = 1
 """Raised when messages change: a server that an older program left running is then not used."""
@@ -114,6 +115,7 @@ def file_json(file: InstrumentFile) -> str:
 
 def write_address(folder: Path, address: Address) -> None:
     """Make a server known, to this user only."""
+    refuse_folders(folder / SERVER_FILE)
     new = folder / f"{SERVER_FILE}.{address.pid}"
     new.unlink(missing_ok=True)
     with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
@@ -124,8 +126,10 @@ def write_address(folder: Path, address: Address) -> None:
 def read_address(folder: Path) -> Address | None:
     """The server that was last made known; None where none runs, as its lock tells.
 
-    An address alone may be that of a server that was killed, whose port another program has by now.
+    An address alone may be that of a server that was killed, whose port another program has by now. Raises `BadInput`
+    where one of a server's files cannot be one.
     """
+    refuse_folders(*(folder / name for name in (LOCK_FILE, SERVER_FILE, LOG_FILE)))
     try:
         with (folder / LOCK_FILE).open("rb") as lock, suppress(BlockingIOError):
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)

@@ -52,6 +52,12 @@ def command(function: Callable[P, Code]) -> Callable[P, None]:
         except BrokenPipeError:
             sys.stdout = None  # type: ignore[assignment]  # nobody reads any more: no second error on flushing
             code = Code.DONE
+        except OSError as error:
+            if error.filename is None:
+                raise
+            from storage.home import unusable
+
+            code = _complain(unusable(error), as_json, Code.REFUSED)
         raise typer.Exit(int(code))
 
     return wrapped

@@ -103,7 +103,8 @@ def record(
     Raises
     ------
     BadInput
-        Where shapes disagree, or the electrons are negative or more than `LARGEST_MEAN`.
+        Where shapes disagree, the electrons are negative or more than `LARGEST_MEAN`, or so is a pixel's mean, or it
+        is no finite number: rejection would never end.
 
     Notes
     -----
@@ -114,6 +115,7 @@ def record(
     """
     check_request(fractions, electrons, keys, counter.hot.shape)
     means = fractions if counter.response is None else fractions * counter.response
+    _check_means(means, electrons)
     top = full_scale(counter.bit_depth)
     wide = LARGEST_COUNT if counter.wraps else top
     counts = np.empty(fractions.shape, np.uint32)
@@ -146,6 +148,18 @@ def check_request(
             value=electrons,
             limit=f"must lie in 0 to {LARGEST_MEAN:g}",
             remedy="Use less current or a shorter exposure",
+        )
+
+
+def _check_means(means: npt.NDArray[np.float32], electrons: float | npt.NDArray[np.float64]) -> None:
+    # The largest of numbers with a NaN among them is NaN.
+    largest = float(means.max(initial=0)) * float(np.max(electrons, initial=0))
+    if not largest <= LARGEST_MEAN:
+        raise BadInput(
+            field="electrons per pixel",
+            value=largest,
+            limit=f"must be finite and at most {LARGEST_MEAN:g}",
+            remedy="Use less current, a shorter exposure, or smaller settings of the simulated specimen and its damage",
         )
 
 

@@ -84,6 +84,28 @@ def test_a_withdrawn_one_is_not_used_and_the_one_before_it_does_not_come_back(wo
         assert session.get_one(Calibration, second).superseded_by == third
 
 
+def test_one_from_the_future_is_not_valid_and_sets_no_other_aside(world: World) -> None:
+    """A clock that was wrong once must not hold until its wrong date, nor take what is measured after it away."""
+    wrong = calibrate(world, 60 * 24 * 365, valid_until=NOON + timedelta(days=400))
+    found = standing(world, 0)
+    assert (found.state, found.calibration and found.calibration.id) == ("future", wrong)
+    assert "measured in the future, 2027-11-22 12:00 UTC: the clock was wrong" in found.why
+    fresh = calibrate(world, 0)
+    assert (standing(world, 1).state, standing(world, 1).calibration.id) == ("valid", fresh)
+    # Nor what was measured before it: it supersedes nothing.
+    calibrate(world, 60 * 24 * 365, valid_until=NOON + timedelta(days=400))
+    assert (standing(world, 1).state, standing(world, 1).calibration.id) == ("valid", fresh)
+    with writer(world.engine) as session:
+        invalidate(session, fresh, "moved", by="Ada", clock=world.clock)
+    assert standing(world, 1).state == "withdrawn"
+
+
+@pytest.mark.parametrize(("ahead_s", "state"), [(120, "valid"), (121, "future")])
+def test_clocks_may_differ_by_two_minutes(world: World, ahead_s: int, state: str) -> None:
+    calibrate(world, 0, measured_at=NOON + timedelta(seconds=ahead_s))
+    assert standing(world, 0).state == state
+
+
 def test_a_withdrawal_needs_a_reason_and_somebody_and_is_kept_as_it_was_written(world: World) -> None:
     one = calibrate(world, 0)
     for reason, who in ((" ", "Ada"), ("moved", "")):

@@ -224,8 +224,25 @@ def test_sqlite_needs_a_file_in_a_folder_that_exists(bad: str) -> None:
         open_engine(bad)
 
 
+@pytest.mark.parametrize("first_bytes", [100, 4096])
+def test_a_damaged_database_is_a_clear_error(tmp_path: Path, first_bytes: int) -> None:
+    file = tmp_path / "damaged.db"
+    open_engine(f"sqlite:///{file}").dispose()
+    content = file.read_bytes()
+    file.write_bytes(content[:first_bytes] + b"\xff" * (len(content) - first_bytes))
+    with pytest.raises(BadInput, match=r"damaged.db'; the file is damaged. Move it away"):
+        open_engine(f"sqlite:///{file}")
+
+
+def test_a_question_mark_does_not_put_the_database_elsewhere(tmp_path: Path) -> None:
+    (tmp_path / "ho?me").mkdir()
+    with pytest.raises(BadInput, match="question mark"):
+        open_engine(f"sqlite:///{tmp_path}/ho?me/nightbeam.db")
+    assert not (tmp_path / "ho").exists()
+
+
 def test_a_folder_in_the_place_of_the_file_is_a_clear_error(tmp_path: Path) -> None:
-    with pytest.raises(DatabaseAway, match="unable to open database file"):
+    with pytest.raises(DatabaseAway, match=r"unable to open database file. See that the file and its folder"):
         open_engine(f"sqlite:///{tmp_path}")
 
 

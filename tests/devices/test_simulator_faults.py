@@ -1,13 +1,16 @@
 """Every knob of the simulated truth does what it says, by the amount it says, when it says."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pytest
 
+from devices.simulator.faults import ProjectorTruth
 from devices.simulator.scene import Scene, make_ready, render, shifts_px, specimen_positions_nm
-from devices.simulator.settings import Truth, read_settings
+from devices.simulator.settings import Area, Truth, read_settings
 from stem4d.errors import BadInput
+from stem4d.simulate.crystals import CELLS
 from tests.devices.simulator_world import AREA, DELTA_MRAD, centres_px, column, exposure, instrument_file, raster
 
 
@@ -121,14 +124,113 @@ def test_a_knob_turns_when_its_schedule_says_and_back_again() -> None:
     np.testing.assert_allclose(across, np.where(np.arange(48) < 24, 0.0, 2.0), atol=0.1)
 
 
+AT_10_S = {"at_s": 10.0}
+
+
 @pytest.mark.parametrize(
-    ("change", "words"),
+    ("changes", "words"),
     [
-        ({"at_s": 1.0, "knob": "projector.elipticity", "value": 0.1}, "no knob"),
-        ({"at_s": 1.0, "knob": "projector.ellipticity", "value": "much"}, "ellipticity"),
-        ({"at_s": -1.0, "knob": "misalignment_mrad", "value": [0.0, 0.0]}, "at_s"),
+        ([{"at_s": 1.0, "knob": "projector.elipticity", "value": 0.1}], "no knob"),
+        ([{"at_s": 1.0, "knob": "projector.ellipticity", "value": "much"}], "at 1 s: projector.ellipticity"),
+        ([{"at_s": -1.0, "knob": "misalignment_mrad", "value": [0.0, 0.0]}], "at_s"),
+        ([AT_10_S | {"knob": "frames_per_s", "value": 5.0}], "whole session"),
+        ([AT_10_S | {"knob": "speed", "value": "real"}], "whole session"),
+        ([AT_10_S | {"knob": "hot_pixels", "value": [[500, 500]]}], r"at 10 s.hot_pixels: got \(500, 500\) px"),
+        ([AT_10_S | {"knob": "areas", "value": {}}], "keep the areas there are: sample"),
+        ([AT_10_S | {"knob": "areas.sample.beam_damage", "value": {}}], "cannot begin by a schedule"),
+        ([AT_10_S | {"until_s": 9.0, "knob": "seed", "value": 1}], "until_s: 9 s is not after at_s, 10 s"),
+        # Each is good by itself; the second one leaves the third without what it needs.
+        (
+            [
+                AT_10_S | {"knob": "areas.sample.specimen", "value": "crystal"},
+                {"at_s": 11.0, "knob": "areas.sample.spacing_a", "value": None},
+                {"at_s": 12.0, "knob": "areas.sample.specimen", "value": "square"},
+            ],
+            "at 12 s: areas.sample.* needs spacing_a",
+        ),
     ],
 )
-def test_a_schedule_that_cannot_be_is_refused_at_once(change: dict[str, Any], words: str) -> None:
+def test_a_schedule_that_cannot_be_is_refused_at_once(changes: list[dict[str, Any]], words: str) -> None:
     with pytest.raises(BadInput, match=words):
-        truth_of(schedule=[change])
+        truth_of(schedule=changes)
+
+
+@pytest.mark.parametrize("name", ["Au.2", "FLAKE-1", "seed"])
+def test_a_schedule_reaches_every_legal_name_of_an_area(name: str) -> None:
+    change = AT_10_S | {"knob": f"areas.{name}.drift_nm_per_min", "value": [1.0, 2.0]}
+    truth = read_settings({"areas": {"Au": AREA, name: AREA}, "schedule": [change]}, ((32, 32),))
+    assert truth.at(10.0).areas[name].drift_nm_per_min == (1.0, 2.0)
+
+
+def test_a_change_may_rest_on_an_earlier_one() -> None:
+    """Turning a knob within an earlier change's value leaves that value as it was written."""
+    first = {"at_s": 1.0, "until_s": 3.0, "knob": "projector", "value": {"ellipticity": 0.1}}
+    second = {"at_s": 2.0, "knob": "projector.angle_ratio", "value": 0.9}
+    table = {"at_s": 1.0, "knob": "areas.sample.displacement", "value": {"inclusion": 0.01}}
+    inner = {"at_s": 2.0, "knob": "areas.sample.displacement.inclusion", "value": 0.02}
+    truth = truth_of(schedule=[first, second, table, inner])
+    assert truth.at(2.0).projector == ProjectorTruth(ellipticity=0.1, angle_ratio=0.9)
+    assert truth.at(3.0).projector == ProjectorTruth(angle_ratio=0.9)
+    assert [truth.at(moment).areas["sample"].displacement.inclusion for moment in (2.0, 1.0)] == [0.02, 0.01]
+
+
+def numbers_of(schema: dict[str, Any], name: str = "", definitions: dict[str, Any] | None = None) -> Iterator[Any]:
+    """Every number of a model's JSON schema that a document may state, with its dotted name."""
+    definitions = schema["$defs"] if definitions is None else definitions
+    if "$ref" in schema:
+        schema = definitions[schema["$ref"].rsplit("/", 1)[-1]]
+    if schema.get("type") in ("number", "integer"):
+        yield name, schema
+    inner = [*schema.get("anyOf", []), *schema.get("prefixItems", [])]
+    inner += [schema[key] for key in ("items", "additionalProperties") if isinstance(schema.get(key), dict)]
+    for one in inner:
+        yield from numbers_of(one, name, definitions)
+    for key, one in schema.get("properties", {}).items():
+        yield from numbers_of(one, f"{name}.{key}".strip("."), definitions)
+
+
+def test_every_number_has_a_lowest_and_a_highest_value() -> None:
+    found = list(numbers_of(Truth.model_json_schema()))
+    assert len(found) > 60
+    without = [
+        name
+        for name, schema in found
+        if not schema.keys() & {"minimum", "exclusiveMinimum"} or not schema.keys() & {"maximum", "exclusiveMaximum"}
+    ]
+    assert without == []
+
+
+def area(**facts: Any) -> dict[str, Any]:
+    return {"areas": {"a": AREA | facts}}
+
+
+@pytest.mark.parametrize(
+    ("settings", "field", "words"),
+    [
+        ({"misalignment_mrad": [1e300, 0.0]}, "misalignment_mrad[0]", "1e+300 mrad; has to be at most 1000"),
+        (area(drift_nm_per_min=[0.0, 1e300]), "drift_nm_per_min[1]", "nm/min; has to be at"),
+        ({"scan": {"step_ratio": [1e200, 1.0]}}, "scan.step_ratio[0]", "at most 10"),
+        ({"scan": {"jitter_a_rms": 1e300}}, "scan.jitter_a_rms", "Å; has to be at most 1000"),
+        ({"scan": {"barrel_per_um2": 1e300}}, "scan.barrel_per_um2", "1/µm²; has to be at most 1000"),
+        ({"projector": {"angle_ratio": 1e-300}}, "projector.angle_ratio", "at least 0.1"),
+        ({"projector": {"angle_ratio": 1e300}}, "projector.angle_ratio", "at most 10"),
+        (area(thickness_nm=1e9), "thickness_nm", "nm; has to be at most 500"),
+        ({"detector": {"blur_px": 1e9}}, "detector.blur_px", "px; has to be at most 20"),
+        (area(material="Xx"), "material", "'Au', 'Al', 'Si' or 'SrTiO3'"),
+        ({"detector": {"gaps": [[20, 20, 10, 10]]}}, "detector", "gaps: [20, 20, 10, 10] is empty"),
+        (area(beam_damage={"contamination_rad_per_e_per_a2": 1e300}), "contamination", "at most"),
+        (area(beam_damage={"critical_e_per_a2": 1e-300}), "critical_e_per_a2", "at least 0.001"),
+        (area(beam_damage={"critical_power": 1e300}), "critical_power", "at most 4"),
+        ({"frames_per_s": 1e300}, "frames_per_s", "1/s; has to be at most"),
+    ],
+)
+def test_what_no_instrument_has_is_refused_at_opening(settings: dict[str, Any], field: str, words: str) -> None:
+    with pytest.raises(BadInput) as told:
+        read_settings(settings, ((32, 32),))
+    assert field in told.value.field
+    assert words in str(told.value)
+
+
+def test_the_materials_of_an_area_are_those_there_are() -> None:
+    for material in CELLS:
+        assert Area(specimen="crystal", material=material).physics.material == material

@@ -1,6 +1,8 @@
 """Bad input at the command line: one clear message, exit code 2, no traceback, nothing written (rows F16 to F18)."""
 
+import errno
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -9,6 +11,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from db.engine import open_engine
 from flows.cli.app import app
 
 PLANS = Path(__file__).parents[2] / "plans"
@@ -93,6 +96,87 @@ def test_a_night_cannot_reach_out_of_its_folder(home: Path, tmp_path: Path) -> N
         "format_version: 1\nname: n\ninstrument: i.toml\ntargets:\n  - {name: a, plan: ../../etc/passwd}\n"
     )
     assert "plan" in refused(["night", str(night), "--yes"])
+
+
+def folder(path: Path) -> None:
+    path.mkdir(parents=True)
+
+
+def a_file(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"x")
+
+
+def dangling(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.symlink_to(path.parent / "gone")
+
+
+def damaged(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    open_engine(f"sqlite:///{path}").dispose()
+    path.write_bytes(path.read_bytes()[:4096] + b"\xff" * 40960)
+
+
+OURS = "instruments/demo-stem"
+UNUSABLE = {
+    ".": (a_file, "is a file"),
+    "data": (dangling, "is a link to"),
+    OURS: (a_file, "is a file where a folder has to be"),
+    f"{OURS}/owner.lock": (folder, "is a folder where a file has to be"),
+    f"{OURS}/server.lock": (folder, "is a folder where a file has to be"),
+    f"{OURS}/server.json": (folder, "is a folder where a file has to be"),
+    "nightbeam.db": (damaged, "the file is damaged"),
+}
+
+
+@pytest.mark.parametrize("name", UNUSABLE)
+def test_a_home_that_cannot_be_used(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spoil, says = UNUSABLE[name]
+    spoil(tmp_path / "home" / name)
+    monkeypatch.setenv("NIGHTBEAM_HOME", str(tmp_path / "home"))
+    message = refused(["calibrate", "--list", "--plan", str(PLANS / "case_b.yaml")])
+    assert says in message
+    assert (name if name != "." else "home") in message
+
+
+@pytest.mark.parametrize("command", [["db", "status"], ["runs"]], ids="-".join)
+def test_other_commands_in_a_home_that_is_a_file(
+    command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "home").write_text("x")
+    monkeypatch.setenv("NIGHTBEAM_HOME", str(tmp_path / "home"))
+    assert "is a file" in refused(command)
+
+
+def test_a_home_with_a_question_mark_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NIGHTBEAM_HOME", str(tmp_path / "ho?me"))
+    assert "question mark" in refused(["db", "status"])
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("number", "says"),
+    [
+        (errno.EROFS, "can only be read. Make it writable, or set NIGHTBEAM_HOME"),
+        (errno.EACCES, "this user may not use it. Change its owner"),
+        (errno.ENOSPC, "the disk is full. Free some space"),
+        (errno.EIO, "Input/output error. See what it is"),
+    ],
+)
+def test_what_a_disk_refuses_is_said_with_the_path_and_what_to_do(
+    number: int, says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A superuser may write anywhere, so the system's answer is given in its place."""
+
+    def refuse(path: Path, *_rest: object, **_more: object) -> None:
+        raise OSError(number, os.strerror(number), str(path))
+
+    monkeypatch.setenv("NIGHTBEAM_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    message = refused(["db", "status"])
+    assert str(tmp_path / "home")[-30:] in message
+    assert says in message
 
 
 FILES = {

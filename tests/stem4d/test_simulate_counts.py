@@ -8,6 +8,7 @@ from scipy.stats import chisquare, poisson
 
 from stem4d.errors import BadInput
 from stem4d.simulate.counts import Counter, noise_keys, record, scattered_pixels
+from stem4d.simulate.integrating import Integrator, integrate
 
 CLEAN = np.zeros((64, 64), np.bool_)
 
@@ -94,6 +95,18 @@ def test_scattered_pixels_have_the_asked_number_and_the_seeds_places() -> None:
     assert mask.sum() == round(6e-4 * 128**2)
     np.testing.assert_array_equal(mask, scattered_pixels((128, 128), 6e-4, 3))
     assert (mask != scattered_pixels((128, 128), 6e-4, 4)).any()
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, 3e38])
+@pytest.mark.timeout(60)
+def test_a_mean_that_is_no_number_is_refused_and_does_not_hang(value: float) -> None:
+    """Rejection would look for a count for ever: one pixel among many is enough."""
+    fractions, never = flat(2), Counter(16, CLEAN, CLEAN)
+    fractions[1, 3, 5] = value
+    with pytest.raises(BadInput, match=r"electrons per pixel.*finite and at most 1e\+09"):
+        record(fractions, 1e3, keys(2), never)
+    with pytest.raises(BadInput, match="electrons per pixel"):
+        integrate(fractions, 1e3, keys(2), Integrator(16, CLEAN, CLEAN, 1.0, flat(1)[0], 0.0, flat(1)[0]))
 
 
 def test_impossible_requests_are_refused_with_the_limit() -> None:

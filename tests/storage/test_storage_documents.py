@@ -200,7 +200,7 @@ def test_lists_stand_for_tuples_and_changes_apply(sketch: Callable[..., Sketch])
         ("shapes.0.side_nm=1e400", "shapes[0].side_nm: got inf nm; has to be a finite number"),
         ("shapes.0.side_nm='1e400'", "shapes[0].side_nm: got '1e400' nm; has to be a number. Write a number without"),
         ("shapes.0.side_nm=true", "shapes[0].side_nm: got True nm; has to be a number"),
-        ("shapes.1.centre_px=[1]", "shapes[1].centre_px[1]: got 'nothing'; is required. Add shapes[1].centre_px[1]"),
+        ("shapes.1.centre_px=[1]", "shapes[1].centre_px[1]: got 'nothing' px; is required. Add shapes[1].centre_px[1]"),
         ("shapes.0.kind=star", "shapes[0].kind: got 'star'; has to be one of 'square', 'circle'"),
         ("shapes.0={side_nm: 1}", "shapes[0].kind: got 'nothing'; is required"),
         ("shapes=[]", "shapes: got []; needs at least 1 items"),
