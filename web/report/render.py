@@ -61,6 +61,7 @@ def render_calibrations(report: CalibrationReport) -> str:
     return template.render(
         report=report,
         state=tables.chip(report.state),
+        meaning=tables.STATES.get(report.state, ""),
         headline=[(part.title, part.chip) for part in parts],
         anchors=[(part.anchor, part.title) for part in parts],
         parts=parts,

@@ -36,6 +36,16 @@ SIGNS = {"good": "✓", "doubtful": "!", "bad": "✕", "mended": "↻", "neutral
 EMPTY = "–"
 
 
+STATES = {
+    "mended": "Mended: a fault was found and repaired, and the data were taken again or kept as they are now good.",
+    "marked": "Marked: the run finished and all it took is kept, but at least one result must not be used as it is.",
+    "refused": "Refused: the plan cannot work, so the specimen was not exposed.",
+    "stopped": "Stopped: somebody ended it before it was done.",
+    "crashed": "Crashed: the program ended without closing the run.",
+}
+"""States of a run that a word alone does not tell."""
+
+
 @dataclass(frozen=True)
 class Chip:
     """A verdict or state: a word first, a sign and a colour to find it by."""
@@ -100,9 +110,11 @@ def named(name: str, value: Any) -> str:
 
 def label_and_unit(name: str) -> tuple[str, str]:
     """A vocabulary name in words, and the unit its suffix carries."""
+    if name == "mrad_per_pixel":
+        return "angle per pixel", "mrad/px"
     unit = unit_of(name)
     suffix = next((tail for tail in reversed(_tails(name)) if unit and unit_of(f"x_{tail}") == unit), "")
-    label = name if name == "mrad_per_pixel" else name.removesuffix(f"_{suffix}") if suffix else name
+    label = name.removesuffix(f"_{suffix}") if suffix else name
     if label.endswith("_per"):
         label, above = label_and_unit(label.removesuffix("_per"))
         unit = f"{above}/{unit}"
