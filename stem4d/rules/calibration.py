@@ -22,6 +22,13 @@ STEP_KINDS = {
 }
 """Calibrations of the scan's geometry, each by itself."""
 
+_WHERE = {
+    "this_area": "on the plan's own area",
+    "vacuum_hole": "in vacuum",
+    "reference_specimen": "on a reference specimen",
+}
+"""What measuring a kind takes, in words."""
+
 
 def _relative_percent(known: Calibrated) -> float | None:
     return 100 * known.uncertainty / abs(known.value) if known.value != 0 else None
@@ -212,7 +219,12 @@ def calibrations_present(ctx: Context, wanted: Analysis) -> Iterator[Judged]:
         kinds = (*kinds, "ellipticity")
     missing = [kind for kind in kinds if ctx.calibrated(kind) is None]
     if missing:
-        needs = ", ".join(f"{kind} ({CALIBRATION_NEEDS[kind]})" for kind in missing)
-        yield Judged(Verdict.NOT_MEASURABLE, "calibrations", float(len(missing)), remedy=f"Calibrate {needs}.")
+        needs = ", ".join(f"{kind} ({_WHERE[CALIBRATION_NEEDS[kind]]})" for kind in missing)
+        yield Judged(
+            Verdict.NOT_MEASURABLE,
+            f"calibrations {', '.join(missing)}",
+            float(len(missing)),
+            remedy=f"Measure {needs}: nightbeam calibrate {' '.join(missing)} --plan PLAN -i INSTRUMENT.",
+        )
     else:
         yield judge(ctx.limit("calibrations_present"), "missing calibrations", 0.0)

@@ -82,14 +82,20 @@ def test_the_page_says_values_with_errors_units_and_standing(written: Path) -> N
     assert written.name == f"{RUN}-calibrations.html"
     words = Page(written.read_text(encoding="utf-8")).words()
     for said in (
-        "Radius 8 ± 0.01 px",
-        "Centre (15 ± 0.01 px, 17 ± 0.02 px)",
-        "True over commanded 0.998 ± 0.001",
-        "Descan ((−3.478 mrad/nm, 0 mrad/nm), (0 mrad/nm, 0 mrad/nm))",
-        "Drift (0.1 nm/min, –)",
-        "Bad pixels 1",
-        "Residual of the fit 0.0125",
-        "Holds for camera_length_mm=50",
+        "Disk radius 8.000 ± 0.010 px 8 px (+0 %)",
+        "Disk centre, along the detector's y 15.000 ± 0.010 px",
+        "Disk centre, along the detector's x 17.000 ± 0.020 px",
+        "True over commanded current 0.9980 ± 0.0010",
+        "Correction of the descan, detector y per scan y −3.478 mrad/nm",
+        "Drift of the specimen, along the scan's y 0.1 nm/min",
+        "Angle per pixel 2 mrad/px 2 mrad/px (+0 %)",
+        "(y, x) on the detector: (2, 3)",
+        "Misfit of the disk's edge 1.2 %",
+        # The disk is 0.5 px above and 1.5 px right of the middle (15.5, 15.5) of 32 pixels.
+        "Disk off the detector's middle 1.6 px – after correction: −0.5 px along the detector's y, 1.5 px along its x",
+        "Holds for camera length 50 mm",
+        "Written 2026-",
+        f"nightbeam show {RUN}",
         "Valid until 2026-11-23",
         "withdrawn by Ada",
         "not measurable",
@@ -109,7 +115,7 @@ def test_every_fit_is_drawn_on_its_data_and_told(written: Path) -> None:
         "before correction [px]. Points are measured",
         "Counts of a vacuum pattern",
         "ring of 12 px",
-        "Fit: moved [nm]: 2 points",
+        "Moved [nm]: 2 points",
     ):
         assert said in told, said
     # The plane that the calibration states takes all of the movement: what is left is shot noise.
@@ -148,6 +154,7 @@ def test_the_rms_about_a_plane_is_that_of_the_noise() -> None:
     rng = np.random.default_rng(3)
     y, x = np.mgrid[:20, :20]
     plane = np.stack([0.1 * y, 0.05 * x], axis=-1)
-    drawing = positions_with_plane(plane + rng.normal(0, 0.2, plane.shape), plane, "before correction")
+    drawing = positions_with_plane(plane + rng.normal(0, 0.2, plane.shape), plane, 0.1, "before correction")
+    assert "Field of 2 nm (y) by 2 nm (x)" in drawing.alt
     # 800 values: 2.5 % of the rms itself, three times that.
     assert float(drawing.alt.rsplit("rms about it ", 1)[1].split(" px")[0]) == pytest.approx(0.2, rel=0.08)

@@ -30,7 +30,9 @@ def write_calibration_report(engine: "Engine", run_name: str, folder: Path, cloc
         found = measured_in(session, run=run_name)
         masks = pixel_masks(session, instrument=run["instrument"])
     plan = plan_of(run)
-    mask = standing_mask(masks, plan, max((one["measured_at"] for one in found), default=""))
+    own = next((one["value"]["bad_pixels"] for one in found if one["kind"] == "pixel_mask" and one["value"]), None)
+    at = max((one["measured_at"] for one in found), default="")
+    mask = standing_mask(masks, plan, at) if own is None else [(y, x) for y, x in own]
     centre = next((one for one in found if one["kind"] == "centre"), None)
     shown = tuple(_shown(one, plan, mask, centre) for one in found)
     page = render_calibrations(

@@ -42,7 +42,7 @@ def drawn_fit(one: Facts, plan: Plan, bad: Pixels) -> tuple[Plate, ...]:
         drawings += _KINDS.get(one["kind"], _rings)(one, paths, plan, bad)
     # Data of the database: at most two images, of at most 48 positions a side.
     drawings += [fits.image(_titled(each["label"]), np.array(each["values"])) for each in curves.get("images", ())]
-    if "x" in curves and one["kind"] not in _OWN_CURVES:
+    if "x" in curves and not (drawings and one["kind"] in _OWN_CURVES):
         drawings.append(fits.curve(_CURVES.get(one["kind"], _titled(curves["y_label"])), curves))
     return (Plate("", tuple(as_picture(each) for each in drawings)),) if drawings else ()
 
@@ -120,10 +120,10 @@ def _ellipse(one: Facts, paths: list[Path], plan: Plan, bad: Pixels) -> list[Dra
     return [drawing, _ringed(pattern, [disk, *rings], bad)]
 
 
-def _rotation(one: Facts, paths: list[Path], plan: Plan, bad: Pixels) -> list[Drawing]:
+def _rotation(one: Facts, paths: list[Path], _plan: Plan, bad: Pixels) -> list[Drawing]:
     value = one["value"]
     if value.get("rotation_deg") is None:
-        return _rings(one, paths, plan, bad)
+        return []
     maps, angles = _read(paths[0], bad), np.linspace(-90.0, 90.0, 181)
     mirrored = bool(value.get("mirrored"))
     drawing = measured.rotation(
@@ -149,7 +149,7 @@ def _plain_curl(maps: RunMaps, mirrored: bool, angles_deg: NDArray[np.float64]) 
     return np.sqrt(np.array([float(np.mean(each**2)) for each in turned]) / max(whole, 1e-300))
 
 
-def _step(one: Facts, paths: list[Path], plan: Plan, bad: Pixels) -> list[Drawing]:
+def _step(one: Facts, paths: list[Path], _plan: Plan, _bad: Pixels) -> list[Drawing]:
     value, curves = one["value"], one["curves"] or {}
     drawings = []
     images = _online(paths[0]).virtual
@@ -159,13 +159,13 @@ def _step(one: Facts, paths: list[Path], plan: Plan, bad: Pixels) -> list[Drawin
     if curves.get("fit") is not None:
         at, found = (np.array(curves[name], dtype=np.float64) for name in ("fit", "data"))
         drawings.append(measured.residuals(at, 100 * (found / at - 1)))
-    return drawings or _rings(one, paths, plan, bad)
+    return drawings
 
 
-def _drift(one: Facts, paths: list[Path], plan: Plan, bad: Pixels) -> list[Drawing]:
+def _drift(one: Facts, paths: list[Path], _plan: Plan, _bad: Pixels) -> list[Drawing]:
     times, rate = (one["curves"] or {}).get("x"), one["value"].get("drift_nm_per_min")
     if times is None or len(times) != len(paths) or rate is None or None in rate:
-        return _rings(one, paths, plan, bad)
+        return []
     step_nm, scans = _step_nm(paths[0]), [_online(path) for path in paths]
     images = [[without_surface(each, scan.recorded, 0) for each in (*scan.virtual.values(), scan.total)]
               for scan in scans]  # fmt: skip
@@ -188,7 +188,7 @@ _KINDS: dict[str, Callable[[Facts, list[Path], Plan, Pixels], list[Drawing]]] = 
     "drift": _drift,
 }
 _OWN_CURVES = frozenset({"rotation", "scan_step", "ellipticity", "drift"})
-"""Kinds whose own picture says what their curve would."""
+"""Kinds whose own picture, where it can be drawn, says what their curve would."""
 _CURVES = {
     "mrad_per_pixel": "Radial profile and fitted rings",
     "counts_per_electron": "Variance of the pixels against their mean",

@@ -57,7 +57,7 @@ FIGURES: Mapping[str, Words] = {
     "range_after_px": Words("Descan left after correction", "largest movement of the disk over the field"),
     "curved": Words("Movement is curved", "whether more than a plane is seen beyond chance"),
     "curved_chance": Words(
-        "Chance that noise looks as curved", "below 1 % the movement is called curved", percent=True
+        "Chance that noise looks as curved", "below 0.1 % the movement is called curved", percent=True
     ),
     "curved_range_px": Words("Curved part of the movement", "what no linear correction takes away"),
     "beyond_model_px": Words("Neither plane nor curve", "rms of the movement that no quadratic surface describes"),
@@ -102,7 +102,7 @@ FIGURES: Mapping[str, Words] = {
         "Distinctness of the alignment", "likelihood of the best one over the median of all that were tried; 2 is good",
         "",
     ),
-    "significance": Words("Aligned images above noise", "in standard deviations; it takes about 5", "σ"),
+    "significance": Words("Aligned images above noise", "in standard deviations; it takes 8 to 12", "σ"),
     "drift_nm_per_min": Words("Drift of the specimen", "where features go in later images", parts=_YX_SCAN),
     "speed_nm_per_min": Words("Speed of the drift"),
     "shift_limit_nm_per_min": Words(
@@ -129,13 +129,6 @@ RESIDUALS: Mapping[str, Left] = {
     "drift": Left("Scatter about the course", "rms of the scans' places; below 0.1 is good", "scan steps"),
 }  # fmt: skip
 """By kind; what is good is what the simulated microscope reaches and no gate."""
-
-OBSTACLES: Mapping[str, str] = {
-    "this_area": "on the plan's own area",
-    "vacuum_hole": "in vacuum",
-    "reference_specimen": "on a reference specimen",
-}
-"""What measuring a kind takes, in words."""
 
 
 def words_of(name: str) -> Words:

@@ -1,6 +1,6 @@
 """One calibration as the page of calibrations shows it: its figures with their errors, verdict, what it holds for."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from math import hypot
 from typing import Any
@@ -14,7 +14,7 @@ from web.report.measured_words import (
     unit_for,
     words_of,
 )
-from web.report.tables import EMPTY, Cell, Chip, Table, chip
+from web.report.tables import EMPTY, Cell, Chip, Table, chip, plain
 from web.report.text import number, quantity, time_utc
 from web.report.values import CalibrationShown, Plate
 
@@ -81,12 +81,7 @@ def calibration_part(one: CalibrationShown) -> Part:
 def figure_lines(one: CalibrationShown) -> Iterator[Line]:
     """Every figure of a calibration, one a line, and what its fit leaves."""
     values = one.value if isinstance(one.value, dict) else {}
-    errors = one.uncertainty if isinstance(one.uncertainty, dict) else {}
-    for name, value in values.items():
-        if name == "bad_pixels" and isinstance(value, list | tuple):
-            yield from _pixels(value)
-        else:
-            yield from _lines(name, value, errors.get(name), one.nominal.get(name))
+    yield from value_lines(values, one.uncertainty, one.nominal)
     if one.off_middle_px is not None:
         y, x = one.off_middle_px
         yield Line(
@@ -101,6 +96,30 @@ def figure_lines(one: CalibrationShown) -> Iterator[Line]:
         else:
             said = quantity(float(f"{one.residual * (100 if left.percent else 1):.2g}"), "%" if left.percent else left.unit)
             yield Line(left.label, said, meaning=left.good)
+
+
+def value_lines(
+    value: Mapping[str, Any], uncertainty: Any, nominal: Mapping[str, float] | None = None
+) -> Iterator[Line]:
+    """The figures of a calibration's value with their errors, one a line."""
+    errors = uncertainty if isinstance(uncertainty, dict) else {}
+    for name, each in value.items():
+        if name == "bad_pixels" and isinstance(each, list | tuple):
+            yield from _pixels(each)
+        else:
+            yield from _lines(name, each, errors.get(name), (nominal or {}).get(name))
+
+
+def short(value: Any, uncertainty: Any, unit: str) -> str:
+    """The figures of a calibration's value in one run of words; of bad pixels where they are, as far as they go."""
+    if not isinstance(value, dict):
+        return plain(value, unit)
+    if not value:
+        return EMPTY
+    return "; ".join(
+        f"{line.label}: {line.meaning}" if line.said == EMPTY and line.meaning else f"{line.label} {line.said}"
+        for line in value_lines(value, uncertainty)
+    )
 
 
 def _pixels(pixels: Any) -> Iterator[Line]:
@@ -120,7 +139,7 @@ def _lines(name: str, value: Any, error: Any, nominal: float | None) -> Iterator
     for index, each in enumerate(values):
         own = errors[index] if len(errors) == len(values) else errors[0] if errors else None
         which = words.parts[index] if index < len(words.parts) else f"{index + 1} of {len(values)}"
-        yield Line(f"{words.label}, {which}", _said(each, own, name, words), meaning=words.meaning)
+        yield Line(f"{words.label}, {which}", _said(each, own, name, words), meaning="" if index else words.meaning)
 
 
 def _said(value: Any, error: Any, name: str, words: Words) -> str:

@@ -9,7 +9,6 @@ from storage.units import unit_of
 from web.report.text import NOT_MEASURED, byte_size, clock_utc, duration, number, quantity, time_utc
 from web.report.values import (
     AnalysisOutcome,
-    CalibrationUsed,
     Cost,
     DataFile,
     DoseAccount,
@@ -180,21 +179,6 @@ def _or_dash(value: Any) -> str:
     return EMPTY if value is None else plain(value)
 
 
-def calibrations(items: Iterable[CalibrationUsed]) -> Table:
-    """What the run relied on."""
-    rows = tuple(
-        (
-            Cell(i.kind.replace("_", " ") + (f" ({i.role})" if i.role and i.role != i.kind else "")),
-            Cell(chip=chip(i.verdict)),
-            Cell(_calibrated(i), figure=isinstance(i.value, int | float)),
-            Cell(time_utc(i.measured_at)),
-            Cell(i.standing),
-        )
-        for i in items
-    )
-    return Table("Calibrations used", ("Kind", "Verdict", "Value", "Measured", "Standing"), rows)
-
-
 def dose(accounts: Iterable[DoseAccount], by: str) -> Table:
     """Fluence by specimen area [e/Å²]."""
     rows = tuple(
@@ -356,13 +340,6 @@ def _pair(predicted: Any, actual: Any, said: Any) -> str:
         return EMPTY
     # It may break after the arrow, never within a figure.
     return f"{said(predicted)}\u00a0→ {said(actual)}".replace("not measured", "not\u00a0measured")
-
-
-def _calibrated(item: CalibrationUsed) -> str:
-    if isinstance(item.value, int | float) and (item.uncertainty is None or isinstance(item.uncertainty, int | float)):
-        return quantity(item.value, item.unit, item.uncertainty)
-    said = plain(item.value, item.unit)
-    return said if item.uncertainty is None else f"{said} ± {plain(item.uncertainty, item.unit)}"
 
 
 def metric(name: str) -> str:

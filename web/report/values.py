@@ -77,6 +77,15 @@ class CalibrationUsed:
 
 
 @dataclass(frozen=True)
+class Withdrawn:
+    """A calibration that the run's data contradicted: no run uses it any more."""
+
+    number: int
+    kind: str
+    reason: str
+
+
+@dataclass(frozen=True)
 class RemedyTaken:
     """A change made because a figure was bad."""
 
@@ -185,6 +194,9 @@ class RunReport:
     plates: tuple[Plate, ...] = ()
     missing_pictures: str = ""
     """Why there are no pictures, or not all of them."""
+    withdrawn: tuple[Withdrawn, ...] = ()
+    lacking: tuple[str, ...] = ()
+    """Kinds of calibration that the analyses need and that were not there."""
 
 
 @dataclass(frozen=True)
