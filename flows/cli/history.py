@@ -71,7 +71,9 @@ def runs(
     for one in page.runs:
         started = f"{one.started:%Y-%m-%d %H:%M}"
         what = "calibrate" if one.calibrating else "acquire"
-        words = f"{what:<9} {one.plan[:18]:<18} {one.area[:14]:<14} {one.state:<8} {(one.verdict or '').replace('_', ' ')}"
+        words = (
+            f"{what:<9} {one.plan[:18]:<18} {one.area[:14]:<14} {one.state:<8} {(one.verdict or '').replace('_', ' ')}"
+        )
         print(f"{one.name:<22} {started} {words}")
     if not page.runs:
         print("no such runs")

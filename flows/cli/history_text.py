@@ -102,7 +102,9 @@ def _print_values(one: Facts) -> None:
 def _now(one: Facts, now: datetime) -> str:
     """How a calibration stands at a moment."""
     if one["withdrawn"] is not None:
-        return f"now: withdrawn {_when(one['withdrawn']['at'])} by {one['withdrawn']['by']}: {one['withdrawn']['reason']}"
+        return (
+            f"now: withdrawn {_when(one['withdrawn']['at'])} by {one['withdrawn']['by']}: {one['withdrawn']['reason']}"
+        )
     if one["superseded_by"] is not None:
         return f"now: superseded by number {one['superseded_by']}"
     if one["verdict"] not in ("pass", "warn"):

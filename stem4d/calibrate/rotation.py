@@ -153,7 +153,8 @@ def curl_by_angle(
     weight = _fit(field, mirrored).weight
     curl, divergence = _parts(field, mirrored)
     power = [
-        float((weight * np.abs(_turned(curl, divergence, float(angle))[0]) ** 2).sum()) for angle in np.radians(angles_deg)
+        float((weight * np.abs(_turned(curl, divergence, float(angle))[0]) ** 2).sum())
+        for angle in np.radians(angles_deg)
     ]
     whole = float((weight * (np.abs(curl) ** 2 + np.abs(divergence) ** 2)).sum())
     return np.sqrt(np.array(power) / max(whole, 1e-300))

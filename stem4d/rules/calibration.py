@@ -7,7 +7,7 @@ from stem4d.plan import Analysis, Ptychography, Strain, TiltCorrected, Virtual
 from stem4d.rules import real_space, reciprocal
 from stem4d.rules.descan import Movement, bearable
 from stem4d.rules.instrument import AXIS
-from stem4d.rules.limits import CALIBRATION_NEEDS, CALIBRATIONS_FOR, GUIDE, LARGEST_STRAIN
+from stem4d.rules.limits import CALIBRATION_NEEDS, CALIBRATIONS_FOR, GUIDE, LARGEST_STRAIN, NEED_IN_WORDS
 from stem4d.rules.registry import Calibrated, Context, Judged, judge, rule
 from stem4d.verdict import Change, Verdict
 
@@ -21,13 +21,6 @@ STEP_KINDS = {
     "scan_shear": "scan's shear",
 }
 """Calibrations of the scan's geometry, each by itself."""
-
-_WHERE = {
-    "this_area": "on the plan's own area",
-    "vacuum_hole": "in vacuum",
-    "reference_specimen": "on a reference specimen",
-}
-"""What measuring a kind takes, in words."""
 
 
 def _relative_percent(known: Calibrated) -> float | None:
@@ -219,7 +212,7 @@ def calibrations_present(ctx: Context, wanted: Analysis) -> Iterator[Judged]:
         kinds = (*kinds, "ellipticity")
     missing = [kind for kind in kinds if ctx.calibrated(kind) is None]
     if missing:
-        needs = ", ".join(f"{kind} ({_WHERE[CALIBRATION_NEEDS[kind]]})" for kind in missing)
+        needs = ", ".join(f"{kind} ({NEED_IN_WORDS[CALIBRATION_NEEDS[kind]]})" for kind in missing)
         yield Judged(
             Verdict.NOT_MEASURABLE,
             f"calibrations {', '.join(missing)}",

@@ -53,19 +53,33 @@ def _titled(label: str) -> str:
 
 def _pixels(one: Facts, paths: list[Path], _plan: Plan, bad: Pixels) -> list[Drawing]:
     maps = _read(paths[0], bad)
-    return [fits.pattern_with_rings(maps.mean_pattern, (), _mask(bad, maps.sum_pattern.shape), "Mean pattern and bad pixels")]
+    return [
+        fits.pattern_with_rings(
+            maps.mean_pattern, (), _mask(bad, maps.sum_pattern.shape), "Mean pattern and bad pixels"
+        )
+    ]
 
 
 def _disk(one: Facts, paths: list[Path], _plan: Plan, bad: Pixels) -> list[Drawing]:
     value, maps = one["value"], _read(paths[0], bad)
     if value.get("radius_px") is None:
-        return [fits.pattern_with_rings(maps.mean_pattern, (), _mask(bad, maps.sum_pattern.shape), "Mean pattern: no disk was found")]
+        return [
+            fits.pattern_with_rings(
+                maps.mean_pattern, (), _mask(bad, maps.sum_pattern.shape), "Mean pattern: no disk was found"
+            )
+        ]
     centre = (value["centre_px"][0], value["centre_px"][1])
     ring = {"centre_px": centre, "radius_px": value["radius_px"], "label": "disk"}
     return [
-        fits.pattern_with_rings(maps.mean_pattern, (ring,), _mask(bad, maps.sum_pattern.shape), "Mean pattern and fitted disk"),
+        fits.pattern_with_rings(
+            maps.mean_pattern, (ring,), _mask(bad, maps.sum_pattern.shape), "Mean pattern and fitted disk"
+        ),
         fits.radial_profile(
-            maps.mean_pattern, centre, value["radius_px"], value.get("edge_width_px"), _mask(bad, maps.sum_pattern.shape)
+            maps.mean_pattern,
+            centre,
+            value["radius_px"],
+            value.get("edge_width_px"),
+            _mask(bad, maps.sum_pattern.shape),
         ),
     ]
 

@@ -158,6 +158,7 @@ def _setting(name: str, value: str) -> str:
     said = value.strip("()").replace(", ", " × ") if value.startswith("(") else value
     return f"{label} {said}{chr(160) if unit else ''}{unit}"
 
+
 TITLES: Mapping[str, str] = {
     "pixel_mask": "Bad pixels",
     "centre": "Disk centre",
@@ -178,8 +179,8 @@ TITLES: Mapping[str, str] = {
 """Kinds as the command and the pages call them; `title_of` makes up for others."""
 
 NOT_IN_ERRORS: Mapping[str, str] = {
-    "descan": "the angle per pixel that turns pixels into mrad: where none was calibrated before, the nominal one, which "
-    "may be off by 2 %, and the correction with it",
+    "descan": "the angle per pixel that turns pixels into mrad: where none was calibrated before, the nominal one, "
+    "which may be off by 2 %, and the correction with it",
     "defocus": "the angle per pixel and the scan step: 1 % in either is 1 % of the defocus",
     "mrad_per_pixel": "the extent of the reflections along the beam: a film of a few nm shows its rings 0.1 to 0.2 % "
     "too small",

@@ -94,7 +94,8 @@ def figure_lines(one: CalibrationShown) -> Iterator[Line]:
         if left is None:
             yield Line("Residual of the fit", number(one.residual, 2))
         else:
-            said = quantity(float(f"{one.residual * (100 if left.percent else 1):.2g}"), "%" if left.percent else left.unit)
+            times, unit = (100, "%") if left.percent else (1, left.unit)
+            said = quantity(float(f"{one.residual * times:.2g}"), unit)
             yield Line(left.label, said, meaning=left.good)
 
 

@@ -161,7 +161,8 @@ def _virtual_images(recorded: RunMaps, plan: Plan, calibrated: Calibrated, which
         for name, image in ((name, recorded.virtual[name]) for name in names if name in recorded.virtual)
     ]
     y, x = (number(step) for step in steps_nm)
-    how = "nominal, of the plan" if calibrated.step_ratio is None else f"calibrated; {number(plan.scan.step_nm)} was asked for"
+    asked = f"calibrated; {number(plan.scan.step_nm)} was asked for"
+    how = "nominal, of the plan" if calibrated.step_ratio is None else asked
     note = f"Scan step {y} nm (y), {x} nm (x): {how}."
     return Plate(f"Virtual images{which}", tuple(as_picture(one) for one in pictures), note)
 
@@ -190,7 +191,10 @@ def _disk_positions(
     shown: list[Picture] = [
         as_picture(
             motion.disk_positions(
-                values, geometry.mrad_per_pixel, state=f"vacuum, {word} correction", limit_px=limit_px,
+                values,
+                geometry.mrad_per_pixel,
+                state=f"vacuum, {word} correction",
+                limit_px=limit_px,
                 nominal="angle" in geometry.nominal,
             )
         )

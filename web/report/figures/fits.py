@@ -86,7 +86,9 @@ def pattern_with_rings(
     if invalid.any():
         # A single pixel is smaller than a screen's: a ring around each tells where to look.
         at_y, at_x = np.nonzero(invalid)
-        axes.plot(at_x, at_y, "o", markersize=6, fillstyle="none", color=MASKED_COLOUR, linestyle="", markeredgewidth=0.8)
+        axes.plot(
+            at_x, at_y, "o", markersize=6, fillstyle="none", color=MASKED_COLOUR, linestyle="", markeredgewidth=0.8
+        )
         handles.append(masked_handle(len(at_y)))
     if handles:
         legend_below(axes, handles, columns=1)

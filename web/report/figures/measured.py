@@ -40,7 +40,9 @@ def rotation(
     axes = plot_axes(title, 3.6, legend_lines=4)
     found = (found_deg + 90) % 180 - 90
     handles: list[Line2D | Patch] = [
-        *axes.plot(angles_deg, fitted, "-", color=_FIT, linewidth=1.6, label="curl as fitted: weighted by signal to noise"),
+        *axes.plot(
+            angles_deg, fitted, "-", color=_FIT, linewidth=1.6, label="curl as fitted: weighted by signal to noise"
+        ),
         *axes.plot(angles_deg, plain, ":", color=_GREY, linewidth=1.2, label="every frequency alike, noise included"),
     ]
     said = quantity(found, "deg", uncertainty_deg)
