@@ -39,10 +39,9 @@ def withdrawn_by(session: Session, *, run: str) -> list[dict[str, Any]]:
         .order_by(CalibrationWithdrawal.id)
     )
     return [
-        {"id": one.id, "kind": one.kind, "measured_at": plain_value(one.measured_at), "at": plain_value(each.withdrawn_at),
-         "reason": each.reason}
+        {**plain(one, "evidence_run_id", "curves"), "at": plain_value(each.withdrawn_at), "reason": each.reason}
         for each, one in found
-    ]  # fmt: skip
+    ]
 
 
 def pixel_masks(session: Session, *, instrument: str) -> list[dict[str, Any]]:

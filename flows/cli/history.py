@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from flows.cli.answer import AsJson, Code, command, print_json
-from storage.settings import load_settings
 
 if TYPE_CHECKING:
     from db.engine import Session
@@ -95,6 +94,7 @@ def show(
     from db.questions.night import night_story
     from db.questions.show import show_run
     from flows.cli.history_text import print_night, print_run
+    from storage.settings import load_settings
 
     is_night = name == "latest" or name.startswith("n")
     with _session() as session:
@@ -120,6 +120,7 @@ def _without_curves(one: dict[str, Any]) -> dict[str, Any]:
 def _session() -> "Iterator[Session]":
     from db.engine import open_engine, reader
     from stem4d.errors import BadInput
+    from storage.settings import load_settings
 
     settings = load_settings()
     if not settings.home.exists():

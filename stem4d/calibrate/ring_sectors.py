@@ -53,8 +53,8 @@ def sector_radii(
     disk_radius_px : float
         Of the central disk, which is the width of a ring [px].
     """
-    y, x = np.indices(pattern.shape)
-    y, x = y - centre_px[0], x - centre_px[1]
+    rows, columns = np.indices(pattern.shape)
+    y, x = rows - centre_px[0], columns - centre_px[1]
     radius, azimuth = np.hypot(y, x), np.degrees(np.arctan2(y, x)) % 360
     inside = ~bad & (radius > 0.8 * radii_px.min()) & (radius < 1.12 * radii_px.max())
     which = (azimuth * sectors / 360).astype(np.intp)

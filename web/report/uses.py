@@ -17,7 +17,7 @@ _STEPS: Mapping[str, str] = {
     "disk": "centre of the virtual detectors and of the centre of mass; room around the disk in the quality check",
     "descan": "diffraction shift and descan that were set for the scan",
     "current": "dose that was booked; electrons expected in a pattern",
-    "mrad_per_pixel": "radii of the virtual detectors; angles of the centre of mass, the quality check and the pictures",
+    "mrad_per_pixel": "radii of the virtual detectors; angles of the centre of mass, quality check and pictures",
     "scan_step": "lengths in the pictures; the scan itself was told the nominal step",
     "convergence_semi_angle": "circle of the disk in the pictures; the detectors keep the plan's angles",
 }

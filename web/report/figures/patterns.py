@@ -162,8 +162,8 @@ def _said(
     parts = [
         f"{name} of {values.shape[0]} by {values.shape[1]} pixels on an asinh scale, highest value "
         f"{number(float(values.max()) if values.count() else None)} {unit}.",
-        f"A circle marks the bright-field disk of {geometry.convergence_semi_angle_mrad:.4g} mrad{_how(geometry)} centred at row "
-        f"{y:.1f}, column {x:.1f}.",
+        f"A circle marks the bright-field disk of {geometry.convergence_semi_angle_mrad:.4g} mrad{_how(geometry)} "
+        f"centred at row {y:.1f}, column {x:.1f}.",
     ]
     if geometry.detectors:
         rings = (f"{d.name} from {d.inner_mrad:.3g} to {d.outer_mrad:.3g} mrad" for d in geometry.detectors)
