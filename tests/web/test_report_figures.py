@@ -281,3 +281,11 @@ def test_what_is_nominal_in_a_pattern_says_so_and_masked_pixels_are_in_the_legen
     assert legend_texts(drawing.figure)[-1] == "2 bad pixels, left out"
     moved = motion.disk_positions(crystal.disk_px, MRAD_PER_PIXEL, state="as recorded", nominal=True)
     assert image_axes(moved.figure).get_xlabel() == "x [px], 1 px = 1.1 mrad (nominal)"
+
+
+def test_a_hot_pixel_that_no_mask_knows_does_not_make_the_mean_pattern_black(crystal: Crystal):
+    hot = crystal.mean.copy()
+    hot[3, 4] = 1e6
+    shown = image_axes(patterns.mean_pattern(hot, crystal.geometry).figure).images[0]
+    # One pixel of 9216 is not the brightest of a thousand.
+    assert shown.norm.vmax == pytest.approx(float(np.percentile(crystal.mean, 99.9)), rel=0.01)

@@ -33,6 +33,10 @@ _DISK_COLOUR = "#ffffff"
 _CLIPPED_COLOUR = "#ff2d2d"
 
 
+HOT = 20.0
+"""Times the brightest of a thousand pixels beyond which a mean is that of a faulty pixel."""
+
+
 @dataclass(frozen=True)
 class _Kind:
     name: str
@@ -94,6 +98,11 @@ def _pattern(
         hidden |= invalid
     values = np.ma.masked_array(np.asarray(pattern, dtype=np.float64), hidden)
     peak = float(values.max()) if values.count() else 0.0
+    cut = False
+    usual = float(np.percentile(values.compressed(), 99.9)) if values.count() else 0.0
+    if kind is _MEAN and peak > HOT * usual > 0:
+        # Pixels that no mask knows yet must not make the rest black.
+        peak, cut = usual, True
     clipped = np.zeros(values.shape, bool) if full_scale is None else values.filled(-1) >= full_scale
     marks = 1 + len(geometry.detectors) + bool(clipped.any()) + bool(hidden.any())
     shown, bar_axes = image_panel(
@@ -101,7 +110,7 @@ def _pattern(
     )
     linear_below = max(peak / 100, kind.least)
     shown.set(cmap=with_bad(colormaps["gray"], MASKED_COLOUR), norm=AsinhNorm(linear_below, 0.0, max(peak, 1e-9)))
-    bar = colour_bar(shown, bar_axes, f"{unit} (asinh scale)")
+    bar = colour_bar(shown, bar_axes, f"{unit} (asinh scale)", "max" if cut else "neither")
     ticks = decade_ticks(peak, kind.least)
     bar.set_ticks(ticks, labels=[number(tick) for tick in ticks])
     bar.minorticks_off()
