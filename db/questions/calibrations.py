@@ -29,6 +29,32 @@ def evidence_files(session: Session, *, calibration_id: int) -> list[str]:
     return [one["path"] for one in _evidence(session, calibration_id) if one["path"]]
 
 
+def withdrawn_by(session: Session, *, run: str) -> list[dict[str, Any]]:
+    """Every calibration that a run withdrew, in order, with its reason; raises `BadInput` for an unknown run."""
+    row = named(session, Run, run, "`nightbeam runs` lists them")
+    found = session.execute(
+        select(CalibrationWithdrawal, Calibration)
+        .join(Calibration, CalibrationWithdrawal.calibration_id == Calibration.id)
+        .where(CalibrationWithdrawal.by_run_id == row.id)
+        .order_by(CalibrationWithdrawal.id)
+    )
+    return [
+        {**plain(one, "evidence_run_id", "curves"), "at": plain_value(each.withdrawn_at), "reason": each.reason}
+        for each, one in found
+    ]
+
+
+def pixel_masks(session: Session, *, instrument: str) -> list[dict[str, Any]]:
+    """Every usable mask of bad pixels of an instrument, oldest first, with when it was withdrawn if it was."""
+    found = session.scalars(
+        select(Calibration)
+        .filter_by(instrument=instrument, kind="pixel_mask")
+        .where(Calibration.verdict.in_(("pass", "warn")))
+        .order_by(Calibration.measured_at, Calibration.id)
+    )
+    return [{**plain(one, "evidence_run_id", "curves"), "withdrawn": _withdrawal(session, one.id)} for one in found]
+
+
 def _withdrawal(session: Session, calibration_id: int) -> dict[str, Any] | None:
     one = session.scalars(select(CalibrationWithdrawal).filter_by(calibration_id=calibration_id)).one_or_none()
     return None if one is None else {"by": one.withdrawn_by, "at": plain_value(one.withdrawn_at), "reason": one.reason}

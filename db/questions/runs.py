@@ -32,6 +32,8 @@ class RunRow:
     exit_reason: str | None
     started: datetime
     ended: datetime | None
+    calibrating: bool = False
+    """It measured calibrations only."""
 
 
 @dataclass(frozen=True)
@@ -101,6 +103,8 @@ def list_runs(
             exit_reason=run.exit_reason,
             started=run.started,
             ended=run.ended,
+            # Only of such a run nothing is predicted: see `tasks.record.open_run`.
+            calibrating=run.predicted_seconds is None,
         )
         for run, area_name, sample_name, plan_name, target_name, night_name in session.execute(wanted)
     ]

@@ -29,6 +29,7 @@ from db.models import (
     SoftwareEnvironment,
     Target,
 )
+from db.questions.calibrations import withdrawn_by
 from db.questions.plain import plain, plain_rows, plain_value
 from db.rows import existing, named
 
@@ -50,6 +51,7 @@ def show_run(session: Session, *, name: str) -> dict[str, Any]:
         "plan": {**plain(plan, "canonical_json"), "document": json.loads(plan.canonical_json)},
         "environment": None if environment is None else plain(environment),
         "calibrations": _calibrations(session, run.id),
+        "withdrawn": withdrawn_by(session, run=name),
         "snapshots": _snapshots(session, run.id),
         "exposures": _exposures(session, run.id),
         "datasets": [_dataset(session, dataset) for dataset in session.scalars(_of(Dataset, run.id))],

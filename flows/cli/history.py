@@ -69,7 +69,10 @@ def runs(
         return Code.DONE
     for one in page.runs:
         started = f"{one.started:%Y-%m-%d %H:%M}"
-        words = f"{one.plan[:18]:<18} {one.area[:14]:<14} {one.state:<8} {one.verdict or ''}"
+        what = "calibrate" if one.calibrating else "acquire"
+        words = (
+            f"{what:<9} {one.plan[:18]:<18} {one.area[:14]:<14} {one.state:<8} {(one.verdict or '').replace('_', ' ')}"
+        )
         print(f"{one.name:<22} {started} {words}")
     if not page.runs:
         print("no such runs")
@@ -87,21 +90,30 @@ def show(
 
     Example: nightbeam show latest
     """
+    from db.questions.calibrations import measured_in
     from db.questions.night import night_story
     from db.questions.show import show_run
+    from flows.cli.history_text import print_night, print_run
+    from storage.settings import load_settings
 
     is_night = name == "latest" or name.startswith("n")
     with _session() as session:
         facts = (
             night_story(session, name=None if name == "latest" else name) if is_night else show_run(session, name=name)
         )
+        measured = [] if is_night else measured_in(session, run=name)
     if as_json:
-        print_json(facts)
+        print_json(facts if is_night else {**facts, "measured": [_without_curves(one) for one in measured]})
     elif is_night:
-        _print_night(facts)
+        print_night(facts)
     else:
-        _print_run(facts)
+        print_run(facts, measured, load_settings().reports_folder)
     return Code.DONE
+
+
+def _without_curves(one: dict[str, Any]) -> dict[str, Any]:
+    """What is drawn of a calibration is thousands of figures that its files give again."""
+    return {name: value for name, value in one.items() if name != "curves"}
 
 
 @contextmanager
@@ -124,38 +136,3 @@ def _session() -> "Iterator[Session]":
             yield session
     finally:
         engine.dispose()
-
-
-def _print_night(facts: dict[str, Any]) -> None:
-    print(f"night {facts['name']}: {facts['state']}. {facts['exit_reason'] or ''}")
-    for target in facts["targets"]:
-        print(f"\n{target['position'] + 1}. {target['name']}: {target['state']}. {target['reason'] or ''}")
-        for run in target["runs"]:
-            print(f"   {run['name']}  attempt {run['attempt']}: {run['state']}. {run['exit_reason'] or ''}")
-            for remedy in run["remedies"]:
-                print(f"      remedy: {remedy['action']}, {remedy['from_value']} to {remedy['to_value']}")
-
-
-def _print_run(facts: dict[str, Any]) -> None:
-    print(f"run {facts['name']}: {facts['state']}, verdict {facts['verdict'] or 'none'}. {facts['exit_reason'] or ''}")
-    for label in ("sample", "instrument", "started", "ended", "parent", "night"):
-        print(f"{label:<12} {facts[label] or '-'}")
-    area = facts["area"]
-    print(
-        f"{'area':<12} {area['name']}: {area['delivered_e_per_a2']:.4g} of {area['fluence_budget_e_per_a2']:.4g} e/Å²"
-    )
-    for one in facts["datasets"]:
-        shape = " x ".join(str(size) for size in (*one["scan_shape"], *one["detector_shape"]))
-        print(f"{'data':<12} {one['locations'][0]['path']}  {shape}  sha256 {one['sha256'][:16]}...")
-    for one in facts["calibrations"]:
-        print(
-            f"{'calibration':<12} {one['role']}: {one['value']} {one['unit']}, {one['measured_at']}, {one['verdict']}"
-        )
-    print()
-    for one in facts["quality"]:
-        if one["stage"] == "final":
-            whose = f" for {one['analysis']}" if one["analysis"] else ""
-            print(f"{one['verdict']:<15} {one['metric']}{whose}: {one['message']}")
-    print()
-    for one in facts["events"]:
-        print(f"{one['time'][11:19]}  {one['kind']:<20} {one['message']}")

@@ -137,6 +137,29 @@ def fit_rotation(
     return _judged(fits[best], best, margin, spread, dark_field, seen, window)
 
 
+def curl_by_angle(
+    com_y_px: npt.NDArray[np.floating],
+    com_x_px: npt.NDArray[np.floating],
+    recorded: Mask,
+    mirrored: bool,
+    angles_deg: npt.NDArray[np.floating],
+) -> Array:
+    """What `fit_rotation` makes smallest: the share of the deflections that is curl, at each angle (n,), from 0 to 1.
+
+    Rms, every frequency weighted as in the fit. All noise lies at the root of a half.
+    """
+    seen = recorded & np.isfinite(com_y_px) & np.isfinite(com_x_px)
+    field = np.stack([without_surface(each, seen, 2) for each in (com_y_px, com_x_px)])
+    weight = _fit(field, mirrored).weight
+    curl, divergence = _parts(field, mirrored)
+    power = [
+        float((weight * np.abs(_turned(curl, divergence, float(angle))[0]) ** 2).sum())
+        for angle in np.radians(angles_deg)
+    ]
+    whole = float((weight * (np.abs(curl) ** 2 + np.abs(divergence) ** 2)).sum())
+    return np.sqrt(np.array(power) / max(whole, 1e-300))
+
+
 @dataclass(frozen=True)
 class _Fit:
     angle_rad: float

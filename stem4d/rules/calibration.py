@@ -7,7 +7,7 @@ from stem4d.plan import Analysis, Ptychography, Strain, TiltCorrected, Virtual
 from stem4d.rules import real_space, reciprocal
 from stem4d.rules.descan import Movement, bearable
 from stem4d.rules.instrument import AXIS
-from stem4d.rules.limits import CALIBRATION_NEEDS, CALIBRATIONS_FOR, GUIDE, LARGEST_STRAIN
+from stem4d.rules.limits import CALIBRATION_NEEDS, CALIBRATIONS_FOR, GUIDE, LARGEST_STRAIN, NEED_IN_WORDS
 from stem4d.rules.registry import Calibrated, Context, Judged, judge, rule
 from stem4d.verdict import Change, Verdict
 
@@ -212,7 +212,12 @@ def calibrations_present(ctx: Context, wanted: Analysis) -> Iterator[Judged]:
         kinds = (*kinds, "ellipticity")
     missing = [kind for kind in kinds if ctx.calibrated(kind) is None]
     if missing:
-        needs = ", ".join(f"{kind} ({CALIBRATION_NEEDS[kind]})" for kind in missing)
-        yield Judged(Verdict.NOT_MEASURABLE, "calibrations", float(len(missing)), remedy=f"Calibrate {needs}.")
+        needs = ", ".join(f"{kind} ({NEED_IN_WORDS[CALIBRATION_NEEDS[kind]]})" for kind in missing)
+        yield Judged(
+            Verdict.NOT_MEASURABLE,
+            f"calibrations {', '.join(missing)}",
+            float(len(missing)),
+            remedy=f"Measure {needs}: nightbeam calibrate {' '.join(missing)} --plan PLAN -i INSTRUMENT.",
+        )
     else:
         yield judge(ctx.limit("calibrations_present"), "missing calibrations", 0.0)

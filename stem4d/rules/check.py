@@ -9,7 +9,7 @@ from stem4d.predict import Prediction
 from stem4d.rules.advice import finding
 from stem4d.rules.conflict import with_conflicts
 from stem4d.rules.instrument import AXIS
-from stem4d.rules.limits import CALIBRATION_NEEDS, CALIBRATIONS_FOR, LIMITS, Limit
+from stem4d.rules.limits import CALIBRATION_NEEDS, CALIBRATIONS_FOR, LIMITS, NEED_IN_WORDS, Limit
 from stem4d.rules.registry import RULES, Calibrated, Context, Need, ask_all
 from stem4d.verdict import Finding, Verdict, worst
 
@@ -92,7 +92,7 @@ def _not_checked(ctx: Context) -> Iterator[Finding]:
         named = f"rule{'s' * (len(numbers) > 1)} {', '.join(map(str, numbers))}"
         if need == "calibrations":
             wanted = [kind for kind in CALIBRATION_NEEDS if any(kind in CALIBRATIONS_FOR[each] for each in kinds)]
-            remedy += ", ".join(f"{kind} ({CALIBRATION_NEEDS[kind]})" for kind in wanted) + "."
+            remedy += ", ".join(f"{kind} ({NEED_IN_WORDS[CALIBRATION_NEEDS[kind]]})" for kind in wanted) + "."
         yield Finding(
             rule=f"not_checked.{need}",
             axis=AXIS,

@@ -209,6 +209,12 @@ CALIBRATION_NEEDS: Mapping[str, str] = {
     "defocus": "this_area",
 }
 """Kinds of calibration and what making one takes."""
+NEED_IN_WORDS: Mapping[str, str] = {
+    "this_area": "on the plan's own area",
+    "vacuum_hole": "in vacuum",
+    "reference_specimen": "on a reference specimen",
+}
+"""The same for people."""
 
 CALIBRATIONS_FOR: Mapping[str, tuple[str, ...]] = {
     "virtual": ("centre", "mrad_per_pixel", "scan_step"),

@@ -24,12 +24,15 @@ from tasks.calibrate import calibrate
 from tasks.calibrated import Calibrated
 from tasks.calibrations import angle, scale, vacuum
 from tasks.calibrations.bench import Bench
+from tasks.calibrations.kinds import KINDS
 from tasks.calibrations.standing import keys, standings, usable
 from tasks.lab import Lab
 from tasks.mend import withdraw
 from tasks.record import open_run
 from tasks.validate import validate
 from tests.flows.night_world import NAME, small, small_lab
+from web.report.measured_words import FIGURES, RESIDUALS, TITLES
+from web.report.uses import NOT_USED, lacking, used_for
 
 FOUR = ("pixel_mask", "centre", "descan", "current")
 
@@ -121,11 +124,20 @@ def test_the_vacuum_scans_are_datasets_that_the_calibrations_rest_on(opened: Lab
 def test_the_page_draws_the_fit_on_the_data_and_says_value_gate_and_validity(opened: Lab, result: Result) -> None:
     assert result.report is not None
     page = result.report.read_text()
-    for said in ("Descan", "mrad/nm", "Valid until", "field_nm=(2.56, 2.56)", "names no reference specimen", "±"):
+    for said in ("Descan", "mrad/nm", "Valid until", "field 2.56 × 2.56\u00a0nm", "names no reference specimen", "±"):
         assert said in page, said
     for alt in ("Radial profile of the disk", "Mean pattern and fitted disk", "before correction [px]", "Counts of a"):
         assert f'alt="{alt}' in page or alt in page, alt
-    assert page.count("<img") == 8
+    assert "Curl of the deflections against the rotation" in page
+    # One of the mask, two of the centre, two of descan, one of the current and one of the rotation.
+    assert page.count("<img") == 7
+
+
+def test_the_page_calls_every_kind_as_the_command_does_and_names_every_figure(opened: Lab, result: Result) -> None:
+    assert {name: kind.title for name, kind in KINDS.items()}.items() <= TITLES.items()
+    assert set(RESIDUALS) == set(KINDS) - {"pixel_mask"}
+    for one in by_kind(opened, result.run).values():
+        assert set(one["value"]) <= set(FIGURES), one["kind"]
 
 
 def test_only_what_is_not_valid_is_measured_again(opened: Lab, plan: Plan, result: Result) -> None:
@@ -142,9 +154,17 @@ def test_a_run_names_the_calibrations_it_uses_and_the_rules_see_them(opened: Lab
     assert {one["role"] for one in shown["calibrations"]} >= {*FOUR, "mrad_per_pixel"}
     assert shown["exposures"] == []
     assert calibrated.mrad_per_pixel == 0.95
+    # Nothing was exposed yet, so that no step took a value; only the rules may have.
+    assert all(used_for(one, shown) == NOT_USED for one in shown["calibrations"])
     as_calls(validate, NAME, run, calibrated.model_dump_json())
     with reader(opened.engine) as session:
-        quality = show_run(session, name=run)["quality"]
+        checked = show_run(session, name=run)
+    quality = checked["quality"]
+    uses = {one["role"]: used_for(one, checked) for one in checked["calibrations"]}
+    assert uses["mrad_per_pixel"] == "plan check: uncertainty of the angle per pixel"
+    assert uses["pixel_mask"] == NOT_USED
+    assert "scan_step" in lacking(checked)
+    assert "mrad_per_pixel" not in lacking(checked)
     (found,) = {one["value"] for one in quality if one["metric"] == "angle_scale"}
     assert found == pytest.approx(10)  # per cent
 
@@ -261,6 +281,9 @@ def test_data_that_contradict_a_calibration_withdraw_it_for_every_run(opened: La
     found = standings(opened, plan, FOUR)
     assert {kind for kind, one in found.items() if one.state == "withdrawn"} == {"centre", "descan"}
     assert f"by {run}: the pattern lies 3 px off" in found["centre"].why
+    with reader(opened.engine) as session:
+        gone = show_run(session, name=run)["withdrawn"]
+    assert [one["kind"] for one in gone] == ["centre", "descan"]
     assert found["current"].state == found["pixel_mask"].state == "valid"
     assert {"centre", "descan"} <= set(to_measure(opened, listed(opened, plan), ()))
     assert calibrated.calibration_ids["centre"] == found["centre"].calibration.id  # type: ignore[union-attr]

@@ -1,6 +1,7 @@
 """The command line as a person and a script see it: what it prints, what it exits with, how fast it answers."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -42,6 +43,7 @@ def test_runs_are_listed_newest_first_and_by_page(home: Path) -> None:
     rest = facts(home, "runs", "--before", str(first["next_before"]))
     assert [run["name"] for run in first["runs"] + rest["runs"]] == [run["name"] for run in everything]
     assert [run["plan"] for run in facts(home, "runs", "--state", "refused")["runs"]] == ["refused"]
+    assert not any(run["calibrating"] for run in everything)
     table = nightbeam(home, "runs").output
     assert all(run["name"] in table for run in everything)
 
@@ -54,7 +56,11 @@ def test_a_night_and_each_of_its_runs_can_be_shown(home: Path) -> None:
     for target in night["targets"]:
         for run in target["runs"]:
             assert facts(home, "show", run["name"])["state"] == run["state"]
-            assert run["name"] in nightbeam(home, "show", run["name"]).output
+            said = nightbeam(home, "show", run["name"]).output
+            assert run["name"] in said
+            # Figures are words: no dictionary, and no more digits than a standard error carries.
+            assert "{" not in said
+            assert not re.search(r"\d\.\d{9}", said.partition("\nend")[2].partition("calibration")[2])
 
 
 def test_the_database_is_upgraded_from_nothing_by_the_command_that_messages_name(tmp_path: Path) -> None:

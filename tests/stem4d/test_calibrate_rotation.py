@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stem4d.calibrate.rotation import RotationFit, fit_rotation
+from stem4d.calibrate.rotation import RotationFit, curl_by_angle, fit_rotation
 from stem4d.errors import BadInput
 from stem4d.simulate.probe import Aberrations
 from stem4d.simulate.specimen import Specimen
@@ -44,6 +44,18 @@ def test_rotation_and_handedness_come_out_as_they_went_in(rotation_deg: float, m
     assert found.half_turn_known
     # The accuracy that is asked for at this dose.
     assert abs(off(found, rotation_deg)) < 0.5
+
+
+def test_the_curve_of_curl_is_lowest_at_the_angle_that_was_fitted() -> None:
+    scan = simulate(MIXED, 2e4, 33.0, True)
+    found, angles = fit(scan), np.linspace(-90.0, 90.0, 361)
+    curl = curl_by_angle(*centre_of_mass(scan), np.ones(scan.frames.shape[:2], bool), found.mirrored, angles)
+    lowest = angles[int(np.argmin(curl))]
+    # Half a step of the angles, and what one more round of weights would change.
+    assert abs((lowest - found.rotation_deg + 90) % 180 - 90) < 0.5
+    assert 0 < curl.min() < 0.7 < curl.max() < 1
+    # Curl over divergence at the minimum is the residual of the fit.
+    assert curl.min() / np.sqrt(1 - curl.min() ** 2) == pytest.approx(found.residual, rel=0.05)
 
 
 def test_a_plane_of_descan_and_lost_frames_do_no_harm() -> None:

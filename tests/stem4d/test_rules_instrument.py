@@ -203,8 +203,9 @@ def test_missing_calibrations_are_one_line_that_says_what_they_take() -> None:
     finding = found(plan("ptychography"), "calibrations_present", calibrations=calibrations(rotation=(3, 0.1)))
     assert finding.verdict is UNKNOWN
     assert finding.remedy == (
-        "Calibrate centre (vacuum_hole), mrad_per_pixel (reference_specimen), descan (vacuum_hole), "
-        "defocus (this_area), scan_step (reference_specimen)."
+        "Measure centre (in vacuum), mrad_per_pixel (on a reference specimen), descan (in vacuum), "
+        "defocus (on the plan's own area), scan_step (on a reference specimen): "
+        "nightbeam calibrate centre mrad_per_pixel descan defocus scan_step --plan PLAN -i INSTRUMENT."
     )
 
 

@@ -5,11 +5,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from report_run import CENTRE_PX, NIGHT, REFUSED, RUN, Recorded, record
+from report_run import CENTRE_PX, NIGHT, PLAN, REFUSED, RUN, Recorded, record
 from test_report_pages import Page
 
 from stem4d.errors import BadInput
 from web.report.assemble import write_night_report, write_run_report
+from web.report.plates import Calibrated
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +43,11 @@ def test_run_page_shows_what_was_recorded(recorded: Recorded, written: Path):
         recorded.receipts[0].sha256,
         recorded.receipts[1].sha256,
         "dwell time 100\u00a0µs",
-        "bad pixels 1",
+        "Bad pixels 1",
+        "pixels left out of every sum",
+        "diffraction shift and descan that were set for the scan",
+        "1 px = 2 mrad (nominal, of the plan), disk of 16 mrad (nominal, of the plan)",
+        "1, at (y, x) (2, 3)",
         f"fresh; measured in run {RUN}",
         "drift.rate seen",
         "descan, range correct descan – – 0.1 px",
@@ -141,3 +146,11 @@ def test_latest_night_needs_no_name(recorded: Recorded, tmp_path: Path):
 def test_report_can_be_made_again_the_same(recorded: Recorded, written: Path):
     first = written.read_bytes()
     assert write_run_report(recorded.engine, RUN, written.parent).read_bytes() == first
+
+
+def test_pictures_use_what_was_calibrated_and_say_what_is_nominal() -> None:
+    assert Calibrated().nominal() == ("angle", "convergence", "step")
+    assert Calibrated().step_nm(PLAN) == (0.1, 0.1)
+    known = Calibrated(mrad_per_pixel=2.02, convergence_semi_angle_mrad=16.3, step_ratio=(1.01, 0.985))
+    assert known.nominal() == ()
+    assert known.step_nm(PLAN) == pytest.approx((0.101, 0.0985))

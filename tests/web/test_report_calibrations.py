@@ -3,12 +3,13 @@
 import shutil
 from collections.abc import Iterator
 from datetime import timedelta
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from report_run import CENTRE_PX, DETECTOR, RADIUS_PX, RUN, SCAN, Recorded, Ticking, record
+from report_run import CENTRE_PX, DETECTOR, PLAN, RADIUS_PX, RUN, SCAN, Recorded, Ticking, record
 from test_report_pages import NASTY, Page
 
 from db.calibrations import add_calibration, invalidate
@@ -16,7 +17,8 @@ from db.engine import writer
 from db.results import add_dataset
 from stem4d.errors import BadInput
 from storage.disk import sha256_of_file
-from web.report.calibrations import write_calibration_report
+from web.report.calibrations import standing_mask, write_calibration_report
+from web.report.figures import measured
 from web.report.figures.fits import pattern_with_rings, positions_with_plane
 
 RING = {
@@ -82,14 +84,20 @@ def test_the_page_says_values_with_errors_units_and_standing(written: Path) -> N
     assert written.name == f"{RUN}-calibrations.html"
     words = Page(written.read_text(encoding="utf-8")).words()
     for said in (
-        "Radius 8 ± 0.01 px",
-        "Centre (15 ± 0.01 px, 17 ± 0.02 px)",
-        "True over commanded 0.998 ± 0.001",
-        "Descan ((−3.478 mrad/nm, 0 mrad/nm), (0 mrad/nm, 0 mrad/nm))",
-        "Drift (0.1 nm/min, –)",
-        "Bad pixels 1",
-        "Residual of the fit 0.0125",
-        "Holds for camera_length_mm=50",
+        "Disk radius 8.000 ± 0.010 px 8 px (+0 %)",
+        "Disk centre, along the detector's y 15.000 ± 0.010 px",
+        "Disk centre, along the detector's x 17.000 ± 0.020 px",
+        "True over commanded current 0.9980 ± 0.0010",
+        "Correction of the descan, detector y per scan y −3.478 mrad/nm",
+        "Drift of the specimen, along the scan's y 0.1 nm/min",
+        "Angle per pixel 2 mrad/px 2 mrad/px (+0 %)",
+        "(y, x) on the detector: (2, 3)",
+        "Misfit of the disk's edge 1.2 %",
+        # The disk is 0.5 px above and 1.5 px right of the middle (15.5, 15.5) of 32 pixels.
+        "Disk off the detector's middle 1.6 px – after correction: −0.5 px along the detector's y, 1.5 px along its x",
+        "Holds for camera length 50 mm",
+        "Written 2026-",
+        f"nightbeam show {RUN}",
         "Valid until 2026-11-23",
         "withdrawn by Ada",
         "not measurable",
@@ -109,7 +117,7 @@ def test_every_fit_is_drawn_on_its_data_and_told(written: Path) -> None:
         "before correction [px]. Points are measured",
         "Counts of a vacuum pattern",
         "ring of 12 px",
-        "Fit: moved [nm]: 2 points",
+        "Moved [nm]: 2 points",
     ):
         assert said in told, said
     # The plane that the calibration states takes all of the movement: what is left is shot noise.
@@ -148,6 +156,58 @@ def test_the_rms_about_a_plane_is_that_of_the_noise() -> None:
     rng = np.random.default_rng(3)
     y, x = np.mgrid[:20, :20]
     plane = np.stack([0.1 * y, 0.05 * x], axis=-1)
-    drawing = positions_with_plane(plane + rng.normal(0, 0.2, plane.shape), plane, "before correction")
+    drawing = positions_with_plane(plane + rng.normal(0, 0.2, plane.shape), plane, 0.1, "before correction")
+    assert "Field of 2 nm (y) by 2 nm (x)" in drawing.alt
     # 800 values: 2.5 % of the rms itself, three times that.
     assert float(drawing.alt.rsplit("rms about it ", 1)[1].split(" px")[0]) == pytest.approx(0.2, rel=0.08)
+
+
+def test_rings_are_drawn_on_the_scale_of_what_lies_outside_the_central_disk() -> None:
+    """A central beam a thousand times as bright as the ring, and a pixel that no mask knows."""
+    y, x = np.indices((64, 64)) - 32
+    radius = np.hypot(y, x)
+    pattern = 1000.0 * (radius < 3) + np.exp(-((radius - 20) ** 2) / 2)
+    pattern[5, 5] = 1e5
+    rings = [{"centre_px": [32, 32], "radius_px": r, "label": label} for r, label in ((3.0, "disk"), (20.0, "ring"))]
+    invalid = np.zeros(pattern.shape, bool)
+    invalid[40, 41] = True
+    drawing = pattern_with_rings(pattern, rings, invalid, "Mean pattern and fit")
+    shown = drawing.figure.axes[0].images[0]
+    assert shown.norm.vmax == pytest.approx(1.0, abs=0.05)
+    assert [text.get_text() for text in drawing.figure.legends[0].get_texts()] == [
+        "disk, ring",
+        "1 bad pixel, left out",
+    ]
+    drawing.figure.draw_without_rendering()
+    boxes = [label.get_window_extent() for label in drawing.figure.axes[1].get_yticklabels()]
+    assert all(low.y1 <= high.y0 for low, high in pairwise(boxes))
+
+
+def test_the_mask_that_stood_is_of_the_same_detector_and_energy_and_was_not_withdrawn_before() -> None:
+    def mask(at: str, pixel: int, key: str = "detector=sim; detector_shape=(32, 32); beam_energy_kev=200",
+             withdrawn: str | None = None) -> dict[str, Any]:  # fmt: skip
+        gone = None if withdrawn is None else {"at": withdrawn, "by": "Ada", "reason": "wrong"}
+        return {"measured_at": at, "mode_key": key, "value": {"bad_pixels": [[pixel, 0]]}, "withdrawn": gone}
+
+    masks = [
+        mask("2026-01-01T00:00", 1),
+        mask("2026-01-02T00:00", 2, withdrawn="2026-01-05T00:00"),
+        mask("2026-01-03T00:00", 3, key="detector=other; detector_shape=(32, 32); beam_energy_kev=200"),
+        mask("2026-01-03T00:00", 4, key="detector=sim; detector_shape=(32, 32); beam_energy_kev=80"),
+    ]
+    assert standing_mask(masks, PLAN, "2025-12-31T00:00") == []
+    assert standing_mask(masks, PLAN, "2026-01-01T12:00") == [(1, 0)]
+    assert standing_mask(masks, PLAN, "2026-01-04T00:00") == [(2, 0)]
+    assert standing_mask(masks, PLAN, "2026-01-06T00:00") == [(1, 0)]
+
+
+def test_the_rotation_is_drawn_with_its_band_and_told_beside_the_curves_minimum() -> None:
+    angles = np.linspace(-90, 90, 181)
+    curl = 0.7 - 0.15 * np.cos(np.radians(2 * (angles - 10)))
+    drawing = measured.rotation(angles, curl, curl, found_deg=190.3, uncertainty_deg=2.9, deflections_deg=12.0)
+    assert "lowest at 10°; recorded is 10.3 ± 2.9°" in drawing.alt
+    assert "rotation 10.3 ± 2.9°, band: standard error" in [
+        text.get_text() for text in drawing.figure.legends[0].get_texts()
+    ]
+    (band,) = drawing.figure.axes[0].patches
+    assert (band.get_x(), band.get_width()) == pytest.approx((10.3 - 2.9, 5.8))  # type: ignore[attr-defined]

@@ -259,3 +259,33 @@ def test_clip_range_cuts_outliers_and_says_so():
     assert high == pytest.approx(0.998, abs=1e-3)
     assert cut == "both"
     assert clip_range(np.full(5, 3.0)) == (2.5, 3.5, "neither")
+
+
+def test_calibrated_steps_that_differ_set_the_field_and_the_shape_of_the_picture(crystal: Crystal):
+    drawing = maps.virtual_image(crystal.dark, "ADF", (0.05, 0.04), None)
+    axes = image_axes(drawing.figure)
+    left, right, bottom, top = axes.images[0].get_extent()
+    assert (right - left, bottom - top) == pytest.approx((SCAN[1] * 0.04, SCAN[0] * 0.05))
+    box = axes.get_window_extent()
+    assert box.width / box.height == pytest.approx(SCAN[1] * 0.04 / (SCAN[0] * 0.05), rel=1e-6)
+    assert "6.4 nm across and 4.8 nm down" in drawing.alt
+
+
+def test_what_is_nominal_in_a_pattern_says_so_and_masked_pixels_are_in_the_legend(crystal: Crystal):
+    invalid = np.zeros(crystal.mean.shape, bool)
+    invalid[3, 4] = invalid[50, 51] = True
+    nominal = replace(crystal.geometry, nominal=("angle", "convergence"))
+    drawing = patterns.mean_pattern(crystal.mean, nominal, invalid)
+    assert image_axes(drawing.figure).get_xlabel() == "angle x [mrad], nominal"
+    assert legend_texts(drawing.figure)[0] == "disk, 18 mrad (nominal)"
+    assert legend_texts(drawing.figure)[-1] == "2 bad pixels, left out"
+    moved = motion.disk_positions(crystal.disk_px, MRAD_PER_PIXEL, state="as recorded", nominal=True)
+    assert image_axes(moved.figure).get_xlabel() == "x [px], 1 px = 1.1 mrad (nominal)"
+
+
+def test_a_hot_pixel_that_no_mask_knows_does_not_make_the_mean_pattern_black(crystal: Crystal):
+    hot = crystal.mean.copy()
+    hot[3, 4] = 1e6
+    shown = image_axes(patterns.mean_pattern(hot, crystal.geometry).figure).images[0]
+    # One pixel of 9216 is not the brightest of a thousand.
+    assert shown.norm.vmax == pytest.approx(float(np.percentile(crystal.mean, 99.9)), rel=0.01)

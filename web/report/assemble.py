@@ -76,7 +76,21 @@ def _calibrated(facts: Facts, path: Path) -> Calibrated:
         centre_px=tuple(disk["value"]["centre_px"]) if disk else None,
         bad_pixels=tuple((y, x) for y, x in mask["value"]["bad_pixels"]) if mask else (),
         vacuum_folder=path.parent.parent / descan["evidence_run"] if descan and descan["evidence_run"] else None,
+        mrad_per_pixel=_figure(by_kind, "mrad_per_pixel", "mrad_per_pixel"),
+        convergence_semi_angle_mrad=_figure(by_kind, "convergence_semi_angle", "convergence_semi_angle_mrad"),
+        step_ratio=_step_ratio(by_kind.get("scan_step")),
     )
+
+
+def _figure(by_kind: dict[str, Any], kind: str, name: str) -> float | None:
+    found = by_kind.get(kind)
+    return None if found is None else found["value"].get(name)
+
+
+def _step_ratio(found: dict[str, Any] | None) -> tuple[float, float] | None:
+    value = {} if found is None else found["value"]
+    nominal, y, x = (value.get(name) for name in ("nominal_step_nm", "step_y_nm", "step_x_nm"))
+    return (y / nominal, x / nominal) if nominal and y and x else None
 
 
 def _judged(facts: Facts) -> Judged:

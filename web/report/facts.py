@@ -7,6 +7,7 @@ from typing import Any
 from stem4d.plan import Plan
 from web.report.parameters import plan_parameters
 from web.report.tables import plain
+from web.report.uses import lacking, used_for
 from web.report.values import (
     AnalysisOutcome,
     CalibrationUsed,
@@ -22,6 +23,7 @@ from web.report.values import (
     RunReport,
     StoryLine,
     TargetLine,
+    Withdrawn,
 )
 
 Facts = Mapping[str, Any]
@@ -56,7 +58,7 @@ def run_report(facts: Facts, plan: Plan, plates: tuple[Plate, ...], missing_pict
         parameters=plan_parameters(plan),
         findings=tuple(_judgement(one) for one in facts["quality"] if one["stage"] == "plan"),
         quality=tuple(_judgement(one) for one in facts["quality"] if one["stage"] != "plan"),
-        calibrations=tuple(_calibration(one, started) for one in facts["calibrations"]),
+        calibrations=tuple(_calibration(one, started, facts) for one in facts["calibrations"]),
         remedies=tuple(_remedy(one) for one in facts["remedies"]),
         dose=dose_account([facts]),
         exposures=tuple(_exposure(one) for one in facts["exposures"]),
@@ -66,6 +68,8 @@ def run_report(facts: Facts, plan: Plan, plates: tuple[Plate, ...], missing_pict
         analyses=tuple(_analysis(one) for one in facts["analyses"]),
         plates=plates,
         missing_pictures=missing_pictures,
+        withdrawn=tuple(Withdrawn(one["id"], one["kind"], one["reason"]) for one in facts["withdrawn"]),
+        lacking=lacking(facts),
     )
 
 
@@ -198,13 +202,10 @@ def _judgement(one: Facts) -> Judgement:
     )  # fmt: skip
 
 
-def _calibration(one: Facts, used_at: datetime) -> CalibrationUsed:
-    value = one["value"]
-    if isinstance(value, dict) and "bad_pixels" in value:
-        value = {"bad_pixels": len(value["bad_pixels"])}
+def _calibration(one: Facts, used_at: datetime, facts: Facts) -> CalibrationUsed:
     return CalibrationUsed(
-        one["kind"], one["role"], value, one["uncertainty"], one["unit"], one["verdict"], _time(one["measured_at"]),
-        _standing(one, used_at),
+        one["kind"], one["role"], one["value"], one["uncertainty"], one["unit"], one["verdict"],
+        _time(one["measured_at"]), _standing(one, used_at), used_for(one, facts),
     )  # fmt: skip
 
 

@@ -22,6 +22,8 @@ BEFORE, AFTER = "vacuum-before.h5", "vacuum-after.h5"
 """The calibration's scans without specimen, beside the run's own files."""
 
 
+MOST_PIXELS = 50
+"""Bad pixels that are named one by one."""
 MOST_PASSES = 20
 """Passes that the drift is drawn from."""
 
@@ -41,6 +43,20 @@ class Calibrated:
     centre_px: tuple[float, float] | None = None
     bad_pixels: tuple[tuple[int, int], ...] = ()
     vacuum_folder: Path | None = None
+    mrad_per_pixel: float | None = None
+    convergence_semi_angle_mrad: float | None = None
+    step_ratio: tuple[float, float] | None = None
+    """(y, x): true over nominal scan step."""
+
+    def step_nm(self, plan: Plan) -> tuple[float, float]:
+        """(y, x), as calibrated; as the plan asked where nobody knows better."""
+        y, x = self.step_ratio or (1.0, 1.0)
+        return plan.scan.step_nm * y, plan.scan.step_nm * x
+
+    def nominal(self) -> tuple[str, ...]:
+        """What pictures show as the plan has it: ``angle``, ``convergence``, ``step``."""
+        known = {"angle": self.mrad_per_pixel, "convergence": self.convergence_semi_angle_mrad, "step": self.step_ratio}
+        return tuple(name for name, value in known.items() if value is None)
 
 
 @dataclass(frozen=True)
@@ -63,14 +79,15 @@ def run_plates(plan: Plan, passes: tuple[Pass, ...], calibrated: Calibrated, jud
     last, last_scale = _read(passes[-1].path, plan)
     geometry = _geometry(plan, last, last_scale, calibrated)
     invalid = _mask(calibrated, last.sum_pattern.shape)
+    steps_nm = calibrated.step_nm(plan)
     plates = [_patterns(last, geometry, invalid, _of_pass(passes[-1], passes))]
     for one in passes[:: max(1, len(passes) - 1)]:
         recorded = last if one is passes[-1] else _read(one.path, plan)[0]
-        plates.append(_virtual_images(recorded, plan, _of_pass(one, passes)))
-    plates.append(_centre_of_mass(last, geometry, plan, _of_pass(passes[-1], passes)))
+        plates.append(_virtual_images(recorded, plan, calibrated, _of_pass(one, passes)))
+    plates.append(_centre_of_mass(last, geometry, steps_nm, _of_pass(passes[-1], passes)))
     plates.append(_disk_positions(last, geometry, calibrated, judged.descan_limit_px))
     if len(passes) > 1:
-        plates.append(_drift(passes, plan, judged))
+        plates.append(_drift(passes, plan, steps_nm, judged))
     return tuple(plates)
 
 
@@ -96,37 +113,64 @@ def _geometry(plan: Plan, recorded: RunMaps, mrad_per_pixel: float, calibrated: 
         centre = float(np.nanmean(recorded.com_y_px)), float(np.nanmean(recorded.com_x_px))
     rows, columns = recorded.sum_pattern.shape
     return patterns.PatternGeometry(
-        mrad_per_pixel,
+        calibrated.mrad_per_pixel or mrad_per_pixel,
         centre or ((rows - 1) / 2, (columns - 1) / 2),
-        plan.optics.convergence_semi_angle_mrad,
+        calibrated.convergence_semi_angle_mrad or plan.optics.convergence_semi_angle_mrad,
         _rings(plan),
+        calibrated.nominal(),
     )
 
 
 def _patterns(recorded: RunMaps, geometry: patterns.PatternGeometry, invalid: NDArray[np.bool_], which: str) -> Plate:
     bad = int(invalid.sum())
-    masked = f" Bad pixels, left out and drawn in pale red: {number(bad)}." if bad else ""
+    masked = f" Bad pixels, left out and drawn in a colour of their own: {_places(invalid)}." if bad else ""
     y, x = geometry.centre_px
-    note = f"Of {number(recorded.frames)} frames. The centre lies at pixel ({number(y)}, {number(x)}) (y, x).{masked}"
+    note = (
+        f"Of {number(recorded.frames)} frames. The centre lies at pixel ({number(y)}, {number(x)}) (y, x). "
+        f"Angles: {_angles_said(geometry)}.{masked}"
+    )
     mean = patterns.mean_pattern(recorded.mean_pattern, geometry, invalid)
     highest = patterns.maximum_pattern(recorded.max_pattern, geometry, invalid, recorded.full_scale)
     return Plate(f"Diffraction patterns{which}", (as_picture(mean), as_picture(highest)), note)
 
 
-def _virtual_images(recorded: RunMaps, plan: Plan, which: str) -> Plate:
-    own = {ring.name: ring for ring in _rings(plan)}
+def _angles_said(geometry: patterns.PatternGeometry) -> str:
+    """Whether the scale and the disk of the pictures were measured."""
+    scale = "nominal, of the plan" if "angle" in geometry.nominal else "calibrated"
+    disk = "nominal, of the plan" if "convergence" in geometry.nominal else "calibrated"
+    return (
+        f"1 px = {number(geometry.mrad_per_pixel)} mrad ({scale}), disk of "
+        f"{number(geometry.convergence_semi_angle_mrad)} mrad ({disk})"
+    )
+
+
+def _places(invalid: NDArray[np.bool_]) -> str:
+    """Bad pixels by their place (y, x), as many as there is room for."""
+    found = [f"({y}, {x})" for y, x in zip(*invalid.nonzero(), strict=True)]
+    more = f" and {number(len(found) - MOST_PIXELS)} more" if len(found) > MOST_PIXELS else ""
+    return f"{number(len(found))}, at (y, x) {', '.join(found[:MOST_PIXELS])}{more}"
+
+
+def _virtual_images(recorded: RunMaps, plan: Plan, calibrated: Calibrated, which: str) -> Plate:
+    own, steps_nm = {ring.name: ring for ring in _rings(plan)}, calibrated.step_nm(plan)
     alpha = plan.optics.convergence_semi_angle_mrad
     rings = own or {"disk": VirtualDetector(name="disk", inner_mrad=0.0, outer_mrad=alpha)}
     names = list(own) or sorted(recorded.virtual)
     pictures = [
-        maps.virtual_image(np.where(recorded.recorded, image, np.nan), name, plan.scan.step_nm, rings.get(name))
+        maps.virtual_image(np.where(recorded.recorded, image, np.nan), name, steps_nm, rings.get(name))
         for name, image in ((name, recorded.virtual[name]) for name in names if name in recorded.virtual)
     ]
-    return Plate(f"Virtual images{which}", tuple(as_picture(one) for one in pictures))
+    y, x = (number(step) for step in steps_nm)
+    asked = f"calibrated; {number(plan.scan.step_nm)} was asked for"
+    how = "nominal, of the plan" if calibrated.step_ratio is None else asked
+    note = f"Scan step {y} nm (y), {x} nm (x): {how}."
+    return Plate(f"Virtual images{which}", tuple(as_picture(one) for one in pictures), note)
 
 
-def _centre_of_mass(recorded: RunMaps, geometry: patterns.PatternGeometry, plan: Plan, which: str) -> Plate:
-    scale, step_nm = geometry.mrad_per_pixel, plan.scan.step_nm
+def _centre_of_mass(
+    recorded: RunMaps, geometry: patterns.PatternGeometry, step_nm: tuple[float, float], which: str
+) -> Plate:
+    scale = geometry.mrad_per_pixel
     y, x = (_from_mean(values) * scale for values in (recorded.com_y_px, recorded.com_x_px))
     limit = maps.com_limit_mrad(y, x)
     drawings = (
@@ -147,7 +191,11 @@ def _disk_positions(
     shown: list[Picture] = [
         as_picture(
             motion.disk_positions(
-                values, geometry.mrad_per_pixel, state=f"vacuum, {word} correction", limit_px=limit_px
+                values,
+                geometry.mrad_per_pixel,
+                state=f"vacuum, {word} correction",
+                limit_px=limit_px,
+                nominal="angle" in geometry.nominal,
             )
         )
         for values, word in states
@@ -155,7 +203,10 @@ def _disk_positions(
     ]
     # On a specimen the centre of mass follows the fields of the atoms too: only where no vacuum scan tells them apart.
     if recorded.frames and not shown:
-        drawn = motion.disk_positions(specimen, geometry.mrad_per_pixel, state="on the specimen", limit_px=limit_px)
+        drawn = motion.disk_positions(
+            specimen, geometry.mrad_per_pixel, state="on the specimen", limit_px=limit_px,
+            nominal="angle" in geometry.nominal,
+        )  # fmt: skip
         shown.append(as_picture(drawn))
     note = "Each mesh is the scan field as the disk's centre of mass draws it on the detector, in blocks of the scan."
     return Plate("Disk position: descan and centring", tuple(shown), note)
@@ -180,7 +231,7 @@ def _vacuum(calibrated: Calibrated, name: str) -> NDArray[np.float64] | None:
     return centre - (np.array(maps.sum_pattern.shape) - 1) / 2
 
 
-def _drift(passes: tuple[Pass, ...], plan: Plan, judged: Judged) -> Plate:
+def _drift(passes: tuple[Pass, ...], plan: Plan, steps_nm: tuple[float, float], judged: Judged) -> Plate:
     """The shift of each pass against the first; of many passes, some between."""
     chosen = sorted({round(at) for at in np.linspace(0, len(passes) - 1, min(len(passes), MOST_PASSES))})
     first = _read(passes[0].path, plan)[0]
@@ -189,7 +240,7 @@ def _drift(passes: tuple[Pass, ...], plan: Plan, judged: Judged) -> Plate:
     for row, number_of_pass in enumerate(chosen[1:], start=1):
         other = _read(passes[number_of_pass].path, plan)[0]
         shift = shift_between(first, other)
-        offsets_nm[row] = np.array(shift.shift_px) * plan.scan.step_nm if shift.ok else np.nan
+        offsets_nm[row] = np.array(shift.shift_px) * steps_nm if shift.ok else np.nan
         reasons += [] if shift.ok else [shift.reason]
     drawing = motion.drift(
         offsets_nm,

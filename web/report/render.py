@@ -6,7 +6,7 @@ from functools import cache
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from web.report import judged, tables
+from web.report import judged, tables, used
 from web.report.parts import calibration_part
 from web.report.text import duration, time_utc
 from web.report.values import CalibrationReport, NightReport, Picture, RunReport
@@ -27,7 +27,10 @@ def render_run(report: RunReport) -> str:
         quality=judged.judged("Quality of the data", report.quality),
         findings=judged.judged("Plan check", report.findings),
         remedies=tables.remedies(report.remedies),
-        calibrations=tables.calibrations(report.calibrations),
+        calibrations=used.calibrations(report.calibrations),
+        withdrawn=used.withdrawn(report.withdrawn),
+        lacking=used.lacking_words(report.lacking),
+        meaning=tables.STATES.get(report.state, ""),
         dose=tables.dose([report.dose] if report.dose else [], "this run"),
         exposures=tables.exposures(report.exposures),
         costs=tables.costs(report.predicted, report.actual),
@@ -61,6 +64,7 @@ def render_calibrations(report: CalibrationReport) -> str:
     return template.render(
         report=report,
         state=tables.chip(report.state),
+        meaning=tables.STATES.get(report.state, ""),
         headline=[(part.title, part.chip) for part in parts],
         anchors=[(part.anchor, part.title) for part in parts],
         parts=parts,

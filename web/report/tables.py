@@ -9,7 +9,6 @@ from storage.units import unit_of
 from web.report.text import NOT_MEASURED, byte_size, clock_utc, duration, number, quantity, time_utc
 from web.report.values import (
     AnalysisOutcome,
-    CalibrationUsed,
     Cost,
     DataFile,
     DoseAccount,
@@ -34,6 +33,16 @@ TONES = {
 }
 SIGNS = {"good": "✓", "doubtful": "!", "bad": "✕", "mended": "↻", "neutral": "–"}
 EMPTY = "–"
+
+
+STATES = {
+    "mended": "Mended: a fault was found and repaired, and the data were taken again or kept as they are now good.",
+    "marked": "Marked: the run finished and all it took is kept, but at least one result must not be used as it is.",
+    "refused": "Refused: the plan cannot work, so the specimen was not exposed.",
+    "stopped": "Stopped: somebody ended it before it was done.",
+    "crashed": "Crashed: the program ended without closing the run.",
+}
+"""States of a run that a word alone does not tell."""
 
 
 @dataclass(frozen=True)
@@ -100,9 +109,11 @@ def named(name: str, value: Any) -> str:
 
 def label_and_unit(name: str) -> tuple[str, str]:
     """A vocabulary name in words, and the unit its suffix carries."""
+    if name == "mrad_per_pixel":
+        return "angle per pixel", "mrad/px"
     unit = unit_of(name)
     suffix = next((tail for tail in reversed(_tails(name)) if unit and unit_of(f"x_{tail}") == unit), "")
-    label = name if name == "mrad_per_pixel" else name.removesuffix(f"_{suffix}") if suffix else name
+    label = name.removesuffix(f"_{suffix}") if suffix else name
     if label.endswith("_per"):
         label, above = label_and_unit(label.removesuffix("_per"))
         unit = f"{above}/{unit}"
@@ -166,21 +177,6 @@ def remedies(items: Iterable[RemedyTaken]) -> Table:
 def _or_dash(value: Any) -> str:
     # A remedy without values changes none: measuring a calibration again, for one.
     return EMPTY if value is None else plain(value)
-
-
-def calibrations(items: Iterable[CalibrationUsed]) -> Table:
-    """What the run relied on."""
-    rows = tuple(
-        (
-            Cell(i.kind.replace("_", " ") + (f" ({i.role})" if i.role and i.role != i.kind else "")),
-            Cell(chip=chip(i.verdict)),
-            Cell(_calibrated(i), figure=isinstance(i.value, int | float)),
-            Cell(time_utc(i.measured_at)),
-            Cell(i.standing),
-        )
-        for i in items
-    )
-    return Table("Calibrations used", ("Kind", "Verdict", "Value", "Measured", "Standing"), rows)
 
 
 def dose(accounts: Iterable[DoseAccount], by: str) -> Table:
@@ -344,13 +340,6 @@ def _pair(predicted: Any, actual: Any, said: Any) -> str:
         return EMPTY
     # It may break after the arrow, never within a figure.
     return f"{said(predicted)}\u00a0→ {said(actual)}".replace("not measured", "not\u00a0measured")
-
-
-def _calibrated(item: CalibrationUsed) -> str:
-    if isinstance(item.value, int | float) and (item.uncertainty is None or isinstance(item.uncertainty, int | float)):
-        return quantity(item.value, item.unit, item.uncertainty)
-    said = plain(item.value, item.unit)
-    return said if item.uncertainty is None else f"{said} ± {plain(item.uncertainty, item.unit)}"
 
 
 def metric(name: str) -> str:

@@ -6,6 +6,7 @@ from math import floor, isfinite, log10
 
 NOT_MEASURED = "not measured"
 _THIN = "\u202f"
+_MOST_DIGITS = 7
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 _UNIT_SIGNS = {"us": "µs", "um": "µm", "deg": "°", "e/a2": "e⁻/Å²", "e/Å²": "e⁻/Å²", "e/A2": "e⁻/Å²", "e/A^2": "e⁻/Å²"}
 _BYTE_STEPS = (("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3))
@@ -43,19 +44,31 @@ def quantity(value: float | None, unit: str = "", uncertainty: float | None = No
     if said == NOT_MEASURED:
         return said
     if value is not None and uncertainty is not None and isfinite(uncertainty):
-        said = f"{number(value, _digits(value, uncertainty))} ± {number(uncertainty, 2)}"
-        if unit and " " in said and "×" in said:
-            said = f"({said})"
+        said = _with_error(value, uncertainty)
     sign = unit_sign(unit)
     joint = "" if sign in ("", "°") else "\u00a0"
     return f"{said}{joint}{sign}"
 
 
-def _digits(value: float, uncertainty: float) -> int:
-    """Digits of a value down to the second one of its uncertainty, three to six."""
-    if value == 0 or uncertainty <= 0:
-        return 4
-    return min(6, max(3, floor(log10(abs(value))) - floor(log10(uncertainty)) + 2))
+def _with_error(value: float, uncertainty: float) -> str:
+    """Both to the second digit of the uncertainty, and to no more than seven digits of the value."""
+    if not uncertainty > 0:
+        return f"{number(value)} ± 0"
+    size = max(abs(value), uncertainty)
+    last = floor(log10(float(f"{uncertainty:.1e}"))) - 1
+    last = max(last, floor(log10(size)) - _MOST_DIGITS + 1)
+    if 1e-3 <= size < 1e5:
+        return f"{_rounded(value, last)} ± {_rounded(uncertainty, last)}"
+    power = floor(log10(size))
+    scaled = [_rounded(each / 10.0**power, last - power) for each in (value, uncertainty)]
+    return f"({scaled[0]} ± {scaled[1]}) × 10{str(power).translate(_SUPERSCRIPTS)}"
+
+
+def _rounded(value: float, last: int) -> str:
+    """To the digit that stands for ``10**last``, with every zero up to it."""
+    # Adding zero makes -0 into 0.
+    text = f"{round(value, -last) + 0.0:,.{max(0, -last)}f}"
+    return text.replace(",", _THIN).replace("-", "−")
 
 
 def byte_size(count: int | None) -> str:

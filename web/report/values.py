@@ -1,6 +1,7 @@
 """What a report page shows, as plain values: a run and a night. ``None`` is what was not measured."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -72,6 +73,16 @@ class CalibrationUsed:
     verdict: str
     measured_at: datetime
     standing: str
+    used_for: str = ""
+
+
+@dataclass(frozen=True)
+class Withdrawn:
+    """A calibration that the run's data contradicted: no run uses it any more."""
+
+    number: int
+    kind: str
+    reason: str
 
 
 @dataclass(frozen=True)
@@ -183,6 +194,9 @@ class RunReport:
     plates: tuple[Plate, ...] = ()
     missing_pictures: str = ""
     """Why there are no pictures, or not all of them."""
+    withdrawn: tuple[Withdrawn, ...] = ()
+    lacking: tuple[str, ...] = ()
+    """Kinds of calibration that the analyses need and that were not there."""
 
 
 @dataclass(frozen=True)
@@ -250,6 +264,10 @@ class CalibrationShown:
     valid_until: datetime | None
     standing: str
     evidence: tuple[str, ...]
+    nominal: Mapping[str, float] = field(default_factory=dict)
+    """What the plan has, by the name of the value."""
+    off_middle_px: tuple[float, float] | None = None
+    """(y, x): where the disk lies after correction, less the middle of the detector."""
     plates: tuple[Plate, ...] = ()
     missing_pictures: str = ""
 
@@ -264,4 +282,5 @@ class CalibrationReport:
     state: str
     exit_reason: str | None
     started: datetime
+    written: datetime
     shown: tuple[CalibrationShown, ...]

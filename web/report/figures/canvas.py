@@ -13,6 +13,7 @@ from matplotlib.colorbar import Colorbar
 from matplotlib.colors import Colormap
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
+from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, MaxNLocator
 from mpl_toolkits.axes_grid1.anchored_artists import AnchoredSizeBar
 from numpy.typing import NDArray
@@ -25,6 +26,8 @@ PANEL_WIDTH_IN = 4.4
 TEXT_PT = 9.0
 INK = "#1b1f24"
 NO_DATA_COLOUR = "#e8c9c9"
+MASKED_COLOUR = "#d6218f"
+"""Of masked pixels, whatever their neighbours count."""
 _LEFT, _BOTTOM, _RIGHT, _LINE, _LEGEND_LINE = 0.62, 0.55, 0.88, 0.19, 0.172
 _ROOM_FOR_BAR_IN = (1.0, 0.6)
 _WIDEST, _TALLEST, _LOWEST = PANEL_WIDTH_IN - _LEFT - _RIGHT, 3.4, 0.12
@@ -87,9 +90,11 @@ def image_panel(
     legend_lines : int
         Lines of text to keep free below the image.
     """
-    rows, columns = image.shape[:2]
-    width = min(_WIDEST, _TALLEST * columns / rows)
-    height = max(width * rows / columns, _LOWEST)
+    left, right, bottom, top = extent
+    # Pixels are as high as they are wide in the unit of the axes: the steps of a scan may differ.
+    ratio = abs((bottom - top) / (right - left))
+    width = min(_WIDEST, _TALLEST / ratio)
+    height = max(width * ratio, _LOWEST)
     titled, lines = _wrapped(title)
     # A colour bar needs room for its numbers even beside a scan of a single row.
     room = max(height, 1.1)
@@ -125,9 +130,15 @@ def legend_below(axes: Axes, handles: Sequence[Artist], columns: int, line: int 
     )
 
 
-def with_bad(colours: Colormap) -> Colormap:
+def with_bad(colours: Colormap, bad: str = NO_DATA_COLOUR) -> Colormap:
     """The same colours, with missing data in a colour that none of them has."""
-    return colours.with_extremes(bad=NO_DATA_COLOUR)
+    return colours.with_extremes(bad=bad)
+
+
+def masked_handle(pixels: int) -> Line2D:
+    """The legend's entry for masked pixels."""
+    label = f"{pixels} bad pixel{'s' * (pixels != 1)}, left out"
+    return Line2D([], [], color=MASKED_COLOUR, marker="s", linestyle="", markersize=5, label=label)
 
 
 def colour_bar(shown: AxesImage, bar_axes: Axes, label: str, extend: str = "neither") -> Colorbar:
@@ -136,6 +147,18 @@ def colour_bar(shown: AxesImage, bar_axes: Axes, label: str, extend: str = "neit
     bar.set_label(label, fontsize=TEXT_PT, color=INK)
     bar_axes.tick_params(labelsize=TEXT_PT - 1, colors=INK, width=0.6, length=3)
     return bar
+
+
+def decade_ticks(peak: float, least: float) -> list[float]:
+    """Zero, two decades, and the round number next below the peak; an asinh axis crowds at its lower end."""
+    if peak <= 0:
+        return [0.0]
+    decade = 10.0 ** np.floor(np.log10(peak))
+    top = int(peak / decade * (1 + 1e-9)) * decade
+    return [
+        0.0,
+        *(float(f"{tick:.0e}") for tick in sorted({decade / 10, decade, top}) if tick > peak / 60 and tick >= least),
+    ]
 
 
 def clip_range(image: NDArray[np.generic], percent: float = 0.2) -> tuple[float, float, str]:

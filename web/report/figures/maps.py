@@ -21,8 +21,11 @@ from web.report.figures.canvas import (
 from web.report.figures.colour import colour_wheel, direction_colours
 from web.report.text import number
 
+Steps = float | tuple[float, float]
+"""Distance of neighbouring positions [nm]: along both axes, or along y and x."""
 
-def virtual_image(image: NDArray[np.generic], name: str, step_nm: float, ring: VirtualDetector | None) -> Drawing:
+
+def virtual_image(image: NDArray[np.generic], name: str, step_nm: Steps, ring: VirtualDetector | None) -> Drawing:
     """What one virtual detector collected, shape (scan_y, scan_x) [counts per frame]; NaN where no frame is.
 
     ``ring`` is what the detector collects, None where that is not known.
@@ -38,7 +41,7 @@ def virtual_image(image: NDArray[np.generic], name: str, step_nm: float, ring: V
     return drawn(shown, title, f"{title}. {field} {said}")
 
 
-def com_component(values_mrad: NDArray[np.floating], axis: str, step_nm: float, limit_mrad: float) -> Drawing:
+def com_component(values_mrad: NDArray[np.floating], axis: str, step_nm: Steps, limit_mrad: float) -> Drawing:
     """One component of the centre of mass, shape (scan_y, scan_x) [mrad], on a scale symmetric about zero."""
     title = f"Centre of mass, {axis} component [mrad]"
     shown, bar_axes = image_panel(_masked(values_mrad), title, extent=_extent_nm(values_mrad.shape, step_nm))
@@ -51,7 +54,7 @@ def com_component(values_mrad: NDArray[np.floating], axis: str, step_nm: float, 
 
 
 def com_direction(
-    y_mrad: NDArray[np.floating], x_mrad: NDArray[np.floating], step_nm: float, limit_mrad: float
+    y_mrad: NDArray[np.floating], x_mrad: NDArray[np.floating], step_nm: Steps, limit_mrad: float
 ) -> Drawing:
     """Magnitude and direction of the centre of mass, components of shape (scan_y, scan_x) [mrad]."""
     title = "Centre of mass, magnitude and direction [mrad]"
@@ -93,20 +96,26 @@ def _wheel(bar_axes: Axes, limit_mrad: float) -> None:
               fontsize=TEXT_PT - 1, color=INK)  # fmt: skip
 
 
-def _extent_nm(shape: tuple[int, ...], step_nm: float) -> tuple[float, float, float, float]:
+def _extent_nm(shape: tuple[int, ...], step_nm: Steps) -> tuple[float, float, float, float]:
     # Positions are the centres of their pixels: position (0, 0) lies at 0 nm.
-    return -0.5 * step_nm, (shape[1] - 0.5) * step_nm, (shape[0] - 0.5) * step_nm, -0.5 * step_nm
+    y, x = _steps(step_nm)
+    return -0.5 * x, (shape[1] - 0.5) * x, (shape[0] - 0.5) * y, -0.5 * y
 
 
-def _real_space(axes: Axes, values: NDArray[np.generic], step_nm: float) -> str:
+def _steps(step_nm: Steps) -> tuple[float, float]:
+    return step_nm if isinstance(step_nm, tuple) else (step_nm, step_nm)
+
+
+def _real_space(axes: Axes, values: NDArray[np.generic], step_nm: Steps) -> str:
     """Label the axes, add the scale bar, and say how large the field is."""
     rows, columns = values.shape
+    y_nm, x_nm = _steps(step_nm)
     axes.set_xlabel("scan x [nm]", fontsize=TEXT_PT, color=INK)
     axes.set_ylabel("scan y [nm]", fontsize=TEXT_PT, color=INK, labelpad=3)
-    bar = scale_bar(axes, columns * step_nm)
+    bar = scale_bar(axes, columns * x_nm)
     missing = int(np.count_nonzero(~np.isfinite(np.asarray(values, dtype=np.float64))))
     return (
-        f"Field of {number(columns * step_nm, 3)} nm across and {number(rows * step_nm, 3)} nm down, "
+        f"Field of {number(columns * x_nm, 3)} nm across and {number(rows * y_nm, 3)} nm down, "
         f"{columns} by {rows} positions"
         + (f", scale bar {bar}." if bar else ".")
         + (f" {missing} positions without a frame are shown in pale red." if missing else "")

@@ -15,7 +15,12 @@ _MESH = 9
 
 
 def disk_positions(
-    positions_px: NDArray[np.floating], mrad_per_pixel: float, *, state: str, limit_px: float | None = None
+    positions_px: NDArray[np.floating],
+    mrad_per_pixel: float,
+    *,
+    state: str,
+    limit_px: float | None = None,
+    nominal: bool = False,
 ) -> Drawing:
     """The scan field as the disk's centre draws it on the detector, from the middle of the array.
 
@@ -31,6 +36,8 @@ def disk_positions(
         Which positions these are: ``before correction``, ``as recorded``.
     limit_px : float, optional
         Largest allowed peak-to-peak movement [px], drawn as a circle of that diameter.
+    nominal : bool
+        Whether the angle per pixel is the plan's, not a measured one.
     """
     title = f"Disk position, {state} [px]"
     axes = plot_axes(title, 4.1)
@@ -53,7 +60,8 @@ def disk_positions(
         said += f" The limit of the movement is {number(limit_px, 2)} px."
     axes.plot(0, 0, "+", color=INK, markersize=10, markeredgewidth=1.4, label="detector middle")
     _square_view(axes, np.concatenate(seen))
-    axes.set_xlabel(f"x [px], 1 px = {mrad_per_pixel:.3g} mrad", fontsize=TEXT_PT, color=INK)
+    how = " (nominal)" if nominal else ""
+    axes.set_xlabel(f"x [px], 1 px = {mrad_per_pixel:.4g} mrad{how}", fontsize=TEXT_PT, color=INK)
     axes.set_ylabel("y [px]", fontsize=TEXT_PT, color=INK, labelpad=3)
     axes.grid(color=_GRID, linewidth=0.6)
     axes.legend(fontsize=TEXT_PT - 1, loc="best", framealpha=0.9, edgecolor="none", labelcolor=INK)

@@ -12,13 +12,29 @@ from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
 
 from stem4d.plan import VirtualDetector
-from web.report.figures.canvas import INK, TEXT_PT, Drawing, colour_bar, drawn, image_panel, legend_below, with_bad
+from web.report.figures.canvas import (
+    INK,
+    MASKED_COLOUR,
+    TEXT_PT,
+    Drawing,
+    colour_bar,
+    decade_ticks,
+    drawn,
+    image_panel,
+    legend_below,
+    masked_handle,
+    with_bad,
+)
 from web.report.text import listed, number
 
 # Distinct to every kind of colour vision (after Okabe and Ito) and light enough for a dark pattern.
 _LINE_COLOURS = ("#56b4e9", "#e69f00", "#f0e442", "#2fd6a3", "#ff7f50", "#e08fc0")
 _DISK_COLOUR = "#ffffff"
 _CLIPPED_COLOUR = "#ff2d2d"
+
+
+HOT = 20.0
+"""Times the brightest of a thousand pixels beyond which a mean is that of a faulty pixel."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +56,8 @@ class PatternGeometry:
     centre_px: tuple[float, float]
     convergence_semi_angle_mrad: float
     detectors: tuple[VirtualDetector, ...] = ()
+    nominal: tuple[str, ...] = ()
+    """What of it is as the plan has it and was not measured: ``angle``, ``convergence``."""
 
     def extent_mrad(self, shape: tuple[int, int]) -> tuple[float, float, float, float]:
         """Edges of the array (left, right, bottom, top) [mrad] as seen from the centre."""
@@ -80,19 +98,25 @@ def _pattern(
         hidden |= invalid
     values = np.ma.masked_array(np.asarray(pattern, dtype=np.float64), hidden)
     peak = float(values.max()) if values.count() else 0.0
+    cut = False
+    usual = float(np.percentile(values.compressed(), 99.9)) if values.count() else 0.0
+    if kind is _MEAN and peak > HOT * usual > 0:
+        # Pixels that no mask knows yet must not make the rest black.
+        peak, cut = usual, True
     clipped = np.zeros(values.shape, bool) if full_scale is None else values.filled(-1) >= full_scale
-    marks = 1 + len(geometry.detectors) + bool(clipped.any())
+    marks = 1 + len(geometry.detectors) + bool(clipped.any()) + bool(hidden.any())
     shown, bar_axes = image_panel(
         values, f"{name} [{unit}]", extent=geometry.extent_mrad(values.shape), legend_lines=(marks + 1) // 2
     )
     linear_below = max(peak / 100, kind.least)
-    shown.set(cmap=with_bad(colormaps["gray"]), norm=AsinhNorm(linear_below, 0.0, max(peak, 1e-9)))
-    bar = colour_bar(shown, bar_axes, f"{unit} (asinh scale)")
-    ticks = _decade_ticks(peak, kind.least)
+    shown.set(cmap=with_bad(colormaps["gray"], MASKED_COLOUR), norm=AsinhNorm(linear_below, 0.0, max(peak, 1e-9)))
+    bar = colour_bar(shown, bar_axes, f"{unit} (asinh scale)", "max" if cut else "neither")
+    ticks = decade_ticks(peak, kind.least)
     bar.set_ticks(ticks, labels=[number(tick) for tick in ticks])
     bar.minorticks_off()
     axes = shown.axes
-    axes.set_xlabel("angle x [mrad]", fontsize=TEXT_PT, color=INK)
+    nominally = ", nominal" if "angle" in geometry.nominal else ""
+    axes.set_xlabel(f"angle x [mrad]{nominally}", fontsize=TEXT_PT, color=INK)
     axes.set_ylabel("angle y [mrad]", fontsize=TEXT_PT, color=INK, labelpad=3)
     handles = _draw_rings(axes, geometry)
     if clipped.any():
@@ -101,6 +125,8 @@ def _pattern(
         axes.imshow(layer, extent=geometry.extent_mrad(values.shape), origin="upper", aspect="auto")
         label = f"{int(clipped.sum())} px at full scale"
         handles.append(Line2D([], [], color=_CLIPPED_COLOUR, marker="s", linestyle="", label=label))
+    if hidden.any():
+        handles.append(masked_handle(int(hidden.sum())))
     legend_below(axes, handles, columns=2)
     return drawn(shown, f"{name} [{unit}]", _said(name, unit, values, geometry, clipped, full_scale))
 
@@ -111,7 +137,7 @@ def _draw_rings(axes: Axes, geometry: PatternGeometry) -> list[Line2D]:
     axes.add_patch(
         Circle((0, 0), alpha, fill=False, color=_DISK_COLOUR, linewidth=1.2, path_effects=outline, label="disk")
     )
-    handles = [Line2D([], [], color="#8a9099", linewidth=1.4, label=f"disk, {alpha:.3g} mrad")]
+    handles = [Line2D([], [], color="#8a9099", linewidth=1.4, label=f"disk, {alpha:.4g} mrad{_how(geometry)}")]
     for index, detector in enumerate(geometry.detectors):
         colour = _LINE_COLOURS[index % len(_LINE_COLOURS)]
         dashes = (index * 2.0, (4, 2)) if index < len(_LINE_COLOURS) else (0, (1, 1.5))
@@ -125,16 +151,8 @@ def _draw_rings(axes: Axes, geometry: PatternGeometry) -> list[Line2D]:
     return handles
 
 
-def _decade_ticks(peak: float, least: float) -> list[float]:
-    """Zero, two decades, and the round number next below the peak; an asinh axis crowds at its lower end."""
-    if peak <= 0:
-        return [0.0]
-    decade = 10.0 ** np.floor(np.log10(peak))
-    top = int(peak / decade * (1 + 1e-9)) * decade
-    return [
-        0.0,
-        *(float(f"{tick:.0e}") for tick in sorted({decade / 10, decade, top}) if tick > peak / 60 and tick >= least),
-    ]
+def _how(geometry: PatternGeometry) -> str:
+    return " (nominal)" if "convergence" in geometry.nominal else ""
 
 
 def _short(name: str) -> str:
@@ -153,8 +171,8 @@ def _said(
     parts = [
         f"{name} of {values.shape[0]} by {values.shape[1]} pixels on an asinh scale, highest value "
         f"{number(float(values.max()) if values.count() else None)} {unit}.",
-        f"A circle marks the bright-field disk of {geometry.convergence_semi_angle_mrad:.3g} mrad centred at row "
-        f"{y:.1f}, column {x:.1f}.",
+        f"A circle marks the bright-field disk of {geometry.convergence_semi_angle_mrad:.4g} mrad{_how(geometry)} "
+        f"centred at row {y:.1f}, column {x:.1f}.",
     ]
     if geometry.detectors:
         rings = (f"{d.name} from {d.inner_mrad:.3g} to {d.outer_mrad:.3g} mrad" for d in geometry.detectors)

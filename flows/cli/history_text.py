@@ -1,0 +1,137 @@
+"""What `show` prints of a night and of a run: words and figures, with what a run measured, used and withdrew."""
+
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from db.clock import utc_now
+from web.report.measured_words import title_of
+from web.report.parts import value_lines
+from web.report.tables import metric, plain
+from web.report.used import main_figures
+from web.report.uses import lacking, used_for
+
+Facts = dict[str, Any]
+_WIDTH = 12
+
+
+def print_night(facts: Facts) -> None:
+    """The targets of a night and their runs."""
+    print(f"night {facts['name']}: {facts['state']}. {facts['exit_reason'] or ''}".rstrip())
+    for target in facts["targets"]:
+        print(f"\n{target['position'] + 1}. {target['name']}: {target['state']}. {target['reason'] or ''}".rstrip())
+        for run in target["runs"]:
+            ended = f"   {run['name']}  attempt {run['attempt']}: {run['state']}. {run['exit_reason'] or ''}"
+            print(ended.rstrip())
+            for remedy in run["remedies"]:
+                action = remedy["action"].replace("_", " ")
+                if remedy["to_value"] is None:
+                    print(f"      remedy: {action}")
+                else:
+                    print(f"      remedy: {action}, {plain(remedy['from_value'])} to {plain(remedy['to_value'])}")
+
+
+def print_run(facts: Facts, measured: list[Facts], reports: Path) -> None:
+    """Everything of a run that fits a screen.
+
+    Parameters
+    ----------
+    measured : list of dict
+        Calibrations that the run measured, as ``db.questions.calibrations.measured_in`` tells of them.
+    reports : Path
+        Where its page would lie.
+    """
+    print(_ended(facts))
+    for label in ("sample", "instrument", "started", "ended", "parent", "night"):
+        print(_line(label, facts[label] or "-"))
+    area = facts["area"]
+    booked = f"{area['delivered_e_per_a2']:.4g} of {area['fluence_budget_e_per_a2']:.4g} e/Å²"
+    print(_line("area", f"{area['name']}: {booked}"))
+    for page in (f"{facts['name']}-calibrations.html", f"{facts['name']}.html"):
+        if (reports / page).is_file():
+            print(_line("page", reports / page))
+    for one in facts["datasets"]:
+        shape = " x ".join(str(size) for size in (*one["scan_shape"], *one["detector_shape"]))
+        path = one["locations"][0]["path"] if one["locations"] else "place not recorded"
+        print(_line("data", f"{path}  {shape}  sha256 {one['sha256'][:16]}..."))
+    _print_calibrations(facts, measured)
+    _print_quality(facts)
+    print()
+    for one in facts["events"]:
+        print(f"{one['time'][11:19]}  {one['kind']:<20} {one['message']}")
+
+
+def _ended(facts: Facts) -> str:
+    verdict = (facts["verdict"] or "none").replace("_", " ")
+    unknown = dict.fromkeys(metric(one["metric"]) for one in facts["quality"]
+                            if one["verdict"] == "not_measurable" and one["stage"] == "final")  # fmt: skip
+    if facts["verdict"] == "not_measurable" and unknown:
+        verdict += f" ({'; '.join(unknown)})"
+    reason = f" {facts['exit_reason']}" if facts["exit_reason"] else ""
+    return f"run {facts['name']}: {facts['state']}, verdict {verdict}.{reason}"
+
+
+def _print_calibrations(facts: Facts, measured: list[Facts]) -> None:
+    for one in measured:
+        words = one["verdict"].replace("_", " ")
+        print(f"\nmeasured     {title_of(one['kind'])}, number {one['id']}: {words}. {one['reason'] or ''}".rstrip())
+        _print_values(one)
+        print(f"             {_now(one, utc_now())}")
+    # What was measured in this run stands above already.
+    own = {one["id"] for one in measured}
+    for one in facts["calibrations"]:
+        when = f"measured {_when(one['measured_at'])} in {one['evidence_run'] or 'no run'}, {one['verdict']}"
+        print(f"\ncalibration  {title_of(one['kind'])}, number {one['id']}: {when}; {used_for(one, facts)}")
+        if one["id"] not in own:
+            _print_values({**one, "value": main_figures(one["kind"], one["value"])})
+    for one in facts["withdrawn"]:
+        print(f"\nwithdrew     {title_of(one['kind'])}, number {one['id']}: {one['reason']}")
+    missing = lacking(facts)
+    if missing:
+        names = ", ".join(title_of(kind) for kind in missing)
+        print(f"\nmissing      {names}: nightbeam calibrate {' '.join(missing)} --plan PLAN -i INSTRUMENT")
+
+
+def _print_values(one: Facts) -> None:
+    value = one["value"] if isinstance(one["value"], dict) else {}
+    for line in value_lines(value, one["uncertainty"]):
+        said = line.meaning if line.label == "Where" else line.said
+        print(f"             {line.label}: {said}".replace("\u00a0", " "))
+
+
+def _now(one: Facts, now: datetime) -> str:
+    """How a calibration stands at a moment."""
+    if one["withdrawn"] is not None:
+        return (
+            f"now: withdrawn {_when(one['withdrawn']['at'])} by {one['withdrawn']['by']}: {one['withdrawn']['reason']}"
+        )
+    if one["superseded_by"] is not None:
+        return f"now: superseded by number {one['superseded_by']}"
+    if one["verdict"] not in ("pass", "warn"):
+        return "now: kept as evidence, never used"
+    if one["valid_until"] is None:
+        return "now: in force"
+    ended = datetime.fromisoformat(one["valid_until"]) <= now
+    return f"now: {'expired, it was' if ended else 'in force,'} valid until {_when(one['valid_until'])}"
+
+
+def _print_quality(facts: Facts) -> None:
+    # A calibration's own verdict and reason stand with its figures.
+    final = [one for one in facts["quality"] if one["stage"] == "final" and not _of_calibration(one)]
+    if final:
+        print()
+    for one in final:
+        whose = f" for {one['analysis']}" if one["analysis"] else ""
+        print(f"{one['verdict'].replace('_', ' '):<15} {metric(one['metric'])}{whose}: {one['message']}")
+
+
+def _of_calibration(one: Facts) -> bool:
+    return bool(one["metric"].startswith("calibration."))
+
+
+def _when(text: str) -> str:
+    return f"{text[:10]} {text[11:16]} UTC"
+
+
+def _line(label: str, said: Any) -> str:
+    return f"{label:<{_WIDTH}} {said}"
