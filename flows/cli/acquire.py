@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
-from flows.cli.answer import AsJson, Code, command, print_json
+from flows.cli.answer import AsJson, Code, command, confirm, print_json
 
 if TYPE_CHECKING:
     from flows.night import NightResult
@@ -177,8 +177,7 @@ def _ask(plans: "list[Plan]", *, yes: bool) -> None:
             f" (budget {sample.fluence_budget_e_per_a2:g} e/Å²)",
             err=True,
         )
-    if not yes and not typer.confirm("Expose?", default=False, err=True):
-        raise typer.Exit(int(Code.REFUSED))
+    confirm("Expose?", yes=yes)
 
 
 def _finish(result: "NightResult", as_json: bool) -> Code:

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from db.calibrations import CalibrationRecord, Standing, standing_calibration
 from db.clock import utc_now
-from db.engine import reader
+from db.engine import Engine, reader
 from stem4d.mode import TOLD_BY_COLUMN, Setting
 from stem4d.plan import Plan
 from tasks.calibrated import Calibrated, uncalibrated
@@ -26,13 +26,18 @@ def keys(opened: Lab, plan: Plan) -> dict[str, str]:
 
 def standings(opened: Lab, plan: Plan, kinds: Iterable[str] = tuple(KINDS)) -> dict[str, Standing]:
     """How the calibrations of these kinds stand for a plan's settings now."""
-    now, of_kind = utc_now(), keys(opened, plan)
-    with reader(opened.engine) as session:
-        found = {
-            kind: standing_calibration(session, kind=kind, mode_key=of_kind[kind], instrument=opened.file.name, now=now)
+    found = recorded(opened.engine, opened.file.name, keys(opened, plan), kinds)
+    return {kind: _trusted(opened, one) for kind, one in found.items()}
+
+
+def recorded(engine: Engine, instrument: str, of_kind: Mapping[str, str], kinds: Iterable[str]) -> dict[str, Standing]:
+    """How the database has the calibrations of these kinds for mode keys by kind: no instrument is asked."""
+    now = utc_now()
+    with reader(engine) as session:
+        return {
+            kind: standing_calibration(session, kind=kind, mode_key=of_kind[kind], instrument=instrument, now=now)
             for kind in kinds
         }
-    return {kind: _trusted(opened, one) for kind, one in found.items()}
 
 
 def _trusted(opened: Lab, one: Standing) -> Standing:
