@@ -43,7 +43,9 @@ def _why(kind: str, wanted: Sequence[str], known: Sequence[str], groups: Sequenc
     if beside:
         return f" (measured in the same scan as {', '.join(beside)}{again})"
     for_ = [name for name, one in KINDS.items() if one.group in groups and kind in one.after and name in wanted]
-    return f" (needed by {', '.join(for_)})" if for_ else " (measured in the same scan as what is needed)"
+    if for_ and not again:
+        return f" (needed by {', '.join(for_)})"
+    return f" (measured in the same scan as what is needed{again})"
 
 
 def _minutes(seconds: float) -> str:
