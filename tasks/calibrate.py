@@ -50,9 +50,7 @@ def lacking_in(opened: Lab, run: str, calibrated_json: str) -> tuple[str, ...]:
     plan = opened.runs[run].plan
     have = Calibrated.model_validate_json(calibrated_json).calibration_ids
     return tuple(
-        kind
-        for kind in kinds_for(plan)
-        if kind not in have and not does_not_apply(kind, opened.file.facts, plan)
+        kind for kind in kinds_for(plan) if kind not in have and not does_not_apply(kind, opened.file.facts, plan)
     )
 
 

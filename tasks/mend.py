@@ -11,10 +11,11 @@ from stem4d.quality.remedy import NoRemedy, changed, propose
 from stem4d.verdict import QualityResult
 from tasks.calibrated import Calibrated
 from tasks.check import recorded_passes
-from tasks.lab import Lab, lab
+from tasks.lab import lab
 from tasks.record import fluence_left_e_per_a2
 from tasks.stage import stage
 from tasks.withdraw import withdraw
+
 
 @stage("mend")
 def mend(

@@ -1,5 +1,6 @@
 """The command that lists, measures and withdraws calibrations: calibrate."""
 
+from math import isclose
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -54,7 +55,7 @@ def calibrate(
         return _withdraw(settings, withdraw, because, as_json)
     if plan is None:
         raise BadInput(field="--plan", value="nothing", limit="is required", remedy="Add --plan PLAN.yaml")
-    from flows.cli.calibrate_text import lines_text
+    from flows.cli.calibrate_text import facts_of, lines_text
     from flows.plans import shipped
     from flows.standing import looked_up
     from stem4d.instrument import InstrumentFile
@@ -68,7 +69,7 @@ def calibrate(
     if only_list:
         lines = looked_up(settings, file, wanted_plan, named)
         if as_json:
-            print_json({"calibrations": [line.as_dict() for line in lines], "run": None, "report": None, "measured": []})
+            print_json(facts_of(lines, None))
         else:
             print("\n".join(lines_text(lines)))
         return Code.DONE if all(line.good for line in lines) else Code.WARNINGS
@@ -78,7 +79,7 @@ def calibrate(
 def _measure(
     settings: "Settings", path: Path, plan: "Plan", named: tuple[str, ...], *, yes: bool, as_json: bool
 ) -> Code:
-    from flows.cli.calibrate_text import facts, lines_text, result_text
+    from flows.cli.calibrate_text import facts_of, lines_text, result_text
     from tasks.lab import open_lab
 
     with open_lab(settings, path) as opened:
@@ -93,7 +94,7 @@ def _measure(
                 result = calibrate_kinds(opened, plan, wanted)
             lines = listed(opened, plan, named)
     if as_json:
-        print_json(facts(lines, result))
+        print_json(facts_of(lines, result))
     else:
         print("\n".join([*lines_text(lines), *result_text(result)]))
     if result is None:
@@ -123,10 +124,28 @@ def _refuse_impossible(path: Path, plan: "Plan", facts: "InstrumentFacts") -> No
     of_instrument = {rule.id for rule in RULES.values() if rule.needs == "instrument"}
     impossible = [one for one in check(plan, instrument=facts).hard if one.rule in of_instrument]
     if impossible:
-        first = impossible[0]
         told = " ".join(one.message for one in impossible)
-        raise BadInput(field=path.name, value=first.rule, limit=f"the instrument cannot do it: {told}",
-                       remedy=first.remedy)  # fmt: skip
+        rules = ", ".join(one.rule for one in impossible)
+        raise BadInput(
+            field=path.name, value=rules, limit=f"the instrument cannot do it: {told}", remedy=impossible[0].remedy
+        )
+    optics = plan.optics
+    angles = tuple(each.convergence_semi_angle_mrad for each in facts.apertures)
+    for name, value, listed, unit in (
+        ("camera_length_mm", optics.camera_length_mm, facts.camera_lengths_mm, "mm"),
+        ("beam_energy_kev", optics.beam_energy_kev, facts.beam_energies_kev, "keV"),
+        ("convergence_semi_angle_mrad", optics.convergence_semi_angle_mrad, angles, "mrad"),
+    ):
+        # The rules bear a rounded figure; a column is told one that it has.
+        if not any(isclose(value, each, rel_tol=1e-6) for each in listed):
+            near = min(listed, key=lambda each: abs(each - value))
+            raise BadInput(
+                field=f"{path.name}: optics.{name}",
+                value=value,
+                limit=f"has to be one of {', '.join(f'{each:g}' for each in listed)}",
+                unit=unit,
+                remedy=f"Did you mean {near:g}?",
+            )
 
 
 def _withdraw(settings: "Settings", number: int, because: str, as_json: bool) -> Code:

@@ -81,7 +81,7 @@ def result_text(result: "Result | None") -> Iterator[str]:
     yield f"Report: {result.report or 'it could not be written; see the line above'}"
 
 
-def facts(lines: Sequence[Line], result: "Result | None") -> dict[str, Any]:
+def facts_of(lines: Sequence[Line], result: "Result | None") -> dict[str, Any]:
     """For ``--json``."""
     told: dict[str, Any] = {"calibrations": [line.as_dict() for line in lines], "run": None, "report": None}
     if result is None:

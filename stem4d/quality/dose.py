@@ -24,7 +24,9 @@ MOST_OF_PLANNED = 1.1
 """Counts above this part of the planned ones mean that the beam was brighter than it was set (habit)."""
 
 
-def check_dose(passes: Sequence[RunMaps], subject: Subject, not_counted: Mask | None = None) -> tuple[QualityResult, ...]:
+def check_dose(
+    passes: Sequence[RunMaps], subject: Subject, not_counted: Mask | None = None
+) -> tuple[QualityResult, ...]:
     """Judge electrons per pattern and, where a plan states a budget, the fluence of all passes.
 
     One count is taken for one electron. Where pixels were clipped or electrons missed the detector the counts are a

@@ -28,8 +28,8 @@ HELP: Mapping[str, str] = {
     "counts_per_electron": "a longer dwell, so that each pixel of the disk counts more",
     "mrad_per_pixel": "more reference areas of thin film, or a camera length that shows more rings",
     "ellipticity": "more reference areas of thin film, or a camera length that shows more rings",
-    "rotation": "more dose (a longer dwell), a larger field, or another specimen with more structure; `defocus` measured "
-    "in the same session gives the rotation too",
+    "rotation": "more dose (a longer dwell), a larger field, or another specimen with more structure; `defocus` "
+    "measured in the same session gives the rotation too",
     "scan_step": "a field and a step that resolve the lattice of the reference area",
     "defocus": "more dose, a larger field, more defocus, or another specimen with more structure",
     "drift": "more dose, a larger field, or another specimen with more structure",
@@ -52,8 +52,8 @@ def figures(kind: str, value: Mapping[str, Any], uncertainty: Mapping[str, Any] 
 def told(one: Measured) -> str:
     """A line for a kind that was measured: ``rotation: 7.36 ± 0.16 deg, pass``."""
     value = figures(one.kind, one.value, one.uncertainty)
-    verdict = one.verdict.replace("_", " ")
-    return f"{one.kind}: {', '.join(part for part in (value, verdict) if part)}{'. ' + one.reason if one.reason else ''}"
+    line = f"{one.kind}: {value}{', ' if value else ''}{one.verdict.replace('_', ' ')}"
+    return f"{line}. {one.reason}" if one.reason else line
 
 
 def refused(kind: str, reason: str) -> str:

@@ -177,7 +177,8 @@ def test_calibrate_refuses_an_unknown_kind_and_asks_before_the_beam_is_used(home
         (["--list", "--plan", "PLAN", "-i", "PLAN"], "this is a plan, and an instrument file is wanted"),
         (["--plan", "AREA", "-i", "INSTRUMENT", "--yes"], "The stage has no position film-2"),
         (["--plan", "AREA", "-i", "INSTRUMENT", "--list"], "The stage has no position film-2"),
-        (["--plan", "LENGTH", "-i", "INSTRUMENT"], "camera length"),
+        (["--plan", "LENGTH", "-i", "INSTRUMENT"], "optics.camera_length_mm: got 251.7 mm; has to be one of 85,"),
+        (["--plan", "FAR", "-i", "INSTRUMENT"], "the instrument cannot do it"),
         (["--list"], "Add --plan"),
         (["--withdraw", "1000000", "--because", "it moved"], "no such row"),
         (["--withdraw", "1"], "Add --because"),
@@ -186,7 +187,8 @@ def test_calibrate_refuses_an_unknown_kind_and_asks_before_the_beam_is_used(home
 def test_calibrate_refuses_before_anything_is_opened(arguments: list[str], said: str, tmp_path: Path) -> None:
     reference = (PLANS / "calibrate" / "reference.yaml").read_text()
     files = {"PLAN": PLANS / "calibrate" / "reference.yaml", "INSTRUMENT": PLANS / "instruments" / "calibration.toml"}
-    for name, old, new in (("AREA", "film-1", "film-2"), ("LENGTH", "length_mm: 250 ", "length_mm: 251.7 ")):
+    changes = (("AREA", "film-1", "film-2"), ("LENGTH", "_mm: 250 ", "_mm: 251.7 "), ("FAR", "_mm: 250 ", "_mm: 2500 "))
+    for name, old, new in changes:
         assert old in reference
         files[name] = tmp_path / f"{name}.yaml"
         files[name].write_text(reference.replace(old, new, 1))

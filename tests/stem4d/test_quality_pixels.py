@@ -36,7 +36,9 @@ def test_new_hot_pixels_are_no_beam_no_offset_and_no_saturation(level: int) -> N
     # The two pixels' own electrons of the disk's edge and of the background: below a per cent.
     assert one(hot, "dose.electrons").value == pytest.approx(one(clean, "dose.electrons").value, rel=0.01)
     # A pixel of the edge less moves the fit by less than a twentieth of a pixel.
-    assert one(hot, "centring.offset", "com").value == pytest.approx(one(clean, "centring.offset", "com").value, abs=0.05)
+    assert one(hot, "centring.offset", "com").value == pytest.approx(
+        one(clean, "centring.offset", "com").value, abs=0.05
+    )
 
 
 def test_pixels_of_the_mask_are_no_news() -> None:

@@ -104,8 +104,8 @@ def imprecise(angle: float, *, half_turn_known: bool = True, mirrored_known: boo
     """Deflections that know the angle to 2.9 degrees, and are refused for that alone."""
     one = rotation(angle, half_turn_known)
     fit = replace(
-        one.fit, rotation_uncertainty_deg=2.9, mirrored_known=mirrored_known, ok=False, reason="known only to 2.9 degrees",
-        imprecise=True,
+        one.fit, rotation_uncertainty_deg=2.9, mirrored_known=mirrored_known, imprecise=True,
+        ok=False, reason="known only to 2.9 degrees",
     )  # fmt: skip
     return replace(one, verdict="fail", reason=fit.reason, uncertainty={"rotation_deg": 2.9}, fit=fit)
 
