@@ -14,7 +14,7 @@ from stem4d.plan import Plan
 from storage.settings import Settings
 from tasks.calibrations.applies import does_not_apply
 from tasks.calibrations.kinds import KINDS, kinds_for, mode_keys
-from tasks.calibrations.standing import recorded
+from tasks.calibrations.recorded import recorded
 
 
 @dataclass(frozen=True)

@@ -3,14 +3,13 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
-from db.calibrations import CalibrationRecord, Standing, standing_calibration
-from db.clock import utc_now
-from db.engine import Engine, reader
+from db.calibrations import CalibrationRecord, Standing
 from stem4d.mode import TOLD_BY_COLUMN, Setting
 from stem4d.plan import Plan
 from tasks.calibrated import Calibrated, uncalibrated
 from tasks.calibrations.figures import figures_of
 from tasks.calibrations.kinds import KINDS, mode_keys
+from tasks.calibrations.recorded import recorded
 from tasks.lab import Lab
 
 
@@ -28,16 +27,6 @@ def standings(opened: Lab, plan: Plan, kinds: Iterable[str] = tuple(KINDS)) -> d
     """How the calibrations of these kinds stand for a plan's settings now."""
     found = recorded(opened.engine, opened.file.name, keys(opened, plan), kinds)
     return {kind: _trusted(opened, one) for kind, one in found.items()}
-
-
-def recorded(engine: Engine, instrument: str, of_kind: Mapping[str, str], kinds: Iterable[str]) -> dict[str, Standing]:
-    """How the database has the calibrations of these kinds for mode keys by kind: no instrument is asked."""
-    now = utc_now()
-    with reader(engine) as session:
-        return {
-            kind: standing_calibration(session, kind=kind, mode_key=of_kind[kind], instrument=instrument, now=now)
-            for kind in kinds
-        }
 
 
 def _trusted(opened: Lab, one: Standing) -> Standing:
