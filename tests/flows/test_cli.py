@@ -11,6 +11,7 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from devices.lease import owned
+from flows.cli.acquire import _code, _to_measure
 from flows.cli.app import app
 from tests.flows.night_world import NAME, PLANS, NightOnDisk
 
@@ -262,3 +263,9 @@ def test_commands_that_ask_do_not_load_prefect(command: list[str], home: Path) -
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     assert done.stderr.splitlines()[-1] == "False"
+
+
+def test_a_run_that_lacks_a_calibration_is_done_with_warnings_and_names_the_command() -> None:
+    assert (_code({"done"}), _code({"done"}, lacking=True), _code({"failed"}, lacking=True)) == (0, 3, 1)
+    said = _to_measure(("rotation", "scan_step"), Path("my.yaml"), Path("my.toml"))
+    assert said.endswith("nightbeam calibrate rotation scan_step --plan my.yaml --instrument my.toml")
