@@ -45,11 +45,11 @@ class Standing:
     """How the newest usable calibration of one kind and mode stands at a moment.
 
     ``expired`` may be used by a run that is told to accept it; ``withdrawn`` and ``future`` (measured by a clock that
-    was wrong) never. ``distrusted`` is a valid one that this session is told to leave alone: the database itself never
-    says so.
+    was wrong) never. ``failed`` is one that was tried and never succeeded. ``distrusted`` is a valid one that this
+    session is told to leave alone: the database itself never says so.
     """
 
-    state: Literal["valid", "expired", "withdrawn", "future", "distrusted", "missing"]
+    state: Literal["valid", "expired", "withdrawn", "future", "distrusted", "failed", "missing"]
     calibration: CalibrationRecord | None
     why: str
     """Why it is not valid; empty where it is."""
@@ -122,19 +122,41 @@ def standing_calibration(session: Session, *, kind: str, mode_key: str, instrume
         .order_by(Calibration.measured_at > latest, Calibration.id.desc())
         .limit(1)
     ).one_or_none()
+    failed = _failed_since(session, kind, mode_key, instrument, found)
     if found is None:
-        return Standing("missing", None, "it was never measured for these settings")
-    record = _record(found)
+        return failed or Standing("missing", None, "it was never measured for these settings")
+    record, since = _record(found), f"; since then it {failed.why}" if failed else ""
     withdrawn = session.scalars(select(CalibrationWithdrawal).filter_by(calibration_id=found.id)).one_or_none()
     if withdrawn is not None:
         at = f"{withdrawn.withdrawn_at:%Y-%m-%d %H:%M} UTC"
-        return Standing("withdrawn", record, f"withdrawn {at} by {withdrawn.withdrawn_by}: {withdrawn.reason}")
+        why = f"withdrawn {at} by {withdrawn.withdrawn_by}: {withdrawn.reason}{since}"
+        return Standing("withdrawn", record, why)
     if found.measured_at > latest:
         at = f"{found.measured_at:%Y-%m-%d %H:%M} UTC"
-        return Standing("future", record, f"it was measured in the future, {at}: the clock was wrong; measure it again")
+        why = f"it was measured in the future, {at}: the clock was wrong; measure it again{since}"
+        return Standing("future", record, why)
     if found.valid_until is not None and found.valid_until <= now:
-        return Standing("expired", record, f"it was valid until {found.valid_until:%Y-%m-%d %H:%M} UTC")
+        return Standing("expired", record, f"it was valid until {found.valid_until:%Y-%m-%d %H:%M} UTC{since}")
     return Standing("valid", record, "")
+
+
+def _failed_since(
+    session: Session, kind: str, mode_key: str, instrument: str, usable: Calibration | None
+) -> Standing | None:
+    """The newest attempt, where it came to nothing; None where the usable one is newer, or nothing was tried."""
+    last = session.scalars(
+        select(Calibration)
+        .filter_by(kind=kind, mode_key=mode_key, instrument=instrument)
+        .where(Calibration.verdict.not_in(_USABLE))
+        .order_by(Calibration.id.desc())
+        .limit(1)
+    ).one_or_none()
+    if last is None or (usable is not None and usable.id > last.id):
+        return None
+    at, reason = f"{last.measured_at:%Y-%m-%d %H:%M} UTC", last.reason or "no reason was recorded"
+    if last.verdict == "fail":
+        return Standing("failed", None, f"failed at {at}: {reason}")
+    return Standing("missing", None, f"could not be measured at {at}: {reason}")
 
 
 def current_calibration(

@@ -36,7 +36,7 @@ def owned(instrument: str, folder: Path) -> Iterator[None]:
             raise BadInput(
                 field="instrument",
                 value=instrument,
-                limit=f"one owner at a time; held by {lock.read(500).strip() or 'another process'}",
+                limit=f"one owner at a time; held by {_owner(lock.read(500))}",
                 remedy="Wait for that run to end, or stop it",
             ) from None
         lock.truncate(0)
@@ -46,3 +46,12 @@ def owned(instrument: str, folder: Path) -> Iterator[None]:
             yield
         finally:
             lock.truncate(0)
+
+
+def _owner(text: str) -> str:
+    """What an owner wrote of itself, in words; it may be writing it just now."""
+    try:
+        told = json.loads(text)
+        return f"process {told['pid']} since {told['since']}"
+    except (ValueError, KeyError, TypeError):
+        return "another process"

@@ -2,15 +2,13 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
-from typing import Any
 
-from db.calibrations import Standing
 from db.engine import writer
 from db.results import add_quality
 from flows.report import write_calibrations
 from flows.run import as_calls
+from flows.standing import Line, lines_of
 from stem4d.errors import NightbeamError
 from stem4d.model import canonical_json
 from stem4d.plan import Plan
@@ -20,32 +18,6 @@ from tasks.calibrations.standing import keys, may_use, standings, usable
 from tasks.lab import Lab
 from tasks.prepare import prepare
 from tasks.record import close_run, open_run
-
-
-@dataclass(frozen=True)
-class Line:
-    """How one kind stands for a plan's settings."""
-
-    kind: str
-    standing: Standing
-    mode_key: str
-    obstacle: str
-    """Why it cannot be measured on this instrument as its file stands; empty where it can."""
-
-    def as_dict(self) -> dict[str, Any]:
-        """For ``--json``."""
-        kind, record = KINDS[self.kind], self.standing.calibration
-        facts: dict[str, Any] = {
-            "kind": self.kind,
-            "state": self.standing.state,
-            "why": self.standing.why,
-            "needs": kind.needs,
-            "obstacle": self.obstacle,
-            "unit": kind.unit,
-            "mode_key": self.mode_key,
-        }
-        names = ("id", "value", "uncertainty", "residual", "verdict", "measured_at", "valid_until")
-        return facts | {name: _plain(getattr(record, name)) if record else None for name in names}
 
 
 @dataclass(frozen=True)
@@ -62,13 +34,17 @@ class Result:
 def listed(opened: Lab, plan: Plan, named: Iterable[str] = ()) -> tuple[Line, ...]:
     """The kinds that were named, or those that the plan's analyses need, as they stand."""
     wanted = tuple(named) or kinds_for(plan)
-    found, of_kind = standings(opened, plan, wanted), keys(opened, plan)
-    return tuple(Line(kind, found[kind], of_kind[kind], _obstacle(opened, kind)) for kind in wanted)
+    return lines_of(opened.file, plan, standings(opened, plan, wanted), keys(opened, plan))
 
 
 def to_measure(opened: Lab, lines: Iterable[Line], named: Iterable[str]) -> tuple[str, ...]:
-    """Every kind that was named; without names those that may not be used as they stand."""
-    return tuple(named) or tuple(line.kind for line in lines if not may_use(opened, line.standing))
+    """Every kind that was named; without names those that may not be used as they stand. None that does not apply."""
+    named = set(named)
+    return tuple(
+        line.kind
+        for line in lines
+        if not line.beside and (line.kind in named if named else not may_use(opened, line.standing))
+    )
 
 
 def calibrate_kinds(opened: Lab, plan: Plan, wanted: tuple[str, ...]) -> Result:
@@ -90,13 +66,6 @@ def calibrate_kinds(opened: Lab, plan: Plan, wanted: tuple[str, ...]) -> Result:
     return Result(run, recorded, write_calibrations(opened, run), not lacking)
 
 
-def _obstacle(opened: Lab, kind: str) -> str:
-    # A scale may be transferred where there is no reference, so for that kind its absence is no obstacle yet.
-    if KINDS[kind].needs != "reference_specimen" or kind == "mrad_per_pixel" or opened.file.facts.reference_areas:
-        return ""
-    return "not measurable: the instrument file names no reference specimen"
-
-
 def _judge(opened: Lab, run: str, recorded: tuple[Recorded, ...]) -> None:
     """A line of the run's quality for each, so that the run's verdict is that of its worst."""
     with writer(opened.engine) as session:
@@ -111,7 +80,3 @@ def _judge(opened: Lab, run: str, recorded: tuple[Recorded, ...]) -> None:
                 message=measured.reason or f"{kind.title} was measured: {kind.how}.",
                 value=measured.residual,
             )
-
-
-def _plain(value: Any) -> Any:
-    return value.isoformat() if isinstance(value, datetime) else value

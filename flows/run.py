@@ -12,10 +12,10 @@ from stem4d.model import canonical_json
 from stem4d.night import TargetState
 from stem4d.plan import Plan
 from tasks.analyse import analyse
-from tasks.calibrate import calibrate
+from tasks.calibrate import calibrate, lacking_in
 from tasks.check import check_quality
 from tasks.expose import expose
-from tasks.lab import Lab
+from tasks.lab import Lab, lab
 from tasks.mend import mend
 from tasks.prepare import prepare
 from tasks.record import close_run, open_run
@@ -29,15 +29,22 @@ class Outcome:
     state: TargetState
     reason: str
     runs: tuple[str, ...]
+    lacking: tuple[str, ...] = ()
+    """Kinds of calibration that its analyses need and that nobody has measured for its settings."""
 
     @classmethod
     def from_dict(cls, facts: dict[str, Any]) -> "Outcome":
         """The reverse of ``as_dict``."""
-        return cls(TargetState(facts["state"]), facts["reason"], tuple(facts["runs"]))
+        return cls(TargetState(facts["state"]), facts["reason"], tuple(facts["runs"]), tuple(facts["lacking"]))
 
     def as_dict(self) -> dict[str, Any]:
         """For a flow's result and for ``--json``."""
-        return {"state": self.state.value, "reason": self.reason, "runs": list(self.runs)}
+        return {
+            "state": self.state.value,
+            "reason": self.reason,
+            "runs": list(self.runs),
+            "lacking": list(self.lacking),
+        }
 
 
 Call = Callable[..., Any]
@@ -91,8 +98,9 @@ def run_target(call: Call, instrument: str, plan_json: str, target_id: int | Non
         call(report_run, instrument, run)
         if attempt.next_plan_json is None:
             if attempt.state == "done" and remedies:
-                return Outcome(TargetState.MENDED, f"{attempt.reason}after {'; '.join(remedies)}", tuple(runs))
-            return Outcome(TargetState(attempt.state), attempt.reason.rstrip("; "), tuple(runs))
+                words = f"{attempt.reason}after {'; '.join(remedies)}"
+                return Outcome(TargetState.MENDED, words, tuple(runs), attempt.lacking)
+            return Outcome(TargetState(attempt.state), attempt.reason.rstrip("; "), tuple(runs), attempt.lacking)
         remedies.append(attempt.remedy)
         plan_json = attempt.next_plan_json
 
@@ -105,6 +113,7 @@ class Attempt(NamedTuple):
     exposed: dict[str, Any] | None = None
     remedy: str = ""
     next_plan_json: str | None = None
+    lacking: tuple[str, ...] = ()
 
 
 def _attempt(call: Call, instrument: str, run: str, number: int) -> Attempt:
@@ -114,6 +123,7 @@ def _attempt(call: Call, instrument: str, run: str, number: int) -> Attempt:
         return Attempt("refused", verdict["reason"])
     call(prepare, instrument, run)
     calibrated = call(calibrate, instrument, run)
+    lacking = lacking_in(lab(instrument), run, calibrated)
     verdict = call(validate, instrument, run, calibrated)
     if verdict["hard"]:
         return Attempt("refused", verdict["reason"])
@@ -127,7 +137,10 @@ def _attempt(call: Call, instrument: str, run: str, number: int) -> Attempt:
             return Attempt(state, reason, exposed, remedy["words"], remedy["plan_json"])
         if not exposed["stopped"]:
             call(analyse, instrument, run, calibrated, exposed, quality)
-        return Attempt("marked", f"{reason} ({remedy['words']})", exposed)
+        return Attempt("marked", f"{reason} ({remedy['words']})", exposed, lacking=lacking)
     call(analyse, instrument, run, calibrated, exposed, quality)
     warned = sorted(name for name, verdict in quality["verdicts"].items() if verdict == "warn")
-    return Attempt("done", f"with a warning for {', '.join(warned)}; " if warned else "", exposed)
+    reason = f"with a warning for {', '.join(warned)}; " if warned else ""
+    if lacking:
+        reason += f"without {', '.join(lacking)}, which its analyses need; "
+    return Attempt("done", reason, exposed, lacking=lacking)

@@ -45,11 +45,30 @@ def validate(data: object, model: type[Model], name: str) -> Model:
     if not isinstance(data, dict):
         raise BadInput(field=name, value=data, limit="has to be a mapping of names to values")
     _check_version(data, model, name)
+    _check_sort(data, model, name)
     try:
         # By way of JSON: lists may then stand for tuples and texts for enums, while all else stays strict.
         return model.model_validate_json(json.dumps(data), strict=True)
     except ValidationError as error:
         raise explained(error, model, name) from None
+
+
+_SORTS = {
+    "Plan": ("a plan", {"sample", "optics", "scan"}, "Give it with --plan, or as the argument that is a plan"),
+    "InstrumentFile": ("an instrument file", {"driver", "facts"}, "Give it with --instrument (-i)"),
+    "Night": ("a night", {"targets", "instrument"}, "Give it to `nightbeam night`"),
+}
+"""By model: what a document of it is, the names that only it has, and where it belongs."""
+
+
+def _check_sort(data: dict[str, Any], model: type[BaseModel], name: str) -> None:
+    """A whole document of another sort is one mistake, not one for each of its names."""
+    wanted = _SORTS.get(model.__name__)
+    if wanted is None or wanted[1] & data.keys():
+        return
+    for what, marks, remedy in _SORTS.values():
+        if marks <= data.keys():
+            raise BadInput(field=name, value=what, limit=f"this is {what}, and {wanted[0]} is wanted", remedy=remedy)
 
 
 def _apply(data: Any, change: str) -> None:

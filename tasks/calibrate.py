@@ -3,7 +3,11 @@
 from db.calibrations import CalibrationRecord, Standing, use_calibration
 from db.engine import writer
 from stem4d.errors import DeviceFault
-from tasks.calibrations.kinds import FOR_EVERY_RUN, KINDS
+from stem4d.plan import Plan
+from stem4d.rules.limits import CALIBRATIONS_FOR
+from tasks.calibrated import Calibrated
+from tasks.calibrations.applies import does_not_apply
+from tasks.calibrations.kinds import FOR_EVERY_RUN, KINDS, kinds_for
 from tasks.calibrations.measure import measure
 from tasks.calibrations.standing import may_use, standings, together, usable
 from tasks.lab import Lab, lab
@@ -24,7 +28,7 @@ def calibrate(instrument: str, run: str) -> str:
     found = standings(opened, plan)
     known = usable(opened, found)
     if all(kind in known for kind in FOR_EVERY_RUN):
-        opened.tell("calibrated", "calibrations of this mode are fresh and are used again", run)
+        opened.tell("calibrated", f"used again, as they still hold for these settings: {', '.join(known)}", run)
     else:
         done = measure(opened, run, plan, FOR_EVERY_RUN, known)
         failed = [one.measured for one in done if not one.measured.usable]
@@ -32,7 +36,28 @@ def calibrate(instrument: str, run: str) -> str:
             raise DeviceFault(next((one.reason for one in failed if one.verdict == "fail"), failed[0].reason))
         known = usable(opened, standings(opened, plan))
     _use(opened, run, found, known)
-    return together(plan, known).model_dump_json()
+    calibrated = together(plan, known).model_dump_json()
+    if lacking := lacking_in(opened, run, calibrated):
+        standing = standings(opened, plan, lacking)
+        words = "; ".join(f"{kind}, which {_needed_by(plan, kind)} needs ({standing[kind].why})" for kind in lacking)
+        command = f"nightbeam calibrate {' '.join(lacking)} --plan PLAN --instrument INSTRUMENT"
+        opened.tell("calibration missing", f"{words}. To measure: {command}", run)
+    return calibrated
+
+
+def lacking_in(opened: Lab, run: str, calibrated_json: str) -> tuple[str, ...]:
+    """Kinds that the analyses of a run's plan need and that ``Calibrated`` as JSON does not rest on."""
+    plan = opened.runs[run].plan
+    have = Calibrated.model_validate_json(calibrated_json).calibration_ids
+    return tuple(
+        kind for kind in kinds_for(plan) if kind not in have and not does_not_apply(kind, opened.file.facts, plan)
+    )
+
+
+def _needed_by(plan: Plan, kind: str) -> str:
+    return " and ".join(dict.fromkeys(each.kind for each in plan.analyses if kind in CALIBRATIONS_FOR[each.kind])) or (
+        "an analysis"
+    )
 
 
 def _use(opened: Lab, run: str, found: dict[str, Standing], known: dict[str, CalibrationRecord]) -> None:

@@ -3,20 +3,18 @@
 import json
 from typing import Any
 
-from db.calibrations import invalidate, used_calibrations
 from db.engine import writer
 from db.results import add_remedy
 from stem4d.model import canonical_json
+from stem4d.quality.pixels import new_hot_pixels
 from stem4d.quality.remedy import NoRemedy, changed, propose
 from stem4d.verdict import QualityResult
 from tasks.calibrated import Calibrated
 from tasks.check import recorded_passes
-from tasks.lab import Lab, lab
+from tasks.lab import lab
 from tasks.record import fluence_left_e_per_a2
 from tasks.stage import stage
-
-CONTRADICTED = ("centre", "descan")
-"""Calibrations that a remedy without a change of the plan measures again."""
+from tasks.withdraw import withdraw
 
 
 @stage("mend")
@@ -28,12 +26,14 @@ def mend(
     known = opened.runs[run]
     calibrated = Calibrated.model_validate_json(calibrated_json)
     left = fluence_left_e_per_a2(opened, run)
+    maps = recorded_passes(exposed)[-1]
+    bad = calibrated.bad_pixel_mask(known.plan.detector.shape)
     remedy = propose(
         [QualityResult.model_validate_json(json.dumps(one)) for one in quality["results"]],
         known.plan,
-        recorded_passes(exposed)[-1],
+        maps,
         calibrated.geometry(),
-        calibrated.bad_pixel_mask(known.plan.detector.shape),
+        bad | new_hot_pixels(maps, bad),
         left / max(1.0, calibrated.current_ratio),
         opened.file.facts.dwell_time_us.lowest,
     )
@@ -59,12 +59,3 @@ def mend(
     if not remedy.field:
         withdraw(opened, run, remedy.reason)
     return {"words": words, "plan_json": canonical_json(changed(known.plan, remedy))}
-
-
-def withdraw(opened: Lab, run: str, reason: str) -> None:
-    """The data contradict where the disk was said to be: no run uses these calibrations again."""
-    known = opened.runs[run]
-    with writer(opened.engine) as session:
-        for kind, calibration_id in used_calibrations(session, run_id=known.id).items():
-            if kind in CONTRADICTED:
-                invalidate(session, calibration_id, reason, known.id, by=run)

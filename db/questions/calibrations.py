@@ -1,13 +1,24 @@
 """Which calibrations did a run measure, how do they stand now, and on which files do they rest?"""
 
+from collections.abc import Iterable
 from typing import Any
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from db.models import Calibration, CalibrationEvidence, CalibrationWithdrawal, Dataset, DatasetLocation, Run
+from db.models import (
+    Calibration,
+    CalibrationEvidence,
+    CalibrationWithdrawal,
+    Dataset,
+    DatasetLocation,
+    DeviceReading,
+    DeviceSnapshot,
+    Run,
+    RunCalibration,
+)
 from db.questions.plain import plain, plain_value
-from db.rows import named
+from db.rows import existing, named
 
 
 def measured_in(session: Session, *, run: str) -> list[dict[str, Any]]:
@@ -53,6 +64,29 @@ def pixel_masks(session: Session, *, instrument: str) -> list[dict[str, Any]]:
         .order_by(Calibration.measured_at, Calibration.id)
     )
     return [{**plain(one, "evidence_run_id", "curves"), "withdrawn": _withdrawal(session, one.id)} for one in found]
+
+
+def told_by_column(session: Session, *, instrument: str, names: Iterable[str]) -> dict[str, float | str]:
+    """Some settings of an instrument as its column last reported them in a run."""
+    last = (
+        select(DeviceSnapshot.id)
+        .join(Run, DeviceSnapshot.run_id == Run.id)
+        .where(Run.instrument == instrument)
+        .order_by(DeviceSnapshot.taken_at.desc(), DeviceSnapshot.id.desc())
+        .limit(1)
+        .scalar_subquery()
+    )
+    rows = session.scalars(select(DeviceReading).where(DeviceReading.snapshot_id == last))
+    wanted = set(names)
+    return {one.name: one.text if one.number is None else one.number for one in rows if one.name in wanted}  # type: ignore[misc]
+
+
+def described(session: Session, *, calibration_id: int) -> dict[str, Any]:
+    """One calibration with its withdrawal and the runs that used it; raises `BadInput` for an unknown number."""
+    one = existing(session, Calibration, calibration_id)
+    runs = select(Run.name).join(RunCalibration, RunCalibration.run_id == Run.id)
+    used = session.scalars(runs.where(RunCalibration.calibration_id == one.id).order_by(Run.id).distinct())
+    return {**plain(one, "evidence_run_id"), "withdrawn": _withdrawal(session, one.id), "used_by": list(used)}
 
 
 def _withdrawal(session: Session, calibration_id: int) -> dict[str, Any] | None:

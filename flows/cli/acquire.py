@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
-from flows.cli.answer import AsJson, Code, command, print_json
+from flows.cli.answer import AsJson, Code, command, confirm, print_json
 
 if TYPE_CHECKING:
     from flows.night import NightResult
@@ -84,8 +84,11 @@ def run(
     if as_json:
         print_json({**outcome.as_dict(), "report": str(report)})
     else:
-        print(f"{one.name}: {outcome.state.value}. {outcome.reason}\nReport: {report}")
-    return _code({outcome.state.value})
+        print(f"{one.name}: {outcome.state.value}. {outcome.reason}")
+        if outcome.lacking:
+            print(_to_measure(outcome.lacking, plan, instrument))
+        print(f"Report: {report}")
+    return _code({outcome.state.value}, lacking=bool(outcome.lacking))
 
 
 @command
@@ -105,9 +108,9 @@ def night(
     settings = _settings()
     read, queued = queue(night)
     _ask([one.plan for one in queued], yes=yes)
-    return _finish(
-        _night(settings, night.parent / read.instrument, read, queued, as_json, no_prefect, accept_stale), as_json
-    )
+    instrument = night.parent / read.instrument
+    result = _night(settings, instrument, read, queued, as_json, no_prefect, accept_stale)
+    return _finish(result, night, instrument, as_json)
 
 
 def _settings() -> "Settings":
@@ -177,16 +180,31 @@ def _ask(plans: "list[Plan]", *, yes: bool) -> None:
             f" (budget {sample.fluence_budget_e_per_a2:g} e/Å²)",
             err=True,
         )
-    if not yes and not typer.confirm("Expose?", default=False, err=True):
-        raise typer.Exit(int(Code.REFUSED))
+    confirm("Expose?", yes=yes)
 
 
-def _finish(result: "NightResult", as_json: bool) -> Code:
+def _finish(result: "NightResult", file: Path, instrument: Path, as_json: bool) -> Code:
     if as_json:
         print_json(_facts(result))
     else:
         _table(result)
-    return _code({outcome.state.value for _target, outcome in result.outcomes})
+        if any(outcome.lacking for _target, outcome in result.outcomes):
+            print("Not calibrated, though an analysis needs it; to measure:")
+        for target, outcome in result.outcomes:
+            if outcome.lacking:
+                print(f"  {_to_measure(outcome.lacking, file.parent / target.plan, instrument, lead='')}")
+    return _code(
+        {outcome.state.value for _target, outcome in result.outcomes},
+        lacking=any(outcome.lacking for _target, outcome in result.outcomes),
+    )
+
+
+def _to_measure(
+    lacking: tuple[str, ...], plan: Path, instrument: Path | None, *, lead: str = "Not calibrated, to measure: "
+) -> str:
+    """The command that measures what a run had to do without."""
+    where = f" --instrument {instrument}" if instrument is not None else ""
+    return f"{lead}nightbeam calibrate {' '.join(lacking)} --plan {plan}{where}"
 
 
 def _facts(result: "NightResult") -> dict[str, Any]:
@@ -194,12 +212,12 @@ def _facts(result: "NightResult") -> dict[str, Any]:
     return {"night": result.name, "targets": targets, "report": str(result.report) if result.report else None}
 
 
-def _code(states: set[str]) -> Code:
+def _code(states: set[str], *, lacking: bool = False) -> Code:
     if "failed" in states:
         return Code.FAILED
     if states == {"refused"}:
         return Code.REFUSED
-    return Code.WARNINGS if states & {"refused", "skipped", "marked"} else Code.DONE
+    return Code.WARNINGS if lacking or states & {"refused", "skipped", "marked"} else Code.DONE
 
 
 def _table(result: "NightResult") -> None:

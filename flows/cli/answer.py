@@ -79,6 +79,29 @@ def _say(text: str, code: Code) -> Code:
     return code
 
 
+def confirm(question: str, *, yes: bool) -> None:
+    """Ask before the beam is used; leaves with REFUSED where the answer is no.
+
+    Raises
+    ------
+    BadInput
+        Where nobody is there to answer.
+    """
+    if yes:
+        return
+    try:
+        agreed = typer.confirm(question, default=False, err=True)
+    except typer.Abort:
+        if sys.stdin.isatty():
+            raise KeyboardInterrupt from None
+        print(file=sys.stderr)
+        raise BadInput(
+            field="answer", value="nothing", limit="there is no terminal to ask at", remedy="Add --yes"
+        ) from None
+    if not agreed:
+        raise typer.Exit(int(Code.REFUSED))
+
+
 def print_json(facts: Any) -> None:
     """Facts as JSON on standard output; refuses NaN, which is not JSON."""
     print(json.dumps(facts, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False, default=str))

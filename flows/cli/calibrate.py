@@ -1,125 +1,163 @@
-"""The command that lists and measures calibrations: calibrate."""
+"""The command that lists, measures and withdraws calibrations: calibrate."""
 
+from math import isclose
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flows.cli.answer import AsJson, Code, command, print_json
+from flows.cli.answer import AsJson, Code, command, confirm, print_json
 
 if TYPE_CHECKING:
-    from flows.calibrate import Line, Result
+    from stem4d.instrument import InstrumentFacts
     from stem4d.plan import Plan
+    from storage.settings import Settings
     from tasks.lab import Lab
-
-_WHERE = {
-    "vacuum_hole": "in vacuum",
-    "this_area": "on area {area} of {sample}, out of its budget of {budget:g} e/Å², leaving the plan its own dose",
-    "reference_specimen": "on a reference specimen",
-    "attended": "with a person at the instrument",
-    "nothing": "worked out of other calibrations",
-}
 
 
 @command
 def calibrate(
-    plan: Annotated[Path, typer.Option("--plan", "-p", help="Plan file (YAML): its optics, detector, field, area.")],
     kinds: Annotated[
         list[str] | None, typer.Argument(metavar="[KIND]...", help="What to measure, whether or not it is stale.")
+    ] = None,
+    plan: Annotated[
+        Path | None, typer.Option("--plan", "-p", help="Plan file (YAML): its optics, detector, field, area.")
     ] = None,
     instrument: Annotated[
         Path | None, typer.Option("--instrument", "-i", help="Instrument file (TOML); the simulator where absent.")
     ] = None,
-    only_list: Annotated[bool, typer.Option("--list", help="Only list what is valid, stale or missing.")] = False,
+    only_list: Annotated[
+        bool, typer.Option("--list", help="Only list what is valid, stale or missing: the instrument is not opened.")
+    ] = False,
+    withdraw: Annotated[
+        int | None, typer.Option("--withdraw", metavar="NUMBER", help="Let no run use this calibration any more.")
+    ] = None,
+    because: Annotated[str, typer.Option("--because", metavar="TEXT", help="Why it is withdrawn.")] = "",
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before the beam is used.")] = False,
     as_json: AsJson = False,
 ) -> Code:
     """Measure calibrations for a plan's settings: without KIND those that its analyses need and that are not valid.
 
-    Exits with 3 where one of them is not valid at the end: its gate refused the fit, or nothing could be measured.
+    Exits with 0 where all of them are valid at the end, with 3 where one is not (its gate refused the fit, or it could
+    not be measured), with 2 for input that is refused before anything moves, with 1 where the instrument failed. --list
+    exits with 0 or 3 likewise, --withdraw with 0 or 2.
 
     Example: nightbeam calibrate --plan plans/calibrate/reference.yaml -i plans/instruments/calibration.toml
     """
-    from flows.plans import shipped
-    from stem4d.plan import Plan
-    from storage.documents import load_model
-    from storage.settings import load_settings
+    from stem4d.errors import BadInput
     from tasks.calibrations.kinds import check_kinds
-    from tasks.lab import open_lab
 
     named = check_kinds(kinds or ())
+    from storage.settings import load_settings
+
+    settings = load_settings()
+    if withdraw is not None:
+        return _withdraw(settings, withdraw, because, as_json)
+    if plan is None:
+        raise BadInput(field="--plan", value="nothing", limit="is required", remedy="Add --plan PLAN.yaml")
+    from flows.cli.calibrate_text import facts_of, lines_text
+    from flows.plans import shipped
+    from flows.standing import looked_up
+    from stem4d.instrument import InstrumentFile
+    from stem4d.plan import Plan
+    from storage.documents import load_model
+
     wanted_plan = load_model(plan, Plan)
-    with open_lab(load_settings(), instrument or shipped("instruments/demo.toml")) as opened:
+    path = instrument or shipped("instruments/demo.toml")
+    file = load_model(path, InstrumentFile)
+    _refuse_impossible(plan, wanted_plan, file.facts)
+    if only_list:
+        lines = looked_up(settings, file, wanted_plan, named)
+        if as_json:
+            print_json(facts_of(lines, None))
+        else:
+            print("\n".join(lines_text(lines)))
+        return Code.DONE if all(line.good for line in lines) else Code.WARNINGS
+    return _measure(settings, path, wanted_plan, named, yes=yes, as_json=as_json)
+
+
+def _measure(
+    settings: "Settings", path: Path, plan: "Plan", named: tuple[str, ...], *, yes: bool, as_json: bool
+) -> Code:
+    from flows.cli.calibrate_text import facts_of, lines_text, result_text
+    from tasks.lab import open_lab
+
+    with open_lab(settings, path) as opened:
         from flows.calibrate import calibrate_kinds, listed, to_measure
         from flows.cli.screen import screen
 
-        lines = listed(opened, wanted_plan, named)
-        wanted = to_measure(opened, lines, named)
-        if only_list or not wanted:
-            _show(lines, None, as_json)
-            return Code.WARNINGS if any(line.standing.state != "valid" for line in lines) else Code.DONE
-        _ask(opened, wanted_plan, wanted, yes=yes)
-        with screen(opened, quiet=as_json):
-            result = calibrate_kinds(opened, wanted_plan, wanted)
-        _show(listed(opened, wanted_plan, named), result, as_json)
+        lines = listed(opened, plan, named)
+        wanted, result = to_measure(opened, lines, named), None
+        if wanted:
+            _ask(opened, plan, wanted, yes=yes)
+            with screen(opened, quiet=as_json):
+                result = calibrate_kinds(opened, plan, wanted)
+            lines = listed(opened, plan, named)
+    if as_json:
+        print_json(facts_of(lines, result))
+    else:
+        print("\n".join([*lines_text(lines), *result_text(result)]))
+    if result is None:
+        return Code.DONE if all(line.good for line in lines) else Code.WARNINGS
     return Code.DONE if result.complete else Code.WARNINGS
 
 
 def _ask(opened: "Lab", plan: "Plan", wanted: tuple[str, ...], *, yes: bool) -> None:
-    """Say what the beam will do, and ask once."""
-    from tasks.calibrations.kinds import KINDS, in_order
+    """Say what the beam will do and for how long, and ask once."""
+    from flows.cli.calibrate_text import asked_text
+    from tasks.calibrations.expected import expected_s
+    from tasks.calibrations.kinds import in_order
     from tasks.calibrations.standing import standings, usable
 
-    sample = plan.sample
     known = [kind for kind in usable(opened, standings(opened, plan)) if kind not in wanted]
-    groups = in_order(wanted, known)
-    typer.echo(f"{len(wanted)} calibration(s) on {opened.file.name}, with what they need first:", err=True)
-    for kind in KINDS.values():
-        if kind.group in groups:
-            where = _WHERE[kind.needs].format(
-                area=sample.area, sample=sample.name, budget=sample.fluence_budget_e_per_a2
+    facts = next((each for each in opened.file.facts.all_detectors if each.name == plan.detector.name), None)
+    groups = in_order(wanted, known, integrating=facts is not None and facts.integrates)
+    seconds = expected_s(groups, plan, opened.file.facts)
+    typer.echo("\n".join(asked_text(opened.file.name, plan, wanted, known, groups, seconds)), err=True)
+    confirm("Use the beam?", yes=yes)
+
+
+def _refuse_impossible(path: Path, plan: "Plan", facts: "InstrumentFacts") -> None:
+    """What the instrument's facts rule out is found before anybody is asked, and leaves no run behind."""
+    from stem4d.errors import BadInput
+    from stem4d.rules import RULES, check
+
+    of_instrument = {rule.id for rule in RULES.values() if rule.needs == "instrument"}
+    impossible = [one for one in check(plan, instrument=facts).hard if one.rule in of_instrument]
+    if impossible:
+        told = " ".join(one.message for one in impossible)
+        rules = ", ".join(one.rule for one in impossible)
+        raise BadInput(
+            field=path.name, value=rules, limit=f"the instrument cannot do it: {told}", remedy=impossible[0].remedy
+        )
+    optics = plan.optics
+    angles = tuple(each.convergence_semi_angle_mrad for each in facts.apertures)
+    for name, value, listed, unit in (
+        ("camera_length_mm", optics.camera_length_mm, facts.camera_lengths_mm, "mm"),
+        ("beam_energy_kev", optics.beam_energy_kev, facts.beam_energies_kev, "keV"),
+        ("convergence_semi_angle_mrad", optics.convergence_semi_angle_mrad, angles, "mrad"),
+    ):
+        # The rules bear a rounded figure; a column is told one that it has.
+        if not any(isclose(value, each, rel_tol=1e-6) for each in listed):
+            near = min(listed, key=lambda each: abs(each - value))
+            raise BadInput(
+                field=f"{path.name}: optics.{name}",
+                value=value,
+                limit=f"has to be one of {', '.join(f'{each:g}' for each in listed)}",
+                unit=unit,
+                remedy=f"Did you mean {near:g}?",
             )
-            typer.echo(f"  {kind.name}: {where}", err=True)
-    if not yes and not typer.confirm("Use the beam?", default=False, err=True):
-        raise typer.Exit(int(Code.REFUSED))
 
 
-def _show(lines: "tuple[Line, ...]", result: "Result | None", as_json: bool) -> None:
+def _withdraw(settings: "Settings", number: int, because: str, as_json: bool) -> Code:
+    from dataclasses import asdict
+
+    from flows.withdraw import withdraw_by_hand
+
+    done = withdraw_by_hand(settings, number, because)
     if as_json:
-        print_json(_facts(lines, result))
-        return
-    for line in lines:
-        print(f"{line.kind:<24} {line.standing.state:<10} {_until(line) or line.obstacle or line.standing.why}")
-    if result is not None:
-        for one in result.recorded:
-            if one.measured.verdict != "pass":
-                print(f"{one.measured.kind}: {one.measured.verdict}. {one.measured.reason}")
-        print(f"Run: {result.run}\nReport: {result.report or 'it could not be written; see the line above'}")
-
-
-def _until(line: "Line") -> str:
-    record = line.standing.calibration
-    if line.standing.state != "valid" or record is None:
-        return ""
-    return "" if record.valid_until is None else f"until {record.valid_until:%Y-%m-%d %H:%M} UTC"
-
-
-def _facts(lines: "tuple[Line, ...]", result: "Result | None") -> dict[str, Any]:
-    facts: dict[str, Any] = {"calibrations": [line.as_dict() for line in lines], "run": None, "report": None}
-    if result is None:
-        return {**facts, "measured": []}
-    measured = [
-        {
-            "id": one.id,
-            "kind": one.measured.kind,
-            "verdict": one.measured.verdict,
-            "reason": one.measured.reason,
-            "value": one.measured.value,
-            "uncertainty": one.measured.uncertainty,
-            "residual": one.measured.residual,
-            "evidence": list(one.measured.evidence),
-        }
-        for one in result.recorded
-    ]
-    report = str(result.report) if result.report else None
-    return {**facts, "run": result.run, "report": report, "measured": measured}
+        print_json(asdict(done))
+    else:
+        used = f" It was used by {', '.join(done.used_by)}: their records stay as they are." if done.used_by else ""
+        print(f"{done.kind} number {number} of {done.instrument} is withdrawn: no run uses it any more.{used}")
+    return Code.DONE

@@ -1,6 +1,6 @@
 """Rotation from deflections against rotation from tilted images: one figure, or a disagreement."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import hypot, nan
 
 from stem4d.calibrate.rotation import RotationFit
@@ -75,6 +75,26 @@ def cross_check(rotation: RotationFit, tilts: TiltFit) -> Lie:
         mirrored=rotation.mirrored,
         half_turn_known=rotation.half_turn_known or tilts.half_turn_known,
         residual=difference / error,
+        ok=True,
+        reason="",
+    )
+
+
+def cross_check_imprecise(rotation: RotationFit, tilts: TiltFit) -> Lie:
+    """The same where the deflections were refused for their standard error alone: they still count by their weight.
+
+    Where they leave the handedness open they say nothing, and the images must know the half turn by themselves.
+    """
+    if rotation.mirrored_known or not tilts.ok:
+        return cross_check(replace(rotation, ok=True), tilts)
+    if not tilts.half_turn_known:
+        return _nothing("neither the deflections nor the images tell the rotation from one half a turn further")
+    return Lie(
+        rotation_deg=tilts.rotation_deg,
+        rotation_uncertainty_deg=tilts.rotation_uncertainty_deg,
+        mirrored=tilts.mirrored,
+        half_turn_known=True,
+        residual=0.0,
         ok=True,
         reason="",
     )

@@ -66,6 +66,8 @@ class RotationFit:
     ok: bool
     reason: str
     """Why ``ok`` is false; empty otherwise."""
+    imprecise: bool = False
+    """Refused for its standard error alone: the angle says little, and what it says is right."""
 
 
 def fit_rotation(
@@ -312,6 +314,7 @@ def _judged(
         upright = _sigmas(_likeness(fit, without_surface(dark_field, seen, 1), window), spread)
     known = abs(upright) >= MIN_HALF_TURN
     angle = degrees(fit.angle_rad) + (180.0 if known and upright < 0 else 0.0)
+    imprecise = False
     if contrast < MIN_CONTRAST or ratio > MAX_CURL:
         reason = f"no angle without curl: curl/divergence {ratio:.2f}, {contrast:.1f} sigma; vacuum or noise"
     elif abs(shear) > max(MAX_SHEAR, SHEAR_SIGMAS * shear_error) or abs(unequal) > max(
@@ -321,8 +324,8 @@ def _judged(
             f"the scan is sheared by {shear:+.2f}, its steps differ by {unequal:+.0%}: drift, a distorted scan, or a"
             " part of the detector that fails"
         )
-    elif not uncertainty <= MAX_UNCERTAINTY_DEG:
-        reason = f"the rotation is known only to {uncertainty:.1f} degrees"
+    elif imprecise := not uncertainty <= MAX_UNCERTAINTY_DEG:
+        reason = f"the rotation is known only to {uncertainty:.1f} degrees, at most {MAX_UNCERTAINTY_DEG:g}"
     elif margin < MIN_MARGIN:
         reason = f"both handednesses fit, {margin:.1f} sigma apart; scan a specimen without mirror lines"
     else:
@@ -338,6 +341,7 @@ def _judged(
         residual=ratio,
         ok=not reason,
         reason=reason,
+        imprecise=imprecise,
     )
 
 

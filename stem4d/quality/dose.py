@@ -4,7 +4,9 @@ from collections.abc import Iterator, Sequence
 from math import sqrt
 
 import numpy as np
+import numpy.typing as npt
 
+from stem4d.calibrate.pixels import Mask
 from stem4d.dose import BUDGET_TOLERANCE, centre_of_mass_noise_mrad
 from stem4d.maps import RunMaps
 from stem4d.plan import CentreOfMass
@@ -22,13 +24,15 @@ MOST_OF_PLANNED = 1.1
 """Counts above this part of the planned ones mean that the beam was brighter than it was set (habit)."""
 
 
-def check_dose(passes: Sequence[RunMaps], subject: Subject) -> tuple[QualityResult, ...]:
+def check_dose(
+    passes: Sequence[RunMaps], subject: Subject, not_counted: Mask | None = None
+) -> tuple[QualityResult, ...]:
     """Judge electrons per pattern and, where a plan states a budget, the fluence of all passes.
 
     One count is taken for one electron. Where pixels were clipped or electrons missed the detector the counts are a
-    lower bound, and the fluence with them.
+    lower bound, and the fluence with them. ``not_counted`` are pixels that the totals hold and no electron made.
     """
-    totals = np.concatenate([maps.total[maps.recorded].astype(np.float64) for maps in passes])
+    totals = np.concatenate([_totals(maps, not_counted) for maps in passes])
     if totals.size == 0:
         text = "Dose is not known: no frame was recorded."
         return (result("dose.electrons", None, Verdict.NOT_MEASURABLE, text, unit="e/pattern"),)
@@ -39,6 +43,13 @@ def check_dose(passes: Sequence[RunMaps], subject: Subject) -> tuple[QualityResu
     for wanted in subject.wanted:
         results.extend(_enough(measured, error, bound, subject, wanted))
     return tuple(results)
+
+
+def _totals(maps: RunMaps, not_counted: Mask | None) -> npt.NDArray[np.float64]:
+    """Counts of each recorded frame; steady pixels that are to be left out count their mean in each."""
+    beside = 0.0 if not_counted is None else float(maps.mean_pattern[not_counted].sum())
+    totals: npt.NDArray[np.float64] = np.maximum(maps.total[maps.recorded].astype(np.float64) - beside, 0.0)
+    return totals
 
 
 def _clipped(passes: Sequence[RunMaps], subject: Subject) -> bool:

@@ -13,7 +13,8 @@ from stem4d.quality.descan import check_descan
 from stem4d.quality.dose import check_dose
 from stem4d.quality.drift import check_drift
 from stem4d.quality.frames import check_frames
-from stem4d.quality.regions import PatternGeometry, subject_of_plan
+from stem4d.quality.pixels import check_pixels, new_hot_pixels
+from stem4d.quality.regions import PatternGeometry, mask_for, subject_of_plan
 from stem4d.quality.saturation import check_saturation
 from stem4d.verdict import QualityResult, Verdict, worst
 
@@ -46,16 +47,20 @@ def judge(
         If there is no pass, the passes differ in shape, or their starts do not rise.
     """
     whole = joined(passes)
-    subject = subject_of_plan(plan, whole, bad_pixels, geometry)
+    bad = mask_for(whole.sum_pattern.shape, bad_pixels)
+    new = new_hot_pixels(whole, bad)
+    # Two hot pixels at full scale outweigh a faint disk: every check leaves them out.
+    subject = subject_of_plan(plan, whole, bad | new, geometry)
     # Each pass has its own movement; the one that moves furthest is judged.
     movements = [check_descan(one, subject) for one in passes]
     return (
         *check_frames(passes),
+        check_pixels(whole, new),
         *check_saturation(whole, subject),
         *check_centring(whole, subject),
         *max(movements, key=lambda results: max((one.value or 0.0 for one in results), default=0.0)),
         *check_drift(passes, started_s, subject),
-        *check_dose(passes, subject),
+        *check_dose(passes, subject, new),
     )
 
 

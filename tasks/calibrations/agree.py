@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import replace
 
-from stem4d.calibrate.cross_check import cross_check
+from stem4d.calibrate.cross_check import cross_check, cross_check_imprecise
 from tasks.calibrations.measured import Measured, Verdict, clean
 
 CHECKED = ("rotation", "defocus")
@@ -24,8 +24,9 @@ OPEN: dict[str, tuple[Verdict, str]] = {
 def agreed(found: Iterable[Measured]) -> tuple[Measured, ...]:
     """Both, the rotation as they have it together; both failed where they contradict each other.
 
-    One alone, or beside one whose fit was refused, stands as it is; but where the half turn stays open, a defocus
-    fails and a rotation warns.
+    A rotation that its deflections alone do not tell well enough is the one of both too: the images have the weight
+    then. One alone, or beside one whose fit was refused for another reason, stands as it is; but where the half turn
+    stays open, a defocus fails and a rotation warns.
     """
     return tuple(_closed(one) for one in _held_together(tuple(found)))
 
@@ -39,10 +40,15 @@ def _closed(one: Measured) -> Measured:
 
 def _held_together(found: tuple[Measured, ...]) -> tuple[Measured, ...]:
     by_kind = {one.kind: one for one in found}
-    if not all(kind in by_kind and by_kind[kind].fit is not None and by_kind[kind].fit.ok for kind in CHECKED):
+    if not all(kind in by_kind and by_kind[kind].fit is not None for kind in CHECKED):
         return found
     rotation, defocus = (by_kind[kind] for kind in CHECKED)
-    lie = cross_check(rotation.fit, defocus.fit)
+    imprecise = rotation.fit.imprecise
+    if not defocus.fit.ok or not (rotation.fit.ok or imprecise):
+        return found
+    lie = (cross_check_imprecise if imprecise else cross_check)(rotation.fit, defocus.fit)
+    if imprecise and not lie.ok and not defocus.fit.half_turn_known and not rotation.fit.mirrored_known:
+        return found
     if not lie.ok:
         return tuple(
             replace(one, verdict="fail", reason=f"rotation and defocus contradict each other: {lie.reason}")
@@ -58,6 +64,8 @@ def _held_together(found: tuple[Measured, ...]) -> tuple[Measured, ...]:
     evidence = tuple(dict.fromkeys((*rotation.evidence, *defocus.evidence)))
     rotation = replace(
         rotation,
+        verdict="pass",
+        reason="",
         value={**rotation.value, **together},
         uncertainty={**(rotation.uncertainty or {}), "rotation_deg": lie.rotation_uncertainty_deg},
         evidence=evidence,

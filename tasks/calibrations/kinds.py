@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
+from difflib import get_close_matches
 from graphlib import TopologicalSorter
 from typing import Literal
 
@@ -141,7 +142,13 @@ def check_kinds(names: Iterable[str]) -> tuple[str, ...]:
     wanted = tuple(dict.fromkeys(names))
     for name in wanted:
         if name not in KINDS:
-            raise BadInput(field="KIND", value=name, limit=f"one of {', '.join(KINDS)}")
+            near = get_close_matches(name.lower(), KINDS, 1, 0.5)
+            raise BadInput(
+                field="KIND",
+                value=name,
+                limit=f"one of {', '.join(KINDS)}",
+                remedy="Separate kinds by spaces" if "," in name else f"Did you mean {near[0]}?" if near else "",
+            )
     return wanted
 
 

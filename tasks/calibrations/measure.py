@@ -1,7 +1,7 @@
 """Measures kinds of calibration in the order of what they need, and records each with its evidence and verdict."""
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from db.calibrations import CalibrationRecord, add_calibration
 from db.clock import utc_now
@@ -15,6 +15,7 @@ from tasks.calibrations.kinds import KINDS, in_order
 from tasks.calibrations.limits import judged
 from tasks.calibrations.measured import Measured, not_measurable
 from tasks.calibrations.standing import keys
+from tasks.calibrations.words import refused, told
 from tasks.lab import Lab
 
 GROUPS: Mapping[str, Callable[[Bench], tuple[Measured, ...]]] = {
@@ -67,14 +68,19 @@ def measure(
 
     def keep(one: Measured) -> None:
         one = judged(one, plan)
+        if one.verdict == "fail":
+            one = replace(one, reason=refused(one.kind, one.reason))
         record = _record(opened, run, plan, one)
         done.append(Recorded(record.id, one))
+        opened.show("measured", told(one), run)
         if one.usable:
             have[one.kind] = record
         elif one.kind in wanted:
             opened.tell("calibration failed", f"{KINDS[one.kind].title}: {one.reason}", run)
 
-    for group in order:
+    for number, group in enumerate(order, start=1):
+        kinds = ", ".join(kind.name for kind in KINDS.values() if kind.group == group)
+        opened.show("measuring", f"{kinds} ({number} of {len(order)})", run)
         found = _group(Bench(opened, run, plan, dict(have)), group)
         if group in checked:
             waiting += found

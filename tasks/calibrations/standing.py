@@ -3,14 +3,13 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
-from db.calibrations import CalibrationRecord, Standing, standing_calibration
-from db.clock import utc_now
-from db.engine import reader
+from db.calibrations import CalibrationRecord, Standing
 from stem4d.mode import TOLD_BY_COLUMN, Setting
 from stem4d.plan import Plan
 from tasks.calibrated import Calibrated, uncalibrated
 from tasks.calibrations.figures import figures_of
 from tasks.calibrations.kinds import KINDS, mode_keys
+from tasks.calibrations.recorded import recorded
 from tasks.lab import Lab
 
 
@@ -26,12 +25,7 @@ def keys(opened: Lab, plan: Plan) -> dict[str, str]:
 
 def standings(opened: Lab, plan: Plan, kinds: Iterable[str] = tuple(KINDS)) -> dict[str, Standing]:
     """How the calibrations of these kinds stand for a plan's settings now."""
-    now, of_kind = utc_now(), keys(opened, plan)
-    with reader(opened.engine) as session:
-        found = {
-            kind: standing_calibration(session, kind=kind, mode_key=of_kind[kind], instrument=opened.file.name, now=now)
-            for kind in kinds
-        }
+    found = recorded(opened.engine, opened.file.name, keys(opened, plan), kinds)
     return {kind: _trusted(opened, one) for kind, one in found.items()}
 
 

@@ -2,11 +2,13 @@
 
 import json
 from collections.abc import Iterator
-from datetime import timedelta
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from db.calibrations import add_calibration, invalidate
@@ -16,20 +18,25 @@ from db.questions.calibrations import measured_in
 from db.questions.show import show_run
 from flows.calibrate import Result, calibrate_kinds, listed, to_measure
 from flows.run import as_calls
-from stem4d.errors import DeviceFault, DoseRefused
+from flows.standing import looked_up
+from flows.withdraw import withdraw_by_hand
+from stem4d.errors import BadInput, DeviceFault, DoseRefused
+from stem4d.maps import maps_from_arrays
 from stem4d.model import canonical_json
 from stem4d.plan import Plan
 from storage.disk import sha256_of_file
-from tasks.calibrate import calibrate
+from storage.read import open_frames
+from tasks import check
+from tasks.calibrate import calibrate, lacking_in
 from tasks.calibrated import Calibrated
 from tasks.calibrations import angle, scale, vacuum
 from tasks.calibrations.bench import Bench
 from tasks.calibrations.kinds import KINDS
 from tasks.calibrations.standing import keys, standings, usable
-from tasks.lab import Lab
-from tasks.mend import withdraw
+from tasks.lab import Lab, Told
 from tasks.record import open_run
 from tasks.validate import validate
+from tasks.withdraw import withdraw
 from tests.flows.night_world import NAME, small, small_lab
 from web.report.measured_words import FIGURES, RESIDUALS, TITLES
 from web.report.uses import NOT_USED, lacking, used_for
@@ -272,6 +279,84 @@ def test_the_angle_of_an_image_gives_no_scale_of_the_same_image(opened: Lab, pla
     circular = Bench(opened, result.run, plan, {**here.known, "convergence_semi_angle": record})  # type: ignore[dict-item]
     moved, _ellipse = scale.measure(circular)
     assert (moved.verdict, moved.reason) == ("not_measurable", "angle and scale would come from one image")
+
+
+def test_a_look_at_the_database_alone_says_the_same(opened: Lab, plan: Plan, result: Result) -> None:
+    assert looked_up(opened.settings, opened.file, plan, FOUR) == listed(opened, plan, FOUR)
+
+
+def test_a_failure_is_listed_as_one_with_its_time(opened: Lab) -> None:
+    other = small("1_overview.yaml", 24, "optics.camera_length_mm=125")
+    with writer(opened.engine) as session:
+        add_calibration(
+            session, kind="rotation", mode_key=keys(opened, other)["rotation"], instrument=NAME, value={}, unit="deg",
+            measured_at=datetime(2026, 11, 27, 23, 42, tzinfo=UTC), verdict="fail", reason="known only to 3.0 degrees",
+        )  # fmt: skip
+    (line,) = listed(opened, other, ("rotation",))
+    assert line.standing.state == "failed"
+    assert line.standing.why == "failed at 2026-11-27 23:42 UTC: known only to 3.0 degrees"
+    assert to_measure(opened, (line,), ()) == ("rotation",)
+
+
+def test_what_does_not_apply_is_neither_missing_nor_measured(opened: Lab, plan: Plan) -> None:
+    (line,) = listed(opened, plan, ("dark_flat",))
+    assert line.good
+    assert line.as_dict()["state"] == "does_not_apply"
+    assert to_measure(opened, (line,), ("dark_flat",)) == ()
+
+
+def test_a_run_names_what_it_uses_again_and_what_it_lacks(opened: Lab, plan: Plan, result: Result) -> None:
+    run, calibrated, shown = used_by(opened, plan)
+    again = next(one["message"] for one in shown["events"] if one["kind"] == "calibrated")
+    assert all(kind in again for kind in FOUR)
+    lacking = lacking_in(opened, run, calibrated.model_dump_json())
+    assert "scan_step" in lacking
+    told = next(one["message"] for one in shown["events"] if one["kind"] == "calibration missing")
+    assert "scan_step, which" in told
+    assert f"nightbeam calibrate {' '.join(lacking)}" in told
+
+
+def test_a_person_withdraws_with_a_reason_and_once(opened: Lab, plan: Plan, result: Result) -> None:
+    number = put(opened, plan, "drift", {"drift_nm_per_min": [0.1, 0.1]}, {"drift_nm_per_min": [0.01, 0.01]})
+    used_by(opened, plan)
+    with pytest.raises(BadInput, match="--because"):
+        withdraw_by_hand(opened.settings, number, " ")
+    done = withdraw_by_hand(opened.settings, number, "the holder was touched")
+    assert (done.kind, len(done.used_by)) == ("drift", 1)
+    standing = standings(opened, plan, ("drift",))["drift"]
+    assert standing.state == "withdrawn"
+    assert f"by {done.by}: the holder was touched" in standing.why
+    with pytest.raises(BadInput, match="was withdrawn already"):
+        withdraw_by_hand(opened.settings, number, "again")
+    failed = next(one["id"] for one in by_kind(opened, result.run).values() if one["verdict"] == "not_measurable")
+    for other, said in ((10**6, "no such row"), (failed, "no run uses it")):
+        with pytest.raises(BadInput, match=said):
+            withdraw_by_hand(opened.settings, other, "why not")
+
+
+def test_new_hot_pixels_withdraw_the_mask_and_the_console_says_so(
+    opened: Lab, plan: Plan, result: Result, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, calibrated, _shown = used_by(opened, plan)
+    scan = bench(opened, plan, run)
+    scanned = scan.scan("pixels", scan.vacuum, scan.request((4, 4), electrons_per_pattern=2e4))
+    with open_frames(scanned.path) as frames:
+        maps = maps_from_arrays(frames.online(), frames.full_scale)
+    full = maps.full_scale
+    assert full is not None
+    sums, highest = maps.sum_pattern.copy(), maps.max_pattern.copy()
+    sums[3, 3], highest[3, 3] = full * maps.frames, full
+    hot = replace(maps, sum_pattern=sums, max_pattern=highest, total=maps.total + np.uint64(full))
+    lines: list[Told] = []
+    monkeypatch.setattr(opened, "on_told", lines.append)
+    for seen in (maps, hot):
+        monkeypatch.setattr(check, "recorded_passes", lambda _exposed, seen=seen: [seen])
+        exposed = {"passes": [{"started_s": 0.0}]}
+        as_calls(check.check_quality, NAME, run, calibrated.model_dump_json(), exposed)
+        state = standings(opened, plan, ("pixel_mask",))["pixel_mask"].state
+        assert state == ("valid" if seen is maps else "withdrawn")
+    assert any(one.kind == "withdrawn" and "1 new hot pixel" in one.message for one in lines)
+    put(opened, plan, "pixel_mask", {"bad_pixels": [list(each) for each in calibrated.bad_pixels]}, {}, hours=3)
 
 
 def test_data_that_contradict_a_calibration_withdraw_it_for_every_run(opened: Lab, plan: Plan, result: Result) -> None:

@@ -11,8 +11,10 @@ import pytest
 from click.testing import Result
 from typer.testing import CliRunner
 
+from devices.lease import owned
+from flows.cli.acquire import _code, _to_measure
 from flows.cli.app import app
-from tests.flows.night_world import PLANS, NightOnDisk
+from tests.flows.night_world import NAME, PLANS, NightOnDisk
 
 
 @pytest.fixture
@@ -173,6 +175,61 @@ def test_calibrate_refuses_an_unknown_kind_and_asks_before_the_beam_is_used(home
     assert len(facts(home, "runs")["runs"]) == runs
 
 
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["rotaton"], "Did you mean rotation?"),
+        (["defocus,drift"], "Separate kinds by spaces"),
+        (["--list", "--plan", "INSTRUMENT"], "this is an instrument file, and a plan is wanted"),
+        (["--list", "--plan", "PLAN", "-i", "PLAN"], "this is a plan, and an instrument file is wanted"),
+        (["--plan", "AREA", "-i", "INSTRUMENT", "--yes"], "The stage has no position film-2"),
+        (["--plan", "AREA", "-i", "INSTRUMENT", "--list"], "The stage has no position film-2"),
+        (["--plan", "LENGTH", "-i", "INSTRUMENT"], "optics.camera_length_mm: got 251.7 mm; has to be one of 85,"),
+        (["--plan", "FAR", "-i", "INSTRUMENT"], "the instrument cannot do it"),
+        (["--list"], "Add --plan"),
+        (["--withdraw", "1000000", "--because", "it moved"], "no such row"),
+        (["--withdraw", "1"], "Add --because"),
+    ],
+)
+def test_calibrate_refuses_before_anything_is_opened(arguments: list[str], said: str, tmp_path: Path) -> None:
+    reference = (PLANS / "calibrate" / "reference.yaml").read_text()
+    files = {"PLAN": PLANS / "calibrate" / "reference.yaml", "INSTRUMENT": PLANS / "instruments" / "calibration.toml"}
+    changes = (("AREA", "film-1", "film-2"), ("LENGTH", "_mm: 250 ", "_mm: 251.7 "), ("FAR", "_mm: 250 ", "_mm: 2500 "))
+    for name, old, new in changes:
+        assert old in reference
+        files[name] = tmp_path / f"{name}.yaml"
+        files[name].write_text(reference.replace(old, new, 1))
+    home = tmp_path / "home"
+    told = nightbeam(home, "calibrate", *(str(files.get(each, each)) for each in arguments))
+    assert told.exit_code == 2, told.output
+    assert said in told.output
+    assert not (home / "instruments").exists()
+
+
+def test_calibrations_are_listed_while_somebody_else_holds_the_instrument(home: Path) -> None:
+    plan = str(PLANS / "demo" / "1_overview.yaml")
+    with owned(NAME, home / "instruments" / NAME):
+        facts(home, "calibrate", "--plan", plan, "--list", code=3)
+        refused = nightbeam(home, "calibrate", "--plan", plan, "--yes", "--json")
+    assert refused.exit_code == 2
+    limit = json.loads(refused.stdout)["limit"]
+    assert "held by process" in limit
+    assert "{" not in limit
+
+
+def test_without_a_terminal_the_question_says_which_option_answers_it(home: Path) -> None:
+    told = nightbeam(home, "calibrate", "rotation", "--plan", str(PLANS / "demo" / "1_overview.yaml"))
+    assert told.exit_code == 2
+    assert "Add --yes" in told.output
+    assert "Aborted" not in told.output
+    assert "Expected: about" in told.output
+
+
+def test_one_kind_says_which_others_share_its_scan(home: Path) -> None:
+    told = nightbeam(home, "calibrate", "centre", "--plan", str(PLANS / "demo" / "1_overview.yaml"))
+    assert "descan: in vacuum (measured in the same scan as centre, valid as it is)" in told.output
+
+
 def test_help_shows_an_example_of_every_command() -> None:
     overview = CliRunner().invoke(app, ["--help"]).output
     commands = [
@@ -212,3 +269,9 @@ def test_commands_that_ask_do_not_load_prefect(command: list[str], home: Path) -
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     assert done.stderr.splitlines()[-1] == "False"
+
+
+def test_a_run_that_lacks_a_calibration_is_done_with_warnings_and_names_the_command() -> None:
+    assert (_code({"done"}), _code({"done"}, lacking=True), _code({"failed"}, lacking=True)) == (0, 3, 1)
+    said = _to_measure(("rotation", "scan_step"), Path("my.yaml"), Path("my.toml"))
+    assert said.endswith("nightbeam calibrate rotation scan_step --plan my.yaml --instrument my.toml")

@@ -9,14 +9,17 @@ import pytest
 from stem4d.calibrate.rotation import RotationFit
 from stem4d.calibrate.step import StepFit
 from stem4d.calibrate.tilt import TiltFit
+from stem4d.instrument import InstrumentFile
 from stem4d.plan import Plan
 from storage.documents import load_model
 from tasks.calibrations.agree import agreed
+from tasks.calibrations.applies import does_not_apply
 from tasks.calibrations.document import table
 from tasks.calibrations.kinds import KINDS
 from tasks.calibrations.limits import LIMITS, judged
 from tasks.calibrations.measured import Measured
 from tasks.calibrations.step import _only_one
+from tasks.calibrations.words import HELP, refused, told
 
 ROOT = Path(__file__).parents[2]
 
@@ -102,6 +105,70 @@ def test_one_of_both_alone_or_beside_a_refused_one_stands_as_it_is() -> None:
     bad = defocus(7.0)
     bad = replace(bad, verdict="fail", fit=replace(bad.fit, ok=False, reason="too faint"))
     assert agreed([rotation(3.0), bad])[0].value["rotation_deg"] == 3.0
+
+
+def imprecise(angle: float, *, half_turn_known: bool = True, mirrored_known: bool = True) -> Measured:
+    """Deflections that know the angle to 2.9 degrees, and are refused for that alone."""
+    one = rotation(angle, half_turn_known)
+    fit = replace(
+        one.fit, rotation_uncertainty_deg=2.9, mirrored_known=mirrored_known, imprecise=True,
+        ok=False, reason="known only to 2.9 degrees",
+    )  # fmt: skip
+    return replace(one, verdict="fail", reason=fit.reason, uncertainty={"rotation_deg": 2.9}, fit=fit)
+
+
+def test_the_rotation_of_the_images_stands_where_the_deflections_are_only_imprecise() -> None:
+    lie, focus = agreed([imprecise(6.05), defocus(7.36)])
+    assert (lie.verdict, lie.reason, focus.verdict) == ("pass", "", "pass")
+    # Both by their weight: 0.4 degrees against 2.9.
+    assert lie.value["rotation_deg"] == pytest.approx((6.05 / 2.9**2 + 7.36 / 0.4**2) / (1 / 2.9**2 + 1 / 0.4**2))
+    assert lie.uncertainty == {"rotation_deg": pytest.approx(0.4, rel=0.02)}
+    assert lie.value["half_turn_known"] is True
+    assert lie.evidence == (1, 2)
+
+
+def test_imprecise_deflections_that_contradict_the_images_still_do() -> None:
+    # Four sigma of 2.95 degrees are 11.8.
+    for one in agreed([imprecise(6.05), defocus(19.0)]):
+        assert one.verdict == "fail"
+        assert "disagree" in one.reason
+
+
+def test_deflections_that_leave_the_handedness_open_leave_all_to_the_images() -> None:
+    lie, _focus = agreed([imprecise(-60.0, mirrored_known=False), defocus(7.36, half_turn_known=True)])
+    assert (lie.verdict, lie.value["rotation_deg"], lie.value["half_turn_known"]) == ("pass", 7.36, True)
+    both = [imprecise(-60.0, mirrored_known=False), defocus(7.36)]
+    assert [one.verdict for one in agreed(both)] == ["fail", "pass"]
+
+
+def test_a_rotation_refused_for_another_reason_is_not_mended_by_the_images() -> None:
+    sheared = imprecise(6.05)
+    sheared = replace(sheared, fit=replace(sheared.fit, imprecise=False, reason="the scan is sheared"))
+    assert [one.verdict for one in agreed([sheared, defocus(7.36, half_turn_known=True)])] == ["fail", "pass"]
+
+
+@pytest.mark.parametrize(
+    ("value", "error", "said"),
+    [
+        ({"rotation_deg": 7.36}, {"rotation_deg": 0.16}, "rotation: 7.36 ± 0.16 deg, pass"),
+        ({"rotation_deg": None}, None, "rotation: pass"),
+    ],
+)
+def test_a_line_says_value_error_unit_and_verdict(value: dict, error: dict | None, said: str) -> None:
+    assert told(Measured("rotation", "pass", value, error)) == said
+
+
+def test_every_kind_that_a_gate_can_refuse_says_what_helps() -> None:
+    assert set(KINDS) - set(HELP) == {"pixel_mask", "dark_flat", "convergence_semi_angle"}
+    assert "`defocus`" in refused("rotation", "known only to 2.9 degrees")
+
+
+def test_a_counting_detector_has_no_dark_level(plan: Plan) -> None:
+    facts = load_model(ROOT / "plans" / "instruments" / "calibration.toml", InstrumentFile).facts
+    assert does_not_apply("dark_flat", facts, plan) == "does not apply to a counting detector"
+    assert does_not_apply("rotation", facts, plan) == ""
+    integrating = facts.detectors[0].model_copy(update={"noise_e_per_px": 0.1})
+    assert does_not_apply("dark_flat", facts.model_copy(update={"detectors": (integrating,)}), plan) == ""
 
 
 def fitted(step_nm: float, residual: float, ok: bool = True) -> StepFit:
