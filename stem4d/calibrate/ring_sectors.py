@@ -6,7 +6,7 @@ from math import pi
 import numpy as np
 import numpy.typing as npt
 
-from stem4d.calibrate.ring_model import ring_profiles
+from stem4d.calibrate.ring_profile import ring_profiles
 
 Array = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
