@@ -5,7 +5,6 @@ from math import isfinite
 from stem4d.dose import DoseLease
 from stem4d.errors import DoseRefused
 
-
 LARGEST_TOKEN = 2**53
 """Beyond it JSON readers lose digits; a million exposures a day would take 24 million years to get there."""
 
@@ -32,7 +31,9 @@ def require_valid(lease: DoseLease, newest_token: int, monotonic_s: float) -> No
     if not (isfinite(lease.fluence_e_per_a2) and isfinite(lease.expires_monotonic_s)):
         raise DoseRefused(f"the dose lease for {lease.area} has a fluence or an end that is no number")
     if lease.token > LARGEST_TOKEN:
-        raise DoseRefused(f"the dose lease for {lease.area} carries a token above {LARGEST_TOKEN}, the highest there is")
+        raise DoseRefused(
+            f"the dose lease for {lease.area} carries a token above {LARGEST_TOKEN}, the highest there is"
+        )
     late_s = monotonic_s - lease.expires_monotonic_s
     if late_s >= 0:
         raise DoseRefused(f"the dose lease for {lease.area} expired {late_s:.3g} s ago; mint a new one")

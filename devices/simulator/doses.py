@@ -60,6 +60,8 @@ class Doses:
             return self._before.setdefault(run, self._known(scene.position))
 
     def _settle(self) -> None:
+        if not self._queue:
+            return  # without the import, which a server that ends at once would wait for
         # Imported here: see `devices.simulator.parts.SimulatedDetector.source`.
         from devices.simulator.scene import dose_after_all, times_s
 

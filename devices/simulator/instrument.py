@@ -18,7 +18,6 @@ from devices.simulator.state import State
 from stem4d.errors import BadInput
 from stem4d.instrument import InstrumentFile
 
-
 LONGEST_PAUSE_S = 366 * 86400.0
 """Beyond a year the clock of a simulation means nothing, and far beyond it loses its microseconds."""
 
