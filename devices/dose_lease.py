@@ -40,5 +40,6 @@ def require_valid(lease: DoseLease, newest_token: int, monotonic_s: float) -> No
     if lease.token < newest_token:
         raise DoseRefused(
             f"the dose lease for {lease.area} carries token {lease.token}, but {newest_token} was seen: "
-            "another owner has taken the instrument. Stop here if it is in use elsewhere; a new exposure takes a new token"
+            "another owner has taken the instrument. If it is in use elsewhere, stop here; every new exposure takes "
+            "a token above the newest"
         )

@@ -79,13 +79,12 @@ def run_target(call: Call, instrument: str, plan_json: str, target_id: int | Non
         except DoseRefused as error:
             attempt = Attempt("refused", str(error))
         except NightbeamError as error:
-            call(close_run, instrument, run, "failed", str(error), None)
-            call(report_run, instrument, run)
-            return Outcome(TargetState.FAILED, str(error), tuple(runs))
+            reason = f"{error}{_closed(call, instrument, run, 'failed', str(error))}"
+            return Outcome(TargetState.FAILED, reason, tuple(runs))
         except BaseException as error:
             # A bug or Ctrl+C: close the run in the database with nothing in between.
             state = "failed" if isinstance(error, Exception) else "stopped"
-            as_calls(close_run, instrument, run, state, f"{type(error).__name__}: {error}".rstrip(": "), None)
+            _closed(as_calls, instrument, run, state, f"{type(error).__name__}: {error}".rstrip(": "), report=False)
             raise
         call(close_run, instrument, run, attempt.state, attempt.reason.rstrip("; "), attempt.exposed)
         call(report_run, instrument, run)
@@ -95,6 +94,17 @@ def run_target(call: Call, instrument: str, plan_json: str, target_id: int | Non
             return Outcome(TargetState(attempt.state), attempt.reason.rstrip("; "), tuple(runs))
         remedies.append(attempt.remedy)
         plan_json = attempt.next_plan_json
+
+
+def _closed(call: Call, instrument: str, run: str, state: str, reason: str, *, report: bool = True) -> str:
+    """Close a run that an error ended, and gives what went wrong with that: it may not hide the error."""
+    try:
+        call(close_run, instrument, run, state, reason, None)
+        if report:
+            call(report_run, instrument, run)
+    except (NightbeamError, OSError) as trouble:
+        return f". Then closing the run did not work fully: {trouble}"
+    return ""
 
 
 class Attempt(NamedTuple):

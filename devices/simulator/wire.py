@@ -151,8 +151,7 @@ def hold(lock: IO[str]) -> bool:
         return False
     with suppress(OSError):  # on a full disk it stays empty: the number is for messages
         lock.truncate(0)
-        lock.write(str(os.getpid()))
-        lock.flush()
+        os.write(lock.fileno(), str(os.getpid()).encode())
     return True
 
 
