@@ -131,6 +131,23 @@ def entry_of(event: str, simulated_s: float, facts: dict[str, object]) -> Entry:
     return {"event": event, "simulated_s": simulated_s, "wall": datetime.now(UTC).isoformat(), **facts}
 
 
+def beam_on(folder: Path) -> str | None:
+    """Where and since when the beam of an instrument's folder is on, as its log has it; None where it is off.
+
+    Raises
+    ------
+    BadInput
+        For a log that cannot be read.
+    """
+    on: Entry | None = None
+    for entry in ColumnLog(folder).entries():
+        if entry["event"] == "unblank":
+            on = on or entry
+        elif entry["event"] in ("blank", "valves"):
+            on = None
+    return f"at {on.get('area', 'an unknown place')} since {on.get('wall', 'nobody knows when')}" if on else None
+
+
 def _no_number(name: str) -> NoReturn:
     raise ValueError(f"{name} is not a figure")
 

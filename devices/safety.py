@@ -9,7 +9,6 @@ from devices.protocols import BeamGate, Instrument
 from stem4d.dose import DoseLease
 from stem4d.errors import DeviceFault, NightbeamError
 
-
 BLANK = "blank the beam"
 
 

@@ -15,10 +15,10 @@ from tasks.analyse import analyse
 from tasks.calibrate import calibrate
 from tasks.check import check_quality
 from tasks.expose import expose
-from tasks.lab import Lab
+from tasks.lab import Lab, lab
 from tasks.mend import mend
 from tasks.prepare import prepare
-from tasks.record import close_run, open_run
+from tasks.record import close_run, not_hiding, open_run
 from tasks.validate import validate
 
 
@@ -79,12 +79,16 @@ def run_target(call: Call, instrument: str, plan_json: str, target_id: int | Non
         except DoseRefused as error:
             attempt = Attempt("refused", str(error))
         except NightbeamError as error:
-            reason = f"{error}{_closed(call, instrument, run, 'failed', str(error))}"
-            return Outcome(TargetState.FAILED, reason, tuple(runs))
+            with not_hiding(lab(instrument), run):
+                call(close_run, instrument, run, "failed", str(error), None)
+            with not_hiding(lab(instrument), run):
+                call(report_run, instrument, run)
+            return Outcome(TargetState.FAILED, str(error), tuple(runs))
         except BaseException as error:
             # A bug or Ctrl+C: close the run in the database with nothing in between.
             state = "failed" if isinstance(error, Exception) else "stopped"
-            _closed(as_calls, instrument, run, state, f"{type(error).__name__}: {error}".rstrip(": "), report=False)
+            with not_hiding(lab(instrument), run):
+                as_calls(close_run, instrument, run, state, f"{type(error).__name__}: {error}".rstrip(": "), None)
             raise
         call(close_run, instrument, run, attempt.state, attempt.reason.rstrip("; "), attempt.exposed)
         call(report_run, instrument, run)
@@ -94,17 +98,6 @@ def run_target(call: Call, instrument: str, plan_json: str, target_id: int | Non
             return Outcome(TargetState(attempt.state), attempt.reason.rstrip("; "), tuple(runs))
         remedies.append(attempt.remedy)
         plan_json = attempt.next_plan_json
-
-
-def _closed(call: Call, instrument: str, run: str, state: str, reason: str, *, report: bool = True) -> str:
-    """Close a run that an error ended, and gives what went wrong with that: it may not hide the error."""
-    try:
-        call(close_run, instrument, run, state, reason, None)
-        if report:
-            call(report_run, instrument, run)
-    except (NightbeamError, OSError) as trouble:
-        return f". Then closing the run did not work fully: {trouble}"
-    return ""
 
 
 class Attempt(NamedTuple):
