@@ -84,7 +84,7 @@ class Doses:
             if not path.exists():
                 return untouched()
             try:
-                with np.load(path) as saved:
+                with path.open("rb") as file, np.load(file) as saved:
                     self._now[area] = Fluence(*_checked(saved["fluence_e_per_a2"], saved["origin"]))
             except (OSError, ValueError, TypeError, KeyError, EOFError, BadZipFile, zlib.error) as error:
                 raise DeviceFault(

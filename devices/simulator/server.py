@@ -103,7 +103,7 @@ class Server:
     def _may_end(self) -> bool:
         with self._counting:
             gone_s = time.monotonic() - self._left_at_s
-            return self._quits or (self._clients == 0 and gone_s > self._linger_s)
+            return self._quits or (self._clients == 0 and not self._waiting and gone_s > self._linger_s)
 
     def _attend(self, link: Link) -> None:
         """One client, until it leaves; the instrument then stays as it is, but for a beam that nobody could blank."""
