@@ -85,7 +85,9 @@ def test_crowds_without_the_key_neither_fill_the_server_nor_keep_others_out(tmp_
             while strangers[0].recv(4096):
                 pass
         assert instrument.gate.is_blanked() is True
-        assert server.num_threads() < 2 * MOST_WAITING
+        open_ones = [one for one in server.net_connections() if one.status == psutil.CONN_ESTABLISHED]
+        # Those that wait, the instrument's session, and the other one if its end is not noticed yet.
+        assert len(open_ones) <= MOST_WAITING + 2
 
 
 def test_a_server_without_a_free_descriptor_goes_on_and_takes_the_next_later(tmp_path: Path) -> None:

@@ -7,8 +7,10 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
+from sqlalchemy import event, select
 
 from db.engine import reader
 from db.questions.show import show_run
@@ -24,7 +26,6 @@ from storage.documents import load_model
 from storage.settings import Settings
 from tasks.calibrations.bench import Bench
 from tasks.calibrations.measure import GROUPS, _group
-from tasks.lab import open_lab
 from tests.devices.server_world import ended, gave_up_its_lock
 from tests.flows.night_world import INSTRUMENT, NAME, PLANS, column_log, small, small_lab
 
@@ -67,12 +68,10 @@ def test_the_next_session_says_that_the_beam_was_on_where_and_since_when(
         assert "the beam was left on at lamella-1 since 20" in told.err
         assert "until the instrument blanked it by itself" in told.err
         with reader(opened.engine) as session:
-            from sqlalchemy import select
-
             from db.models import Event
 
-            ((kind, message),) = session.execute(select(Event.kind, Event.message)).all()
-        assert (kind, message) == ("safety", opened.beam_found)
+            (message,) = session.scalars(select(Event.message).filter_by(kind="safety")).all()
+        assert message == opened.beam_found
     assert list(_left_open(Settings(home=tmp_path))) == []
 
 
@@ -168,13 +167,18 @@ def test_a_takeover_is_no_verdict_on_a_calibration(monkeypatch: pytest.MonkeyPat
 
 def test_a_server_that_is_killed_gives_words_and_the_warning(tmp_path: Path) -> None:
     told: list[str] = []
-    with pytest.raises(DeviceFault, match="THE BEAM MAY STILL BE ON") as caught, small_lab(tmp_path) as opened:
-        opened.on_told = lambda one: told.append(f"{one.kind}: {one.message}")
-        opened.on_progress = lambda _what, progress: _kill_the_server(tmp_path, progress.frames_done)
-        outcome = run_plan(opened, small("1_overview.yaml", 64), with_prefect=False)
-        assert outcome.state is TargetState.FAILED
-        # The first error stands first.
-        assert "has ended" in outcome.reason.partition("THE BEAM MAY STILL BE ON")[0]
+
+    def run_and_kill() -> None:
+        with small_lab(tmp_path) as opened:
+            opened.on_told = lambda one: told.append(f"{one.kind}: {one.message}")
+            opened.on_progress = lambda _what, _progress: _kill_the_server(tmp_path)
+            outcome = run_plan(opened, small("1_overview.yaml", 64), with_prefect=False)
+            assert outcome.state is TargetState.FAILED
+            # The first error stands first.
+            assert "has ended" in outcome.reason.partition("THE BEAM MAY STILL BE ON")[0]
+
+    with pytest.raises(DeviceFault, match="THE BEAM MAY STILL BE ON") as caught:
+        run_and_kill()
     lines = [line for line in told if line.startswith("safety")]
     assert lines
     for line in (*lines, str(caught.value)):
@@ -182,7 +186,7 @@ def test_a_server_that_is_killed_gives_words_and_the_warning(tmp_path: Path) -> 
         assert "SafeStep(" not in line
 
 
-def _kill_the_server(home: Path, _frames: int) -> None:
+def _kill_the_server(home: Path) -> None:
     try:
         pid = json.loads((home / "instruments" / NAME / "server.json").read_text())["pid"]
         os.kill(pid, signal.SIGKILL)
@@ -190,21 +194,31 @@ def _kill_the_server(home: Path, _frames: int) -> None:
         pass
 
 
-def test_a_lab_whose_database_is_full_closes_with_the_first_error(
+def test_a_run_that_a_full_database_cannot_close_ends_with_its_own_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A database that can grow no more: SQLite's own limit of pages stands for the disk's."""
-    with small_lab(tmp_path) as opened:
-        from sqlalchemy import event
+    """SQLite's own limit of pages stands for the disk's."""
 
-        def small_file(connection: object, *_rest: object) -> None:
-            connection.execute("PRAGMA max_page_count = 1")  # type: ignore[attr-defined]
-
+    def fill_and_fail(*_arguments: object) -> None:
         opened.engine.dispose()
-        event.listen(opened.engine, "connect", small_file)
-        with opened.engine.connect() as connection:
-            pages = connection.exec_driver_sql("PRAGMA page_count").scalar()
-        assert pages
-        opened.warn("safety", "x" * 1_000_000)  # nothing is raised
-        with pytest.raises(DeviceFault, match="first"), open_lab(Settings(home=tmp_path / "other"), INSTRUMENT):
-            raise DeviceFault("first")
+        event.listen(opened.engine, "connect", lambda connection, _record: _no_more_pages(connection))
+        # Longer than what is free in the pages that there are.
+        raise DeviceFault("the first error " + "x" * 200_000)
+
+    class Stage:
+        fn = staticmethod(fill_and_fail)
+
+    told: list[str] = []
+    monkeypatch.setattr("flows.run.prepare", Stage)
+    with small_lab(tmp_path) as opened:
+        opened.on_told = lambda one: told.append(f"{one.kind}: {one.message}")
+        outcome = run_plan(opened, small("1_overview.yaml", 16), with_prefect=False)
+    assert outcome.reason.startswith("the first error")
+    (line,) = (line for line in told if line.startswith("not closed"))
+    assert "full" in line
+    with small_lab(tmp_path) as again:
+        assert again.left_open == outcome.runs
+
+
+def _no_more_pages(connection: Any) -> None:
+    connection.execute("PRAGMA max_page_count = 1").fetchone()
