@@ -1,11 +1,13 @@
 """Closes what a process that died left open: runs, targets and nights of an instrument that nobody else can hold."""
 
 from dataclasses import dataclass
+from datetime import datetime
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from db.clock import Clock, utc_now
+from db.models import Area, ExposureIntent
 from db.models.work import Night, Run, Target
 from db.record import finish_night, finish_run, set_target_state
 from db.vocabulary import TargetState
@@ -19,6 +21,14 @@ class Abandoned:
 
     runs: tuple[str, ...]
     nights: tuple[str, ...]
+    exposing: tuple[str, datetime] | None = None
+    """Area of the last exposure that one of the runs had begun and not ended, and when it was booked."""
+
+
+def running(session: Session) -> tuple[tuple[str, str], ...]:
+    """Name and instrument of every run that the database has as running."""
+    rows = session.execute(select(Run.name, Run.instrument).filter_by(state="running").order_by(Run.id))
+    return tuple((name, instrument) for name, instrument in rows)
 
 
 def close_abandoned(session: Session, *, instrument: str, clock: Clock = utc_now) -> Abandoned:
@@ -30,6 +40,14 @@ def close_abandoned(session: Session, *, instrument: str, clock: Clock = utc_now
     runs = session.scalars(select(Run).filter_by(instrument=instrument, state="running").order_by(Run.id)).all()
     used = select(Target.night_id).join(Run, Run.target_id == Target.id).where(Run.instrument == instrument)
     nights = session.scalars(select(Night).where(Night.state == "running", Night.id.in_(used)).order_by(Night.id)).all()
+    begun = (
+        select(Area.name, ExposureIntent.opened)
+        .join(Area, Area.id == ExposureIntent.area_id)
+        .where(ExposureIntent.run_id.in_([run.id for run in runs]), ExposureIntent.closed.is_(None))
+        .order_by(ExposureIntent.id.desc())
+        .limit(1)
+    )
+    exposing = session.execute(begun).one_or_none()
     for run in runs:
         finish_run(session, run_id=run.id, state="crashed", exit_reason=REASON, clock=clock)
     for night in nights:
@@ -38,4 +56,8 @@ def close_abandoned(session: Session, *, instrument: str, clock: Clock = utc_now
             state: TargetState = "failed" if target.state == "running" else "skipped"
             set_target_state(session, target_id=target.id, state=state, reason=REASON, clock=clock)
         finish_night(session, night_id=night.id, state="crashed", exit_reason=REASON, clock=clock)
-    return Abandoned(tuple(run.name for run in runs), tuple(night.name for night in nights))
+    return Abandoned(
+        tuple(run.name for run in runs),
+        tuple(night.name for night in nights),
+        (exposing.name, exposing.opened) if exposing else None,
+    )

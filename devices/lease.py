@@ -4,7 +4,7 @@ import fcntl
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -40,8 +40,9 @@ def owned(instrument: str, folder: Path) -> Iterator[None]:
                 remedy="Wait for that run to end, or stop it",
             ) from None
         lock.truncate(0)
-        lock.write(json.dumps({"pid": os.getpid(), "since": datetime.now(UTC).isoformat(timespec="seconds")}))
-        lock.flush()
+        told = json.dumps({"pid": os.getpid(), "since": datetime.now(UTC).isoformat(timespec="seconds")})
+        with suppress(OSError):  # on a full disk it stays empty: it is there for messages
+            os.write(lock.fileno(), told.encode())
         try:
             yield
         finally:
@@ -55,3 +56,15 @@ def _owner(text: str) -> str:
         return f"process {told['pid']} since {told['since']}"
     except (ValueError, KeyError, TypeError):
         return "another process"
+
+
+def is_owned(folder: Path) -> bool:
+    """Whether a process holds the instrument of a folder; a look, which takes nothing that others wait for."""
+    try:
+        with (folder / "owner.lock").open("rb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except FileNotFoundError:
+        pass
+    return False

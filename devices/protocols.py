@@ -214,6 +214,32 @@ class BeamGate(Protocol):
         """None where the instrument cannot tell."""
         ...
 
+    def newest_token(self) -> int:
+        """Highest token of a lease that the instrument has let the beam through for; 0 before the first."""
+        ...
+
+
+@dataclass(frozen=True)
+class BeamFound:
+    """A beam that a session before this one left on."""
+
+    area: str
+    """Area of the lease that it was let through for."""
+    since: str
+    """UTC, as the instrument's log has it."""
+    until: str = ""
+    """UTC at which the instrument blanked it by itself; empty while it is on."""
+
+
+@runtime_checkable
+class BeamWitness(Protocol):
+    """An instrument that can tell a new session what it found; not every one can."""
+
+    @property
+    def found(self) -> BeamFound | None:
+        """The beam as it was when this session began; None where it was off."""
+        ...
+
 
 class Valves(Protocol):
     """The column valves; closing is always allowed."""

@@ -7,7 +7,9 @@ from enum import IntEnum
 
 from devices.protocols import BeamGate, Instrument
 from stem4d.dose import DoseLease
-from stem4d.errors import DeviceFault
+from stem4d.errors import DeviceFault, NightbeamError
+
+BLANK = "blank the beam"
 
 
 class SafeLevel(IntEnum):
@@ -42,11 +44,18 @@ class SafeReport:
         """Whether every step worked."""
         return not any(step.error for step in self.steps)
 
+    @property
+    def words(self) -> str:
+        """What did not work, for a person; empty where all did."""
+        failed = "; ".join(f"{step.name}: {step.error}" for step in self.steps if step.error)
+        blanked = all(not step.error for step in self.steps if step.name == BLANK)
+        return failed if blanked else f"THE BEAM MAY STILL BE ON. {failed}"
+
 
 def make_safe(instrument: Instrument, level: SafeLevel, reason: str) -> SafeReport:
     """Attempt every step down to a level, each even if one before it failed; never raises."""
     ladder: list[tuple[SafeLevel, str, Callable[[], None]]] = [
-        (SafeLevel.HOLD, "blank the beam", instrument.gate.blank),
+        (SafeLevel.HOLD, BLANK, instrument.gate.blank),
         (SafeLevel.HOLD, "stop the scan", instrument.scan.ensure_stopped),
         (SafeLevel.PARK, "disarm the detector", instrument.detector.ensure_stopped),
         (SafeLevel.SHELTER, "close the column valves", instrument.valves.close),
@@ -59,17 +68,41 @@ def _attempt(action: Callable[[], None]) -> str:
     try:
         action()
     except Exception as error:  # noqa: BLE001 - a failing step must not keep the next from being tried
-        return f"{type(error).__name__}: {error}"
+        return str(error) if isinstance(error, NightbeamError) else f"{type(error).__name__}: {error}"
     return ""
 
 
 @contextmanager
 def exposed(gate: BeamGate, lease: DoseLease) -> Iterator[None]:
-    """Beam on within the block, blanked on every way out of it, and seen to be blanked."""
+    """Beam on within the block, blanked on every way out of it, and seen to be blanked.
+
+    Raises
+    ------
+    DeviceFault
+        Where it cannot be blanked. What went wrong before stands first in it, and is no longer raised by itself:
+        nobody may read of a refusal alone while the beam may be on.
+    """
     try:
         gate.unblank(lease)
         yield
-    finally:
+    except Exception as error:
+        if trouble := _blanking(gate):
+            raise DeviceFault(f"{error}. THE BEAM MAY STILL BE ON: {trouble}") from error
+        raise
+    except BaseException:
+        _blanking(gate)  # interrupted: whoever parks the instrument next says what does not work
+        raise
+    else:
+        if trouble := _blanking(gate):
+            raise DeviceFault(f"THE BEAM MAY STILL BE ON: {trouble}")
+
+
+def _blanking(gate: BeamGate) -> str:
+    """Blank, and say what is wrong with that."""
+    try:
         gate.blank()
         if gate.is_blanked() is False:
-            raise DeviceFault("the beam gate was told to blank and still reports the beam on")
+            return "the beam gate was told to blank and still reports the beam on"
+    except Exception as error:  # noqa: BLE001 - any failure to blank has to be told with what came before it
+        return str(error)
+    return ""

@@ -17,7 +17,7 @@ from tasks.calibrations.measure import Recorded, measure
 from tasks.calibrations.standing import keys, may_use, standings, usable
 from tasks.lab import Lab
 from tasks.prepare import prepare
-from tasks.record import close_run, open_run
+from tasks.record import close_run, not_hiding, open_run
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,8 @@ def calibrate_kinds(opened: Lab, plan: Plan, wanted: tuple[str, ...]) -> Result:
         # A device that fails, a bug or Ctrl+C: close the run in the database with nothing in between.
         state = "failed" if isinstance(error, Exception) else "stopped"
         reason = str(error) if isinstance(error, NightbeamError) else f"{type(error).__name__}: {error}".rstrip(": ")
-        as_calls(close_run, opened.file.name, run, state, reason, None)
+        with not_hiding(opened, run):
+            as_calls(close_run, opened.file.name, run, state, reason, None)
         raise
     lacking = [one.measured for one in recorded if one.measured.kind in wanted and not one.measured.usable]
     reason = "; ".join(f"{one.kind}: {one.reason}" for one in lacking)

@@ -10,12 +10,14 @@ from prefect import flow
 from db.clock import new_night_name
 from db.engine import writer
 from db.record import add_target, finish_night, register_plan, set_target_state, start_night
+from db.vocabulary import NightState
 from flows.queue import Queued
 from flows.report import write_night
 from flows.run import Outcome, as_calls, run_target, target_flow
 from stem4d.model import canonical_json
 from stem4d.night import Night, Target, TargetState
 from tasks.lab import Lab, lab
+from tasks.record import not_hiding
 
 
 @dataclass(frozen=True)
@@ -40,25 +42,31 @@ def run_night(opened: Lab, night: Night, queued: tuple[Queued, ...], *, with_pre
     opened.night_id = night_id
     opened.show("night started", f"{night.title or night.name}: {len(queued)} targets")
     outcomes: list[tuple[Target, Outcome]] = []
-    state, reason = "failed", ""
     try:
         if with_prefect:
             _night_flow(opened, night.name, queued, ids, outcomes)
         else:
             _each(opened, queued, ids, outcomes, with_prefect=False)
-        state, reason = "done", _summary(outcomes)
     except BaseException as error:
         state = "failed" if isinstance(error, Exception) else "stopped"
         reason = f"{type(error).__name__}: {error}".rstrip(": ")
-        raise
-    finally:
-        _skip_rest(opened, queued[len(outcomes) :], ids[len(outcomes) :], reason)
-        with writer(opened.engine) as session:
-            finish_night(session, night_id=night_id, state=state, exit_reason=reason)
+        with not_hiding(opened, name):
+            _skip_rest(opened, queued[len(outcomes) :], ids[len(outcomes) :], reason)
+            _end(opened, night_id, name, state, reason)
         opened.night_id = None
-        opened.show("night ended", reason)
-        report = write_night(opened, name)
+        raise
+    reason = _summary(outcomes)
+    report = _end(opened, night_id, name, "done", reason)
+    opened.night_id = None
     return NightResult(name, tuple(outcomes), reason, report)
+
+
+def _end(opened: Lab, night_id: int, name: str, state: NightState, reason: str) -> Path | None:
+    """Close a night in the database, and write its page."""
+    with writer(opened.engine) as session:
+        finish_night(session, night_id=night_id, state=state, exit_reason=reason)
+    opened.show("night ended", reason)
+    return write_night(opened, name)
 
 
 def _night_flow(

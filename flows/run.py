@@ -18,7 +18,7 @@ from tasks.expose import expose
 from tasks.lab import Lab, lab
 from tasks.mend import mend
 from tasks.prepare import prepare
-from tasks.record import close_run, open_run
+from tasks.record import close_run, not_hiding, open_run
 from tasks.validate import validate
 
 
@@ -86,13 +86,16 @@ def run_target(call: Call, instrument: str, plan_json: str, target_id: int | Non
         except DoseRefused as error:
             attempt = Attempt("refused", str(error))
         except NightbeamError as error:
-            call(close_run, instrument, run, "failed", str(error), None)
-            call(report_run, instrument, run)
+            with not_hiding(lab(instrument), run):
+                call(close_run, instrument, run, "failed", str(error), None)
+            with not_hiding(lab(instrument), run):
+                call(report_run, instrument, run)
             return Outcome(TargetState.FAILED, str(error), tuple(runs))
         except BaseException as error:
             # A bug or Ctrl+C: close the run in the database with nothing in between.
             state = "failed" if isinstance(error, Exception) else "stopped"
-            as_calls(close_run, instrument, run, state, f"{type(error).__name__}: {error}".rstrip(": "), None)
+            with not_hiding(lab(instrument), run):
+                as_calls(close_run, instrument, run, state, f"{type(error).__name__}: {error}".rstrip(": "), None)
             raise
         call(close_run, instrument, run, attempt.state, attempt.reason.rstrip("; "), attempt.exposed)
         call(report_run, instrument, run)

@@ -78,3 +78,7 @@ class DeviceFault(NightbeamError):
 
 class DoseRefused(NightbeamError):
     """An exposure that the specimen area cannot afford, or that carries no valid dose lease."""
+
+
+class InstrumentTaken(DeviceFault):
+    """A gate that refused a lease minted for it just before: expired meanwhile, or somebody else has the instrument."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from db.dose import close_intent, open_intent
+from db.dose import close_intent, open_intent, release_intent
 from db.engine import writer
 from devices.acquire import AcquisitionJob, AcquisitionResult, Progress, acquire
 from devices.protocols import ColumnSetting, ExposureRequest, ScanRequest
@@ -15,7 +15,7 @@ from devices.safety import SafeLevel, exposed, make_safe
 from devices.worker import acquire_in_child
 from stem4d.accumulate import AccumulatorSpec
 from stem4d.dose import BUDGET_TOLERANCE, DoseLease, electrons
-from stem4d.errors import DeviceFault
+from stem4d.errors import DeviceFault, DoseRefused, InstrumentTaken, NightbeamError
 from stem4d.plan import Plan
 from stem4d.predict import predict
 from stem4d.quality.online import stop_reason
@@ -78,6 +78,8 @@ def expose_once(opened: Lab, run: str, one: Pass, on_progress: Callable[[Progres
     ------
     DoseRefused
         Before anything is exposed, when the area cannot afford it.
+    InstrumentTaken
+        When the gate refuses the lease; nothing was exposed, and nothing is booked.
     """
     instrument = opened.instrument
     job = _prepared(opened, one)
@@ -95,17 +97,25 @@ def expose_once(opened: Lab, run: str, one: Pass, on_progress: Callable[[Progres
     lease = DoseLease(
         area=one.area,
         fluence_e_per_a2=fluence,
-        token=intent_id,
+        # A column remembers tokens that a new or restored database does not know.
+        token=max(intent_id, instrument.gate.newest_token() + 1),
         expires_monotonic_s=time.monotonic() + 1.5 * one.scan.duration_s + LEASE_MARGIN_S,
     )
     receive = acquire_in_child if opened.settings.worker == "child" else acquire
-    started_s = instrument.now_s()
+    never_lit = True
     try:
+        started_s = instrument.now_s()
         with ExitStack() as beam:
 
             def on_listening() -> None:
+                nonlocal never_lit
                 instrument.detector.arm()
-                beam.enter_context(exposed(instrument.gate, lease))
+                never_lit = False
+                try:
+                    beam.enter_context(exposed(instrument.gate, lease))
+                except DoseRefused as error:
+                    never_lit = True
+                    raise InstrumentTaken(f"{instrument.name}: {error}") from error
                 instrument.scan.start()
 
             result = receive(job, on_listening, on_progress)
@@ -113,14 +123,28 @@ def expose_once(opened: Lab, run: str, one: Pass, on_progress: Callable[[Progres
                 instrument.scan.ensure_stopped()
             else:
                 instrument.scan.wait()
+    except BaseException as error:
+        if never_lit:
+            _release(opened, run, intent_id, error)
+        raise
     finally:
         report = make_safe(instrument, SafeLevel.PARK, f"end of {one.purpose} in {run}")
         if not report.safe:
-            opened.tell("safety", f"making the instrument safe did not work fully: {report.steps}", run=run)
+            opened.warn("safety", f"making the instrument safe did not work fully: {report.words}", run=run)
     _settle_dose(opened, one, fluence, intent_id, result)
     if not report.safe:
-        raise DeviceFault("the instrument could not be parked after the exposure; see the event before this one")
+        raise DeviceFault(f"the instrument could not be parked after the exposure: {report.words}")
     return Exposed(result, started_s, instrument.now_s())
+
+
+def _release(opened: Lab, run: str, intent_id: int, error: BaseException) -> None:
+    """Give back what was booked for an exposure whose beam was never let through, if the database is there."""
+    reason = f"{type(error).__name__}: {error}".rstrip(": ")
+    try:
+        with writer(opened.engine) as session:
+            release_intent(session, intent_id=intent_id, reason=reason)
+    except NightbeamError as trouble:
+        opened.warn("dose", f"an exposure that never began stays booked on its area in full: {trouble}", run=run)
 
 
 def record_unlit(opened: Lab, run: str, one: Pass, on_progress: Callable[[Progress], str | None]) -> AcquisitionResult:
@@ -148,9 +172,9 @@ def record_unlit(opened: Lab, run: str, one: Pass, on_progress: Callable[[Progre
     finally:
         report = make_safe(instrument, SafeLevel.PARK, f"end of dark frames in {run}")
         if not report.safe:
-            opened.tell("safety", f"making the instrument safe did not work fully: {report.steps}", run=run)
+            opened.warn("safety", f"making the instrument safe did not work fully: {report.words}", run=run)
     if not report.safe:
-        raise DeviceFault("the instrument could not be parked after the dark frames; see the event before this one")
+        raise DeviceFault(f"the instrument could not be parked after the dark frames: {report.words}")
     return result
 
 

@@ -1,5 +1,6 @@
 """The opened instrument and database of this process: stages pass names and ids, and find the rest here."""
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -12,10 +13,10 @@ from db.engine import Engine, open_engine, writer
 from db.record import add_event
 from devices.acquire import Progress
 from devices.lease import owned
-from devices.protocols import Instrument
+from devices.protocols import BeamFound, BeamWitness, Instrument
 from devices.registry import open_instrument
 from devices.safety import SafeLevel, make_safe
-from stem4d.errors import DeviceFault
+from stem4d.errors import DeviceFault, NightbeamError
 from stem4d.instrument import InstrumentFile
 from stem4d.plan import Plan
 from storage.documents import load_model
@@ -54,6 +55,8 @@ class Lab:
     on_progress: Callable[[str, Progress], None] = lambda _what, _progress: None
     left_open: tuple[str, ...] = ()
     """Runs and nights that a process which died had left open; closed when this session began."""
+    beam_found: str = ""
+    """That the session before this one left the beam on, since when and where; empty where it did not."""
     night_id: int | None = None
     calibrate_always: bool = False
     """True where calibrations of earlier sessions are not to be trusted."""
@@ -64,6 +67,18 @@ class Lab:
 
     def tell(self, kind: str, message: str, run: str | None = None, **figures: float | int | str) -> None:
         """Record an event and show it."""
+        self._record(kind, message, run, figures)
+        self.show(kind, message, run)
+
+    def warn(self, kind: str, message: str, run: str | None = None) -> None:
+        """Show an event and record it if possible: on the way out of an error nothing may hide that error."""
+        self.show(kind, message, run)
+        try:
+            self._record(kind, message, run, {})
+        except NightbeamError as error:
+            self.show(kind, f"the line before this one could not be recorded: {error}", run)
+
+    def _record(self, kind: str, message: str, run: str | None, figures: dict[str, float | int | str]) -> None:
         known = self.runs.get(run) if run else None
         with writer(self.engine) as session:
             add_event(
@@ -75,7 +90,6 @@ class Lab:
                 target_id=known.target_id if known else None,
                 night_id=self.night_id,
             )
-        self.show(kind, message, run)
 
     def show(self, kind: str, message: str, run: str | None = None) -> None:
         """Show something that the database records by itself."""
@@ -115,10 +129,11 @@ def open_lab(settings: Settings, instrument_path: Path) -> Iterator[Lab]:
         stack.callback(engine.dispose)
         stack.enter_context(owned(file.name, settings.instruments_folder / file.name))
         instrument = open_instrument(file, settings.home)
-        stack.callback(instrument.close)
         opened = Lab(settings=settings, file=file, instrument=instrument, engine=engine)
-        stack.callback(_park, opened)
+        stack.push(lambda _kind, error, _where: _let_go(opened, error))
+        stack.push(lambda _kind, error, _where: _park(opened, error))
         _tidy(opened)
+        _say_what_was_found(opened)
         _open[file.name] = opened
         stack.callback(_open.pop, file.name)
         yield opened
@@ -126,18 +141,74 @@ def open_lab(settings: Settings, instrument_path: Path) -> Iterator[Lab]:
 
 def _tidy(opened: Lab) -> None:
     """Stop what a session that died may have left running, and close what it left open in the database."""
-    report = make_safe(opened.instrument, SafeLevel.PARK, "a session begins")
-    if not report.safe:
-        failed = "; ".join(f"{step.name}: {step.error}" for step in report.steps if step.error)
-        raise DeviceFault(f"{opened.file.name} could not be made safe before the start: {failed}. Look at it")
+    instrument = opened.instrument
+    found = instrument.found if isinstance(instrument, BeamWitness) else None
+    on = instrument.gate.is_blanked() is False
+    report = make_safe(instrument, SafeLevel.PARK, "a session begins")
     with writer(opened.engine) as session:
         left = close_abandoned(session, instrument=opened.file.name)
     opened.left_open = (*left.runs, *left.nights)
+    if on or found:
+        opened.beam_found = _beam_words(opened.file.name, found, left.exposing, blanked=report.safe)
+        opened.warn("safety", opened.beam_found)
+    if not report.safe:
+        raise DeviceFault(
+            f"{opened.file.name} could not be made safe before the start: {report.words}. Look at the instrument"
+            + (f". {opened.beam_found}" if opened.beam_found else "")
+        )
 
 
-def _park(opened: Lab) -> None:
+def _beam_words(
+    instrument: str, found: BeamFound | None, exposing: tuple[str, datetime] | None, *, blanked: bool
+) -> str:
+    """What a session that died did with the beam, from the instrument's log or else from the last open booking."""
+    if found is not None:
+        where, since = found.area or "an unknown place", _parsed(found.since)
+    elif exposing is not None:
+        where, since = exposing
+    else:
+        where, since = "an unknown place", None
+    until = _parsed(found.until) if found and found.until else None
+    when = f"since {since:%Y-%m-%d %H:%M:%S} UTC" if since else "since nobody knows when"
+    lasted = f", {((until or utc_now()) - since).total_seconds():.0f} s" if since else ""
+    if until:
+        how = f"until the instrument blanked it by itself at {until:%H:%M:%S} UTC"
+    else:
+        how = "and blanked now" if blanked else "and COULD NOT BE BLANKED"
+    return f"{instrument}: the beam was left on at {where} {when}{lasted}, {how}; see what the area has received"
+
+
+def _parsed(time: str) -> datetime | None:
+    try:
+        parsed = datetime.fromisoformat(time)
+    except ValueError:
+        return None
+    return parsed if parsed.tzinfo else None
+
+
+def _say_what_was_found(opened: Lab) -> None:
+    """In every mode, on standard error: a list and JSON on standard output stay what they are."""
+    for name in opened.left_open:
+        text = f"{name} was left open by a process that died; what it may have exposed counts in full"
+        print(f"closed: {text}", file=sys.stderr)
+    if opened.beam_found:
+        print(f"safety: {opened.beam_found}", file=sys.stderr)
+
+
+def _park(opened: Lab, error: BaseException | None) -> None:
+    """Park; where that fails the user reads of it after what went wrong first, and never instead of it."""
     report = make_safe(opened.instrument, SafeLevel.PARK, "the session ends")
     if not report.safe:
-        failed = "; ".join(f"{step.name}: {step.error}" for step in report.steps if step.error)
-        opened.tell("safety", f"parking the instrument did not work fully: {failed}")
-        raise DeviceFault(f"parking {opened.file.name} did not work fully: {failed}. Look at the instrument")
+        opened.warn("safety", f"parking the instrument did not work fully: {report.words}")
+        first = f"{error}. Then " if isinstance(error, NightbeamError) else ""
+        text = f"{first}parking {opened.file.name} did not work fully: {report.words}. Look at the instrument"
+        raise DeviceFault(text) from error
+
+
+def _let_go(opened: Lab, error: BaseException | None) -> None:
+    """Close the instrument; what is wrong with that is nothing new where something went wrong already."""
+    try:
+        opened.instrument.close()
+    except NightbeamError:
+        if error is None:
+            raise

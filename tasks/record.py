@@ -1,6 +1,8 @@
 """Stages that open and close a run in the database, and what they cost as the database keeps it."""
 
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from prefect import runtime
@@ -20,6 +22,7 @@ from db.record import (
 )
 from db.results import add_dataset, next_pass
 from devices.acquire import AcquisitionResult
+from stem4d.errors import NightbeamError
 from stem4d.model import canonical_json
 from stem4d.plan import Plan
 from stem4d.predict import predict
@@ -93,8 +96,21 @@ def close_run(instrument: str, run: str, state: str, reason: str, exposed: dict[
             exit_reason=reason,
             actual=_actual(show_run(session, name=run), exposed) if exposed else None,
         )
-    snapshot(opened, run, "after")
+    try:
+        snapshot(opened, run, "after")
+    except NightbeamError as error:
+        # The run is closed, and what the instrument was set to at its end is not worth its verdict.
+        opened.warn("no snapshot", f"the settings after {run} are not recorded: {error}", run)
     opened.show("run ended", f"{state}: {reason}" if reason else state, run)
+
+
+@contextmanager
+def not_hiding(opened: Lab, what: str) -> Iterator[None]:
+    """For closing a run or a night after an error: what goes wrong with that is told and never hides the error."""
+    try:
+        yield
+    except (NightbeamError, OSError) as error:
+        opened.show("not closed", f"{what} could not be closed: {error}. The next session on the instrument closes it")
 
 
 def _actual(facts: dict[str, Any], exposed: dict[str, Any]) -> Cost:

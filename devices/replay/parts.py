@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from pydantic import ValidationError
 
-from devices.column_log import ColumnLog
+from devices.column_log import ColumnLog, entry_of
 from devices.dose_lease import require_valid
 from devices.protocols import ColumnSetting, ExposureRequest, Reading, ScanRequest
 from devices.replay.recording import Recording, ReplaySource
@@ -23,8 +23,8 @@ class ReplayClock:
         self._log = log
 
     def note(self, event: str, **facts: object) -> None:
-        """Log what was asked of the instrument."""
-        self._log.append(event, self.now_s, **facts)
+        """Log what was asked of the instrument; there is no beam that a full disk could keep on."""
+        self._log.keep(entry_of(event, self.now_s, facts))
 
 
 class ReplayColumn:
@@ -184,6 +184,10 @@ class ReplayGate:
     def is_blanked(self) -> bool:
         """As last told; blanked at first."""
         return self._blanked
+
+    def newest_token(self) -> int:
+        """Of this session."""
+        return self._newest_token
 
 
 class ReplayValves:

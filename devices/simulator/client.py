@@ -13,13 +13,17 @@ from queue import SimpleQueue
 from threading import Thread
 from typing import Any
 
+from devices.protocols import BeamFound
 from devices.simulator.wire import (
     CALLS,
+    LOCK_FILE,
     LOG_FILE,
     Address,
     Link,
+    NoAddress,
     content_hash,
     file_json,
+    holder,
     read_address,
     show_key,
     unpack_error,
@@ -34,6 +38,10 @@ READY_TIMEOUT_S = 55.0
 START_TIMEOUT_S = 60.0
 """Longest time until a server runs [s]; imports on a slow disk take most of it."""
 
+GARBAGE_TIMEOUT_S = 1.0
+"""How long a file that is garbage may be what a server has not removed yet [s]."""
+_END_IT = "If it is not at work, end it and begin again"
+
 # The server becomes nobody's child: it outlives the process that needed it first, and leaves no zombie with it.
 _DETACH = "import os, sys\nif os.fork() == 0:\n    os.execv(sys.argv[1], sys.argv[1:])"
 
@@ -42,6 +50,10 @@ _Answer = tuple[Any, Exception | None]
 
 class Silent(DeviceFault):
     """A server that is there and does not answer."""
+
+
+class Gone(DeviceFault):
+    """A server that has ended, or a connection to it that broke."""
 
 
 def open_line(file: InstrumentFile, home: Path, linger_s: float) -> "Line":
@@ -70,33 +82,52 @@ def open_line(file: InstrumentFile, home: Path, linger_s: float) -> "Line":
     """
     home = home.absolute()
     folder = home / "instruments" / file.name
-    deadline = time.monotonic() + START_TIMEOUT_S
+    began_s, why = time.monotonic(), "it did not say where it listens"
     while True:
-        address = read_address(folder)
+        address = None
         try:
+            address = read_address(folder)
             line = _known(file, address)
         except Silent:
             # A killed server can hold its lock a moment longer than its port, which then is another program's.
             if read_address(folder) == address:
                 raise
             continue
+        except Gone as error:
+            line, why = None, str(error)
+        except NoAddress as error:
+            # A server that is just beginning has not removed yet what another left.
+            if time.monotonic() - began_s > GARBAGE_TIMEOUT_S:
+                raise DeviceFault(f"{error}, and {holder(folder)} holds {folder / LOCK_FILE}. {_END_IT}") from None
+            line = None
         if line is not None:
             return line
         if not _start(file, home, linger_s):
             # Somebody else is starting a server, or one is just ending.
             time.sleep(0.05)
-        if time.monotonic() > deadline:
-            raise DeviceFault(f"the simulated instrument {file.name} could not be reached; see {folder / LOG_FILE}")
+        if time.monotonic() - began_s > START_TIMEOUT_S:
+            raise DeviceFault(
+                f"the simulated instrument {file.name} could not be reached within {START_TIMEOUT_S:g} s: "
+                f"{holder(folder)} holds {folder / LOCK_FILE}, but {why}. {_END_IT}; see also {folder / LOG_FILE}"
+            )
 
 
 def _known(file: InstrumentFile, address: Address | None) -> "Line | None":
-    """A line to the server of an address, in a session; None where it has ended or is to end."""
+    """A line to the server of an address, in a session; None where none runs or it is to end.
+
+    Raises
+    ------
+    Gone
+        Where it has ended.
+    DeviceFault
+        What the server itself says against a session: that does not pass by starting another one.
+    """
     if address is None:
         return None
     line = Line(file.name, address)
     try:
         if address.content == content_hash(file):
-            line.ask("open")
+            line.found = line.ask("open")
             return line
         if not line.ask("quit"):
             raise BadInput(
@@ -105,12 +136,6 @@ def _known(file: InstrumentFile, address: Address | None) -> "Line | None":
                 limit="others use it with another instrument file at the moment",
                 remedy="Wait for them to end, or use the same file",
             )
-    except Silent:
-        line.close()
-        raise
-    except DeviceFault:
-        line.close()
-        return None
     except BaseException:
         line.close()
         raise
@@ -152,7 +177,9 @@ def connect(address: Address, timeout_s: float) -> Link:
     """Connect to a server and show the key; raises `OSError`."""
     link = Link(socket.create_connection(("127.0.0.1", address.port), timeout=timeout_s), timeout_s)
     try:
+        link.wait_in_all(timeout_s)
         show_key(link, address.key)
+        link.wait_at_most(timeout_s)
     except BaseException:
         link.close()
         raise
@@ -168,6 +195,8 @@ class Line:
 
     def __init__(self, name: str, address: Address) -> None:
         self._name, self._address = name, address
+        self.found: BeamFound | None = None
+        """The beam as the session that was opened on it found it."""
         self._link: Link | None = None
         self._questions: SimpleQueue[tuple[str, object, SimpleQueue[_Answer]] | None] = SimpleQueue()
         self._thread = Thread(target=self._work, daemon=True, name="simulator-client")
@@ -224,5 +253,5 @@ class Line:
 
 def no_answer(name: str, address: Address, error: OSError) -> DeviceFault:
     """What a connection that broke or timed out means."""
-    kind, what = (Silent, "does not answer") if isinstance(error, TimeoutError) else (DeviceFault, "has ended")
+    kind, what = (Silent, "does not answer") if isinstance(error, TimeoutError) else (Gone, "has ended")
     return kind(f"the simulated instrument {name}: its server, process {address.pid}, {what} ({error})")

@@ -5,11 +5,13 @@ one that is read twice shows the same damage twice.
 """
 
 import os
+import zlib
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from threading import Lock, Thread
 from typing import TYPE_CHECKING
+from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
@@ -58,6 +60,8 @@ class Doses:
             return self._before.setdefault(run, self._known(scene.position))
 
     def _settle(self) -> None:
+        if not self._queue:
+            return  # without the import, which a server that ends at once would wait for
         # Imported here: see `devices.simulator.parts.SimulatedDetector.source`.
         from devices.simulator.scene import dose_after_all, times_s
 
@@ -80,19 +84,40 @@ class Doses:
             if not path.exists():
                 return untouched()
             try:
-                with np.load(path) as saved:
-                    top, left = saved["origin"].tolist()
-                    self._now[area] = Fluence(saved["fluence_e_per_a2"].astype(np.float32), (top, left))
-            except (OSError, ValueError, KeyError, EOFError) as error:
-                raise DeviceFault(f"the dose of {area} cannot be read from {path} ({error}); remove it") from None
+                with path.open("rb") as file, np.load(file) as saved:
+                    self._now[area] = Fluence(*_checked(saved["fluence_e_per_a2"], saved["origin"]))
+            except (OSError, ValueError, TypeError, KeyError, EOFError, BadZipFile, zlib.error) as error:
+                raise DeviceFault(
+                    f"the dose of {area} cannot be read from {path} ({error}). "
+                    "Restore the file, or remove it: the area then counts as never exposed"
+                ) from None
         return self._now[area]
 
     def _save(self, area: str, fluence: "Fluence") -> None:
         path = self._path(area)
         part = path.with_suffix(".part")
-        with part.open("wb") as file:
-            np.savez_compressed(file, fluence_e_per_a2=fluence.values, origin=np.array(fluence.origin))
-        os.replace(part, path)
+        try:
+            with part.open("wb") as file:
+                np.savez_compressed(file, fluence_e_per_a2=fluence.values, origin=np.array(fluence.origin))
+            os.replace(part, path)
+        except OSError as error:
+            part.unlink(missing_ok=True)
+            raise DeviceFault(f"the dose of {area} cannot be written to {path} ({error.strerror}). Make room") from None
 
     def _path(self, area: str) -> Path:
         return self._folder / f"dose-{area}.npz"
+
+
+def _checked(
+    fluence_e_per_a2: npt.NDArray[np.generic], origin: npt.NDArray[np.generic]
+) -> tuple[npt.NDArray[np.float32], tuple[int, int]]:
+    """A saved map as it has to be: finite figures from 0 on in two dimensions, at a place of two whole numbers."""
+    if fluence_e_per_a2.ndim != 2 or fluence_e_per_a2.dtype.kind != "f":
+        raise ValueError(f"a map of {fluence_e_per_a2.dtype} in {fluence_e_per_a2.ndim} dimensions, not of floats in 2")
+    if origin.shape != (2,) or origin.dtype.kind not in "iu":
+        raise ValueError("its origin is not two whole numbers")
+    values = fluence_e_per_a2.astype(np.float32)
+    if not (np.isfinite(values) & (values >= 0)).all():
+        raise ValueError("fluences that are negative or no numbers")
+    top, left = origin.tolist()
+    return values, (top, left)

@@ -18,6 +18,9 @@ from devices.simulator.state import State
 from stem4d.errors import BadInput
 from stem4d.instrument import InstrumentFile
 
+LONGEST_PAUSE_S = 366 * 86400.0
+"""Beyond a year the clock of a simulation means nothing, and far beyond it loses its microseconds."""
+
 
 class SimulatedInstrument:
     """A microscope with a hidden truth; implements `devices.protocols.Instrument`. Several may share a state."""
@@ -44,8 +47,8 @@ class SimulatedInstrument:
 
     def pause_a_while(self, seconds: float) -> float:
         """A part of `pause`; gives what is left of it [s]."""
-        if not seconds >= 0:
-            raise BadInput(field="pause", value=seconds, limit="must not be negative", unit="s")
+        if not 0 <= seconds <= LONGEST_PAUSE_S:
+            raise BadInput(field="pause", value=seconds, limit=f"0 to {LONGEST_PAUSE_S:g}", unit="s")
         return self._state.pass_time(seconds, at_most_s=WAIT_S)
 
     def now_s(self) -> float:

@@ -255,8 +255,12 @@ class SimulatedGate:
         self._state.note("unblank", area=lease.area, token=lease.token, fluence_e_per_a2=lease.fluence_e_per_a2)
 
     def is_blanked(self) -> bool:
-        """Whether the beam is off the specimen, as the log has it."""
+        """Whether the beam is off the specimen."""
         return self._state.blanked
+
+    def newest_token(self) -> int:
+        """Highest token that the beam was let through for, by whatever session."""
+        return self._state.newest_token
 
 
 class SimulatedValves:

@@ -8,7 +8,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from devices.protocols import ColumnSetting, ExposureRequest, FrameBatch, Reading, ScanRequest
+from devices.protocols import BeamFound, ColumnSetting, ExposureRequest, FrameBatch, Reading, ScanRequest
 from devices.simulator.client import READY_TIMEOUT_S, Line, connect, no_answer, open_line
 from devices.simulator.wire import Address, SourceFacts, pixels_of, read_address, unpack_error
 from stem4d.detector import DetectorFacts
@@ -47,6 +47,11 @@ class RemoteInstrument:
     def name(self) -> str:
         """As its file has it."""
         return self._name
+
+    @property
+    def found(self) -> BeamFound | None:
+        """The beam, where the session before this one had left it on."""
+        return self._line.found
 
     def pause(self, seconds: float) -> None:
         """Let simulated time pass."""
@@ -174,6 +179,10 @@ class RemoteGate:
     def is_blanked(self) -> bool:
         """Whether the beam is off the specimen."""
         return bool(self._line.ask("gate.is_blanked"))
+
+    def newest_token(self) -> int:
+        """Highest token that the beam was let through for, by whatever session."""
+        return int(self._line.ask("gate.newest_token"))
 
 
 class RemoteValves:

@@ -2,8 +2,9 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from math import inf
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from math import inf, isfinite
 from pathlib import Path
 from threading import Condition, RLock
 from typing import TYPE_CHECKING
@@ -11,8 +12,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from devices.column_log import ColumnLog, Entry
-from devices.protocols import ColumnSetting, ExposureRequest, ScanRequest
+from devices.column_log import ColumnLog, Entry, entry_of
+from devices.dose_lease import require_token
+from devices.protocols import BeamFound, ColumnSetting, ExposureRequest, ScanRequest
 from devices.simulator.doses import Doses
 from devices.simulator.settings import VACUUM, Truth
 from stem4d.detector import DetectorFacts
@@ -25,6 +27,10 @@ if TYPE_CHECKING:
 
 ROUNDING_S = 1e-9
 """Less simulated time than this is none: sums of times are not exact."""
+ALWAYS = {"blank", "valves", "stop", "scanned", "close"}
+"""Events that happen whether or not they can be logged: what makes an instrument safe never waits for a disk."""
+ITSELF = "instrument"
+"""Who blanked the beam, in the log, where nobody was left to do it."""
 
 
 @dataclass
@@ -83,14 +89,20 @@ class State:
         """The run that a source was last asked for."""
         self._beam: list[tuple[float, bool]] = []
         """Every switch of the beam, oldest first: simulated time and whether it went on."""
+        self._found: BeamFound | None = None
+        """The beam as the last `unblank` has it: while it is on, and where the instrument had to blank it itself."""
         self._base_s, self._opened_s = 0.0, monotonic()
         self.doses = Doses(folder)
         self._log = ColumnLog(folder)
         self._recover()
 
     def _recover(self) -> None:
-        for entry in self._log.news():
-            self._take(entry)
+        for entry in self._log.entries():
+            try:
+                self._take(entry)
+            except (KeyError, TypeError, ValueError, OverflowError) as error:
+                missing = f"{error} is missing" if isinstance(error, KeyError) else str(error)
+                self._log.refuse(missing)
         if self.scan_ends_s is not None:
             # No frame of a scan that was cut off is from later than its end, whatever frames there were.
             self._reach(self.scan_ends_s)
@@ -111,14 +123,29 @@ class State:
         return left_s if left_s > ROUNDING_S else 0.0
 
     def note(self, event: str, **facts: object) -> None:
-        """Log what happens, and take it in."""
+        """Log what happens, and take it in; an event of `ALWAYS` is taken in first, and logged when that is possible.
+
+        Raises
+        ------
+        DeviceFault
+            For any other event, where it cannot be logged; it then did not happen.
+        """
         with self.lock:
-            at_s = self.now_s()
-            self._log.append(event, at_s, **facts)
-            self._take({"event": event, "simulated_s": at_s, **facts})
+            entry = entry_of(event, self.now_s(), facts)
+            if event in ALWAYS:
+                self._take(entry)
+                self._log.keep(entry)
+            else:
+                self._log.append(entry)
+                self._take(entry)
             if event in ("scanned", "stop"):
                 self._remember_dose()
             self.changed.notify_all()
+
+    def catch_up(self) -> str:
+        """Log what could not be logged when it happened; gives why that fails, empty where nothing is left."""
+        with self.lock:
+            return self._log.pay()
 
     def claim(
         self, run: Run, times_s: npt.NDArray[np.floating], end_s: float
@@ -152,13 +179,22 @@ class State:
             return
         run.ended, stopped_s, beam = True, run.stopped_s, list(self._beam)
         self.doses.ended(run.number, run.scene, run.started_s, lambda s: (s < stopped_s) & _lit(beam, s))
-        self.doses.settle_soon()
+        with suppress(RuntimeError):  # no thread to be had: the next who asks for the dose works it out
+            self.doses.settle_soon()
 
-    def begin(self) -> None:
-        """Begin a session, as an operator would: valves opened, beam blanked; does nothing within one."""
+    def begin(self) -> BeamFound | None:
+        """Begin a session, as an operator would: valves opened, beam blanked; within one nothing is changed.
+
+        Returns
+        -------
+        BeamFound or None
+            Where the beam is on, or had to be blanked by the instrument itself since the last session began.
+        """
         with self.lock:
+            found = self._found
             if not self.session_open:
                 self.note("open")
+            return found
 
     def end(self) -> None:
         """Stop what runs, blank, and end the session."""
@@ -168,6 +204,13 @@ class State:
             self.note("blank")
             self.note("close")
 
+    def gate_itself(self) -> None:
+        """End the session, beam blanked, where everybody has gone and left the beam on."""
+        with self.lock:
+            if not self.blanked:
+                self.note("blank", by=ITSELF)
+                self.end()
+
     def _reach(self, simulated_s: float) -> None:
         """Simulated time never goes back."""
         self._base_s += max(0.0, simulated_s - self.now_s())
@@ -176,13 +219,17 @@ class State:
         event, at_s = entry["event"], float(entry["simulated_s"])
         self._reach(at_s)
         if event in ("blank", "unblank", "valves"):
-            self.blanked = event != "unblank"
+            # All that can fail comes first: an entry is taken in whole or not at all.
+            token, found = require_token(int(entry.get("token", 0))), self._beam_found(entry)
+            self.blanked, self._found = event != "unblank", found
             self._beam.append((at_s, event == "unblank"))
-            self.newest_token = max(self.newest_token, int(entry.get("token", 0)))
+            self.newest_token = max(self.newest_token, token)
         if event == "valves":
             self.valves_closed = True
         elif event == "open":
             self.session_open, self.valves_closed = True, False
+            if self.blanked:
+                self._found = None
         elif event == "close":
             self.session_open = False
         elif event == "stage":
@@ -192,13 +239,30 @@ class State:
         elif event == "arm":
             self.armed = True
         elif event == "scan":
-            self.scan_ends_s = at_s + float(entry["duration_s"])
+            self.scan_ends_s = at_s + _finite(entry["duration_s"])
             if self.current:
                 self.current.started_s = at_s
         elif event in ("scanned", "stop"):
             self.scan_ends_s, self.armed = None, False
             if self.current and event == "stop":
                 self.current.stopped_s = min(self.current.stopped_s, at_s)
+
+    def _beam_found(self, entry: Entry) -> BeamFound | None:
+        """What there is to tell of the beam after an entry that switches it."""
+        known, wall = self._found, str(entry.get("wall", ""))
+        if entry["event"] == "unblank":
+            # Another lease does not make an open beam younger.
+            return known if known and not known.until else BeamFound(str(entry.get("area", "")), wall)
+        if entry.get("by") == ITSELF:
+            return replace(known, until=wall) if known else None
+        return known if known and known.until else None
+
+
+def _finite(value: object) -> float:
+    number = float(value)  # type: ignore[arg-type]  # what is no number raises
+    if not isfinite(number):
+        raise ValueError(f"{value} is not a figure")
+    return number
 
 
 def _lit(beam: list[tuple[float, bool]], times_s: npt.NDArray[np.floating]) -> npt.NDArray[np.bool_]:

@@ -12,16 +12,17 @@ import os
 import secrets
 import socket
 import struct
+import time
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from pydantic import ConfigDict, TypeAdapter
 
-from devices.protocols import ColumnSetting, ExposureRequest, Reading, ScanRequest
+from devices.protocols import BeamFound, ColumnSetting, ExposureRequest, Reading, ScanRequest
 from stem4d.detector import DetectorFacts
 from stem4d.dose import DoseLease
 from stem4d.errors import BadInput, DeviceFault, DoseRefused, LimitViolation, NightbeamError
@@ -29,7 +30,7 @@ from stem4d.instrument import InstrumentFile
 from stem4d.model import sha256_of
 from storage.home import refuse_folders
 
-VERSION = 1
+VERSION = 2
 """Raised when messages change: a server that an older program left running is then not used."""
 HEADER = struct.Struct("<IQ")
 """Bytes of the header's JSON and of the body."""
@@ -76,7 +77,7 @@ def _call(argument: Any = None, result: Any = None) -> Call:
 
 
 CALLS = {
-    "open": _call(),
+    "open": _call(result=BeamFound | None),
     "close": _call(),
     "pause": Call(TypeAdapter(float, config=ConfigDict(ser_json_inf_nan="constants")), TypeAdapter(float)),
     "now_s": _call(result=float),
@@ -96,6 +97,7 @@ CALLS = {
     "gate.blank": _call(),
     "gate.unblank": _call(DoseLease),
     "gate.is_blanked": _call(result=bool),
+    "gate.newest_token": _call(result=int),
     "valves.close": _call(),
     "stream": _call(int),
     "quit": _call(result=bool),
@@ -135,8 +137,33 @@ def read_address(folder: Path) -> Address | None:
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
             return None
         return TypeAdapter(Address).validate_json((folder / SERVER_FILE).read_bytes())
-    except (FileNotFoundError, ValueError):
+    except FileNotFoundError:
         return None
+    except ValueError:
+        raise NoAddress(f"{folder / SERVER_FILE} does not say where a server listens") from None
+
+
+class NoAddress(DeviceFault):
+    """A server's file that is garbage while a server holds the lock."""
+
+
+def hold(lock: IO[str]) -> bool:
+    """Take the lock of an instrument's server for as long as it is open, and leave one's number in it."""
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    with suppress(OSError):  # on a full disk it stays empty: the number is for messages
+        lock.truncate(0)
+        os.write(lock.fileno(), str(os.getpid()).encode())
+    return True
+
+
+def holder(folder: Path) -> str:
+    """Who holds the lock, in words."""
+    with suppress(OSError, ValueError):
+        return f"process {int((folder / LOCK_FILE).read_text())}"
+    return "a process that left no number"
 
 
 class Link:
@@ -144,12 +171,19 @@ class Link:
 
     def __init__(self, connection: socket.socket, timeout_s: float | None) -> None:
         self._socket = connection
+        self._ends_s: float | None = None
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.wait_at_most(timeout_s)
 
     def wait_at_most(self, timeout_s: float | None) -> None:
         """How long to wait for the other end before `TimeoutError` [s]; None for as long as it lives."""
+        self._ends_s = None
         self._socket.settimeout(timeout_s)
+
+    def wait_in_all(self, timeout_s: float) -> None:
+        """How long to wait in all, whatever comes meanwhile [s]; until `wait_at_most` is called."""
+        self.wait_at_most(timeout_s)
+        self._ends_s = time.monotonic() + timeout_s
 
     def send(self, head: Head, body: bytes | memoryview = b"") -> None:
         """Send one message."""
@@ -180,7 +214,7 @@ class Link:
         self.receive_into(memoryview(text))
         try:
             head = json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             head = None
         if not isinstance(head, dict):
             raise ConnectionError("a header that is not one")
@@ -190,6 +224,11 @@ class Link:
         """Fill a buffer of bytes."""
         filled = 0
         while filled < len(buffer):
+            if self._ends_s is not None:
+                left_s = self._ends_s - time.monotonic()
+                if left_s <= 0:
+                    raise TimeoutError("timed out")
+                self._socket.settimeout(left_s)
             got = self._socket.recv_into(buffer[filled:])
             if not got:
                 raise ConnectionResetError("the other end has gone")
@@ -225,23 +264,40 @@ def admit(link: Link, key: str) -> None:
     asked = secrets.token_hex(32)
     link.send({"challenge": asked})
     answer, _ = link.receive()
-    if not hmac.compare_digest(str(answer.get("answer")), _mac(key, "client", asked)):
+    if not _same(answer.get("answer"), _mac(key, "client", asked)):
         raise ConnectionError("a client that does not know the key")
-    link.send({"answer": _mac(key, "server", str(answer.get("challenge")))})
+    link.send({"answer": _mac(key, "server", _asked(answer))})
 
 
 def show_key(link: Link, key: str) -> None:
     """The client's side of the challenge."""
     challenge, _ = link.receive()
     asked = secrets.token_hex(32)
-    link.send({"answer": _mac(key, "client", str(challenge.get("challenge"))), "challenge": asked})
+    link.send({"answer": _mac(key, "client", _asked(challenge)), "challenge": asked})
     answer, _ = link.receive()
-    if not hmac.compare_digest(str(answer.get("answer")), _mac(key, "server", asked)):
+    if not _same(answer.get("answer"), _mac(key, "server", asked)):
         raise ConnectionError("a server that does not know the key")
 
 
+def _asked(head: Head) -> str:
+    """A challenge as `admit` and `show_key` make them: anything else, deeply nested, could not even be printed."""
+    asked = head.get("challenge")
+    if not isinstance(asked, str):
+        raise ConnectionError("a challenge that is not one")
+    return asked
+
+
+def _same(said: object, mac: str) -> bool:
+    return isinstance(said, str) and hmac.compare_digest(_bytes(said), mac.encode())
+
+
 def _mac(key: str, role: str, asked: str) -> str:
-    return hmac.new(key.encode(), f"{role} {asked}".encode(), hashlib.sha256).hexdigest()
+    return hmac.new(key.encode(), _bytes(f"{role} {asked}"), hashlib.sha256).hexdigest()
+
+
+def _bytes(text: str) -> bytes:
+    """Of any text that JSON can hold, halves of characters included."""
+    return text.encode("utf-8", "surrogatepass")
 
 
 def pack_error(error: Exception) -> Head:

@@ -121,4 +121,43 @@ def _database(settings: "Settings") -> Iterator[Line]:
     yield Line("database", True, redacted(url))
 
 
-LOOKS: tuple[Callable[["Settings"], Iterator[Line]], ...] = (_versions, _modules, _drivers, _disk, _database)
+def _left_open(settings: "Settings") -> Iterator[Line]:
+    """Runs that nobody runs any more, and beams that a session left on, of instruments that nobody holds."""
+    from db.abandoned import running
+    from db.engine import open_engine, reader
+    from devices.column_log import beam_on
+    from devices.lease import is_owned
+
+    folders = sorted(settings.instruments_folder.glob("*/"))
+    for folder in folders:
+        try:
+            on = None if is_owned(folder) else beam_on(folder)
+        except (NightbeamError, OSError) as error:
+            yield Line(f"beam of {folder.name}", False, str(error), "See the message")
+            continue
+        if on is not None:
+            yield Line(f"beam of {folder.name}", False, f"left ON, {on}", f"Look at the instrument. {_TIDY}")
+    try:
+        engine = open_engine(settings.database_url.get_secret_value())
+    except NightbeamError:
+        return  # the database has its own line
+    try:
+        with reader(engine) as session:
+            runs = running(session)
+    finally:
+        engine.dispose()
+    for run, instrument in runs:
+        if not is_owned(settings.instruments_folder / instrument):
+            yield Line(f"run {run}", False, f"left open on {instrument} by a process that died", _TIDY)
+
+
+_TIDY = "The next run or calibration on that instrument blanks the beam and closes what was left open"
+
+LOOKS: tuple[Callable[["Settings"], Iterator[Line]], ...] = (
+    _versions,
+    _modules,
+    _drivers,
+    _disk,
+    _database,
+    _left_open,
+)

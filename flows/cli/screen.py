@@ -67,8 +67,4 @@ def screen(opened: Lab, *, quiet: bool) -> Iterator[None]:
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         shown = Screen(progress)
         opened.on_told, opened.on_progress = shown.told, shown.frames
-        for name in opened.left_open:
-            opened.show(
-                "closed", f"{name} was left open by a process that died; what it may have exposed counts in full"
-            )
         yield

@@ -72,10 +72,10 @@ def limits_of(kind: str, value: dict[str, Any], plan: Plan) -> tuple[Limit, ...]
 
 
 def judged(one: Measured, plan: Plan) -> Measured:
-    """A pass whose standard errors exceed the limits of its kind becomes a warning that says so."""
-    if one.verdict != "pass":
+    """What is usable and has standard errors beyond the limits of its kind becomes a warning that says so."""
+    if not one.usable:
         return one
-    doubts = []
+    doubts = [one.reason] if one.reason else []
     for limit in limits_of(one.kind, one.value, plan):
         error = (one.uncertainty or {}).get(limit.name)
         value = one.value.get(limit.of or limit.name, 0.0)
