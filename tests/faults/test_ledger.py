@@ -57,8 +57,9 @@ def check(schedule: list[Sent], sizes: list[int], folder: Path) -> None:
     held = np.isin(stated, (OK, DUPLICATE))
     path = folder / "pass1.h5"
     outside = [at for at, sent in enumerate(schedule) if not 0 <= sent.index < TOTAL]
-    # A detector that sends too much is left when all is there, and a run with too many damaged frames is given up.
-    to_its_end = len(outside) < 2 and (stated == CORRUPT).sum() < 2
+    # A detector that sends too much is left when all is there, and a run with too many damaged frames is given up,
+    # also where they would have come again.
+    to_its_end = len(outside) < 2 and len({sent.index for sent in schedule if sent.damage}) < 2
     try:
         result = acquire(job(path, Scheduled(TOTAL, schedule, sizes), SCAN), nothing, go_on)
     except DeviceFault:

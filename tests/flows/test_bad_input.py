@@ -135,7 +135,7 @@ def test_a_home_that_cannot_be_used(name: str, tmp_path: Path, monkeypatch: pyte
     spoil, says = UNUSABLE[name]
     spoil(tmp_path / "home" / name)
     monkeypatch.setenv("NIGHTBEAM_HOME", str(tmp_path / "home"))
-    message = refused(["calibrate", "--list", "--plan", str(PLANS / "case_b.yaml")])
+    message = refused(["calibrate", "centre", "--yes", "--plan", str(PLANS / "demo" / "1_overview.yaml")])
     assert says in message
     assert (name if name != "." else "home") in message
 

@@ -96,7 +96,8 @@ def test_doctor_and_the_next_session_name_a_beam_that_is_still_on(
     assert list(_left_open(Settings(home=tmp_path))) == []
 
 
-def test_a_listing_with_json_keeps_its_standard_output_clean(tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_a_run_with_json_keeps_its_standard_output_clean(tmp_path: Path) -> None:
     leave_the_beam_on(tmp_path)
     done = subprocess.run(
         [sys.executable, "-m", "flows.cli", "run", str(PLAN), "-i", str(INSTRUMENT), "--json", "--no-prefect", "--yes"],
@@ -155,6 +156,7 @@ def test_a_takeover_is_no_verdict_on_a_calibration(monkeypatch: pytest.MonkeyPat
 
     class Nothing:
         known: dict[str, object] = {}  # noqa: RUF012 - never written
+        integrates = False
 
     raising(DoseRefused("the area has no budget left"))
     assert [one.verdict for one in _group(Nothing(), "dark_flat")] == ["not_measurable"] * len(  # type: ignore[arg-type]
