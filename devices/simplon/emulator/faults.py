@@ -54,6 +54,8 @@ class RequestFault(Strict):
     """http_error: the answer's status."""
     seconds: Positive = 1.0
     """slow, slow_arm: how long the answer takes [s]."""
+    after: bool = False
+    """The request is carried out, and only its answer suffers."""
     body_bytes: Annotated[int, Field(ge=1, le=2**28)] = 2 * 2**20
     """huge_body: length of the answer."""
 

@@ -65,7 +65,7 @@ class RecordedFrames:
         kept: list[Counts] = []
         with open_frames(path) as frames:
             if frames.dtype.kind not in "ui":
-                raise BadInput(field=str(path), value=str(frames.dtype), limit="a detector counts: needs integer pixels")
+                raise BadInput(field=str(path), value=str(frames.dtype), limit="a detector counts: integers")
             for _, batch in frames.batches(2**24):
                 kept += [_as_counts(path, each) for each in batch[: most - len(kept)]]
                 if len(kept) == most:

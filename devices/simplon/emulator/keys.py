@@ -41,10 +41,9 @@ class Key(Strict):
             raise KeyRefused(f"{name} is read-only")
         value = _typed(name, self.value_type, value)
         low = self.min if low is None else low
-        if low is not None and value < low:
-            raise KeyRefused(f"value out of range: {name} = {value} is below the minimum {low} {self.unit}".rstrip())
-        if self.max is not None and value > self.max:
-            raise KeyRefused(f"value out of range: {name} = {value} is above the maximum {self.max} {self.unit}".rstrip())
+        for bound, beyond, which in ((low, -1, "below the minimum"), (self.max, 1, "above the maximum")):
+            if bound is not None and (value - bound) * beyond > 0:
+                raise KeyRefused(f"value out of range: {name} = {value} is {which} {bound} {self.unit}".rstrip())
         if self.allowed_values and value not in self.allowed_values:
             allowed = ", ".join(str(each) for each in self.allowed_values)
             raise KeyRefused(f"value not allowed: {name} = {value!r}, allowed are {allowed}")
@@ -172,9 +171,7 @@ def detector_config(made: Hardware) -> dict[str, Key]:
 STREAM_CONFIG = {
     "mode": _choice(*ON_OFF),
     "format": _choice("legacy", "cbor"),
-    "header_detail": Key(
-        value="basic", value_type="string", access_mode="rw", allowed_values=("none", "basic", "all")
-    ),
+    "header_detail": Key(value="basic", value_type="string", access_mode="rw", allowed_values=("none", "basic", "all")),
     "header_appendix": _text(),
     "image_appendix": _text(),
 }

@@ -202,7 +202,7 @@ class DetectorState:
     def wait_released(self, series: Series, number: int) -> bool:
         """Wait until a frame may be exposed; False where there will be none."""
         with self._lock:
-            self._lock.wait_for(lambda: series.stopped or series.released > number or _is_over(series))
+            self._lock.wait_for(lambda: series.stopped or series.released > number or number >= series.images)
             return not series.stopped and series.released > number
 
     def wait_stopped(self, series: Series, seconds: float) -> bool:
@@ -214,7 +214,9 @@ class DetectorState:
         """Wait until a trigger's images are exposed or the series is over; at most so long."""
         series = triggered.series
         with self._lock:
-            self._lock.wait_for(lambda: series.stopped or series.exposed >= triggered.until or _is_over(series), seconds)
+            self._lock.wait_for(
+                lambda: series.stopped or series.exposed >= min(triggered.until, series.images), seconds
+            )
 
     def exposed_one(self, series: Series) -> None:
         """A frame is exposed: the state follows."""
@@ -243,8 +245,3 @@ class DetectorState:
         with self._lock:
             self._stop("abort", "na")
         self.jobs.put(None)
-
-
-def _is_over(series: Series) -> bool:
-    """Whether every image that will ever be asked for has been exposed."""
-    return series.exposed >= series.images

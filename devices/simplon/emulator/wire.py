@@ -18,7 +18,7 @@ ANGSTROM_M = 1e-10
 class Wire(Protocol):
     """One format of the stream; a message is a list of parts."""
 
-    def start(self, series: Series) -> list[Parts]:
+    def start(self, series: Series) -> Parts:
         """What comes at arm."""
         ...
 
@@ -34,9 +34,9 @@ class Wire(Protocol):
 class StreamV2:
     """CBOR, one part a message."""
 
-    def start(self, series: Series) -> list[Parts]:
+    def start(self, series: Series) -> Parts:
         """See `Wire`."""
-        return [[encode(_start(series))]]
+        return [encode(_start(series))]
 
     def image(self, series: Series, number: int, frame: PackedFrame, start_s: float) -> Parts:
         """See `Wire`."""
@@ -98,7 +98,7 @@ def _start(series: Series) -> dict[str, Any]:
 class LegacyStream:
     """JSON and binary parts; the header is one message of several parts."""
 
-    def start(self, series: Series) -> list[Parts]:
+    def start(self, series: Series) -> Parts:
         """See `Wire`."""
         detail = series.stream["header_detail"]
         parts = [_json({"htype": "dheader-1.0", "series": series.series_id, "header_detail": detail})]
@@ -111,7 +111,7 @@ class LegacyStream:
                 ("dpixelmask-1.0", "uint32", mask_of(series.config)),
             ):
                 parts += [_json({"htype": htype, "shape": list(pixels.shape[::-1]), "type": kind}), pixels.tobytes()]
-        return [[*parts, *_appendix(series.stream["header_appendix"])]]
+        return [*parts, *_appendix(series.stream["header_appendix"])]
 
     def image(self, series: Series, number: int, frame: PackedFrame, start_s: float) -> Parts:
         """See `Wire`."""
