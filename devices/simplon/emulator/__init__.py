@@ -102,5 +102,6 @@ def start_emulator(
             finally:
                 state.close()
     finally:
+        outlet.give_up()
         state.close()
         sender.join()

@@ -99,7 +99,8 @@ def derived(values: Values, made: Hardware) -> dict[str, Any]:
 
 def cutoff_counts(values: Values, made: Hardware) -> int:
     """Counts of a frame up to which the count rate correction holds, and at most what the counter takes."""
-    return min(round(made.linear_rate_hz * values["count_time"]), largest_count(values["bit_depth_image"]))
+    linear = round(made.linear_rate_hz * float(values["count_time"]))
+    return min(linear, largest_count(values["bit_depth_image"]))
 
 
 def largest_count(bits: int) -> int:

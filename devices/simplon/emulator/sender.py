@@ -1,4 +1,4 @@
-"""The thread that sends series: start, images at their rate, end, with the faults that are set; stream v2 and legacy."""
+"""The thread that sends series: start, images at their rate, end, with the faults that are set."""
 
 import math
 import time
@@ -6,57 +6,16 @@ import traceback
 from dataclasses import replace
 from threading import Thread
 
-import zmq
-
 from devices.simplon.emulator.faults import FaultBook, FrameFault, SeriesFault
 from devices.simplon.emulator.frames import Ring, Rings
+from devices.simplon.emulator.outlet import Outlet
 from devices.simplon.emulator.series import Series
 from devices.simplon.emulator.state import DetectorState
 from devices.simplon.emulator.truth import NO_ROOM, FrameTruth, SeriesTruth, Truth
 from devices.simplon.emulator.wire import WIRES, Parts, Wire
 from devices.simplon.messages import PackedFrame
 
-LOOK_MS = 20
-"""How often a message that waits for room looks whether its series was stopped [ms]."""
 STRAY_ID = 999_999
-
-
-class Outlet:
-    """The bound sockets, by format; a message waits for room a while, those after a lost one do not until one goes."""
-
-    def __init__(self, ports: dict[str, int], high_water_mark: int, patience_s: float) -> None:
-        self._context = zmq.Context()
-        self._patience_s, self._flows = patience_s, True
-        self._sockets: dict[str, zmq.Socket[bytes]] = {}
-        self.ports: dict[str, int] = {}
-        try:
-            for name, port in ports.items():
-                socket = self._sockets[name] = self._context.socket(zmq.PUSH)
-                socket.setsockopt(zmq.LINGER, 0)
-                socket.setsockopt(zmq.SNDHWM, high_water_mark)
-                socket.bind(f"tcp://127.0.0.1:{port or '*'}")
-                self.ports[name] = int(socket.getsockopt_string(zmq.LAST_ENDPOINT).rpartition(":")[2])
-        except zmq.ZMQError:
-            self.close()
-            raise
-
-    def send(self, name: str, parts: Parts, state: DetectorState, series: Series, *, last: bool = False) -> bool:
-        """Send a message; False where nobody took it in time, or the series was stopped and this is not its last."""
-        socket = self._sockets[name]
-        deadline_s = time.monotonic() + (self._patience_s if self._flows else 0.0)
-        while not socket.poll(LOOK_MS if self._flows else 0, zmq.POLLOUT):
-            if time.monotonic() >= deadline_s or (not last and state.wait_stopped(series, 0)):
-                self._flows = False
-                return False
-        socket.send_multipart(parts, zmq.NOBLOCK)
-        self._flows = True
-        return True
-
-    def close(self) -> None:
-        """Drop what is not sent yet."""
-        for socket in self._sockets.values():
-            socket.close()
-        self._context.term()
 
 
 class Sender(Thread):
@@ -152,7 +111,7 @@ class Playing:
             self._start()
         self._let_go(None)
         if "stuck_acquire" in self._faults:
-            self._state.wait_stopped(self._series, math.inf)
+            self._state.wait_stopped(self._series, None)
         if "no_end" not in self._faults and self._send(self._wire.end(self._series), last=True):
             self._note(ends=1)
 

@@ -21,7 +21,7 @@ States = Literal["na", "idle", "ready", "acquire", "error"]
 Pulses = Literal["free", "asked"]
 """Where electrical pulses come from in external trigger modes: an unseen scan engine that begins as soon as the
 detector is armed, or `DetectorState.pulse`."""
-ARMED = ("ready", "acquire")
+ARMED: tuple[States, ...] = ("ready", "acquire")
 
 
 def _utc_now() -> datetime:
@@ -205,8 +205,8 @@ class DetectorState:
             self._lock.wait_for(lambda: series.stopped or series.released > number or number >= series.images)
             return not series.stopped and series.released > number
 
-    def wait_stopped(self, series: Series, seconds: float) -> bool:
-        """Wait so long at most; whether the series was stopped."""
+    def wait_stopped(self, series: Series, seconds: float | None) -> bool:
+        """Wait so long at most, for None as long as it takes; whether the series was stopped."""
         with self._lock:
             return bool(self._lock.wait_for(lambda: series.stopped, seconds))
 
