@@ -33,7 +33,11 @@ class Client:
         self._context = zmq.Context()
         self.socket = self._context.socket(zmq.PULL)
         self.socket.setsockopt(zmq.LINGER, 0)
-        self.socket.connect(f"tcp://127.0.0.1:{port}")
+        self._address = f"tcp://127.0.0.1:{port}"
+
+    def connect(self) -> None:
+        """To the stream; what was sent before went to nobody."""
+        self.socket.connect(self._address)
 
     def close(self) -> None:
         self.http.close()
@@ -91,11 +95,13 @@ class Client:
 
 
 @contextmanager
-def client_of(format: str = "cbor", **settings: Any) -> Iterator[Client]:
+def client_of(format: str = "cbor", *, connected: bool = True, **settings: Any) -> Iterator[Client]:
     settings = {"source": SOURCE, "rate_hz": math.inf, **settings}
     with start_emulator(**settings) as emulator:
         client = Client(emulator, emulator.stream_port if format == "cbor" else emulator.legacy_port)
         try:
+            if connected:
+                client.connect()
             yield client
         finally:
             client.close()

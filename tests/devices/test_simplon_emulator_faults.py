@@ -43,7 +43,9 @@ def told(messages: list[Message]) -> list[str | int]:
     names: list[str | int] = []
     for each in messages:
         mine = each.series_unique_id == series
-        names.append("s" if isinstance(each, Start) else "e" if isinstance(each, End) else each.image_id if mine else "stray")
+        names.append(
+            "s" if isinstance(each, Start) else "e" if isinstance(each, End) else each.image_id if mine else "stray"
+        )
     return names
 
 

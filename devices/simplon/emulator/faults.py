@@ -123,7 +123,7 @@ def read_faults(document: Any) -> tuple[Fault, ...]:
 
 def _read(document: Any) -> Fault:
     kind = document.get("kind") if isinstance(document, dict) else None
-    if kind not in KINDS:
+    if not isinstance(kind, str) or kind not in KINDS:
         raise BadInput(field="fault", value=kind, limit=f"one of {', '.join(KINDS)}")
     try:
         return KINDS[kind].model_validate(document)
