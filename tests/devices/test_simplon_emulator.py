@@ -9,6 +9,7 @@ import pytest
 
 from devices.simplon.emulator import start_emulator
 from devices.simplon.messages import End, Image, PackedFrame, Start
+from stem4d.errors import BadInput
 from tests.devices.emulator_world import (
     SHAPE,
     SOURCE,
@@ -260,9 +261,9 @@ def test_it_ends_at_once_though_a_message_waits_for_room() -> None:
 def test_ports_are_as_asked_for_and_a_taken_one_is_refused() -> None:
     with start_emulator(source=SOURCE, rate_hz=math.inf) as one:
         assert len({one.rest_port, one.stream_port, one.legacy_port}) == 3
-        with pytest.raises(OSError, match="in use"), start_emulator(source=SOURCE, rest_port=one.rest_port):
+        with pytest.raises(BadInput, match="in use"), start_emulator(source=SOURCE, rest_port=one.rest_port):
             pass
-        with pytest.raises(OSError, match="in use"), start_emulator(source=SOURCE, stream_port=one.stream_port):
+        with pytest.raises(BadInput, match="in use"), start_emulator(source=SOURCE, stream_port=one.stream_port):
             pass
     with start_emulator(source=SOURCE, rest_port=one.rest_port) as again:
         assert again.rest_port == one.rest_port

@@ -75,9 +75,7 @@ def start_emulator(
     Raises
     ------
     BadInput
-        The source's frames are not of the detector's shape.
-    OSError
-        A port is taken (``zmq.ZMQError`` for those of the streams).
+        The source's frames are not of the detector's shape, or a port is taken.
     """
     if source is None:
         source = SyntheticFrames((made.y_px, made.x_px) if made else (512, 512))

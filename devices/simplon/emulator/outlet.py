@@ -8,6 +8,7 @@ import zmq
 from devices.simplon.emulator.series import Series
 from devices.simplon.emulator.state import DetectorState
 from devices.simplon.emulator.wire import Parts
+from stem4d.errors import BadInput
 
 LOOK_MS = 20
 """How often a message that waits for room looks whether its series was stopped [ms]."""
@@ -28,9 +29,9 @@ class Outlet:
                 socket.setsockopt(zmq.SNDHWM, high_water_mark)
                 socket.bind(f"tcp://127.0.0.1:{port or '*'}")
                 self.ports[name] = int(socket.getsockopt_string(zmq.LAST_ENDPOINT).rpartition(":")[2])
-        except zmq.ZMQError:
+        except zmq.ZMQError as error:
             self.close()
-            raise
+            raise BadInput(field=f"{name} port", value=port, limit=f"cannot be bound: {error.strerror}") from None
 
     def send(self, name: str, parts: Parts, state: DetectorState, series: Series, *, last: bool = False) -> bool:
         """Send a message; False where nobody took it in time, or the series was stopped and this is not its last."""

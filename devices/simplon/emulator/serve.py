@@ -12,6 +12,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from devices.simplon.emulator.faults import FaultBook
 from devices.simplon.emulator.http_faults import Connections, with_faults
+from stem4d.errors import BadInput
 
 HOST = "127.0.0.1"
 
@@ -34,7 +35,10 @@ def served(app: ASGIApp, book: FaultBook, port: int) -> Iterator[int]:
                 connections.pop(self.client, None)
             super().connection_lost(exc)
 
-    listener = socket.create_server((HOST, port))
+    try:
+        listener = socket.create_server((HOST, port))
+    except (OSError, OverflowError) as error:
+        raise BadInput(field="REST port", value=port, limit=f"cannot be bound: {error}") from None
     config = uvicorn.Config(
         with_faults(app, book, connections),
         http=Protocol,
