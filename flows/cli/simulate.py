@@ -42,9 +42,10 @@ def simplon(
 ) -> Code:
     """Emulate a DECTRIS detector: SIMPLON REST, stream v2 and the legacy stream. Ends with Ctrl+C.
 
+    \b
     Example: nightbeam simulate simplon --rate 100 --fault drop=frame:10
-
-    Then, in another shell: curl -X PUT http://127.0.0.1:8008/detector/api/1.8.0/command/initialize
+    Then, in another shell:
+    curl -X PUT http://127.0.0.1:8008/detector/api/1.8.0/command/initialize
     """
     from devices.simplon.emulator import start_emulator
     from devices.simplon.emulator.faults import fault_of_text
