@@ -8,7 +8,8 @@ from devices.simplon.emulator.app import create_app
 from devices.simplon.emulator.faults import Fault, FaultBook
 from devices.simplon.emulator.frames import PixelSource, Rings, SyntheticFrames
 from devices.simplon.emulator.hardware import Hardware
-from devices.simplon.emulator.sender import Outlet, Sender
+from devices.simplon.emulator.outlet import Outlet
+from devices.simplon.emulator.sender import Sender
 from devices.simplon.emulator.serve import HOST, served
 from devices.simplon.emulator.state import DetectorState, Pulses
 from devices.simplon.emulator.truth import Truth
