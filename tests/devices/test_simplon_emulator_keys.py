@@ -282,6 +282,7 @@ def test_commands_are_refused_in_states_that_do_not_allow_them() -> None:
         client.command("arm")
         assert "arm is not possible in state ready" in refused(client, "command/arm")
         assert "not configurable in state ready" in refused(client, "config/nimages", 2)
+        assert client.put("mode", "enabled", "stream") == ["mode"]  # for the next series
         assert "inte only" in refused(client, "command/trigger", 0.1)
         client.command("disarm")
         client.put("trigger_mode", "inte")

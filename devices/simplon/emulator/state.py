@@ -102,7 +102,8 @@ class DetectorState:
     def write(self, module: str, values: Mapping[str, Any]) -> list[str]:
         """Write keys in this order, all or none; the answer are the keys that have to be read again."""
         with self._lock:
-            if module in ("detector", "stream") and self._state in ARMED:
+            # Clients write the stream's keys after arm (LiberTEM-live does); a series keeps those it was armed with.
+            if module == "detector" and self._state in ARMED:
                 raise KeyRefused(f"{module} is not configurable in state {self._state}: disarm first")
             return self._settings.write(module, values)
 
