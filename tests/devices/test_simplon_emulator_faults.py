@@ -296,9 +296,13 @@ def test_whatever_befalls_frames_the_truth_is_what_came() -> None:
 
 
 def play_set(client: Client, frames: int) -> list[Message]:
-    client.ready(trigger_mode="exts", nimages=frames)
-    client.command("arm")
-    wait_for(lambda: client.emulator.truth.series()[-1].finished)
+    state = client.emulator.state
+    state.command("detector", "initialize")
+    state.write("stream", {"mode": "enabled", "format": "cbor"})
+    state.write("detector", {"trigger_mode": "exts", "nimages": frames})
+    before = len(client.emulator.truth.series())
+    state.command("detector", "arm")
+    wait_for(lambda: len(client.emulator.truth.series()) > before)
     return client.everything()
 
 
