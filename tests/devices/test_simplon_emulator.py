@@ -166,8 +166,6 @@ def test_a_series_that_goes_on_for_ever_is_ended_by_a_command(command: str) -> N
     with client_of(rate_hz=100.0) as client:
         client.ready(nimages=10**6)
         client.command("arm")
-        trigger = Thread(target=client.emulator.state.pulse)
-        trigger.start()
         blocked = Thread(target=lambda: client.http.put(client.path("detector", "command", "trigger"), content=""))
         blocked.start()
         client.message()
@@ -175,7 +173,6 @@ def test_a_series_that_goes_on_for_ever_is_ended_by_a_command(command: str) -> N
         assert client.state() == "acquire"
         assert client.command(command) == {"sequence id": 1}
         blocked.join(20)
-        trigger.join(20)
         assert not blocked.is_alive()
         wait_for(lambda: client.state() == "idle")
         images = client.until_end()

@@ -157,6 +157,18 @@ def test_a_detector_that_stays_in_acquire_until_it_is_disarmed() -> None:
         assert client.state() == "idle"
 
 
+def test_a_detector_that_does_not_stop_sending_is_stopped_by_a_disarm() -> None:
+    with client_of(rate_hz=200.0) as client:
+        client.http.put("/emulator/faults", json=[{"kind": "overrun", "count": 10**6}])
+        client.ready(nimages=2)
+        client.command("arm")
+        client.command("trigger")
+        assert client.state() == "idle"
+        assert told([client.message() for _ in range(6)]) == ["s", 0, 1, 2, 3, 4]
+        client.command("disarm")
+        assert client.finished().ends == 1
+
+
 def test_a_detector_that_fails_says_why_and_needs_to_be_initialised() -> None:
     with client_of() as client:
         assert told(play(client, {"kind": "fail", "frame": 2})) == ["s", 0, 1]

@@ -52,6 +52,7 @@ class DetectorState:
         self._lock = Condition()
         self._state: States = "na"
         self._series: Series | None = None
+        self._newest: Series | None = None
         self._series_id = 0
         self._errors: list[str] = []
         self.dropped = 0
@@ -147,7 +148,8 @@ class DetectorState:
         config, stream = dict(self._settings.values["detector"]), dict(self._settings.values["stream"])
         each, triggers = images_of(config)
         series = Series(self._series_id, unique_id(now), now, config, stream, each, each * triggers)
-        self._series, self._state = series, "ready"
+        self._stop("disarm", "idle")
+        self._series, self._newest, self._state = series, series, "ready"
         if config["trigger_mode"].startswith("ext") and self._pulses == "free":
             self._release(series, series.images)
         self.jobs.put(series)
@@ -181,8 +183,9 @@ class DetectorState:
             raise KeyRefused(f"{command} is not possible in state {self._state}, only in {' or '.join(states)}")
 
     def _stop(self, how: Literal["disarm", "abort"], then: States) -> None:
-        if self._series is not None:
-            self._series.stopped = how
+        # The newest may be over and yet be sending, by the fault overrun.
+        if self._newest is not None and not self._newest.stopped:
+            self._newest.stopped = how
         self._series, self._state = None, then
         self._lock.notify_all()
 
