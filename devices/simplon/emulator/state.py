@@ -24,10 +24,6 @@ detector is armed, or `DetectorState.pulse`."""
 ARMED: tuple[States, ...] = ("ready", "acquire")
 
 
-def _utc_now() -> datetime:
-    return datetime.now(UTC)
-
-
 @dataclass(frozen=True)
 class Triggered:
     """A trigger under way: done when so many images of its series are exposed."""
@@ -44,7 +40,7 @@ class DetectorState:
         made: Hardware,
         pulses: Pulses = "free",
         stuck: Callable[[], bool] = lambda: False,
-        now: Callable[[], datetime] = _utc_now,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._pulses, self._stuck, self._now = pulses, stuck, now
         self.jobs: SimpleQueue[Series | None] = SimpleQueue()
