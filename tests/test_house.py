@@ -92,7 +92,8 @@ def test_help_loads_nothing_heavy() -> None:
     from contextlib import suppress
     from flows.cli import main
     plans = ("plan check", "plan show", "plan suggest", "plan rules")
-    for command in ("", "demo", *plans, "run", "night", "calibrate", "inspect", "runs", "show", "doctor"):
+    others = ("run", "night", "calibrate", "inspect", "runs", "show", "doctor", "simulate simplon")
+    for command in ("", "demo", *plans, *others):
         sys.argv[1:] = [*command.split(), "--help"]
         with suppress(SystemExit):
             main()

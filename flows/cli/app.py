@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from flows.cli import acquire, calibrate, database, doctor, history, look, plan
+from flows.cli import acquire, calibrate, database, doctor, history, look, plan, simulate
 
 app = typer.Typer(
     name="nightbeam",
@@ -34,6 +34,18 @@ databases = typer.Typer(
     help="Look at and upgrade the provenance database.", no_args_is_help=True, rich_markup_mode=None
 )
 app.add_typer(databases, name="db")
+simulations = typer.Typer(
+    help="Run devices that are not there, for trials of clients.", no_args_is_help=True, rich_markup_mode=None
+)
+app.add_typer(simulations, name="simulate")
+
+
+@simulations.callback()
+def simulated() -> None:
+    """Run devices that are not there, for trials of clients."""
+
+
+simulations.command("simplon")(simulate.simplon)
 
 app.command("demo")(acquire.demo)
 plans.command("check")(plan.check)

@@ -1,0 +1,157 @@
+"""What an emulated detector sends of a series: the parts of each message, in stream v2 and in the legacy stream."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from devices.simplon.emulator.rules import saturation_value
+from devices.simplon.emulator.series import Series
+from devices.simplon.emulator.settings import flatfield_of, mask_of
+from devices.simplon.messages import Image, PackedFrame, array_of, encode, image_content
+
+Parts = list[bytes]
+CHANNEL = "threshold_1"
+ANGSTROM_M = 1e-10
+
+
+class Wire(Protocol):
+    """One format of the stream; a message is a list of parts."""
+
+    def start(self, series: Series) -> Parts:
+        """What comes at arm."""
+        ...
+
+    def image(self, series: Series, number: int, frame: PackedFrame, start_s: float) -> Parts:
+        """One frame; ``start_s`` is when its exposure began, after the series' [s]."""
+        ...
+
+    def end(self, series: Series) -> Parts:
+        """What comes when the series is over."""
+        ...
+
+
+class StreamV2:
+    """CBOR, one part a message."""
+
+    def start(self, series: Series) -> Parts:
+        """See `Wire`."""
+        return [encode(_start(series))]
+
+    def image(self, series: Series, number: int, frame: PackedFrame, start_s: float) -> Parts:
+        """See `Wire`."""
+        stop_s = start_s + series.config["count_time"]
+        image = Image(series.series_id, series.unique_id, number, {CHANNEL: frame}, start_s, stop_s)
+        content = image_content(image, series.armed.isoformat())
+        if series.stream["image_appendix"]:
+            content["user_data"] = series.stream["image_appendix"]
+        return [encode(content)]
+
+    def end(self, series: Series) -> Parts:
+        """See `Wire`."""
+        return [encode({"type": "end", "series_id": series.series_id, "series_unique_id": series.unique_id})]
+
+
+def _start(series: Series) -> dict[str, Any]:
+    config = series.config
+    content: dict[str, Any] = {
+        "type": "start",
+        "arm_date": series.armed.isoformat(),
+        "beam_center_x": config["beam_center_x"],
+        "beam_center_y": config["beam_center_y"],
+        "channels": [CHANNEL],
+        "count_time": config["count_time"],
+        "countrate_correction_enabled": config["countrate_correction_applied"],
+        "detector_description": config["description"],
+        "detector_serial_number": config["detector_number"],
+        "detector_translation": [0.0, 0.0, config["detector_distance"]],
+        "flatfield_enabled": config["flatfield_correction_applied"],
+        "frame_time": config["frame_time"],
+        "goniometer": {
+            axis: {"start": config[f"{axis}_start"], "increment": config[f"{axis}_increment"]}
+            for axis in ("chi", "kappa", "omega", "phi", "two_theta")
+        },
+        "image_dtype": f"uint{config['bit_depth_image']}",
+        "image_size_x": config["x_pixels_in_detector"],
+        "image_size_y": config["y_pixels_in_detector"],
+        "incident_energy": config["incident_energy"],
+        "incident_wavelength": config["wavelength"] * ANGSTROM_M,
+        "number_of_images": series.images,
+        "pixel_mask_enabled": config["pixel_mask_applied"],
+        "pixel_size_x": config["x_pixel_size"],
+        "pixel_size_y": config["y_pixel_size"],
+        "saturation_value": saturation_value(config),
+        "sensor_material": config["sensor_material"],
+        "sensor_thickness": config["sensor_thickness"],
+        "series_id": series.series_id,
+        "series_unique_id": series.unique_id,
+        "threshold_energy": {CHANNEL: config["threshold/1/energy"]},
+        "user_data": series.stream["header_appendix"],
+        "virtual_pixel_interpolation_enabled": config["virtual_pixel_correction_applied"],
+    }
+    if series.stream["header_detail"] == "all":
+        content["flatfield"] = {CHANNEL: array_of(flatfield_of(config))}
+        content["pixel_mask"] = {CHANNEL: array_of(mask_of(config))}
+    return content
+
+
+class LegacyStream:
+    """JSON and binary parts; the header is one message of several parts."""
+
+    def start(self, series: Series) -> Parts:
+        """See `Wire`."""
+        detail = series.stream["header_detail"]
+        parts = [_json({"htype": "dheader-1.0", "series": series.series_id, "header_detail": detail})]
+        if detail != "none":
+            kept = {name: value for name, value in series.config.items() if name not in ("pixel_mask", "flatfield")}
+            parts.append(_json(kept))
+        if detail == "all":
+            for htype, kind, pixels in (
+                ("dflatfield-1.0", "float32", flatfield_of(series.config)),
+                ("dpixelmask-1.0", "uint32", mask_of(series.config)),
+            ):
+                parts += [_json({"htype": htype, "shape": list(pixels.shape[::-1]), "type": kind}), pixels.tobytes()]
+        return [*parts, *_appendix(series.stream["header_appendix"])]
+
+    def image(self, series: Series, number: int, frame: PackedFrame, start_s: float) -> Parts:
+        """See `Wire`."""
+        bits = frame.dtype.itemsize * 8
+        start_ns, real_ns = round(start_s * 1e9), round(series.config["count_time"] * 1e9)
+        digest = hashlib.md5(frame.payload, usedforsecurity=False).hexdigest()
+        return [
+            _json({"htype": "dimage-1.0", "series": series.series_id, "frame": number, "hash": digest}),
+            _json(
+                {
+                    "htype": "dimage_d-1.0",
+                    "shape": [frame.shape[1], frame.shape[0]],
+                    "type": f"uint{bits}",
+                    "encoding": f"bs{bits}-lz4<" if frame.algorithm else "<",
+                    "size": len(frame.payload),
+                }
+            ),
+            frame.payload,
+            _json(
+                {
+                    "htype": "dconfig-1.0",
+                    "start_time": start_ns,
+                    "stop_time": start_ns + real_ns,
+                    "real_time": real_ns,
+                }
+            ),
+            *_appendix(series.stream["image_appendix"]),
+        ]
+
+    def end(self, series: Series) -> Parts:
+        """See `Wire`."""
+        return [_json({"htype": "dseries_end-1.0", "series": series.series_id})]
+
+
+WIRES: Mapping[str, Wire] = {"cbor": StreamV2(), "legacy": LegacyStream()}
+
+
+def _json(content: Mapping[str, Any]) -> bytes:
+    return json.dumps(content, allow_nan=False).encode()
+
+
+def _appendix(text: str) -> Parts:
+    return [text.encode()] if text else []
