@@ -1,7 +1,6 @@
 """From an exposure to what a SIMPLON detector is told, in an order that it bears, and back from what it resolved."""
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -71,7 +70,7 @@ def configure(
         The detector is another one than the file says, or fails.
     """
     check_array(rest, facts)
-    known = {module: rest.keys(module) for module in ("detector", "stream")}
+    known = {module: rest.known(module) for module in ("detector", "stream")}
     readout_s = _number(rest, "detector_readout_time") if "detector_readout_time" in known["detector"] else 0.0
     frame_time_s = request.exposure_time_us * 1e-6 + max(facts.dead_time_us * 1e-6, readout_s)
     read: dict[tuple[str, str], Any] = {}
@@ -85,7 +84,7 @@ def configure(
             raise NotConfirmed(
                 device="detector", setting=write.key, asked=write.value, read=read[write.module, write.key]
             )
-    return Configured(_resolved(rest, request, read), _frame_time(read, frame_time_s), token)
+    return Configured(_resolved(rest, request), _frame_time(rest, frame_time_s), token)
 
 
 def writes(
@@ -145,8 +144,8 @@ def _reread(rest: Simplon, module: str, key: str, read: dict[tuple[str, str], An
             raise
 
 
-def _resolved(rest: Simplon, request: ExposureRequest, read: Mapping[tuple[str, str], Any]) -> ExposureRequest:
-    frames = read["detector", "nimages"] * read["detector", "ntrigger"]
+def _resolved(rest: Simplon, request: ExposureRequest) -> ExposureRequest:
+    frames = int(_number(rest, "nimages") * _number(rest, "ntrigger"))
     depth = int(_number(rest, "bit_depth_image"))
     if depth not in (8, 16, 32):
         raise DeviceFault(f"the detector at {rest.host} says bit_depth_image = {depth}; 8, 16 or 32 is understood")
@@ -155,8 +154,8 @@ def _resolved(rest: Simplon, request: ExposureRequest, read: Mapping[tuple[str, 
     return ExposureRequest.model_validate(request.model_dump() | changes)
 
 
-def _frame_time(read: Mapping[tuple[str, str], Any], asked_s: float) -> float:
-    there_s = float(read["detector", "frame_time"])
+def _frame_time(rest: Simplon, asked_s: float) -> float:
+    there_s = _number(rest, "frame_time")
     if not math.isclose(there_s, asked_s, rel_tol=TIME_TOLERANCE):
         raise NotConfirmed(device="detector", setting="frame_time", asked=asked_s, read=there_s, unit="s")
     return there_s

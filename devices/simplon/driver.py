@@ -1,4 +1,4 @@
-"""A DECTRIS detector over SIMPLON: configured, armed with its state looked at, triggered, stopped, and its provenance."""
+"""A DECTRIS detector over SIMPLON: configured, armed with its state looked at, triggered, stopped, recovered."""
 
 import time
 from collections.abc import Callable
@@ -130,7 +130,7 @@ class SimplonDetector:
             It cannot be said that the detector has stopped.
         """
         self._configured, self._sourced = None, False
-        if self.state() not in STOPPED:
+        if self._state_or_none(patient=True) not in STOPPED:
             # First cancel: a disarm alone hangs in long exposures. What it answers does not matter, the disarm's does.
             lost = ""
             for command in ("cancel", "disarm"):
@@ -186,17 +186,16 @@ class SimplonDetector:
         return ""
 
     def _await(self, wanted: tuple[str, ...], what: str, within_s: float, *, patient: bool = False) -> None:
-        """Look until the detector is in a state; one that is not busy gets a few seconds only, unless we are patient."""
+        """Look until the detector is in a state; one that is not busy gets a few seconds, unless we are patient."""
         began_s = self.monotonic()
         while True:
             state = self._state_or_none(patient)
             waited_s = self.monotonic() - began_s
             if state in wanted:
                 return
-            busy = patient or state in BUSY
-            if waited_s >= (within_s if busy else min(within_s, SETTLE_S)) or (
-                not patient and state in ("na", "error")
-            ):
+            allowed_s = within_s if patient or state in BUSY else min(within_s, SETTLE_S)
+            hopeless = not patient and state in ("na", "error")
+            if hopeless or waited_s >= allowed_s:
                 expected = " or ".join(wanted)
                 raise DeviceFault(
                     f"the detector at {self.rest.host} {what}; after {waited_s:.1f} s it is in state {state}, "

@@ -59,7 +59,7 @@ def provenance(rest: Simplon) -> Provenance:
     DeviceFault
         The detector fails; keys that it does not know are left out.
     """
-    thresholds = sorted(key for key in rest.keys() if _THRESHOLD.fullmatch(key))
+    thresholds = sorted(key for key in rest.known() if _THRESHOLD.fullmatch(key))
     found = (_reading(rest, key) for key in (*CONFIG, *thresholds))
     return Provenance(tuple(reading for reading in found if reading is not None), _mask(rest))
 

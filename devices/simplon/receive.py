@@ -34,6 +34,8 @@ class Queue:
         self._enough = 1
         self.closed = False
         self.failed = ""
+        self.share = 0.0
+        """How full it was when something was last taken from it, 0 to 1."""
 
     def put(self, messages: list[tuple[Message | None, int]]) -> None:
         """Append messages and their sizes [bytes]; waits while there is no room for them."""
@@ -53,6 +55,7 @@ class Queue:
         with self._change:
             self._enough = most
             self._change.wait_for(lambda: len(self._messages) >= most or self.closed or self._full(), within_s)
+            self.share = min(1.0, self._bytes / self._limit_bytes)
             taken: list[Message | None] = []
             while self._messages and len(taken) < most:
                 message, size = self._messages.popleft()
@@ -66,11 +69,6 @@ class Queue:
         with self._change:
             self.closed, self.failed = True, self.failed or why
             self._change.notify_all()
-
-    @property
-    def share(self) -> float:
-        """How full it is, 0 to 1."""
-        return min(1.0, self._bytes / self._limit_bytes)
 
     def held_up_s(self) -> float:
         """How long ``put`` has waited since this was last asked [s]."""

@@ -96,7 +96,7 @@ class Simplon:
         """
         return _value(*self._read(self._path(module, task, key), LARGEST_VALUE_BYTES))
 
-    def keys(self, module: str = "detector", task: str = "config") -> frozenset[str]:
+    def known(self, module: str = "detector", task: str = "config") -> frozenset[str]:
         """What can be read, as the detector lists it; some firmware leaves keys out."""
         where, body = self._read(self._path(module, task, "keys"), LARGEST_VALUE_BYTES)
         return frozenset(_texts(where, body))
