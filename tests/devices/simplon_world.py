@@ -1,5 +1,6 @@
 """A scripted SIMPLON control unit without a wire, and a stream that sends what a test tells it to."""
 
+import base64
 import json
 from collections.abc import Callable, Iterable
 from typing import Any, Self
@@ -75,7 +76,7 @@ class FakeUnit:
                     "shape": [6, 4],
                     "type": "uint32",
                     "filters": ["base64"],
-                    "data": "AAAAAAEAAAAAAAAA" + "A" * 4 * 29,
+                    "data": base64.b64encode(bytes([0] * 4 + [1] + [0] * 91)).decode(),
                 },
             },
             "stream": {"format": "legacy", "header_detail": "basic", "header_appendix": "", "mode": "disabled"},
