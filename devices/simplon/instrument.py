@@ -55,50 +55,56 @@ class SimplonSettings(Strict):
     column: ColumnDriver
 
 
+class _Triggering:
+    """One trigger under way; some detectors answer it at the end of their frames only."""
+
+    def __init__(self, detector: SimplonDetector) -> None:
+        self._detector = detector
+        self._fault: DeviceFault | None = None
+        self._thread = threading.Thread(target=self._run, name="simplon-trigger", daemon=True)
+        self._thread.start()
+
+    def answered(self, within_s: float | None = None) -> None:
+        """Wait for the answer, which has a time-out of its own, or for a while [s]; raises what became of it."""
+        self._thread.join(within_s)
+        if self._fault is not None:
+            raise self._fault
+
+    def _run(self) -> None:
+        try:
+            self._detector.trigger()
+        except DeviceFault as error:
+            self._fault = error
+
+
 class TriggeredScan:
     """Another driver's scan, whose start triggers the detector: it is armed, the beam is on, the probe moves."""
 
     def __init__(self, scan: ScanGenerator, detector: SimplonDetector) -> None:
         self._scan, self._detector = scan, detector
-        self._thread: threading.Thread | None = None
-        self._fault: DeviceFault | None = None
+        self._triggering: _Triggering | None = None
 
     def prepare(self, request: ScanRequest) -> ScanRequest:
         """Load a raster and return what was resolved."""
         return self._scan.prepare(request)
 
     def start(self) -> None:
-        """Start the prepared raster, then trigger; some detectors answer at the end of their frames only."""
-        self._fault = None
+        """Start the prepared raster, then trigger; a refusal is raised at once, what comes later by `wait`."""
         self._scan.start()
-        self._thread = threading.Thread(target=self._trigger, name="simplon-trigger", daemon=True)
-        self._thread.start()
-        self._thread.join(REFUSAL_S)
-        self._raise()
+        self._triggering = _Triggering(self._detector)
+        self._triggering.answered(REFUSAL_S)
 
     def wait(self) -> None:
-        """Return when the raster has ended and the trigger is answered; raises what became of it."""
+        """Return when the raster has ended and the trigger is answered."""
         self._scan.wait()
-        if self._thread is not None:
-            # Ends by itself: the trigger has a time-out.
-            self._thread.join()
-            self._thread = None
-        self._raise()
+        if self._triggering is not None:
+            triggering, self._triggering = self._triggering, None
+            triggering.answered()
 
     def ensure_stopped(self) -> None:
-        """Stop scanning; the detector is stopped by itself."""
+        """Stop scanning; the detector is stopped by itself, and its answer is not waited for."""
+        self._triggering = None
         self._scan.ensure_stopped()
-
-    def _trigger(self) -> None:
-        try:
-            self._detector.trigger()
-        except DeviceFault as error:
-            self._fault = error
-
-    def _raise(self) -> None:
-        fault, self._fault = self._fault, None
-        if fault is not None:
-            raise fault
 
 
 class AccompaniedDetector:

@@ -193,11 +193,18 @@ class Unit(BaseHTTPRequestHandler):
         """Nothing."""
 
 
+class Server(ThreadingHTTPServer):
+    """Does not mind clients that hang up."""
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Nothing."""
+
+
 @pytest.fixture
 def served(monkeypatch: pytest.MonkeyPatch) -> Iterator[Simplon]:
     """A client of a server on a socket."""
     monkeypatch.setattr(rest_module, "READ_TIMEOUT_S", 0.3)
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Unit)
+    server = Server(("127.0.0.1", 0), Unit)
     server.released = threading.Event()  # type: ignore[attr-defined]
     thread = threading.Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
