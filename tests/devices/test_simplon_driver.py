@@ -207,7 +207,7 @@ def test_a_trigger_whose_answer_is_lost_is_believed_if_the_state_says_so() -> No
     unit = FakeUnit()
     detector = armed(unit)
     unit.script["command/trigger"] = [httpx.ReadTimeout("late"), httpx.ReadTimeout("late")]
-    with pytest.raises(DeviceFault, match="was triggered, its answer was lost .*in state ready"):
+    with pytest.raises(DeviceFault, match=r"was triggered, its answer was lost .*in state ready"):
         detector.trigger()
     unit.state = "acquire"
     detector.trigger()
@@ -234,7 +234,7 @@ def test_stopping_goes_on_when_cancel_fails_and_says_when_it_did_not_help() -> N
     assert unit.state == "idle"
     unit.state = "acquire"
     unit.script["command/disarm"] = [status(500, "board 3 does not answer")]
-    with pytest.raises(DeviceFault, match="was stopped .*board 3 does not answer.*in state acquire"):
+    with pytest.raises(DeviceFault, match=r"was stopped .*board 3 does not answer.*in state acquire"):
         detector.ensure_stopped()
 
 

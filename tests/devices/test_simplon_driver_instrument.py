@@ -142,7 +142,7 @@ def test_a_trigger_that_is_refused_is_raised_by_the_scans_start(tmp_path: Path) 
         instrument.detector.arm()
         unit.script["command/trigger"] = [status(400, "not in this mode")]
         instrument.gate.unblank(lease())
-        with pytest.raises(DeviceFault, match="command/trigger .*answered 400: 'not in this mode'"):
+        with pytest.raises(DeviceFault, match=r"command/trigger .*answered 400: 'not in this mode'"):
             instrument.scan.start()
         instrument.close()
 

@@ -1,7 +1,9 @@
-"""The REST client: what is tried again, what is refused, and what a failure says; the wire's own faults over sockets."""
+"""The REST client: what is tried again, what is refused, what a failure says; the wire's own faults over sockets."""
 
 import json
+import pickle
 import socket
+import struct
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -84,10 +86,10 @@ def test_writes_and_commands_are_given_once(failure: object, kind: type[DeviceFa
     rest = rest_of(unit)
     rest.get("nimages")
     unit.script["command/arm"] = [failure]  # type: ignore[list-item]
-    with pytest.raises(kind, match="PUT /detector/api/1.8.0/command/arm"):
+    with pytest.raises(kind, match=r"PUT /detector/api/1.8.0/command/arm"):
         rest.command("arm")
     unit.script["config/nimages"] = [status_value(1), failure]  # type: ignore[list-item]
-    with pytest.raises(kind, match="PUT /detector/api/1.8.0/config/nimages"):
+    with pytest.raises(kind, match=r"PUT /detector/api/1.8.0/config/nimages"):
         rest.put("nimages", 3)
     assert unit.calls.count("PUT detector command/arm") == unit.calls.count("PUT detector config/nimages") == 1
 
@@ -173,6 +175,11 @@ class Unit(BaseHTTPRequestHandler):
         body = json.dumps({"value": "1.8.0"}).encode()
         if last == "huge":
             body = b"x" * (2 * 2**20)
+        if last == "reset":
+            # Lingering for no time makes the system send a reset.
+            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            self.connection.close()
+            return
         self.send_response(200)
         self.send_header("Content-Length", str(len(body) + (100 if last == "half" else 0)))
         self.end_headers()
@@ -222,6 +229,7 @@ def served(monkeypatch: pytest.MonkeyPatch) -> Iterator[Simplon]:
     [
         ("huge", "answered with more than 1 MiB"),
         ("half", "no answer .RemoteProtocolError"),
+        ("reset", r"no answer .ReadError|no answer .RemoteProtocolError"),
         ("stall", r"no answer .ReadTimeout.*waited 0\.3 s"),
         ("drip", r"was not complete after 0\.3 s"),
     ],
@@ -239,3 +247,8 @@ def test_nobody_at_the_address_is_a_fault() -> None:
         with pytest.raises(NoAnswer, match=rf"GET /detector/api/version/ at 127.0.0.1:{port}: no answer .ConnectError"):
             rest.get("count_time")
         rest.close()
+
+
+def test_faults_keep_what_they_say_on_the_way_between_processes() -> None:
+    fault = pickle.loads(pickle.dumps(Refused("GET /x answered 404", 404)))
+    assert (str(fault), fault.status) == ("GET /x answered 404", 404)

@@ -89,6 +89,13 @@ def test_a_gap_ends_the_source_with_what_came() -> None:
     assert clock.now_s == pytest.approx(105.0 + 1.0)  # one more batch carries the last figures
 
 
+def told(frames: SimplonFrames, clock: Clock) -> None:
+    """Follow a stream without frames, a second a batch."""
+    for batch in frames.batches():
+        assert not batch.chunks
+        clock.now_s += 1.0
+
+
 @pytest.mark.parametrize(
     ("sent", "message"),
     [
@@ -104,9 +111,7 @@ def test_when_nothing_comes_it_is_a_fault_that_says_what_did(sent: list[bytes], 
     with Sender() as sender, sender.spec(first_frame_timeout_s=3.0).open(clock) as frames:
         sender.send(*sent)
         with pytest.raises(DeviceFault, match=message):
-            for batch in frames.batches():
-                assert not batch.chunks
-                clock.now_s += 1.0
+            told(frames, clock)
 
 
 def test_silence_is_reported_five_times_a_second() -> None:
