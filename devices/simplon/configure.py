@@ -1,6 +1,7 @@
 """From an exposure to what a SIMPLON detector is told, in an order that it bears, and back from what it resolved."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -16,6 +17,8 @@ ARM_TIMEOUT_S = 120.0
 INITIALIZE_TIMEOUT_S = 240.0
 ANSWER_MARGIN_S = 5.0
 """Beyond the exposure's own time."""
+ARRAYS = ("flatfield", "pixel_mask")
+"""Keys that are not read again: nothing here hangs on them, and they are as large as frames."""
 TIME_TOLERANCE = 1e-3
 """Relative; a detector rounds times to its clock."""
 
@@ -69,22 +72,22 @@ def configure(
     DeviceFault
         The detector is another one than the file says, or fails.
     """
-    check_array(rest, facts)
     known = {module: rest.known(module) for module in ("detector", "stream")}
+    if "roi_mode" in known["detector"] and rest.get("roi_mode").value != "disabled":
+        # With a region of interest some firmware gives the region's size as that of the detector.
+        rest.put("roi_mode", "disabled")
+    check_array(rest, facts)
     readout_s = _number(rest, "detector_readout_time") if "detector_readout_time" in known["detector"] else 0.0
     frame_time_s = request.exposure_time_us * 1e-6 + max(facts.dead_time_us * 1e-6, readout_s)
-    read: dict[tuple[str, str], Any] = {}
+    wanted: dict[tuple[str, str], Any] = {}
+    changed: set[tuple[str, str]] = set()
     for write in writes(facts, request, trigger, token, frame_time_s):
-        if not write.needed and write.key not in known[write.module]:
-            continue
-        changed = rest.put(write.key, write.value, write.module)
-        for key in {write.key, *changed}:
-            _reread(rest, write.module, key, read)
-        if read.get((write.module, write.key), write.value) != write.value and not isinstance(write.value, float):
-            raise NotConfirmed(
-                device="detector", setting=write.key, asked=write.value, read=read[write.module, write.key]
-            )
-    return Configured(_resolved(rest, request), _frame_time(rest, frame_time_s), token)
+        if write.needed or write.key in known[write.module]:
+            wanted[write.module, write.key] = write.value
+            keys = rest.put(write.key, write.value, write.module)
+            changed.update((write.module, key) for key in (write.key, *keys))
+    _confirm(rest, wanted, changed)
+    return Configured(_resolved(rest, facts, request), _frame_time(rest, frame_time_s), token)
 
 
 def writes(
@@ -117,12 +120,16 @@ def writes(
 
 def check_array(rest: Simplon, facts: DetectorFacts) -> None:
     """Refuse a detector whose array is not the one of the instrument file; raises `DeviceFault`."""
-    there = int(_number(rest, "y_pixels_in_detector")), int(_number(rest, "x_pixels_in_detector"))
+    there = _size(rest)
     if there != facts.shape:
         raise DeviceFault(
             f"the detector at {rest.host} has {there[0]} x {there[1]} pixels (y, x); "
             f"the instrument file's {facts.name} has {facts.shape[0]} x {facts.shape[1]}"
         )
+
+
+def _size(rest: Simplon) -> tuple[int, int]:
+    return int(_number(rest, "y_pixels_in_detector")), int(_number(rest, "x_pixels_in_detector"))
 
 
 def _roi(facts: DetectorFacts, request: ExposureRequest) -> str:
@@ -135,22 +142,33 @@ def _roi(facts: DetectorFacts, request: ExposureRequest) -> str:
     raise LimitViolation(device=facts.name, setting="shape", asked=request.shape, limit=limit, unit="px")
 
 
-def _reread(rest: Simplon, module: str, key: str, read: dict[tuple[str, str], Any]) -> None:
-    try:
-        read[module, key] = rest.get(key, module).value
-    except Refused as error:
-        # Some firmware reports keys by names that it does not answer to.
-        if error.status != 404:
+def _confirm(rest: Simplon, wanted: Mapping[tuple[str, str], Any], changed: set[tuple[str, str]]) -> None:
+    """Read again whatever has changed, and compare; times are compared by those who know how far they may be off."""
+    for module, key in sorted(changed):
+        if key.rpartition("/")[2] in ARRAYS:
+            continue
+        try:
+            there = rest.get(key, module).value
+        except Refused as error:
+            # Some firmware reports keys by names that it does not answer to.
+            if error.status == 404:
+                continue
             raise
+        asked = wanted.get((module, key), there)
+        if asked != there and not isinstance(asked, float):
+            raise NotConfirmed(device="detector", setting=key, asked=asked, read=there)
 
 
-def _resolved(rest: Simplon, request: ExposureRequest) -> ExposureRequest:
+def _resolved(rest: Simplon, facts: DetectorFacts, request: ExposureRequest) -> ExposureRequest:
+    size = _size(rest)
     frames = int(_number(rest, "nimages") * _number(rest, "ntrigger"))
     depth = int(_number(rest, "bit_depth_image"))
     if depth not in (8, 16, 32):
         raise DeviceFault(f"the detector at {rest.host} says bit_depth_image = {depth}; 8, 16 or 32 is understood")
     count_time_s = _number(rest, "count_time")
-    changes = {"frames": frames, "bit_depth": depth, "exposure_time_us": count_time_s * 1e6}
+    # Other firmware says the whole detector's size whatever is read out: the start message is then the first to tell.
+    shape = request.shape if size == facts.shape else size
+    changes = {"shape": shape, "frames": frames, "bit_depth": depth, "exposure_time_us": count_time_s * 1e6}
     return ExposureRequest.model_validate(request.model_dump() | changes)
 
 

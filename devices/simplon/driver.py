@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from uuid import uuid4
 
@@ -150,11 +151,9 @@ class SimplonDetector:
             The detector is not idle afterwards.
         """
         self._configured, self._sourced = None, False
-        try:
+        with suppress(DeviceFault):
+            # Refused where nothing runs; whether it helped, initialising tells.
             self._told("abort")
-        except DeviceFault:
-            if not restart:
-                raise
         if restart:
             self._told("restart", RESTART_TIMEOUT_S, "system")
             self._await((*STOPPED, "ready"), "was restarted", RESTART_TIMEOUT_S, patient=True)

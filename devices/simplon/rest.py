@@ -30,7 +30,8 @@ WRITE_TIMEOUT_S = 20.0
 """A change of energy makes the detector compute its flat fields anew."""
 RETRIES = 3
 FIRST_PAUSE_S = 0.1
-ARRAY_TYPES = ("uint8", "uint16", "uint32", "int32", "float32")
+ARRAY_TYPES = ("uint8", "uint16", "uint32", "int32", "float32", "|u1", "<u2", "<u4", "<i4", "<f4")
+"""By name, or as numpy writes them: clients of detectors have met both."""
 LARGEST_SIDE_PX = 16384
 _KEY = re.compile(r"[A-Za-z0-9_-]+(/[A-Za-z0-9_-]+)*")
 _VERSION = re.compile(r"\d+\.\d+\.\d+")
@@ -109,6 +110,8 @@ class Simplon:
     def put(self, key: str, value: object, module: str = "detector") -> tuple[str, ...]:
         """Write a value if it is within the detector's own limits; gives the keys that changed with it.
 
+        What has the value already is left alone.
+
         Raises
         ------
         LimitViolation
@@ -116,7 +119,10 @@ class Simplon:
         DeviceFault
             As for `get`. After `NoAnswer` the value may have been written.
         """
-        require_within(f"{module} {key}", value, self.get(key, module))
+        there = self.get(key, module)
+        if there.value == value and isinstance(there.value, bool) == isinstance(value, bool):
+            return ()
+        require_within(f"{module} {key}", value, there)
         where, body = self._send("PUT", self._path(module, "config", key), WRITE_TIMEOUT_S, {"value": value})
         return _texts(where, body)
 

@@ -102,9 +102,13 @@ class FakeUnit:
         return self._answer(request, module, rest[0], "/".join(rest[1:]))
 
     def _answer(self, request: httpx.Request, module: str, task: str, key: str) -> httpx.Response:
+        if task == "command" and key == "abort" and self.state in ("na", "error"):
+            return httpx.Response(400, text=f"abort is not possible in state {self.state}")
         if task == "command":
             self.state = {"arm": "ready", "trigger": "acquire", "restart": "na", "cancel": self.state}.get(key, "idle")
             return httpx.Response(200, json={"sequence id": 3} if key in ("arm", "disarm") else {})
+        if key.endswith("flatfield"):
+            return httpx.Response(200, text="0" * 2**21)
         values = {"state": self.state} if task == "status" else self.values[module]
         if key == "keys":
             return httpx.Response(200, json=sorted(values))
@@ -113,6 +117,10 @@ class FakeUnit:
         if request.method == "GET":
             return httpx.Response(200, json={"value": values[key], **self.limits.get(key, {})})
         values[key] = json.loads(request.content)["value"]
+        if key == "roi_mode":
+            merged = 2 if values[key] == "merge2x2" else 1
+            values |= {"x_pixels_in_detector": SHAPE[1] // merged, "y_pixels_in_detector": SHAPE[0] // merged}
+            return httpx.Response(200, json=["roi_mode", "flatfield", "threshold/1/flatfield"])
         if key == "count_time":
             values["frame_time"] = values[key] + 1e-6
             return httpx.Response(200, json=["count_time", "frame_time", "difference_mode"])

@@ -99,6 +99,17 @@ def test_another_array_than_the_files_is_a_fault_with_both() -> None:
     assert not [call for call in unit.calls if call.startswith("PUT")]
 
 
+def test_merged_pixels_are_read_out_and_the_next_exposure_may_be_whole_again() -> None:
+    unit = FakeUnit()
+    detector = detector_of(unit)
+    merged = REQUEST.model_copy(update={"shape": (2, 3)})
+    confirm("detector", merged, detector.prepare(merged))
+    assert unit.values["detector"]["roi_mode"] == "merge2x2"
+    assert detector.source().detector_shape == (2, 3)
+    confirm("detector", REQUEST, detector.prepare(REQUEST))
+    assert unit.values["detector"]["roi_mode"] == "disabled"
+
+
 def test_a_value_that_does_not_stay_is_not_confirmed() -> None:
     unit = FakeUnit()
     unit.script["config/frame_time"] = [status_json(0.1), status_json(["frame_time"]), status_json(0.1)]

@@ -34,6 +34,23 @@ def test_a_write_gives_the_keys_that_changed() -> None:
     assert unit.values["detector"]["count_time"] == 0.5
 
 
+def test_a_value_that_is_there_already_is_not_written() -> None:
+    unit = FakeUnit()
+    assert rest_of(unit).put("count_time", 1.0) == ()
+    assert not [call for call in unit.calls if call.startswith("PUT")]
+    unit.values["detector"]["nimages"] = True  # not the number 1
+    rest_of(unit).put("nimages", 1)
+    assert unit.values["detector"]["nimages"] is not True
+
+
+@pytest.mark.parametrize("kind", ["uint32", "<u4"])
+def test_arrays_are_turned_and_read_by_either_name_of_their_type(kind: str) -> None:
+    unit = FakeUnit()
+    unit.values["detector"]["pixel_mask"]["type"] = kind
+    mask = rest_of(unit).array("pixel_mask")
+    assert (mask.shape, mask.dtype, np.argwhere(mask).tolist()) == ((4, 6), np.uint32, [[0, 1]])
+
+
 @pytest.mark.parametrize(
     ("asked", "there", "limit"),
     [
