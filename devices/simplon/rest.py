@@ -174,7 +174,9 @@ class Simplon:
                     if self.monotonic() > deadline_s:
                         raise NoAnswer(f"{where}: the answer was not complete after {timeout_s:g} s")
         except (httpx.HTTPError, httpx.InvalidURL) as error:
-            raise NoAnswer(f"{where}: no answer ({type(error).__name__}: {error}), waited {timeout_s:g} s") from None
+            raise NoAnswer(
+                f"{where}: no answer ({type(error).__name__}: {error}), {timeout_s:g} s were allowed"
+            ) from None
         if not answer.is_success:
             words = shown(bytes(body[:400]).decode("utf-8", "replace"), 200)
             raise Refused(f"{where} answered {answer.status_code}: {words}", answer.status_code)
