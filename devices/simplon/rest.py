@@ -122,7 +122,7 @@ class Simplon:
         there = self.get(key, module)
         if there.value == value and isinstance(there.value, bool) == isinstance(value, bool):
             return ()
-        require_within(f"{module} {key}", value, there)
+        require_within(key if module == "detector" else f"{module} {key}", value, there)
         where, body = self._send("PUT", self._path(module, "config", key), WRITE_TIMEOUT_S, {"value": value})
         return _texts(where, body)
 

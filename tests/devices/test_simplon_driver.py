@@ -81,7 +81,7 @@ def test_a_source_says_what_was_resolved() -> None:
         ({"detector": "ela"}, "detector = 'ela' is outside its limits .one of arina"),
         ({"bit_depth": 12}, "bit_depth = 12 is outside its limits .one of 8, 16, 32"),
         ({"shape": (4, 4)}, r"shape = \(4, 4\) px is outside its limits .4 x 6, or 2 x 3 merged"),
-        ({"exposure_time_us": 2e9 + 1}, r"detector count_time = 2000.0\d* s is outside its limits .1e-06 to 1800"),
+        ({"exposure_time_us": 2e9 + 1}, r"detector: count_time = 2000.0\d* s is outside its limits .1e-06 to 1800"),
     ],
 )
 def test_what_cannot_be_is_refused_before_it_is_written(changes: dict[str, object], message: str) -> None:

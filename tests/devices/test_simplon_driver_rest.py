@@ -63,12 +63,12 @@ def test_arrays_are_turned_and_read_by_either_name_of_their_type(kind: str) -> N
 )
 def test_a_value_outside_the_detectors_limits_is_refused(asked: object, there: Value, limit: str) -> None:
     with pytest.raises(LimitViolation, match=limit):
-        require_within("detector key", asked, there)
+        require_within("key", asked, there)
 
 
 def test_what_is_refused_is_not_written() -> None:
     unit = FakeUnit()
-    with pytest.raises(LimitViolation, match="detector trigger_mode = 'inta'"):
+    with pytest.raises(LimitViolation, match="detector: trigger_mode = 'inta'"):
         rest_of(unit).put("trigger_mode", "inta")
     assert not [call for call in unit.calls if call.startswith("PUT")]
 

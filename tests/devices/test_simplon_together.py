@@ -26,7 +26,7 @@ FACTS = DetectorFacts(
     max_frame_rate_hz=4500.0,
     max_count_rate_per_px_hz=1e7,
 )
-REQUEST = ExposureRequest(detector="small", shape=SHAPE, bit_depth=16, exposure_time_us=300.0, frames=FRAMES)
+REQUEST = ExposureRequest(detector="small", shape=SHAPE, bit_depth=16, exposure_time_us=500.0, frames=FRAMES)
 
 
 @contextmanager
