@@ -1,0 +1,154 @@
+"""Takes messages off a detector's stream in a thread of its own, into a queue that is bounded in bytes."""
+
+import threading
+import time
+from collections import deque
+
+import zmq
+from zmq.utils.monitor import recv_monitor_message
+
+from devices.simplon.messages import LARGEST_MESSAGE_BYTES, Message, NotAMessage, decode
+from stem4d.errors import DeviceFault
+
+MIB = 2**20
+QUEUE_BYTES = 256 * MIB
+AT_ONCE = 64
+"""Messages that are read before the queue's lock is taken."""
+LOOK_UP_MS = 50
+"""How often a silent receiver looks whether it is to end [ms]."""
+CONNECT_TIMEOUT_S = 5.0
+MOST_WAITING = 1000
+"""Messages that ZeroMQ itself holds at most."""
+WAITING_BYTES = 64 * MIB
+
+
+class Queue:
+    """Decoded messages between receiver and reader; holds at least one, however large."""
+
+    def __init__(self, limit_bytes: int = QUEUE_BYTES) -> None:
+        self._limit_bytes = limit_bytes
+        self._messages: deque[tuple[Message | None, int]] = deque()
+        self._bytes = 0
+        self._held_up_s = 0.0
+        self._change = threading.Condition()
+        self._enough = 1
+        self.closed = False
+        self.failed = ""
+        self.share = 0.0
+        """How full it was when something was last taken from it, 0 to 1."""
+
+    def put(self, messages: list[tuple[Message | None, int]]) -> None:
+        """Append messages and their sizes [bytes]; waits while there is no room for them."""
+        size = sum(size for _, size in messages)
+        with self._change:
+            while self._bytes and self._bytes + size > self._limit_bytes and not self.closed:
+                began = time.monotonic()
+                self._change.wait(LOOK_UP_MS / 1000)
+                self._held_up_s += time.monotonic() - began
+            self._messages.extend(messages)
+            self._bytes += size
+            if len(self._messages) >= self._enough:
+                self._change.notify_all()
+
+    def take(self, most: int, within_s: float) -> list[Message | None]:
+        """Up to ``most`` messages, fewer where no more come within a time [s]; None stands for what is no message."""
+        with self._change:
+            self._enough = most
+            self._change.wait_for(lambda: len(self._messages) >= most or self.closed or self._full(), within_s)
+            self.share = min(1.0, self._bytes / self._limit_bytes)
+            taken: list[Message | None] = []
+            while self._messages and len(taken) < most:
+                message, size = self._messages.popleft()
+                taken.append(message)
+                self._bytes -= size
+            self._change.notify_all()
+            return taken
+
+    def close(self, why: str = "") -> None:
+        """Nothing more is to be put in."""
+        with self._change:
+            self.closed, self.failed = True, self.failed or why
+            self._change.notify_all()
+
+    def held_up_s(self) -> float:
+        """How long ``put`` has waited since this was last asked [s]."""
+        with self._change:
+            held_up_s, self._held_up_s = self._held_up_s, 0.0
+            return held_up_s
+
+    def _full(self) -> bool:
+        return self._bytes >= self._limit_bytes // 2
+
+
+class Receiver:
+    """A connection to a detector's stream that is read from now on; close it.
+
+    Raises
+    ------
+    DeviceFault
+        Where nobody answers at the address.
+    """
+
+    def __init__(self, host: str, port: int, frame_bytes: int, queue: Queue) -> None:
+        self.queue = queue
+        self._context = zmq.Context()
+        socket = self._context.socket(zmq.PULL)
+        try:
+            socket.linger = 0
+            socket.rcvhwm = max(8, min(MOST_WAITING, WAITING_BYTES // frame_bytes))
+            socket.set(zmq.MAXMSGSIZE, LARGEST_MESSAGE_BYTES)
+            _connect(socket, f"tcp://{host}:{port}")
+        except BaseException:
+            socket.close(linger=0)
+            self._context.term()
+            raise
+        self._thread = threading.Thread(target=self._run, args=(socket,), name="simplon-stream", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Disconnect; what is in the queue stays."""
+        self.queue.close()
+        self._thread.join()
+        self._context.term()
+
+    def _run(self, socket: zmq.Socket[bytes]) -> None:
+        try:
+            while not self.queue.closed:
+                if socket.poll(LOOK_UP_MS):
+                    self.queue.put(_read(socket))
+        except Exception as error:  # noqa: BLE001 - a receiver that dies silently looks like a silent detector
+            self.queue.close(f"{type(error).__name__}: {error}")
+        finally:
+            socket.close(linger=0)
+
+
+def _connect(socket: zmq.Socket[bytes], address: str) -> None:
+    """Connect and wait for the peer's greeting: what a detector sends before it, it may not keep."""
+    monitor = socket.get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED)
+    try:
+        socket.connect(address)
+        if not monitor.poll(round(CONNECT_TIMEOUT_S * 1000)):
+            raise DeviceFault(
+                f"the detector's stream at {address} did not answer within {CONNECT_TIMEOUT_S:g} s; "
+                "is the stream interface enabled, and no firewall between?"
+            )
+        recv_monitor_message(monitor)
+    except zmq.ZMQError as error:
+        raise DeviceFault(f"the detector's stream at {address} cannot be connected to: {error}") from None
+    finally:
+        socket.disable_monitor()
+        monitor.close(linger=0)
+
+
+def _read(socket: zmq.Socket[bytes]) -> list[tuple[Message | None, int]]:
+    messages: list[tuple[Message | None, int]] = []
+    while len(messages) < AT_ONCE:
+        try:
+            raw = socket.recv(zmq.NOBLOCK)
+        except zmq.Again:
+            break
+        try:
+            messages.append((decode(raw), len(raw)))
+        except NotAMessage:
+            messages.append((None, len(raw)))
+    return messages

@@ -1,0 +1,247 @@
+"""Frames out of a detector's stream, over real sockets: series told apart, ends that come early, silence, damage."""
+
+import pickle
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from devices.protocols import PackedBatch
+from devices.simplon.messages import decode
+from devices.simplon.receive import Queue
+from devices.simplon.stream import SimplonFrames
+from stem4d.errors import DeviceFault
+from storage.codec import bitshuffle_lz4
+from tests.devices.simplon_world import SHAPE, Clock, Sender, chunk_of, end, frame_of, image, images, start
+
+
+def received(frames: SimplonFrames) -> tuple[list[int], list[bytes], int]:
+    """Numbers, chunks and strays of a whole stream."""
+    batches = list(frames.batches())
+    return (
+        [index for batch in batches for index in batch.indices],
+        [chunk for batch in batches for chunk in batch.chunks],
+        sum(batch.strays for batch in batches),
+    )
+
+
+def test_frames_come_as_they_were_packed() -> None:
+    with Sender() as sender, pickle.loads(pickle.dumps(sender.spec())).open() as frames:
+        sender.send(start(), *images(range(12)), end())
+        numbers, chunks, strays = received(frames)
+    assert numbers == list(range(12))
+    assert chunks == [chunk_of(number) for number in range(12)]
+    assert strays == 0
+
+
+def test_a_series_left_over_is_drained_and_ours_may_begin_with_images() -> None:
+    others = [start("OLD", "their-token"), *images(range(5), "OLD"), end("OLD"), *images(range(2), "OLDER")]
+    with Sender() as sender, sender.spec().open() as frames:
+        sender.send(*others, *images([3, 1]), start(), *images([0, 2, *range(4, 12)]), *images([9], "OLD"))
+        numbers, _chunks, strays = received(frames)
+    assert numbers == [3, 1, 0, 2, *range(4, 12)]
+    assert strays == len(others) + 1
+
+
+def test_what_comes_twice_is_handed_on_and_does_not_complete() -> None:
+    with Sender() as sender, sender.spec().open() as frames:
+        sender.send(start(), *images([0, 0, 5, *range(1, 12)]), *images([11, 12]), b"rubbish")
+        numbers, _chunks, strays = received(frames)
+    assert numbers == [0, 0, 5, *range(1, 12), 11, 12]
+    assert strays == 1
+
+
+def test_an_end_that_overtakes_frames_is_not_the_end() -> None:
+    with Sender() as sender, sender.spec().open() as frames:
+        sender.send(start(), *images(range(9)), end())
+        batches = frames.batches()
+        first = next(batch for batch in batches if batch.chunks)
+        while len(first.chunks) < 9:
+            first = PackedBatch(first.indices + (more := next(batches)).indices, first.chunks + more.chunks)
+        sender.send(*images([9, 10, 11]))
+        rest = [index for batch in batches for index in batch.indices]
+    assert first.indices + rest == list(range(12))
+
+
+def test_an_end_is_believed_when_the_grace_is_over() -> None:
+    clock = Clock()
+    with Sender() as sender, sender.spec().open(clock) as frames:
+        sender.send(start(), *images(range(9)), end())
+        numbers: list[int] = []
+        for batch in frames.batches():
+            numbers += batch.indices
+            clock.now_s += 0.0 if batch.chunks else 0.9
+    assert numbers == list(range(9))
+    # The third empty batch is the first beyond 2 s; one more carries the last figures.
+    assert clock.now_s == pytest.approx(100.0 + 4 * 0.9)
+
+
+def test_a_gap_ends_the_source_with_what_came() -> None:
+    clock = Clock()
+    with Sender() as sender, sender.spec(gap_timeout_s=5.0).open(clock) as frames:
+        sender.send(start(), *images(range(9)))
+        numbers: list[int] = []
+        for batch in frames.batches():
+            numbers += batch.indices
+            clock.now_s += 0.0 if batch.chunks else 1.0
+    assert numbers == list(range(9))
+    assert clock.now_s == pytest.approx(105.0 + 1.0)  # one more batch carries the last figures
+
+
+def told(frames: SimplonFrames, clock: Clock) -> None:
+    """Follow a stream without frames, a second a batch."""
+    for batch in frames.batches():
+        assert not batch.chunks
+        clock.now_s += 1.0
+
+
+@pytest.mark.parametrize(
+    ("sent", "message"),
+    [
+        ([], r"no series of ours within 3\.0 s \(0 other messages"),
+        ([start("OLD", "theirs"), image(0, "OLD"), image(0)], r"no series of ours within 3\.0 s \(3 other messages"),
+        ([start()], r"announced the series but sent no frame within 3\.0 s"),
+        ([start(), end()], "ended the series without a frame"),
+        ([end(), start()], "ended the series without a frame"),
+    ],
+)
+def test_when_nothing_comes_it_is_a_fault_that_says_what_did(sent: list[bytes], message: str) -> None:
+    clock = Clock()
+    with Sender() as sender, sender.spec(first_frame_timeout_s=3.0).open(clock) as frames:
+        sender.send(*sent)
+        with pytest.raises(DeviceFault, match=message):
+            told(frames, clock)
+
+
+def test_silence_is_reported_five_times_a_second() -> None:
+    with Sender() as sender, sender.spec().open() as frames:
+        batches = frames.batches()
+        next(batches)
+        times = [time.monotonic()]
+        for _ in range(4):
+            assert next(batches).chunks == []
+            times.append(time.monotonic())
+    # The shortest of four gaps: a busy machine lengthens some, not all.
+    assert min(np.diff(times)) < 0.2
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"number_of_images": 13}, "number of images: the detector says 13, 12 was prepared"),
+        ({"image_size_x": 8}, r"frame shape: the detector says \(4, 8\), \(4, 6\) was prepared"),
+        ({"image_dtype": "uint32"}, "pixel type: the detector says uint32, uint16 was prepared"),
+        ({"bit_depth_image": 8}, "bit depth: the detector says 8, 16 was prepared"),
+        ({"channels": ["threshold_2"]}, "the detector has threshold_2, threshold_1 was prepared"),
+    ],
+)
+def test_a_series_that_is_not_what_was_prepared_is_refused(changes: dict[str, object], message: str) -> None:
+    with Sender() as sender, sender.spec(channel="threshold_1").open() as frames:
+        sender.send(start(**changes))
+        with pytest.raises(DeviceFault, match=message):
+            list(frames.batches())
+
+
+def test_a_start_need_not_name_the_pixel_type() -> None:
+    with Sender() as sender, sender.spec().open() as frames:
+        sender.send(start(image_dtype="uint16", channels=[]), *images(range(12)))
+        assert len(received(frames)[0]) == 12
+
+
+def test_frames_that_are_not_packed_are_packed() -> None:
+    codec = bitshuffle_lz4()
+    assert codec is not None
+    with Sender() as sender, sender.spec().open() as frames:
+        sender.send(start(), *(image(number, algorithm="") for number in range(12)))
+        _numbers, chunks, _strays = received(frames)
+    read = np.empty((12, *SHAPE), np.uint16)
+    codec.unpack(chunks, read)
+    np.testing.assert_array_equal(read, [frame_of(number) for number in range(12)])
+
+
+def test_lz4_is_refused() -> None:
+    with Sender() as sender, sender.spec().open() as frames:
+        sender.send(start(), image(0, algorithm="lz4"))
+        with pytest.raises(DeviceFault, match="packs frames by lz4; bslz4 can be stored"):
+            list(frames.batches())
+
+
+def test_a_later_frame_with_a_damaged_head_is_handed_on_for_the_intake_to_judge() -> None:
+    with Sender() as sender, sender.spec().open() as frames:
+        sender.send(start(), image(0))
+        batches = frames.batches()
+        while not next(batches).chunks:
+            pass
+        sender.send(image(1, algorithm="bslx4"), image(2, channel="other"), *images(range(3, 12)), end())
+        # The channel is the first of each image, whatever its name.
+        assert [index for batch in batches for index in batch.indices] == list(range(1, 12))
+
+
+def test_a_frame_without_the_wanted_channel_is_a_stray() -> None:
+    clock = Clock()
+    with Sender() as sender, sender.spec(channel="threshold_1").open(clock) as frames:
+        sender.send(start(), image(0, channel="other"), *images(range(1, 12)), end())
+        numbers, strays = [], 0
+        for batch in frames.batches():
+            numbers += batch.indices
+            strays += batch.strays
+            clock.now_s += 0.0 if batch.chunks else 1.0
+    assert (numbers, strays) == (list(range(1, 12)), 1)
+
+
+def test_nobody_at_the_address_is_a_fault_before_anything_is_armed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("devices.simplon.receive.CONNECT_TIMEOUT_S", 0.1)
+    with Sender() as sender:
+        spec = sender.spec()
+    with pytest.raises(DeviceFault, match=rf"127.0.0.1:{spec.port} did not answer within 0.1 s"):
+        spec.open()
+
+
+def test_a_reader_that_stalls_holds_the_sender_up_and_loses_nothing() -> None:
+    count = 3000
+    size = len(chunk_of(0)) + 400
+    with Sender() as sender, sender.spec(count, queue_bytes=64 * size).open() as frames:
+        sending = threading.Thread(target=sender.send, args=(start(number_of_images=count), *images(range(count))))
+        sending.start()
+        batches = frames.batches()
+        first = next(batch for batch in batches if batch.chunks)
+        full = threading.Event()
+        while frames._queue._held_up_s < 0.1:  # until the receiver has stood still for a while
+            full.wait(0.01)
+        rest = list(batches)
+        sending.join()
+    numbers = first.indices + [index for batch in rest for index in batch.indices]
+    assert numbers == list(range(count))
+    assert sum(batch.held_up_s for batch in rest) >= 0.1
+    assert 0.5 < max(batch.queue_share for batch in rest) <= 1.0
+
+
+def test_batches_are_of_64_frames_at_most() -> None:
+    with Sender() as sender, sender.spec(200).open() as frames:
+        sender.send(start(number_of_images=200), *images(range(200)))
+        sizes = [len(batch.chunks) for batch in frames.batches()]
+    assert max(sizes) <= 64
+    assert sum(sizes) == 200
+
+
+def test_a_message_larger_than_the_queue_passes_alone() -> None:
+    queue = Queue(10)
+    message = decode(image(0))
+    queue.put([(message, 1000)])
+    assert queue.take(64, 0.0) == [message]
+    assert queue.share == 1.0
+    assert queue.take(64, 0.0) == []
+    assert queue.share == 0.0
+
+
+def test_an_overrun_is_handed_on_and_left_after_a_short_look() -> None:
+    clock = Clock()
+    with Sender() as sender, sender.spec().open(clock) as frames:
+        sender.send(start(), *images(range(700)))
+        numbers: list[int] = []
+        for batch in frames.batches():
+            numbers += batch.indices
+            clock.now_s += 0.06
+    assert numbers == list(range(len(numbers)))
+    assert 12 <= len(numbers) < 700
