@@ -6,7 +6,7 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from devices.simplon.emulator import start_emulator
@@ -290,6 +290,7 @@ FRAME_FAULTS = st.lists(
 def test_whatever_befalls_frames_the_truth_is_what_came() -> None:
     with client_of() as client:
 
+        @settings(max_examples=30)  # each is a series over real sockets
         @given(FRAME_FAULTS)
         def holds(faults: list[dict[str, Any]]) -> None:
             client.emulator.faults.set(read_faults(faults))

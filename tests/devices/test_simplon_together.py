@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 
 from devices.protocols import ExposureRequest
+from devices.simplon import emulator
 from devices.simplon.driver import SimplonDetector
 from devices.simplon.rest import Simplon
 from stem4d.detector import DetectorFacts
 from stem4d.errors import DeviceFault
 from storage.codec import bitshuffle_lz4
 
-emulator = pytest.importorskip("devices.simplon.emulator")
 
 SHAPE, FRAMES = (64, 48), 300
 FACTS = DetectorFacts(
