@@ -16,7 +16,6 @@ from stem4d.detector import DetectorFacts
 from stem4d.errors import DeviceFault
 from storage.codec import bitshuffle_lz4
 
-
 SHAPE, FRAMES = (64, 48), 300
 FACTS = DetectorFacts(
     name="small",
