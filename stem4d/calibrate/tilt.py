@@ -1,7 +1,7 @@
 """Defocus, low aberrations, rotation and handedness from how the tilted bright-field images of a scan lie."""
 
 from dataclasses import dataclass, replace
-from math import degrees, hypot, nan, sqrt
+from math import degrees, hypot, inf, nan, sqrt
 from typing import Literal
 
 import numpy as np
@@ -39,6 +39,9 @@ MODEL_PART = 0.004
 the specimen is no plane. From 50 hidden truths, whose errors were 1.3 times what counting noise explains."""
 MIN_MARGIN = 4.0
 """Sigmas by which one handedness must fit better than the other."""
+LINE_FOCUS = 0.1
+"""Difference of defocus and astigmatism over their sum below which handedness is not told: one of the two foci is then
+a line. With the other handedness defocus and astigmatism change places, and the images move the same way."""
 MIN_HALF_TURN = 3.0
 """Sigmas that the likeness of the found phase to the dark field must reach to tell the sign of the defocus."""
 MAX_CHI_SQUARE = 18.0
@@ -122,8 +125,8 @@ def fit_tilts(
     rotation_hint_deg : float, optional
         A rotation known to better than a right angle: it tells the sign of the defocus.
     mirrored : bool, optional
-        The handedness, where it is known. Without it, an astigmatism a fifth larger than the defocus is
-        believed only where the images tell: it changes places with the defocus where the handedness is the other.
+        The handedness, where it is known. Without it, an astigmatism about as large as the defocus is refused:
+        they change places where the handedness is the other.
     trust_sign : bool
         Let the nominal sign of the defocus pass where neither a hint nor the images tell it; who does so has to heed
         ``half_turn_known``.
@@ -219,6 +222,12 @@ def _reason(
         return f"defocus is known only to {error:.2g} nm, rotation to {turn_error:.2g} degrees: too little dose"
     if final.margin < MIN_MARGIN:
         return f"both handednesses fit, {final.margin:.1f} sigma apart"
+    twofold = hypot(*final.values[1:3])
+    if final.margin < inf and abs(twofold - abs(defocus)) < LINE_FOCUS * (twofold + abs(defocus)):
+        return (
+            f"an astigmatism of {twofold:.3g} nm is almost the defocus, {abs(defocus):.3g} nm: a line focus moves the "
+            "images along one direction alone, which does not tell the handedness; it has to be told"
+        )
     hinted = rotation_hint_deg is not None and abs((turn - rotation_hint_deg + 180) % 360 - 180) > 90
     if hinted or final.upright <= -MIN_HALF_TURN:
         return f"the defocus has the other sign than the nominal {nominal_defocus_nm:.4g} nm"

@@ -1,17 +1,15 @@
 """Fit of tilted images of a scan that is fine against the probe: two sidebands at every frequency."""
 
-from cmath import exp, phase
 from dataclasses import dataclass
-from math import copysign, hypot, inf, sqrt
+from math import inf, sqrt
 
 import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
 from stem4d.calibrate.tilt_found import Found
-from stem4d.calibrate.tilt_model import ROTATION, Geometry, Projection, derivatives, project, shifts_nm
+from stem4d.calibrate.tilt_model import Geometry, Projection, derivatives, project, shifts_nm
 from stem4d.calibrate.tilt_search import (
-    FARTHEST,
     Stack,
     dark_spectrum,
     lighter,
@@ -39,10 +37,6 @@ SETTLED = 0.1
 """Steps below this part of the error end the iteration."""
 MIN_SIGNIFICANCE = 12.0
 """Sigmas that the aligned images must stand above noise; the best of many fits to noise reaches 10."""
-LINE_FOCUS = 1.2
-"""Astigmatism over the defocus beyond which a fit counts only if it explains more than the others by `CLEARLY`."""
-CLEARLY = 4.0
-"""Sigmas."""
 FEW = 2.5
 """The error grows where few independent frequencies carry it; found on simulated scans of 10 to 200 of them."""
 
@@ -88,14 +82,13 @@ def fit_fine(made: Stack, geometries: dict[bool, Geometry], nominal_defocus_nm: 
         How many of `tilt_model.PARAMETERS` are fitted.
     """
     tried: dict[bool, list[_Refined]] = {}
-    lighters: dict[bool, tuple[Stack, Geometry]] = {}
     sharpness = 0.0
     for each, geometry in geometries.items():
         data = spectra(made, np.zeros((len(made.contrast), 2)), geometry.weights)[0]
         starts, median = search(data, geometry, nominal_defocus_nm, made.step_nm)
         sharpness = max(sharpness, starts[0][0] / median)
-        lighters[each] = lighter(made, geometry)
-        refined = [_refined(*lighters[each], start, ROUGH) for _, start in starts]
+        fewer, thin = lighter(made, geometry)
+        refined = [_refined(fewer, thin, start, ROUGH) for _, start in starts]
         tried[each] = [one for one in refined if one is not None]
     if not any(tried.values()):
         return "no alignment of the images was found: no structure, or a defocus far from the nominal one"
@@ -103,10 +96,7 @@ def fit_fine(made: Stack, geometries: dict[bool, Geometry], nominal_defocus_nm: 
     every = [one for refined in tried.values() for one in refined]
     first = max(every, key=lambda one: one.explains(np.ones(len(one.noise))))
     share = first.share
-    scatter = sqrt(4 * first.spread * float(((share * first.noise) ** 2).sum())) / first.energy
-    if len(geometries) == 2:
-        _try_exchanged(tried, lighters, share, (1 - FARTHEST) * abs(nominal_defocus_nm))
-    best = _best(tried, share, CLEARLY * scatter)
+    best = {each: max(side, key=lambda one: one.explains(share)) for each, side in tried.items() if side}
     side = max(best, key=lambda each: best[each].explains(share))
     start = np.concatenate([best[side].values, np.zeros(number - 4)])
     final = _refined(made, geometries[side], start, ROUNDS)
@@ -114,6 +104,7 @@ def fit_fine(made: Stack, geometries: dict[bool, Geometry], nominal_defocus_nm: 
         return "the fit of the images ran away: too little structure or dose"
     margin = inf if len(geometries) == 1 else 0.0
     if len(best) == 2:
+        scatter = sqrt(4 * first.spread * float(((share * first.noise) ** 2).sum())) / first.energy
         margin = (best[side].explains(share) - best[not side].explains(share)) / scatter
     left = float(final.share @ final.noise) / final.energy / max(float(final.share.sum()), 1e-300)
     return Found(
@@ -129,52 +120,6 @@ def fit_fine(made: Stack, geometries: dict[bool, Geometry], nominal_defocus_nm: 
         needed=MIN_SIGNIFICANCE,
         distortion=distortion(geometries[side], final.values, final.found, final.noise, final.spread),
     )
-
-
-def _try_exchanged(
-    tried: dict[bool, list[_Refined]], lighters: dict[bool, tuple[Stack, Geometry]], share: Array, least_nm: float
-) -> None:
-    """Let each handedness also start from what shifts the images as the best of the other one does.
-
-    The search starts without astigmatism and misses a line focus of the handedness that is right.
-    """
-    best = {each: max(side, key=lambda one: one.explains(share)) for each, side in tried.items() if side}
-    for each, one in best.items():
-        if hypot(*one.values[1:3]) >= least_nm:
-            # Both come to rest: rounds must not decide who wins, nor a ratio on its way what is a line focus.
-            again = _refined(*lighters[each], one.values, ROUNDS)
-            other = _refined(*lighters[not each], _exchanged(one.values), ROUNDS)
-            if again is not None:
-                tried[each] = [again if old is one else old for old in tried[each]]
-            tried[not each] += [other] if other is not None else []
-
-
-def _best(tried: dict[bool, list[_Refined]], share: Array, clearly: float) -> dict[bool, _Refined]:
-    """The best of each handedness; line foci only where they explain clearly more than all others."""
-    usual = [one.explains(share) for side in tried.values() for one in side if not _line_focus(one)]
-    least = max(usual) + clearly if usual else -inf
-    kept = {
-        each: [one for one in side if not _line_focus(one) or one.explains(share) > least]
-        for each, side in tried.items()
-    }
-    return {each: max(side, key=lambda one: one.explains(share)) for each, side in kept.items() if side}
-
-
-def _line_focus(one: _Refined) -> bool:
-    return hypot(*one.values[1:3]) > LINE_FOCUS * abs(float(one.values[0]))
-
-
-def _exchanged(values: Array) -> Array:
-    """What shifts the images of the other handedness as ``values`` (first order) shift those of this one.
-
-    Defocus and astigmatism change places: seen in a mirror, the axis along which the smaller of their sum and
-    difference acts is turned over.
-    """
-    twofold = complex(values[1], values[2])
-    defocus = copysign(abs(twofold), values[0])
-    turned = phase(twofold * defocus)
-    other = float(values[0]) * exp(-1j * turned)
-    return np.array([defocus, other.real, other.imag, values[ROTATION] - turned])
 
 
 def _refined(made: Stack, geometry: Geometry, start: Array, rounds: int) -> _Refined | None:
