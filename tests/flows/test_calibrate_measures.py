@@ -74,6 +74,7 @@ CORRECTED = record(
 )
 
 
+@pytest.mark.slow
 def test_a_jump_of_the_stage_is_seen_and_is_no_part_of_the_drift(opened: Lab, plan: Plan) -> None:
     """Between the third and the fourth of the scans; everything in nm by the true step along each axis."""
     here = bench(opened, plan, scan_step=STEP, descan=CORRECTED)
