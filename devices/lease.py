@@ -66,5 +66,5 @@ def is_owned(folder: Path) -> bool:
     except BlockingIOError:
         return True
     except FileNotFoundError:
-        pass
+        return False
     return False

@@ -12,6 +12,8 @@ from stem4d.errors import DeviceFault, NightbeamError
 
 ANSWER_TIMEOUT_S = 30.0
 """A worker whose parent does not answer a progress message for so long stops by itself."""
+ARMING_TIMEOUT_S = 180.0
+"""The same for "listening", which is answered when the detector is armed and the beam on: an arm may take 120 s."""
 START_TIMEOUT_S = 60.0
 """Longest time from the start of the process to its "listening"; imports on a slow disk take most of it."""
 _PR_SET_PDEATHSIG = 1
@@ -84,11 +86,11 @@ def _child(pipe: Connection, job: AcquisitionJob, parent_pid: int) -> None:
     if os.getppid() != parent_pid:
         return
 
-    def ask(kind: Kind, content: object) -> Any:
+    def ask(kind: Kind, content: object, timeout_s: float = ANSWER_TIMEOUT_S) -> Any:
         try:
             pipe.send((kind, content))
-            if not pipe.poll(ANSWER_TIMEOUT_S):
-                return f"the run's process has not answered for {ANSWER_TIMEOUT_S:g} s"
+            if not pipe.poll(timeout_s):
+                return f"the run's process has not answered for {timeout_s:g} s"
             return pipe.recv()
         except (EOFError, BrokenPipeError, ConnectionResetError):
             raise _ParentGoneError from None
@@ -98,7 +100,7 @@ def _child(pipe: Connection, job: AcquisitionJob, parent_pid: int) -> None:
         return answer
 
     try:
-        result = acquire(job, lambda: ask("listening", None), on_progress)
+        result = acquire(job, lambda: ask("listening", None, ARMING_TIMEOUT_S), on_progress)
     except _ParentGoneError:
         return  # nobody is there to be told; what came is on disk
     except NightbeamError as error:

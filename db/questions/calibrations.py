@@ -78,7 +78,8 @@ def told_by_column(session: Session, *, instrument: str, names: Iterable[str]) -
     )
     rows = session.scalars(select(DeviceReading).where(DeviceReading.snapshot_id == last))
     wanted = set(names)
-    return {one.name: one.text if one.number is None else one.number for one in rows if one.name in wanted}  # type: ignore[misc]
+    told = ((one.name, one.text if one.number is None else one.number) for one in rows if one.name in wanted)
+    return {name: value for name, value in told if value is not None}
 
 
 def described(session: Session, *, calibration_id: int) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeGuard
 
 import httpx
 import numpy as np
@@ -149,10 +149,8 @@ class Simplon:
         for tried in range(RETRIES):
             try:
                 return self._send("GET", path, READ_TIMEOUT_S, largest_bytes=largest_bytes)
-            except NoAnswer:
-                pass
-            except Refused as error:
-                if error.status < 500:
+            except (NoAnswer, Refused) as error:
+                if isinstance(error, Refused) and error.status < 500:
                     raise
             self.sleep(FIRST_PAUSE_S * 2**tried * (0.5 + self.jitter()))
         return self._send("GET", path, READ_TIMEOUT_S, largest_bytes=largest_bytes)
@@ -193,13 +191,13 @@ def require_within(name: str, asked: object, there: Value) -> None:
     elif _is_number(asked):
         lowest = -math.inf if there.lowest is None else there.lowest
         highest = math.inf if there.highest is None else there.highest
-        if not lowest <= asked <= highest:  # type: ignore[operator]
+        if not lowest <= asked <= highest:
             limit = f"{lowest:g} to {highest:g}"
     if limit:
         raise LimitViolation(device="detector", setting=name, asked=asked, limit=limit, unit=there.unit)
 
 
-def _is_number(value: object) -> bool:
+def _is_number(value: object) -> TypeGuard[float]:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 

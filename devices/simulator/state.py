@@ -259,10 +259,9 @@ class State:
 
 
 def _finite(value: object) -> float:
-    number = float(value)  # type: ignore[arg-type]  # what is no number raises
-    if not isfinite(number):
+    if not isinstance(value, int | float) or not isfinite(value):
         raise ValueError(f"{value} is not a figure")
-    return number
+    return float(value)
 
 
 def _lit(beam: list[tuple[float, bool]], times_s: npt.NDArray[np.floating]) -> npt.NDArray[np.bool_]:

@@ -54,7 +54,7 @@ class FakeUnit:
     def __init__(self) -> None:
         self.state = "idle"
         self.calls: list[str] = []
-        self.script: dict[str, list[Answer | Exception | Callable[[], None]]] = {}
+        self.script: dict[str, list[Answer | Exception]] = {}
         self.values: dict[str, dict[str, Any]] = {
             "detector": {
                 "roi_mode": "disabled",
@@ -96,7 +96,7 @@ class FakeUnit:
                 answer = answers.pop(0)
                 if isinstance(answer, Exception):
                     raise answer
-                return answer(request)  # type: ignore[call-arg, return-value]
+                return answer(request)
         if rest in ([], [""]):
             return httpx.Response(200, json={"value": "1.8.0", "value_type": "string"})
         return self._answer(request, module, rest[0], "/".join(rest[1:]))

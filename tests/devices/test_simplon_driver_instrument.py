@@ -13,6 +13,7 @@ from devices.acquire import AcquisitionJob, acquire
 from devices.protocols import Detector, Instrument
 from devices.simplon.instrument import SimplonInstrument, SimplonSettings, open_instrument
 from devices.simplon.messages import Image, PackedFrame, encode, image_content
+from devices.simulator.instrument import open_here
 from stem4d.accumulate import AccumulatorSpec
 from stem4d.errors import BadInput, DeviceFault
 from stem4d.instrument import InstrumentFile
@@ -21,7 +22,7 @@ from storage.documents import validate
 from storage.read import open_frames
 from storage.spec import FileSpec
 from tests.devices.simplon_world import FakeUnit, Sender, end, rest_of, start, status
-from tests.devices.simulator_world import AREA, column, exposure, instrument_file, lease, opened, raster
+from tests.devices.simulator_world import AREA, Clock, column, exposure, instrument_file, lease, raster
 
 SCAN = raster((4, 6))
 FRAMES = np.random.default_rng(4).poisson(3.0, (24, 32, 32)).astype(np.uint16)
@@ -55,8 +56,8 @@ def beside(unit: FakeUnit, home: Path, sender: Sender, **changes: Any) -> Simplo
     settings = validate(file.settings, SimplonSettings, "settings")
     rest = rest_of(unit)
     rest.host = "127.0.0.1"
-    simulated = opened(home)
-    simulated._state.facts = file.facts  # type: ignore[misc]
+    clock = Clock()
+    simulated = open_here(instrument_file().model_copy(update={"facts": file.facts}), home, clock, clock.sleep)
     return SimplonInstrument(file, settings, rest, simulated)
 
 

@@ -6,6 +6,7 @@ import socket
 import struct
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import httpx
@@ -15,7 +16,7 @@ import pytest
 from devices.simplon import rest as rest_module
 from devices.simplon.rest import NoAnswer, Refused, Simplon, Value, require_within
 from stem4d.errors import DeviceFault, LimitViolation
-from tests.devices.simplon_world import Clock, FakeUnit, rest_of, status
+from tests.devices.simplon_world import Answer, Clock, FakeUnit, rest_of, status
 
 COUNT_TIME = "config/count_time"
 
@@ -98,14 +99,14 @@ def test_a_read_that_fails_four_times_is_a_fault_with_the_last_answer() -> None:
 @pytest.mark.parametrize(
     ("failure", "kind"), [(status(500, "no"), Refused), (httpx.ReadError("reset"), NoAnswer)], ids=["500", "reset"]
 )
-def test_writes_and_commands_are_given_once(failure: object, kind: type[DeviceFault]) -> None:
+def test_writes_and_commands_are_given_once(failure: Answer | Exception, kind: type[DeviceFault]) -> None:
     unit = FakeUnit()
     rest = rest_of(unit)
     rest.get("nimages")
-    unit.script["command/arm"] = [failure]  # type: ignore[list-item]
+    unit.script["command/arm"] = [failure]
     with pytest.raises(kind, match=r"PUT /detector/api/1.8.0/command/arm"):
         rest.command("arm")
-    unit.script["config/nimages"] = [status_value(1), failure]  # type: ignore[list-item]
+    unit.script["config/nimages"] = [status_value(1), failure]
     with pytest.raises(kind, match=r"PUT /detector/api/1.8.0/config/nimages"):
         rest.put("nimages", 3)
     assert unit.calls.count("PUT detector command/arm") == unit.calls.count("PUT detector config/nimages") == 1
@@ -187,6 +188,8 @@ def test_what_is_no_array_is_a_fault(changes: dict[str, object]) -> None:
 class Unit(BaseHTTPRequestHandler):
     """Answers on a real socket; what, the path's last part says."""
 
+    server: "Server"
+
     def do_GET(self) -> None:
         last = self.path.rpartition("/")[2]
         body = json.dumps({"value": "1.8.0"}).encode()
@@ -200,17 +203,15 @@ class Unit(BaseHTTPRequestHandler):
         self.send_response(200)
         self.send_header("Content-Length", str(len(body) + (100 if last == "half" else 0)))
         self.end_headers()
-        try:
+        with suppress(OSError):  # the client hangs up
             if last == "drip":
                 for letter in body:
                     self.wfile.write(bytes([letter]))
-                    self.server.released.wait(0.05)  # type: ignore[attr-defined]
+                    self.server.released.wait(0.05)
             elif last == "stall":
-                self.server.released.wait(10)  # type: ignore[attr-defined]
+                self.server.released.wait(10)
             else:
                 self.wfile.write(body)
-        except OSError:
-            pass
         self.close_connection = last == "half"
 
     def log_message(self, *args: object) -> None:
@@ -218,7 +219,11 @@ class Unit(BaseHTTPRequestHandler):
 
 
 class Server(ThreadingHTTPServer):
-    """Does not mind clients that hang up."""
+    """Does not mind clients that hang up; what it holds back it holds until it is ``released``."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Unit)
+        self.released = threading.Event()
 
     def handle_error(self, request: object, client_address: object) -> None:
         """Nothing."""
@@ -228,13 +233,12 @@ class Server(ThreadingHTTPServer):
 def served(monkeypatch: pytest.MonkeyPatch) -> Iterator[Simplon]:
     """A client of a server on a socket."""
     monkeypatch.setattr(rest_module, "READ_TIMEOUT_S", 0.3)
-    server = Server(("127.0.0.1", 0), Unit)
-    server.released = threading.Event()  # type: ignore[attr-defined]
+    server = Server()
     thread = threading.Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
     rest = Simplon("127.0.0.1", server.server_address[1], sleep=lambda _seconds: None)
     yield rest
-    server.released.set()  # type: ignore[attr-defined]
+    server.released.set()
     rest.close()
     server.shutdown()
     thread.join()

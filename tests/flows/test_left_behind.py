@@ -6,8 +6,11 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from sqlalchemy import event, select
@@ -26,6 +29,7 @@ from storage.documents import load_model
 from storage.settings import Settings
 from tasks.calibrations.bench import Bench
 from tasks.calibrations.measure import GROUPS, _group
+from tasks.calibrations.measured import Measured
 from tests.devices.server_world import ended, gave_up_its_lock
 from tests.flows.night_world import INSTRUMENT, NAME, PLANS, column_log, small, small_lab
 
@@ -140,8 +144,8 @@ def test_an_exposure_that_the_gate_refuses_fails_and_books_nothing(
     assert "never let through" in entry["reason"]
 
 
-def _taken_meanwhile(gate: RemoteGate, newest: "object") -> int:
-    token = int(newest(gate))  # type: ignore[operator]
+def _taken_meanwhile(gate: RemoteGate, newest: Callable[[RemoteGate], int]) -> int:
+    token = newest(gate)
     gate.unblank(DoseLease("vacuum", 1.0, token + 1000, time.monotonic() + 60))
     gate.blank()
     return token
@@ -149,22 +153,18 @@ def _taken_meanwhile(gate: RemoteGate, newest: "object") -> int:
 
 def test_a_takeover_is_no_verdict_on_a_calibration(monkeypatch: pytest.MonkeyPatch) -> None:
     def raising(error: Exception) -> None:
-        def measure(_bench: Bench) -> None:
+        def measure(_bench: Bench) -> tuple[Measured, ...]:
             raise error
 
-        monkeypatch.setitem(GROUPS, "dark_flat", measure)  # type: ignore[arg-type]
+        monkeypatch.setitem(GROUPS, "dark_flat", measure)
 
-    class Nothing:
-        known: dict[str, object] = {}  # noqa: RUF012 - never written
-        integrates = False
-
+    bench = cast(Bench, SimpleNamespace(known={}, integrates=False))
     raising(DoseRefused("the area has no budget left"))
-    assert [one.verdict for one in _group(Nothing(), "dark_flat")] == ["not_measurable"] * len(  # type: ignore[arg-type]
-        _group(Nothing(), "dark_flat")  # type: ignore[arg-type]
-    )
+    (refused,) = _group(bench, "dark_flat")
+    assert (refused.kind, refused.verdict) == ("dark_flat", "not_measurable")
     raising(InstrumentTaken("another owner has taken the instrument"))
     with pytest.raises(InstrumentTaken):
-        _group(Nothing(), "dark_flat")  # type: ignore[arg-type]
+        _group(bench, "dark_flat")
 
 
 def test_a_server_that_is_killed_gives_words_and_the_warning(tmp_path: Path) -> None:
@@ -189,11 +189,10 @@ def test_a_server_that_is_killed_gives_words_and_the_warning(tmp_path: Path) -> 
 
 
 def _kill_the_server(home: Path) -> None:
-    try:
-        pid = json.loads((home / "instruments" / NAME / "server.json").read_text())["pid"]
+    pid = json.loads((home / "instruments" / NAME / "server.json").read_text())["pid"]
+    # Progress is told more than once, and the second time it is dead already.
+    with suppress(ProcessLookupError):
         os.kill(pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
 
 
 def test_a_run_that_a_full_database_cannot_close_ends_with_its_own_error(
