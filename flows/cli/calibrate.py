@@ -110,9 +110,9 @@ def _ask(opened: "Lab", plan: "Plan", wanted: tuple[str, ...], *, yes: bool) -> 
     from tasks.calibrations.standing import standings, usable
 
     known = [kind for kind in usable(opened, standings(opened, plan)) if kind not in wanted]
-    facts = opened.file.facts.detector(plan.detector.name)
-    groups = in_order(wanted, known, integrating=facts is not None and facts.integrates)
-    seconds = expected_s(groups, plan, opened.file.facts)
+    facts = opened.file.facts
+    groups = in_order(wanted, known, integrating=facts.integrates(plan.detector.name))
+    seconds = expected_s(groups, plan, facts)
     typer.echo("\n".join(asked_text(opened.file.name, plan, wanted, known, groups, seconds)), err=True)
     confirm("Use the beam?", yes=yes)
 

@@ -199,7 +199,7 @@ def _unknown_loss(bench: Bench, seen: Seen) -> float:
     """Part of the counts that may be lost to the rate by what the facts say, where no dead time was measured."""
     facts = bench.detector_facts
     assert seen.current is not None
-    if facts is None or facts.noise_e_per_px is not None or seen.current.loss_part > 0:
+    if facts is None or facts.integrates or seen.current.loss_part > 0:
         return 0.0
     rate_hz = seen.current.electrons_per_frame / (np.pi * seen.disk.radius_px**2 * seen.scanned.exposure_s)
     return float(LOSS_AT_RATE * rate_hz / facts.max_count_rate_per_px_hz)

@@ -89,6 +89,16 @@ def test_default_kinds_are_those_of_the_analyses() -> None:
     }  # fmt: skip
 
 
+def test_absolute_strain_needs_the_ellipse_beside_what_relative_strain_needs() -> None:
+    strain = {"kind": "strain", "reflection_d_a": 2.0, "target_strain": 0.001, "smallest_feature_nm": 5.0}
+    relative, absolute = (
+        Plan.model_validate(plan().model_dump() | {"analyses": (strain | {"reference": each},)})
+        for each in ("region", "absolute")
+    )
+    assert set(kinds_for(absolute)) - set(kinds_for(relative)) == {"ellipticity"}
+    assert set(kinds_for(relative)) < set(kinds_for(absolute))
+
+
 def test_an_unknown_kind_is_refused_with_the_kinds_there_are() -> None:
     with pytest.raises(BadInput, match=r"disc.*mrad_per_pixel"):
         check_kinds(["centre", "disc"])
