@@ -88,8 +88,7 @@ def run_target(call: Call, instrument: str, plan_json: str, target_id: int | Non
         except NightbeamError as error:
             with not_hiding(lab(instrument), run):
                 call(close_run, instrument, run, "failed", str(error), None)
-            with not_hiding(lab(instrument), run):
-                call(report_run, instrument, run)
+            call(report_run, instrument, run)
             return Outcome(TargetState.FAILED, str(error), tuple(runs))
         except BaseException as error:
             # A bug or Ctrl+C: close the run in the database with nothing in between.

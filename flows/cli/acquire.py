@@ -69,13 +69,17 @@ def run(
     Example: nightbeam run plans/demo/1_overview.yaml
     """
     from flows.plans import shipped
+    from flows.possible import refuse_impossible
+    from stem4d.instrument import InstrumentFile
     from stem4d.plan import Plan
     from storage.documents import load_model
 
     settings = _settings()
     one = load_model(plan, Plan)
+    path = instrument or shipped("instruments/demo.toml")
+    refuse_impossible(plan.name, one, load_model(path, InstrumentFile).facts)
     _ask([one], yes=yes)
-    with _instrument(settings, instrument or shipped("instruments/demo.toml"), as_json, no_prefect) as opened:
+    with _instrument(settings, path, as_json, no_prefect) as opened:
         from flows.run import run_plan
 
         opened.lab.accept_stale = accept_stale

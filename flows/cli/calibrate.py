@@ -1,6 +1,5 @@
 """The command that lists, measures and withdraws calibrations: calibrate."""
 
-from math import isclose
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,7 +8,6 @@ import typer
 from flows.cli.answer import AsJson, Code, command, confirm, print_json
 
 if TYPE_CHECKING:
-    from stem4d.instrument import InstrumentFacts
     from stem4d.plan import Plan
     from storage.settings import Settings
     from tasks.lab import Lab
@@ -57,6 +55,7 @@ def calibrate(
         raise BadInput(field="--plan", value="nothing", limit="is required", remedy="Add --plan PLAN.yaml")
     from flows.cli.calibrate_text import facts_of, lines_text
     from flows.plans import shipped
+    from flows.possible import refuse_impossible
     from flows.standing import looked_up
     from stem4d.instrument import InstrumentFile
     from stem4d.plan import Plan
@@ -65,7 +64,7 @@ def calibrate(
     wanted_plan = load_model(plan, Plan)
     path = instrument or shipped("instruments/demo.toml")
     file = load_model(path, InstrumentFile)
-    _refuse_impossible(plan, wanted_plan, file.facts)
+    refuse_impossible(plan.name, wanted_plan, file.facts)
     if only_list:
         lines = looked_up(settings, file, wanted_plan, named)
         if as_json:
@@ -115,38 +114,6 @@ def _ask(opened: "Lab", plan: "Plan", wanted: tuple[str, ...], *, yes: bool) -> 
     seconds = expected_s(groups, plan, facts)
     typer.echo("\n".join(asked_text(opened.file.name, plan, wanted, known, groups, seconds)), err=True)
     confirm("Use the beam?", yes=yes)
-
-
-def _refuse_impossible(path: Path, plan: "Plan", facts: "InstrumentFacts") -> None:
-    """What the instrument's facts rule out is found before anybody is asked, and leaves no run behind."""
-    from stem4d.errors import BadInput
-    from stem4d.rules import RULES, check
-
-    of_instrument = {rule.id for rule in RULES.values() if rule.needs == "instrument"}
-    impossible = [one for one in check(plan, instrument=facts).hard if one.rule in of_instrument]
-    if impossible:
-        told = " ".join(one.message for one in impossible)
-        rules = ", ".join(one.rule for one in impossible)
-        raise BadInput(
-            field=path.name, value=rules, limit=f"the instrument cannot do it: {told}", remedy=impossible[0].remedy
-        )
-    optics = plan.optics
-    angles = tuple(each.convergence_semi_angle_mrad for each in facts.apertures)
-    for name, value, listed, unit in (
-        ("camera_length_mm", optics.camera_length_mm, facts.camera_lengths_mm, "mm"),
-        ("beam_energy_kev", optics.beam_energy_kev, facts.beam_energies_kev, "keV"),
-        ("convergence_semi_angle_mrad", optics.convergence_semi_angle_mrad, angles, "mrad"),
-    ):
-        # The rules bear a rounded figure; a column is told one that it has.
-        if not any(isclose(value, each, rel_tol=1e-6) for each in listed):
-            near = min(listed, key=lambda each: abs(each - value))
-            raise BadInput(
-                field=f"{path.name}: optics.{name}",
-                value=value,
-                limit=f"has to be one of {', '.join(f'{each:g}' for each in listed)}",
-                unit=unit,
-                remedy=f"Did you mean {near:g}?",
-            )
 
 
 def _withdraw(settings: "Settings", number: int, because: str, as_json: bool) -> Code:

@@ -282,6 +282,29 @@ def test_the_angle_of_an_image_gives_no_scale_of_the_same_image(opened: Lab, pla
     assert (moved.verdict, moved.reason) == ("not_measurable", "angle and scale would come from one image")
 
 
+def test_an_error_that_nobody_knows_is_not_taken_for_none(opened: Lab, plan: Plan, result: Result) -> None:
+    """Of an angle, a scale or a radius: what is worked out of it would be said to be better known than it is."""
+    here = bench(opened, plan, result.run)
+    centre = here.known["centre"]
+    known = replace(centre, id=-1, value={"mrad_per_pixel": 0.95, "source": "reference"}, uncertainty=None)
+    angle_known = replace(centre, id=-1, value={"convergence_semi_angle_mrad": 21.4}, uncertainty={})
+    blurred = replace(centre, uncertainty={**centre.uncertainty, "radius_px": None})
+    sharp = {"mrad_per_pixel": 0.001, "convergence_semi_angle_mrad": 0.001}
+    for records in (
+        {"mrad_per_pixel": known, "convergence_semi_angle": angle_known, "centre": centre},
+        {
+            "mrad_per_pixel": replace(known, uncertainty=sharp),
+            "convergence_semi_angle": replace(angle_known, uncertainty=sharp),
+            "centre": blurred,
+        },
+    ):
+        there = Bench(opened, result.run, plan, {**here.known, **records})
+        (measured,), (moved, _ellipse) = angle.measure(there), scale.measure(there)
+        assert measured.verdict == moved.verdict == "not_measurable"
+        assert "nothing says how well" in measured.reason
+        assert "nothing says how well" in moved.reason
+
+
 def test_a_look_at_the_database_alone_says_the_same(opened: Lab, plan: Plan, result: Result) -> None:
     assert looked_up(opened.settings, opened.file, plan, FOUR) == listed(opened, plan, FOUR)
 

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ from typer.testing import CliRunner
 from devices.lease import owned
 from flows.cli.acquire import _code, _to_measure
 from flows.cli.app import app
+from flows.queue import queue
 from tests.flows.night_world import NAME, PLANS, NightOnDisk
 
 
@@ -204,6 +206,41 @@ def test_calibrate_refuses_before_anything_is_opened(arguments: list[str], said:
     assert told.exit_code == 2, told.output
     assert said in told.output
     assert not (home / "instruments").exists()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        (
+            "camera_length_mm: 106.4",
+            "camera_length_mm: 106.9",
+            "optics.camera_length_mm: got 106.9 mm; has to be",
+        ),
+        ("camera_length_mm: 106.4", "camera_length_mm: 2500", "the instrument cannot do it"),
+    ],
+)
+def test_run_and_night_refuse_what_the_instrument_cannot_do_before_anything_is_opened(
+    old: str, new: str, said: str, tmp_path: Path
+) -> None:
+    """A target that the night expects to be refused does not hold up the others."""
+    overview = (PLANS / "demo" / "1_overview.yaml").read_text()
+    assert old in overview
+    plan = tmp_path / "bad.yaml"
+    plan.write_text(overview.replace(old, new))
+    shutil.copy(PLANS / "instruments" / "demo.toml", tmp_path / "i.toml")
+    nights = {}
+    for expect in ("done", "refused"):
+        nights[expect] = tmp_path / f"{expect}.yaml"
+        target = f"{{name: bad, plan: bad.yaml, expect: {expect}}}"
+        nights[expect].write_text(f"format_version: 1\nname: n\ninstrument: i.toml\ntargets:\n  - {target}\n")
+    for command in (["run", str(plan)], ["night", str(nights["done"])]):
+        told = nightbeam(tmp_path / "home", *command, "--yes")
+        assert told.exit_code == 2, told.output
+        assert said in told.output
+        assert "bad.yaml" in told.output
+    assert not (tmp_path / "home").exists()
+    _night, (queued,) = queue(nights["refused"])
+    assert queued.target.name == "bad"
 
 
 def test_calibrations_are_listed_while_somebody_else_holds_the_instrument(home: Path) -> None:
