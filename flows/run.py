@@ -30,7 +30,7 @@ class Outcome:
     reason: str
     runs: tuple[str, ...]
     lacking: tuple[str, ...] = ()
-    """Kinds of calibration that its analyses need and that nobody has measured for its settings."""
+    """Kinds of calibration that its analyses need and that it had to do without."""
 
     @classmethod
     def from_dict(cls, facts: dict[str, Any]) -> "Outcome":

@@ -25,7 +25,7 @@ def calibrate(
         Path | None, typer.Option("--instrument", "-i", help="Instrument file (TOML); the simulator where absent.")
     ] = None,
     only_list: Annotated[
-        bool, typer.Option("--list", help="Only list what is valid, stale or missing: the instrument is not opened.")
+        bool, typer.Option("--list", help="Only list how each kind stands: the instrument is not opened.")
     ] = False,
     withdraw: Annotated[
         int | None, typer.Option("--withdraw", metavar="NUMBER", help="Let no run use this calibration any more.")
@@ -38,7 +38,7 @@ def calibrate(
 
     Exits with 0 where all of them are valid at the end, with 3 where one is not (its gate refused the fit, or it could
     not be measured), with 2 for input that is refused before anything moves, with 1 where the instrument failed. --list
-    exits with 0 or 3 likewise, --withdraw with 0 or 2.
+    exits with 0, 2 or 3 likewise, --withdraw with 0 or 2.
 
     Example: nightbeam calibrate --plan plans/calibrate/reference.yaml -i plans/instruments/calibration.toml
     """
