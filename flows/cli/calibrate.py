@@ -95,7 +95,7 @@ def _measure(
     if as_json:
         print_json(facts_of(lines, result))
     else:
-        print("\n".join([*lines_text(lines), *result_text(result)]))
+        print("\n".join([*lines_text(lines), *(result_text(result) if result else ())]))
     if result is None:
         return Code.DONE if all(line.good for line in lines) else Code.WARNINGS
     return Code.DONE if result.complete else Code.WARNINGS

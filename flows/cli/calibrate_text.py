@@ -51,8 +51,8 @@ def lines_text(lines: Sequence[Line]) -> Iterator[str]:
     """A line for each kind: its state, value and number where it has one, until when or why not."""
     for line in lines:
         record, state = line.standing.calibration, line.standing.state
-        if line.beside:
-            yield f"{line.kind:<24} {'–':<10} {line.beside}"
+        if line.inapplicable:
+            yield f"{line.kind:<24} {'–':<10} {line.inapplicable}"
             continue
         value = figures(line.kind, record.value, record.uncertainty) if record else ""
         number = f"number {record.id}" if record else ""
@@ -65,10 +65,8 @@ def _until(line: Line) -> str:
     return f"until {record.valid_until:%Y-%m-%d %H:%M} UTC" if record and record.valid_until else ""
 
 
-def result_text(result: "Result | None") -> Iterator[str]:
+def result_text(result: "Result") -> Iterator[str]:
     """What a measurement says beside the lines: what did not pass, the run, its page."""
-    if result is None:
-        return
     for one in result.recorded:
         if one.measured.verdict != "pass":
             yield f"{one.measured.kind}: {one.measured.verdict.replace('_', ' ')}. {one.measured.reason}"

@@ -5,19 +5,18 @@ from math import hypot
 
 import numpy as np
 
+from db.vocabulary import Verdict
 from devices.protocols import ColumnSetting, ScanRequest
 from stem4d.calibrate.correction import Correction, correction_for, offset_from_middle_px
 from stem4d.calibrate.descan_surface import DescanSurface
 from tasks.calibrated import Calibrated, uncalibrated
 from tasks.calibrations.bench import Bench
 from tasks.calibrations.exposed import VACUUM_ELECTRONS
-from tasks.calibrations.measured import Measured, Verdict, clean, not_measurable, of_fit
+from tasks.calibrations.measured import Measured, clean, not_measurable, of_fit
 from tasks.calibrations.seen import Seen, look
 
 GRID = 16
 """Vacuum positions along each axis: 256 frames place a plane to a sixteenth of one frame's error."""
-ELECTRONS_PER_PATTERN = VACUUM_ELECTRONS
-"""The dwell is made longer where the plan's gives less."""
 SIGMAS = 4.0
 """Errors by which movement and offset must exceed what they may be: by chance in one of ten thousand nights."""
 LEFT_PART = 0.05
@@ -64,7 +63,7 @@ def _raster(bench: Bench) -> ScanRequest:
     field = bench.plan.scan.field_nm
     step_nm = max(field) / GRID
     shape = (max(2, round(field[0] / step_nm)), max(2, round(field[1] / step_nm)))
-    request = bench.request(shape, electrons_per_pattern=ELECTRONS_PER_PATTERN)
+    request = bench.request(shape, electrons_per_pattern=VACUUM_ELECTRONS)
     return request.model_copy(update={"step_nm": step_nm})
 
 

@@ -201,7 +201,7 @@ def test_a_failed_gate_is_recorded_and_supersedes_nothing(
 ) -> None:
     """A hundred electrons in all, over five thousand pixels, are no disk."""
     monkeypatch.setattr(vacuum, "GRID", 2)
-    monkeypatch.setattr(vacuum, "ELECTRONS_PER_PATTERN", 0.0)
+    monkeypatch.setattr(vacuum, "VACUUM_ELECTRONS", 0.0)
     faint = ("optics.camera_length_mm=188.6", "optics.probe_current_pa=0.5", "exposure.dwell_time_us=10")
     dark = small("1_overview.yaml", 24, *faint)
     centre = {"centre_px": [63.5, 63.5], "radius_px": 40.4}

@@ -1,6 +1,7 @@
 """The command line as a person and a script see it: what it prints, what it exits with, how fast it answers."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -16,6 +17,7 @@ from devices.lease import owned
 from flows.cli.acquire import _code, _to_measure
 from flows.cli.app import app
 from flows.queue import queue
+from flows.withdraw import _user
 from tests.flows.night_world import NAME, PLANS, NightOnDisk
 
 
@@ -189,7 +191,8 @@ def test_calibrate_refuses_an_unknown_kind_and_asks_before_the_beam_is_used(home
         (["--plan", "LENGTH", "-i", "INSTRUMENT"], "optics.camera_length_mm: got 251.7 mm; has to be one of 85,"),
         (["--plan", "FAR", "-i", "INSTRUMENT"], "the instrument cannot do it"),
         (["--list"], "Add --plan"),
-        (["--withdraw", "1000000", "--because", "it moved"], "no such row"),
+        (["--withdraw", "1000000", "--because", "it moved"], "nothing was run there yet"),
+        (["--list", "--plan", "PLAN", "-i", "INSTRUMENT"], "nothing was run there yet"),
         (["--withdraw", "1"], "Add --because"),
     ],
 )
@@ -205,7 +208,7 @@ def test_calibrate_refuses_before_anything_is_opened(arguments: list[str], said:
     told = nightbeam(home, "calibrate", *(str(files.get(each, each)) for each in arguments))
     assert told.exit_code == 2, told.output
     assert said in told.output
-    assert not (home / "instruments").exists()
+    assert not home.exists()
 
 
 @pytest.mark.parametrize(
@@ -241,6 +244,14 @@ def test_run_and_night_refuse_what_the_instrument_cannot_do_before_anything_is_o
     assert not (tmp_path / "home").exists()
     _night, (queued,) = queue(nights["refused"])
     assert queued.target.name == "bad"
+
+
+def test_who_withdraws_has_a_number_where_it_has_no_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nobody() -> str:
+        raise KeyError("getpwuid(): uid not found: 12345")
+
+    monkeypatch.setattr("flows.withdraw.getuser", nobody)
+    assert _user() == f"user {os.getuid()}"
 
 
 def test_calibrations_are_listed_while_somebody_else_holds_the_instrument(home: Path) -> None:
