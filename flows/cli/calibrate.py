@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flows.cli.answer import AsJson, Code, command, confirm, print_json
+from flows.cli.answer import AsJson, Code, Instrument, command, confirm, print_json
 
 if TYPE_CHECKING:
     from stem4d.instrument import InstrumentFacts
@@ -23,9 +23,7 @@ def calibrate(
     plan: Annotated[
         Path | None, typer.Option("--plan", "-p", help="Plan file (YAML): its optics, detector, field, area.")
     ] = None,
-    instrument: Annotated[
-        Path | None, typer.Option("--instrument", "-i", help="Instrument file (TOML); the simulator where absent.")
-    ] = None,
+    instrument: Instrument = None,
     only_list: Annotated[
         bool, typer.Option("--list", help="Only list what is valid, stale or missing: the instrument is not opened.")
     ] = False,
@@ -56,14 +54,14 @@ def calibrate(
     if plan is None:
         raise BadInput(field="--plan", value="nothing", limit="is required", remedy="Add --plan PLAN.yaml")
     from flows.cli.calibrate_text import facts_of, lines_text
-    from flows.plans import shipped
+    from flows.plans import instrument_of
     from flows.standing import looked_up
     from stem4d.instrument import InstrumentFile
     from stem4d.plan import Plan
     from storage.documents import load_model
 
     wanted_plan = load_model(plan, Plan)
-    path = instrument or shipped("instruments/demo.toml")
+    path = instrument_of(plan, instrument)
     file = load_model(path, InstrumentFile)
     _refuse_impossible(plan, wanted_plan, file.facts)
     if only_list:
