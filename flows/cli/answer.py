@@ -21,7 +21,7 @@ Instrument = Annotated[
     typer.Option(
         "--instrument",
         "-i",
-        help="Instrument file (TOML). Where absent: instruments/NAME.toml beside the plan NAME.yaml, else the simulator.",
+        help="Instrument file (TOML); where absent instruments/NAME.toml beside plan NAME.yaml, else the simulator.",
     ),
 ]
 

@@ -30,8 +30,8 @@ def simplon(
     frames: Annotated[
         str,
         typer.Option(
-            help=f"'{SYNTHETIC}'; a file whose frames are sent again and again; '{SIMULATOR}': what the simulated microscope "
-            f"of plans/{DEMO} sends onto it; or another such instrument file (.toml)."
+            help=f"'{SYNTHETIC}'; a file whose frames are sent again and again; '{SIMULATOR}': what the simulated "
+            f"microscope of plans/{DEMO} sends onto it; or another such instrument file (.toml)."
         ),
     ] = SYNTHETIC,
     size: Annotated[int, typer.Option(min=8, max=4096, help="Side of synthetic frames [px].")] = 512,
