@@ -40,4 +40,4 @@ def exposure_under_way(folder: Path) -> RemoteSource | None:
     if "error" in head:
         raise unpack_error(head)
     facts = EXPOSING.validate_json(answer, strict=True)
-    return facts and RemoteSource(folder, facts.run, facts.frames, facts.detector_shape, facts.dtype)
+    return RemoteSource(folder, facts.run, facts.frames, facts.detector_shape, facts.dtype) if facts else None

@@ -76,9 +76,7 @@ class LitFrames:
         folder, shape = self._microscope.folder, self._microscope.shape
         source = exposure_under_way(folder)
         if source is None:
-            self._microscope.say(
-                f"the scan of {folder.name} does not run ({folder}): this series is dark"
-            )
+            self._microscope.say(f"the scan of {folder.name} does not run ({folder}): this series is dark")
             return iter(())
         if source.detector_shape != shape:
             there, here = (f"{rows} x {columns}" for rows, columns in (source.detector_shape, shape))
