@@ -24,9 +24,11 @@ import numpy as np
 
 from devices.simulator.instrument import SimulatedInstrument, read_truth
 from devices.simulator.settings import Truth
+from devices.simulator.source import SimulatedSource
 from devices.simulator.state import State
 from devices.simulator.wire import (
     CALLS,
+    EXPOSING,
     LOCK_FILE,
     LOG_FILE,
     SERVER_FILE,
@@ -149,6 +151,9 @@ class Server:
         if head.get("call") == "stream":
             self._stream(link, instrument, body)
             return
+        if head.get("call") == "exposing":
+            self._tell_exposing(link, instrument)
+            return
         with self._counting:
             self._owners += 1
         try:
@@ -201,7 +206,7 @@ class Server:
             "scan.ensure_stopped": instrument.scan.ensure_stopped,
             "detector.facts": lambda: instrument.detector.facts,
             "detector.prepare": instrument.detector.prepare,
-            "detector.source": lambda: _facts_of(instrument),
+            "detector.source": lambda: _facts_of(instrument.detector.source()),
             "detector.arm": instrument.detector.arm,
             "detector.ensure_stopped": instrument.detector.ensure_stopped,
             "gate.blank": instrument.gate.blank,
@@ -217,6 +222,12 @@ class Server:
         with self._counting:
             self._quits = self._clients == 1
             return self._quits
+
+    def _tell_exposing(self, link: Link, instrument: SimulatedInstrument) -> None:
+        """What is being exposed, for a device beside the instrument: like a receiver of frames it owns nothing."""
+        with self._state.lock:
+            source = instrument.detector.exposing()
+        link.send({"done": "exposing"}, EXPOSING.dump_json(_facts_of(source) if source else None))
 
     def _stream(self, link: Link, instrument: SimulatedInstrument, body: bytes) -> None:
         """Frames of the newest run, each batch made when the client asks for it."""
@@ -239,8 +250,7 @@ class Server:
         link.until_the_end()
 
 
-def _facts_of(instrument: SimulatedInstrument) -> SourceFacts:
-    source = instrument.detector.source()
+def _facts_of(source: SimulatedSource) -> SourceFacts:
     return SourceFacts(source.run.number, source.frames, source.detector_shape, source.dtype)
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
-from flows.cli.answer import AsJson, Code, command, confirm, print_json
+from flows.cli.answer import AsJson, Code, Instrument, command, confirm, print_json
 
 if TYPE_CHECKING:
     from flows.night import NightResult
@@ -56,9 +56,7 @@ def demo(as_json: AsJson = False, no_prefect: NoPrefect = False) -> Code:
 @command
 def run(
     plan: Annotated[Path, typer.Argument(help="Plan file (YAML).")],
-    instrument: Annotated[
-        Path | None, typer.Option("--instrument", "-i", help="Instrument file (TOML); the simulator where absent.")
-    ] = None,
+    instrument: Instrument = None,
     yes: Yes = False,
     as_json: AsJson = False,
     no_prefect: NoPrefect = False,
@@ -68,7 +66,7 @@ def run(
 
     Example: nightbeam run plans/demo/1_overview.yaml
     """
-    from flows.plans import shipped
+    from flows.plans import instrument_of
     from flows.possible import refuse_impossible
     from stem4d.instrument import InstrumentFile
     from stem4d.plan import Plan
@@ -76,7 +74,7 @@ def run(
 
     settings = _settings()
     one = load_model(plan, Plan)
-    path = instrument or shipped("instruments/demo.toml")
+    path = instrument_of(plan, instrument)
     refuse_impossible(plan.name, one, load_model(path, InstrumentFile).facts)
     _ask([one], yes=yes)
     with _instrument(settings, path, as_json, no_prefect) as opened:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flows.cli.answer import AsJson, Code, command, confirm, print_json
+from flows.cli.answer import AsJson, Code, Instrument, command, confirm, print_json
 
 if TYPE_CHECKING:
     from stem4d.plan import Plan
@@ -21,9 +21,7 @@ def calibrate(
     plan: Annotated[
         Path | None, typer.Option("--plan", "-p", help="Plan file (YAML): its optics, detector, field, area.")
     ] = None,
-    instrument: Annotated[
-        Path | None, typer.Option("--instrument", "-i", help="Instrument file (TOML); the simulator where absent.")
-    ] = None,
+    instrument: Instrument = None,
     only_list: Annotated[
         bool, typer.Option("--list", help="Only list how each kind stands: the instrument is not opened.")
     ] = False,
@@ -54,7 +52,7 @@ def calibrate(
     if plan is None:
         raise BadInput(field="--plan", value="nothing", limit="is required", remedy="Add --plan PLAN.yaml")
     from flows.cli.calibrate_text import facts_of, lines_text
-    from flows.plans import shipped
+    from flows.plans import instrument_of
     from flows.possible import refuse_impossible
     from flows.standing import looked_up
     from stem4d.instrument import InstrumentFile
@@ -62,7 +60,7 @@ def calibrate(
     from storage.documents import load_model
 
     wanted_plan = load_model(plan, Plan)
-    path = instrument or shipped("instruments/demo.toml")
+    path = instrument_of(plan, instrument)
     file = load_model(path, InstrumentFile)
     refuse_impossible(plan.name, wanted_plan, file.facts)
     if only_list:
