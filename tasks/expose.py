@@ -27,8 +27,8 @@ from tasks.lab import Lab, lab
 from tasks.record import register_dataset
 from tasks.stage import stage
 
-LEASE_MARGIN_S = 120.0
-"""Beyond 1.5 times the scan's own time: arming, the start of the acquisition process, a slow disk."""
+LEASE_MARGIN_S = 400.0
+"""Beyond 1.5 times the scan's own time: the start of the acquisition process may take 60 s, arming 300 s."""
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,15 @@ def expose_once(opened: Lab, run: str, one: Pass, on_progress: Callable[[Progres
                     raise InstrumentTaken(f"{instrument.name}: {error}") from error
                 instrument.scan.start()
 
-            result = receive(job, on_listening, on_progress)
+            def until_ended(progress: Progress) -> str | None:
+                if progress.ended:
+                    beam.close()
+                reason = on_progress(progress)
+                if reason:
+                    beam.close()
+                return reason
+
+            result = receive(job, on_listening, until_ended)
             if result.stopped:
                 instrument.scan.ensure_stopped()
             else:
