@@ -6,7 +6,7 @@ import os
 import signal
 from contextlib import suppress
 from multiprocessing.connection import Connection
-from typing import Any, Literal
+from typing import Literal
 
 from devices.acquire import AcquisitionJob, AcquisitionResult, OnListening, OnProgress, Progress, acquire
 from stem4d.errors import DeviceFault, NightbeamError
@@ -92,15 +92,16 @@ class _ParentGoneError(Exception):
     """The process that wanted the frames closed its end."""
 
 
-def _ask(pipe: Connection, kind: Kind, content: object, timeout_s: float) -> Any:
+def _ask(pipe: Connection, kind: Kind, content: object, timeout_s: float) -> str | None:
     """Tell the parent, and give its answer; raises `DeviceFault` where none comes in time."""
     try:
         pipe.send((kind, content))
         if not pipe.poll(timeout_s):
             raise DeviceFault(f"the run's process has not answered {kind!r} for {timeout_s:g} s")
-        return pipe.recv()
+        answer: str | None = pipe.recv()
     except (EOFError, BrokenPipeError, ConnectionResetError):
         raise _ParentGoneError from None
+    return answer
 
 
 def _child(pipe: Connection, job: AcquisitionJob, parent_pid: int) -> None:
@@ -110,6 +111,9 @@ def _child(pipe: Connection, job: AcquisitionJob, parent_pid: int) -> None:
     if os.getppid() != parent_pid:
         return
 
+    def on_listening() -> None:
+        _ask(pipe, "listening", None, ARMING_TIMEOUT_S)
+
     def on_progress(progress: Progress) -> str | None:
         try:
             return _ask(pipe, "progress", progress, ANSWER_TIMEOUT_S)
@@ -117,7 +121,7 @@ def _child(pipe: Connection, job: AcquisitionJob, parent_pid: int) -> None:
             return str(error)  # a stop in order: the frames are good
 
     try:
-        result = acquire(job, lambda: _ask(pipe, "listening", None, ARMING_TIMEOUT_S), on_progress)
+        result = acquire(job, on_listening, on_progress)
     except _ParentGoneError:
         return  # nobody is there to be told; what came is on disk
     except NightbeamError as error:
