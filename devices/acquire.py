@@ -36,10 +36,6 @@ class Progress:
     sum_pattern: npt.NDArray[np.uint64]
     max_pattern: npt.NDArray[np.uint32]
     frames: FrameCounts
-    saturated_frames: int
-    """Frames with a saturated pixel."""
-    virtual_image: npt.NDArray[np.uint64]
-    """The first virtual detector's image as it grows, thinned for a screen [counts]."""
     queue_share: float
     """How full the queue between detector and receiver is, 0 to 1."""
     held_up_s: float
@@ -61,7 +57,6 @@ class AcquisitionResult:
     dtype: str
     frames_received: int
     total_counts: int
-    elapsed_s: float
     stopped: str
     """Why it was stopped before its end; empty where it was not."""
     frames: FrameCounts
@@ -116,7 +111,6 @@ def acquire(job: AcquisitionJob, on_listening: OnListening, on_progress: OnProgr
         dtype=job.accumulator.pixel_dtype.name,
         frames_received=intake.received,
         total_counts=int(intake.accumulator.sum_pattern.sum()),
-        elapsed_s=time.monotonic() - started,
         stopped=stopped,
         frames=intake.counts,
         held_up_s=intake.held_up_s,
@@ -132,8 +126,6 @@ def _progress(intake: Intake, total: int, started: float, *, ended: bool = False
         sum_pattern=intake.accumulator.sum_pattern.copy(),
         max_pattern=intake.accumulator.max_pattern.astype(np.uint32),
         frames=intake.counts,
-        saturated_frames=intake.maps.saturated_frames,
-        virtual_image=intake.maps.shown(),
         queue_share=intake.queue_share,
         held_up_s=intake.held_up_s,
         ended=ended,

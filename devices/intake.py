@@ -44,6 +44,15 @@ class FrameCounts:
     strays: int = 0
     """Messages that belong to no frame of the exposure."""
 
+    def losses(self, *, ended: bool) -> str:
+        """What is not as it should be, in words; a frame that may still come is not missing before the end."""
+        kinds = (
+            (self.missing if ended else 0, "missing"),
+            (self.corrupt, "corrupt"),
+            (self.duplicate, "came twice"),
+        )
+        return ", ".join(f"{count:,} {what}" for count, what in kinds if count)
+
 
 class Intake:
     """One exposure on its way into the file; leave the block to let its threads go."""

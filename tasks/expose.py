@@ -24,7 +24,7 @@ from tasks.calibrated import Calibrated, accumulator_spec
 from tasks.column import confirm, set_and_confirm
 from tasks.files import file_metadata
 from tasks.lab import Lab, lab
-from tasks.record import register_dataset
+from tasks.record import register_dataset, tell_losses
 from tasks.stage import stage
 
 LEASE_MARGIN_S = 400.0
@@ -261,6 +261,8 @@ def expose(instrument: str, run: str, calibrated_json: str) -> dict[str, Any]:
             opened.instrument.pause(plan.exposure.pause_between_passes_s)
         done = _one_pass(opened, run, plan, calibrated, index)
         dataset = register_dataset(opened, run, index, done.result)
+        which = f"pass {index + 1} of {plan.exposure.passes}"
+        tell_losses(opened, run, which, done.result)
         passes.append(
             {
                 "path": str(done.result.receipt.path),
@@ -273,7 +275,7 @@ def expose(instrument: str, run: str, calibrated_json: str) -> dict[str, Any]:
         if stopped:
             opened.tell("stopped early", stopped, run=run)
             break
-        opened.tell("pass recorded", f"pass {index + 1} of {plan.exposure.passes}", run=run)
+        opened.tell("pass recorded", which, run=run, held_up_s=round(done.result.held_up_s, 3))
     return {"passes": passes, "stopped": stopped}
 
 
