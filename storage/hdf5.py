@@ -36,7 +36,8 @@ class Hdf5Frames:
     def __init__(self, path: Path, file: h5py.File, dataset: h5py.Dataset) -> None:
         self.path = path
         self._file, self._data = file, dataset
-        self._codec = bitshuffle_lz4() if _packed_as_written(dataset) else None
+        self._as_written = _packed_as_written(dataset)
+        self._codec = bitshuffle_lz4()
         shape = (1, *dataset.shape) if dataset.ndim == 3 else dataset.shape
         ours = _is_ours(file)
         self.kind: Literal["nightbeam", "foreign"] = "nightbeam" if ours else "foreign"
@@ -50,7 +51,7 @@ class Hdf5Frames:
         if ours:
             self.recorded = recorded_positions(file).reshape(self.scan_shape)
             self.metadata = _facts(file[layout.METADATA].attrs)
-            if self._codec is None and checksums_of_chunks(file):
+            if checksums_of_chunks(file) and not self._as_written:
                 self.metadata = {**self.metadata, "frames_not_checked": "packed anew since they were written"}
             if layout.SATURATION_VALUE in file:
                 self.full_scale = int(file[layout.SATURATION_VALUE][()])
@@ -64,7 +65,7 @@ class Hdf5Frames:
                 frames = np.empty((count, *self.detector_shape), self.dtype)
                 try:
                     if self.kind == "nightbeam":
-                        read_checked(self._file, self.path.name, first, frames, self._codec, pool)
+                        read_checked(self._file, self.path.name, first, frames, self._as_written, self._codec, pool)
                     else:
                         self._read(first, frames)
                 except _DAMAGE as error:

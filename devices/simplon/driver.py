@@ -6,7 +6,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from uuid import uuid4
 
-from devices.protocols import ExposureRequest
+from devices.protocols import ExposureRequest, Reading
 from devices.simplon.configure import (
     ANSWER_MARGIN_S,
     ARM_TIMEOUT_S,
@@ -15,7 +15,7 @@ from devices.simplon.configure import (
     Trigger,
     configure,
 )
-from devices.simplon.provenance import Provenance, provenance
+from devices.simplon.provenance import Provenance, provenance, readings
 from devices.simplon.rest import NoAnswer, Simplon
 from devices.simplon.stream import SimplonStream
 from stem4d.detector import DetectorFacts
@@ -166,6 +166,10 @@ class SimplonDetector:
     def provenance(self) -> Provenance:
         """What the detector is and how it counts, to be kept with the data; a pure read."""
         return provenance(self.rest)
+
+    def snapshot(self) -> tuple[Reading, ...]:
+        """What of that is kept with every run."""
+        return readings(self.rest)
 
     def _require_allowed(self, request: ExposureRequest) -> None:
         facts = self.facts

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from devices import registry
-from devices.protocols import BeamFound, BeamWitness, ExposureRequest, Instrument, ScanGenerator, ScanRequest
+from devices.protocols import BeamFound, BeamWitness, ExposureRequest, Instrument, Reading, ScanGenerator, ScanRequest
 from devices.simplon.configure import Trigger
 from devices.simplon.driver import SimplonDetector
 from devices.simplon.rest import Simplon
@@ -139,6 +139,10 @@ class AccompaniedDetector:
         """The SIMPLON detector's."""
         self._other.source()
         return self._detector.source()
+
+    def snapshot(self) -> tuple[Reading, ...]:
+        """The SIMPLON detector's."""
+        return self._detector.snapshot()
 
     def arm(self) -> None:
         """Arm both, the one that counts first."""

@@ -59,10 +59,14 @@ def provenance(rest: Simplon) -> Provenance:
     DeviceFault
         The detector fails; keys that it does not know are left out.
     """
+    return Provenance(readings(rest), if_known(rest.array, "pixel_mask"))
+
+
+def readings(rest: Simplon) -> tuple[Reading, ...]:
+    """The same without the pixel mask, which is as large as a frame."""
     thresholds = sorted(key for key in rest.known() if _THRESHOLD.fullmatch(key))
     found = (_reading(rest, key) for key in (*CONFIG, *thresholds))
-    mask = if_known(rest.array, "pixel_mask")
-    return Provenance(tuple(reading for reading in found if reading is not None), mask)
+    return tuple(reading for reading in found if reading is not None)
 
 
 def _reading(rest: Simplon, key: str) -> Reading | None:

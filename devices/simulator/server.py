@@ -243,9 +243,9 @@ class Server:
                     pixels = np.ascontiguousarray(batch.frames)
                     link.send({"first": batch.first, "n": len(pixels)}, pixels_of(pixels))
             link.send({"end": True})
-        except OSError:
+        except (ConnectionError, TimeoutError):
             raise  # the client has gone
-        except Exception as error:  # noqa: BLE001 - as for any other call
+        except Exception as error:  # noqa: BLE001 - as for any other call; an `OSError` may be of the rendering
             link.send(self._told(error))
         link.until_the_end()
 
@@ -302,10 +302,10 @@ def _serve(file: InstrumentFile, truth: Truth, folder: Path, linger_s: float) ->
         )
         state = State(file.facts, truth, folder)
         server = Server(file.name, state, address.key, linger_s)
-        write_address(folder, address)
-        _say(ready=True)
-        _write_to(folder / LOG_FILE)
-        try:
+        try:  # from here on: the state may have found the beam on
+            write_address(folder, address)
+            _say(ready=True)
+            _write_to(folder / LOG_FILE)
             Thread(target=_import_physics, daemon=True).start()
             server.run(listener)
         finally:

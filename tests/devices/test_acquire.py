@@ -1,13 +1,16 @@
 """The acquisition, in this process and in one of its own: the same file, the same figures, the same errors."""
 
+import multiprocessing
+import threading
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from devices.acquire import AcquisitionJob, AcquisitionResult, Progress, acquire
-from devices.worker import acquire_in_child
+from devices.worker import _ask, _follow, acquire_in_child
 from stem4d.accumulate import AccumulatorSpec, Annulus
 from stem4d.errors import DeviceFault
 from stem4d.maps import maps_from_arrays
@@ -105,6 +108,52 @@ def test_a_source_that_ends_early_is_a_fault_that_names_the_file(receive: Receiv
 def test_a_frame_out_of_its_place_is_a_fault(receive: Receive, tmp_path: Path) -> None:
     with pytest.raises(DeviceFault, match="frames 8 to 14 came where 7 of 70 was next"):
         receive(job(tmp_path, KnownFrames((10, 7), out_of_place=True)), nothing, go_on)
+
+
+@both
+@pytest.mark.parametrize("how", ["whole", "stopped", "cut short", "out of place"])
+def test_the_end_of_the_frames_is_told_once_and_before_the_file_is_closed(
+    receive: Receive, how: str, tmp_path: Path
+) -> None:
+    source = KnownFrames((10, 7), ends_after=21 if how == "cut short" else None, out_of_place=how == "out of place")
+    ended: list[bool] = []
+
+    def on_progress(progress: Progress) -> str | None:
+        ended.append(progress.ended)
+        assert [each.name for each in tmp_path.glob("pass1*")] == ["pass1.h5.partial"]
+        return "enough" if how == "stopped" else None
+
+    with suppress(DeviceFault):
+        receive(job(tmp_path, source), nothing, on_progress)
+    assert ended[-1]
+    assert ended.count(True) == 1
+    assert not (tmp_path / "pass1.h5.partial").exists()
+
+
+def test_a_child_may_be_silent_while_it_finishes_its_file(tmp_path: Path) -> None:
+    told: list[Progress] = []
+    result = acquire(job(tmp_path, KnownFrames((3, 7))), nothing, told.append)
+    ours, theirs = multiprocessing.Pipe()
+    with ours, theirs:
+        theirs.send(("listening", None))
+        theirs.send(("progress", told[-1]))
+        done = threading.Timer(0.3, theirs.send, [("done", result)])
+        done.start()
+        # No silence is borne with but that of the finish, which takes 0.3 s.
+        assert _follow(ours, nothing, go_on, silence_timeout_s=0.0).receipt == result.receipt
+        done.join()
+
+
+def test_a_child_that_waits_for_the_arm_in_vain_says_so_to_a_late_parent() -> None:
+    ours, theirs = multiprocessing.Pipe()
+    with ours:
+        with theirs:
+            with pytest.raises(DeviceFault, match=r"has not answered 'listening' for 0\.01 s") as fault:
+                _ask(theirs, "listening", None, 0.01)
+            theirs.send(("error", fault.value))
+        # The child has gone: nobody takes the answer to its "listening" any more.
+        with pytest.raises(DeviceFault, match="has not answered 'listening'"):
+            _follow(ours, nothing, go_on, silence_timeout_s=0.0)
 
 
 def test_a_dead_child_is_a_fault_with_its_exit_code(tmp_path: Path) -> None:

@@ -7,16 +7,19 @@ import socket
 import time
 from contextlib import ExitStack, suppress
 from pathlib import Path
+from threading import Thread
+from types import SimpleNamespace
 
 import psutil
 import pytest
 
-from devices.simulator import open_instrument, wire
+from devices.simulator import open_instrument, server, wire
 from devices.simulator.client import connect
 from devices.simulator.server import ADMIT_S, MOST_WAITING
+from devices.simulator.state import State
 from stem4d.errors import DeviceFault
 from tests.devices.server_world import address_of, ended, folder_of, now_lease, session
-from tests.devices.simulator_world import instrument_file, prepared_anywhere, raster
+from tests.devices.simulator_world import instrument_file, lease, opened, prepared, prepared_anywhere, raster
 
 
 def entries(home: Path) -> list[dict[str, object]]:
@@ -79,6 +82,40 @@ def test_a_server_that_is_told_to_end_blanks_first(tmp_path: Path) -> None:
         os.kill(pid, signal.SIGTERM)
         assert ended(pid)
     assert [one["event"] for one in entries(tmp_path)][-2:] == ["blank", "close"]
+
+
+def test_a_server_that_cannot_make_itself_known_blanks_the_beam_that_it_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left = opened(tmp_path)
+    prepared(left)
+    left.gate.unblank(lease())
+
+    def full(*_arguments: object) -> None:
+        raise OSError("no room")
+
+    monkeypatch.setattr(server, "write_address", full)
+    with pytest.raises(OSError, match="no room"):
+        server._serve(instrument_file(), server.read_truth(instrument_file()), folder_of(tmp_path), 0.0)
+    assert [one["event"] for one in entries(tmp_path)][-2:] == ["blank", "close"]
+
+
+def test_an_error_of_the_rendering_is_told_though_it_is_one_that_sockets_raise_too(tmp_path: Path) -> None:
+    def no_frames(_run: object) -> None:
+        raise OSError("a table cannot be read")
+
+    instrument = SimpleNamespace(detector=SimpleNamespace(source_of=no_frames))
+    state = State(instrument_file().facts, server.read_truth(instrument_file()), tmp_path)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        client = wire.Link(socket.create_connection(listener.getsockname(), timeout=10), 10)
+        link = wire.Link(listener.accept()[0], 10)
+        told = Thread(target=server.Server("test-stem", state, "", 0.0)._stream, args=(link, instrument, b"1"))
+        told.start()
+        head, _body = client.receive()
+        client.close()
+        told.join()
+        link.close()
+    assert "a table cannot be read" in json.dumps(head)
 
 
 def test_crowds_without_the_key_neither_fill_the_server_nor_keep_others_out(tmp_path: Path) -> None:

@@ -188,11 +188,17 @@ def test_truncated_files_never_pass(tmp_path: Path, kept: float) -> None:
         read_all(spec.path)
 
 
-def test_a_damaged_chunk_is_named(tmp_path: Path) -> None:
+@pytest.mark.parametrize("hidden", [False, True], ids=["", "bitshuffle is hidden"])
+def test_a_damaged_chunk_is_named(tmp_path: Path, hidden: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if hidden:
+        monkeypatch.setattr("storage.hdf5.bitshuffle_lz4", lambda: None)
     spec = spec_at(tmp_path / "a.h5", (2, 2), (64, 64))
     written(spec)
     with h5py.File(spec.path) as file:
         chunk = file[layout.FRAMES].id.get_chunk_info(2)
+    with open_frames(spec.path) as read:
+        np.testing.assert_array_equal(np.concatenate([batch for _, batch in read.batches()]), counts(spec))
+        assert "frames_not_checked" not in read.metadata
     with spec.path.open("r+b") as stream:
         stream.seek(chunk.byte_offset)
         stream.write(b"\xff" * 32)

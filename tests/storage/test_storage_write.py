@@ -1,5 +1,6 @@
 """The writer's promises: flushed frames survive a kill, the ledger is true, no file is replaced, the disk is kept."""
 
+import errno
 import hashlib
 import os
 import signal
@@ -77,6 +78,48 @@ def test_flushes_after_64_frames_or_a_quarter_second(tmp_path: Path) -> None:
             writer.tick()
             flushed.append(writer.frames_flushed)
         assert flushed == [0, 0, 63, 127, 127, 133]
+
+
+def test_marks_alone_are_flushed_too(tmp_path: Path) -> None:
+    spec, now = spec_at(tmp_path / "a.h5"), [0.0]
+    frames = counts(spec)
+    stored: list[list[int]] = []
+    with FrameWriter(spec, clock=lambda: now[0]) as writer:
+        writer.write(0, frames[:1])
+        now[0] = 0.3
+        writer.tick()
+        for at_s, mark in [
+            (0.4, lambda: writer.mark_corrupt(3, b"not a frame")),
+            (0.7, lambda: writer.mark_duplicate(0)),
+            (0.8, lambda: writer.mark_corrupt(4, b"nor this")),
+            (1.0, writer.tick),
+        ]:
+            now[0] = at_s
+            mark()
+            with h5py.File(spec.partial, "r", swmr=True) as file:
+                stored.append(file[LEDGER_STATE][:5].tolist())
+    assert stored == [
+        [OK, MISSING, MISSING, MISSING, MISSING],
+        [DUPLICATE, MISSING, MISSING, CORRUPT, MISSING],
+        [DUPLICATE, MISSING, MISSING, CORRUPT, MISSING],
+        [DUPLICATE, MISSING, MISSING, CORRUPT, CORRUPT],
+    ]
+
+
+def test_a_disk_that_failed_last_of_all_keeps_the_file_partial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spec, now = spec_at(tmp_path / "a.h5"), [0.0]
+
+    def failed(_handle: int) -> None:
+        raise OSError(errno.EIO, "the disk failed")
+
+    # The sync of this descriptor alone: the kernel tells an error once, and a later one of another finds nothing.
+    monkeypatch.setattr(os, "fdatasync", failed)
+    writer = FrameWriter(spec, clock=lambda: now[0])
+    now[0] = 2.0
+    writer.write(0, counts(spec))
+    with pytest.raises(OSError, match="the disk failed"):
+        writer.finish({})
+    assert os.listdir(tmp_path) == ["a.h5.partial"]
 
 
 def test_a_reader_sees_flushed_frames_while_writing(tmp_path: Path) -> None:
