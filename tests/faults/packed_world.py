@@ -12,9 +12,9 @@ import numpy.typing as npt
 from devices.acquire import AcquisitionJob
 from devices.protocols import PackedBatch
 from stem4d.accumulate import AccumulatorSpec
-from storage.codec import bitshuffle_lz4
 from storage.layout import CORRUPT, DUPLICATE, MISSING, OK
 from storage.spec import FileSpec
+from tests.packing import bitshuffle
 
 SHAPE = (8, 12)
 Damage = Literal["", "cut", "empty", "length", "block", "wrong size", "rubbish"]
@@ -36,8 +36,7 @@ def frame(index: int) -> npt.NDArray[np.uint16]:
 
 def payload(sent: Sent) -> bytes:
     """What is sent for a frame."""
-    codec = bitshuffle_lz4()
-    assert codec is not None
+    codec = bitshuffle()
     (chunk,) = codec.pack(frame(sent.index)[None])
     match sent.damage:
         case "cut":

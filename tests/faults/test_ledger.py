@@ -69,6 +69,7 @@ def check(schedule: list[Sent], sizes: list[int], folder: Path) -> None:
     else:
         path = result.receipt.path
         if to_its_end:
+            assert held.all()
             assert result.frames == FrameCounts(
                 *(int((stated == state).sum()) for state in (OK, MISSING, DUPLICATE, CORRUPT)), len(outside)
             )

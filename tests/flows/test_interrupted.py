@@ -35,10 +35,9 @@ def long_run(home: Path, tmp_path: Path) -> subprocess.Popen[str]:
 
 def until_the_specimen_is_exposed(home: Path, process: subprocess.Popen[str]) -> None:
     """Wait for the third unblanking: the two vacuum scans come first."""
-    path = home / "instruments" / "demo-stem" / "column.jsonl"
     deadline = time.monotonic() + 90
     while time.monotonic() < deadline:
-        if path.exists() and path.read_text().count('"event": "unblank"') >= 3:
+        if sum(one["event"] == "unblank" for one in column_log(home)) >= 3:
             return
         if process.poll() is not None:
             pytest.fail(f"the run ended by itself: {process.communicate()}")
