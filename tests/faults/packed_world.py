@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Literal, Self
 
@@ -34,6 +35,7 @@ def frame(index: int) -> npt.NDArray[np.uint16]:
     return values.reshape(SHAPE).astype(np.uint16)
 
 
+@cache
 def payload(sent: Sent) -> bytes:
     """What is sent for a frame."""
     codec = bitshuffle()
