@@ -53,7 +53,9 @@ def go_on(_progress: Progress) -> None:
 def test_listening_is_said_first_and_frames_and_maps_are_in_the_file(receive: Receive, tmp_path: Path) -> None:
     source = KnownFrames((5, 9))
     said: list[str] = []
-    result = receive(job(tmp_path, source), lambda: said.append("listening"), lambda _p: said.append("progress") or None)
+    result = receive(
+        job(tmp_path, source), lambda: said.append("listening"), lambda _p: said.append("progress") or None
+    )
     # Listening is said before the first frame, and once.
     assert (said[0], said.count("listening")) == ("listening", 1)
     assert "progress" in said
