@@ -176,12 +176,12 @@ def drift_of(key: str, *, electrons: float = SERIES.electrons) -> list[Outcome]:
 
 
 def _tilt(name: str, *told: Any, **more: Any) -> Trap:
-    kept = {key: more.pop(key) for key in ("stated", "known", "quick") if key in more}
+    kept = {key: more.pop(key) for key in ("stated", "quick") if key in more}
     return Trap("tilted images", name, partial(defocus_of, *told, **more), **kept)
 
 
 def _drift(name: str, *told: Any, **more: Any) -> Trap:
-    kept = {key: more.pop(key) for key in ("stated", "known", "quick") if key in more}
+    kept = {key: more.pop(key) for key in ("stated", "quick") if key in more}
     return Trap("drift", name, partial(drift_of, *told, **more), **kept)
 
 

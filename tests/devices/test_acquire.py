@@ -53,9 +53,15 @@ def go_on(_progress: Progress) -> None:
 
 
 @both
-def test_frames_and_maps_are_in_the_file(receive: Receive, tmp_path: Path) -> None:
+def test_listening_is_said_first_and_frames_and_maps_are_in_the_file(receive: Receive, tmp_path: Path) -> None:
     source = KnownFrames((5, 9))
-    result = receive(job(tmp_path, source), nothing, go_on)
+    said: list[str] = []
+    result = receive(
+        job(tmp_path, source), lambda: said.append("listening"), lambda _p: said.append("progress") or None
+    )
+    # Listening is said before the first frame, and once.
+    assert (said[0], said.count("listening")) == ("listening", 1)
+    assert "progress" in said
     truth = source.all_frames()
     assert result.frames_received == 45
     assert result.total_counts == truth.sum()
@@ -71,17 +77,6 @@ def test_frames_and_maps_are_in_the_file(receive: Receive, tmp_path: Path) -> No
     rows = (truth.sum(axis=2) * np.arange(16)).sum(axis=1) / truth.sum(axis=(1, 2))
     np.testing.assert_allclose(maps.com_y_px.ravel(), rows, rtol=1e-6)  # stored as float32
     assert maps.virtual["ring"].shape == (5, 9)
-
-
-@both
-def test_listening_is_said_before_the_first_frame(receive: Receive, tmp_path: Path) -> None:
-    said: list[str] = []
-    receive(
-        job(tmp_path, KnownFrames((3, 7))), lambda: said.append("listening"), lambda _p: said.append("progress") or None
-    )
-    assert said[0] == "listening"
-    assert said.count("listening") == 1
-    assert "progress" in said
 
 
 @both
@@ -104,7 +99,12 @@ def test_a_source_that_ends_early_is_a_fault_that_names_the_file(receive: Receiv
     assert (tmp_path / "pass1.incomplete.h5").exists()
 
 
-@both
+@pytest.mark.parametrize(
+    "receive",
+    # How a fault comes out of a child is seen above.
+    [acquire, pytest.param(acquire_in_child, marks=pytest.mark.slow)],
+    ids=["inline", "child"],
+)
 def test_a_frame_out_of_its_place_is_a_fault(receive: Receive, tmp_path: Path) -> None:
     with pytest.raises(DeviceFault, match="frames 8 to 14 came where 7 of 70 was next"):
         receive(job(tmp_path, KnownFrames((10, 7), out_of_place=True)), nothing, go_on)

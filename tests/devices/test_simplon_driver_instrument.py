@@ -18,12 +18,12 @@ from devices.simulator.instrument import open_here
 from stem4d.accumulate import AccumulatorSpec
 from stem4d.errors import BadInput, DeviceFault
 from stem4d.instrument import InstrumentFile
-from storage.codec import bitshuffle_lz4
 from storage.documents import validate
 from storage.read import open_frames
 from storage.spec import FileSpec
 from tests.devices.simplon_world import FakeUnit, Sender, end, rest_of, start, status
 from tests.devices.simulator_world import AREA, Clock, column, exposure, instrument_file, lease, raster
+from tests.packing import bitshuffle
 
 SCAN = raster((4, 6))
 FRAMES = np.random.default_rng(4).poisson(3.0, (24, 32, 32)).astype(np.uint16)
@@ -64,8 +64,7 @@ def beside(unit: FakeUnit, home: Path, sender: Sender, **changes: Any) -> Simplo
 
 def sends(unit: FakeUnit, sender: Sender) -> Callable[[httpx.Request], httpx.Response]:
     """What a trigger does: the frames, out of order, and the end before the last."""
-    codec = bitshuffle_lz4()
-    assert codec is not None
+    codec = bitshuffle()
     chunks = codec.pack(FRAMES)
 
     def message(number: int) -> bytes:
@@ -251,11 +250,13 @@ def test_closing_blanks_and_works_when_the_detector_is_gone(tmp_path: Path) -> N
     unit = unit_of()
     with Sender() as sender:
         instrument = beside(unit, tmp_path, sender)
+        instrument.gate.unblank(lease())
+        assert instrument.gate.is_blanked() is False
         unit.script["status/state"] = [httpx.ConnectError("gone")] * 100
         with pytest.raises(DeviceFault, match="gone"):
             instrument.detector.ensure_stopped()
         instrument.close()
-    assert instrument.gate.is_blanked()
+    assert instrument.gate.is_blanked() is True
 
 
 @pytest.mark.parametrize(

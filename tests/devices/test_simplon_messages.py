@@ -21,15 +21,13 @@ from devices.simplon.messages import (
     encode,
     image_content,
 )
-from storage.codec import bitshuffle_lz4
+from tests.packing import bitshuffle
 
 FRAME = np.arange(12, dtype=np.uint16).reshape(3, 4)
 
 
 def packed() -> PackedFrame:
-    codec = bitshuffle_lz4()
-    assert codec is not None
-    return PackedFrame((3, 4), np.dtype("<u2"), "bslz4", codec.pack(FRAME[None])[0])
+    return PackedFrame((3, 4), np.dtype("<u2"), "bslz4", bitshuffle().pack(FRAME[None])[0])
 
 
 def image() -> Image:

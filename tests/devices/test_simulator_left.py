@@ -18,22 +18,8 @@ from devices.simulator.client import connect
 from devices.simulator.server import ADMIT_S, MOST_WAITING
 from devices.simulator.state import State
 from stem4d.errors import DeviceFault
-from tests.devices.server_world import address_of, ended, folder_of, now_lease, session
+from tests.devices.server_world import address_of, blanked, ended, entries, folder_of, now_lease, session
 from tests.devices.simulator_world import instrument_file, lease, opened, prepared, prepared_anywhere, raster
-
-
-def entries(home: Path) -> list[dict[str, object]]:
-    return [json.loads(line) for line in (folder_of(home) / "column.jsonl").read_text().splitlines() if line]
-
-
-def blanked(home: Path, within_s: float = 10.0) -> bool:
-    """Whether the log says that the beam was blanked, within a time."""
-    deadline = time.monotonic() + within_s
-    while not any(one["event"] == "blank" for one in entries(home)):
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.02)
-    return True
 
 
 def left_with_the_beam_on(home: Path, linger_s: float) -> int:
@@ -158,15 +144,16 @@ def test_admission_has_one_deadline_however_slowly_bytes_come(tmp_path: Path) ->
     with session(tmp_path) as instrument:
         address = address_of(tmp_path)
         began_s = time.monotonic()
-        with socket.create_connection(("127.0.0.1", address.port), timeout=0.2) as slow, suppress(OSError):
+        with socket.create_connection(("127.0.0.1", address.port), timeout=10) as slow, suppress(OSError):
             slow.recv(4096)
+            slow.settimeout(0.2)
             slow.sendall(wire.HEADER.pack(60_000, 0))
             while time.monotonic() - began_s < 4 * ADMIT_S:
                 slow.sendall(b"\x01")
                 with suppress(TimeoutError):
                     if not slow.recv(1):
                         break
-        # A byte every 0.2 s kept it open for as long as anybody liked; half of the limit again for a busy machine.
+        # A byte every 0.2 s kept it open for as long as anybody liked; as much again for a busy machine.
         assert 0.9 * ADMIT_S < time.monotonic() - began_s < 2 * ADMIT_S
         assert instrument.gate.is_blanked() is True
 
@@ -212,7 +199,7 @@ def test_an_admitted_client_that_talks_nonsense_cannot_fill_the_log(tmp_path: Pa
     [
         b'{"challenge": ' + b"[" * 30_000,
         b'{"challenge": 3}',
-        b'{"challenge": "x"}' + b"\x00" * 0,
+        b'{"challenge": "x"}',
         b'{"challenge": "\\ud800"}',
     ],
 )
