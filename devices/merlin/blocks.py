@@ -61,7 +61,8 @@ class Splitter:
         while self._held:
             begin = PREFIX_BYTES if self._length(0) is not None else 0
             end = self._start_after(begin, len(self._held))
-            blocks.append(Block(bytes(self._held[begin:end]), whole=False))
+            end = len(self._held) if end is None else end
+            blocks.append(self._block(begin, end, whole=False))
             del self._held[:end]
             blocks += self.settle()
         return blocks
@@ -86,12 +87,18 @@ class Splitter:
         start, end = at + PREFIX_BYTES, at + PREFIX_BYTES + length
         if end > len(held):
             return None
-        cut = self._start_after(start, end)
-        if cut is not None:
-            return Block(bytes(held[start:cut]), whole=False), cut
-        if not settled and self._may_start_within(max(start, end - _START_BYTES + 1), end):
-            return None
-        return Block(bytes(held[start:end]), whole=_may_follow(held[end : end + PREFIX_BYTES])), end
+        if not PREFIX.match(held, end):
+            # The next block is not where it should be, or not there yet: it may be inside.
+            cut = self._start_after(start, end)
+            if cut is not None:
+                return self._block(start, cut, whole=False), cut
+            if not settled and self._may_start_within(max(start, end - _START_BYTES + 1), end):
+                return None
+        return self._block(start, end, whole=_may_follow(held[end : end + PREFIX_BYTES])), end
+
+    def _block(self, start: int, end: int, *, whole: bool) -> Block:
+        with memoryview(self._held) as held, held[start:end] as payload:
+            return Block(bytes(payload), whole)
 
     def _garbage(self, at: int) -> tuple[Block, int] | None:
         """Skip to the next prefix; what may be the start of one is left."""
@@ -100,7 +107,7 @@ class Splitter:
             start = len(self._held) - _START_BYTES + 1
             if start - at < LARGEST_GARBAGE_BYTES:
                 return None
-        return Block(bytes(self._held[at:start]), whole=False), start
+        return self._block(at, start, whole=False), start
 
     def _start_after(self, begin: int, end: int) -> int | None:
         """Where the first block begins between two offsets; it may reach beyond them."""

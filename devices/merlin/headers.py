@@ -3,15 +3,15 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import pairwise
 
 LARGEST_SIDE_PX = 16384
 LARGEST_HEADER_BYTES = 2**16
 COUNTER_DEPTHS = (1, 6, 12, 24)
 _NUMBER = re.compile(rb"MQ1,(\d{6,10}),(\d{5}),")
 _KIND = re.compile(r"U0?8|U16|U32|R64")
-_DEPTH = re.compile(r"\d{1,2}")
-_FIELDS = 16
+_ADDED = re.compile(r",MQ1A,[^,]*,\d+ns,(\d{1,2})(?!\d)")
+"""What newer software adds: time, exposure, counter depth."""
+_FIELDS = 14
 """Up to the gain; thresholds, DACs and the MQ1A part come after them."""
 
 
@@ -64,7 +64,8 @@ def parse_frame(block: bytes) -> FrameHeader:
     number, offset = int(found[1]), int(found[2])
     if not _FIELDS < offset <= min(len(block), LARGEST_HEADER_BYTES):
         raise NotAHeader(f"its pixels begin at byte {offset} of {len(block)}")
-    fields = [field.strip(" \0") for field in block[:offset].decode("latin-1").split(",")]
+    text = block[:offset].decode("latin-1")
+    fields = [field.strip(" \0") for field in text.split(",", _FIELDS)[:_FIELDS]]
     if len(fields) < _FIELDS:
         raise NotAHeader(f"it has {len(fields)} fields of {_FIELDS}")
     try:
@@ -77,6 +78,7 @@ def parse_frame(block: bytes) -> FrameHeader:
         raise NotAHeader(f"{chips} chips of {width} x {height} pixels")
     if not _KIND.fullmatch(fields[6]):
         raise NotAHeader(f"pixels of kind {fields[6]!r}")
+    added = _ADDED.search(text)
     return FrameHeader(
         number=number,
         data_offset=offset,
@@ -89,17 +91,8 @@ def parse_frame(block: bytes) -> FrameHeader:
         counter=counter,
         colour=bool(colour),
         gain=gain,
-        depth=_depth(fields),
+        depth=int(added[1]) if added else None,
     )
-
-
-def _depth(fields: list[str]) -> int | None:
-    """The field after the exposure in ns, in the part that newer software adds."""
-    if "MQ1A" not in fields:
-        return None
-    added = fields[fields.index("MQ1A") :]
-    after = next((second for first, second in pairwise(added) if first.endswith("ns")), "")
-    return int(after) if _DEPTH.fullmatch(after) else None
 
 
 def parse_acquisition(block: bytes) -> Mapping[str, str]:

@@ -8,7 +8,8 @@ from devices.merlin.blocks import Block, Splitter
 from stem4d.errors import DeviceFault
 
 CONNECT_TIMEOUT_S = 5.0
-READ_BYTES = 2**20
+READ_BYTES = 2**18
+"""Read at once: more is slower, the pages have to be made anew."""
 SYSTEM_BUFFER_BYTES = 16 * 2**20
 """Asked of the system: what it holds while we are held up, so that the detector need not."""
 

@@ -110,7 +110,7 @@ def test_a_header_without_a_depth_has_none(end: str) -> None:
         ({"number": "x"}, "does not begin with MQ1"),
         ({"offset": "99999"}, "begin at byte 99999 of 384"),
         ({"offset": "00000"}, "begin at byte 0"),
-        ({"offset": "00030"}, "fields of 16"),
+        ({"offset": "00030"}, "fields of 14"),
         ({"width": "0000"}, "0 x 128 pixels"),
         ({"width": "99999"}, "99999 x 128"),
         ({"chips": "none"}, "no number"),

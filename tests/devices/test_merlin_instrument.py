@@ -51,7 +51,9 @@ def beside(emulator: MerlinEmulator, home: Path, **changes: Any) -> MerlinInstru
     settings = validate(file.settings, MerlinSettings, "settings")
     clock = Clock()
     simulated = open_here(instrument_file().model_copy(update={"facts": file.facts}), home, clock, clock.sleep)
-    return MerlinInstrument(file, settings, home, simulated, Merlin(settings.host, settings.control_port, sleep=clock.sleep))
+    return MerlinInstrument(
+        file, settings, home, simulated, Merlin(settings.host, settings.control_port, sleep=clock.sleep)
+    )
 
 
 def acquired(
