@@ -7,7 +7,15 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from devices import registry
-from devices.protocols import Detector, ExposureRequest, FrameSourceSpec, Instrument, ScanGenerator
+from devices.protocols import (
+    BeamFound,
+    BeamWitness,
+    Detector,
+    ExposureRequest,
+    FrameSourceSpec,
+    Instrument,
+    ScanGenerator,
+)
 from stem4d.detector import DetectorFacts
 from stem4d.errors import BadInput
 from stem4d.instrument import InstrumentFile
@@ -75,6 +83,11 @@ class InstrumentBeside:
     def name(self) -> str:
         """As its file has it."""
         return self._name
+
+    @property
+    def found(self) -> BeamFound | None:
+        """The beam as the other driver found it, if that can tell."""
+        return self._other.found if isinstance(self._other, BeamWitness) else None
 
     def pause(self, seconds: float) -> None:
         """Let the other driver's time pass."""

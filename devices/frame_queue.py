@@ -37,7 +37,7 @@ class FrameQueue(Generic[T]):
                 self._held_up_s += time.monotonic() - began
             self._items.extend(items)
             self._bytes += size
-            if len(self._items) >= self._enough:
+            if len(self._items) >= self._enough or self._full():
                 self._change.notify_all()
 
     def take(self, most: int, within_s: float) -> list[T]:

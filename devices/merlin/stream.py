@@ -28,6 +28,8 @@ from stem4d.errors import DeviceFault
 from storage.codec import Codec, bitshuffle_lz4
 
 BATCH = 64
+BATCH_BYTES = 64 * 2**20
+"""Fewer frames where they are large: so much at most when they are unpacked, and one at least."""
 BATCH_WITHIN_S = 0.05
 SILENT_TAKES = 3
 """Looks of ``BATCH_WITHIN_S`` without a frame, after which an empty batch says so: five times a second at least."""
@@ -84,6 +86,7 @@ class MerlinFrames:
         self._codec, self._now = codec, monotonic
         self._queue = Queue(spec.queue_bytes)
         frame_bytes = math.prod(spec.detector_shape) * np.dtype(spec.dtype).itemsize
+        self._most = max(1, min(BATCH, BATCH_BYTES // frame_bytes))
         self._receiver = Receiver(spec.host, spec.port, 2 * frame_bytes + LARGEST_HEADER_BYTES, self._queue)
         self._announced = self._other_began = self._as_prepared = False
         self._seen = bytearray(spec.frames)
@@ -113,7 +116,7 @@ class MerlinFrames:
         """
         last_s, silent = self._now(), 0
         while True:
-            blocks = self._queue.take(BATCH, BATCH_WITHIN_S)
+            blocks = self._queue.take(self._most, BATCH_WITHIN_S)
             batch = self._batch(blocks)
             now_s = self._now()
             if batch.chunks:
@@ -135,7 +138,7 @@ class MerlinFrames:
     def _drain(self) -> None:
         """Let nothing of an earlier acquisition be taken for ours."""
         ends_s = time.monotonic() + DRAINED_WITHIN_S
-        while self._queue.take(BATCH, QUIET_S):
+        while self._queue.take(self._most, QUIET_S):
             if time.monotonic() >= ends_s:
                 raise DeviceFault(
                     f"the detector sends frames on {self.spec.host}:{self.spec.port} although nothing was started; "
@@ -152,7 +155,7 @@ class MerlinFrames:
     def _last_look(self) -> Iterator[PackedBatch]:
         ends_s, silent = self._now() + LAST_LOOK_S, 0
         while self._now() < ends_s and silent * BATCH_WITHIN_S < LAST_LOOK_S:
-            batch = self._batch(self._queue.take(BATCH, BATCH_WITHIN_S))
+            batch = self._batch(self._queue.take(self._most, BATCH_WITHIN_S))
             silent = 0 if batch.chunks else silent + 1
             if batch.chunks or batch.strays:
                 yield batch
@@ -160,7 +163,7 @@ class MerlinFrames:
     def _leftovers(self) -> Iterator[PackedBatch]:
         """What is left when no more is waited for: a block that was cut at the end is one of ours."""
         self._receiver.close()
-        while blocks := self._queue.take(BATCH, 0.0):
+        while blocks := self._queue.take(self._most, 0.0):
             yield self._batch(blocks)
         yield self._batch([])
 

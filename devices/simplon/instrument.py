@@ -45,7 +45,7 @@ class _Triggering:
 
     def __init__(self, detector: SimplonDetector) -> None:
         self._detector = detector
-        self._fault: DeviceFault | None = None
+        self._fault: Exception | None = None
         self._thread = threading.Thread(target=self._run, name="simplon-trigger", daemon=True)
         self._thread.start()
 
@@ -58,7 +58,7 @@ class _Triggering:
     def _run(self) -> None:
         try:
             self._detector.trigger()
-        except DeviceFault as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, whoever waits for the answer has to hear of it
             self._fault = error
 
 
@@ -76,8 +76,9 @@ class TriggeredScan:
     def start(self) -> None:
         """Start the prepared raster, then trigger; a refusal is raised at once, what comes later by `wait`."""
         self._scan.start()
-        self._triggering = _Triggering(self._detector)
-        self._triggering.answered(REFUSAL_S)
+        triggering = _Triggering(self._detector)
+        triggering.answered(REFUSAL_S)
+        self._triggering = triggering
 
     def wait(self) -> None:
         """Return when the raster has ended and the trigger is answered."""
@@ -87,9 +88,20 @@ class TriggeredScan:
             triggering.answered()
 
     def ensure_stopped(self) -> None:
-        """Stop scanning; the detector is stopped by itself, and its answer is not waited for."""
-        self._triggering = None
+        """Stop scanning; the detector is stopped by itself, and its answer is not waited for.
+
+        Raises
+        ------
+        DeviceFault
+            The trigger has failed meanwhile, which is why frames did not come; the scan is stopped.
+        """
+        triggering, self._triggering = self._triggering, None
         self._scan.ensure_stopped()
+        if triggering is not None:
+            try:
+                triggering.answered(0.0)
+            except Exception as error:
+                raise DeviceFault(f"the scan is stopped; the detector's trigger had failed: {error}") from error
 
 
 class SimplonInstrument(InstrumentBeside):

@@ -6,12 +6,15 @@ import zmq
 from zmq.utils.monitor import recv_monitor_message
 
 from devices.frame_queue import LOOK_UP_MS, FrameQueue
-from devices.simplon.messages import LARGEST_MESSAGE_BYTES, Message, NotAMessage, decode
+from devices.simplon.messages import Message, NotAMessage, decode
 from stem4d.errors import DeviceFault
 
 MIB = 2**20
+LARGEST_MESSAGE_BYTES = 256 * MIB
+"""ZeroMQ drops the connection for a larger one. A start message with a flat field and a mask of 4096 x 4096 pixels
+has 128 MiB; frames have less."""
 AT_ONCE = 64
-"""Messages that are read before the queue's lock is taken."""
+"""Messages that are read before the queue's lock is taken; fewer where they come to ``WAITING_BYTES``."""
 CONNECT_TIMEOUT_S = 5.0
 MOST_WAITING = 1000
 """Messages that ZeroMQ itself holds at most."""
@@ -84,11 +87,13 @@ def _connect(socket: zmq.Socket[bytes], address: str) -> None:
 
 def _read(socket: zmq.Socket[bytes]) -> list[tuple[Message | None, int]]:
     messages: list[tuple[Message | None, int]] = []
-    while len(messages) < AT_ONCE:
+    read_bytes = 0
+    while len(messages) < AT_ONCE and read_bytes < WAITING_BYTES:
         try:
             raw = socket.recv(zmq.NOBLOCK)
         except zmq.Again:
             break
+        read_bytes += len(raw)
         try:
             messages.append((decode(raw), len(raw)))
         except NotAMessage:
