@@ -1,6 +1,7 @@
 """Merlin's blocks, headers and pixels: rules of the parsers, and headers of a real detector."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -56,6 +57,37 @@ def test_a_block_that_is_cut_takes_no_other_with_it(data: st.DataObject, sizes: 
     ]
     cut = [block for block in blocks if not block.whole]
     assert [block.payload for block in cut] == [payloads[which][:-lost]]
+
+
+ACTIONS = st.one_of(
+    st.sampled_from(["keep", "keep", "drop", "twice"]),
+    # All of the payload's 71 bytes at most: without its prefix, it is garbage after the block before it.
+    st.tuples(st.just("cut"), st.integers(1, 71)),
+    st.tuples(st.just("after"), st.binary(min_size=1, max_size=40)),
+)
+
+
+@given(st.lists(ACTIONS, min_size=1, max_size=8), st.lists(st.integers(1, 60), max_size=40))
+def test_what_passes_for_whole_was_sent_so(actions: list[Any], sizes: list[int]) -> None:
+    stream, kept = b"", []
+    for number, action in enumerate(actions, start=1):
+        payload = b"MQ1,%06d," % number + bytes([number]) * 60
+        block = prefixed(payload)
+        match action:
+            case "keep" | "twice":
+                times = 2 if action == "twice" else 1
+                stream += times * block
+                kept += times * [payload]
+            case ("cut", lost):
+                stream += block[:-lost]
+            case ("after", garbage):
+                stream += block + garbage
+    blocks = fed(stream, sizes)
+    whole = [block.payload for block in blocks if block.whole]
+    # Garbage that begins like a prefix leaves the block before it in no doubt, and that one was sent whole.
+    assert [payload for payload in whole if payload in kept] == kept
+    assert all(payload in stream for payload in whole)
+    assert {len(payload) for payload in whole} <= {len(payload)}
 
 
 @given(st.binary(min_size=1, max_size=60), st.lists(st.integers(1, 40), max_size=30))

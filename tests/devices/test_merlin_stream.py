@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from devices.merlin.stream import NUMBERS, MerlinFrames, MerlinStream
 from stem4d.errors import DeviceFault
@@ -81,6 +83,51 @@ def test_garbage_and_other_counters_are_no_frames() -> None:
         8
     ]  # what the other counter has does not pass for the frame; the intake keeps the first
     assert got.strays >= 1
+
+
+SCHEDULES = st.dictionaries(
+    st.integers(1, FRAMES),
+    st.one_of(st.sampled_from(["drop", "twice"]), st.integers(1, 2432), st.binary(min_size=1, max_size=99)),
+    max_size=12,
+)
+
+
+# Without a function's fixture: hypothesis runs one for all examples.
+@settings(max_examples=25, deadline=None)
+@given(SCHEDULES)
+def test_whatever_becomes_of_frames_is_told_of_each(schedule: dict[int, str | int | bytes]) -> None:
+    def tamper(number: int, block: bytes) -> list[bytes]:
+        match schedule.get(number):
+            case "drop":
+                return []
+            case "twice":
+                return [block, block]
+            case int(lost):
+                return [block[:-lost]]
+            case bytes(garbage):
+                return [block, garbage]
+        return [block]
+
+    patched = pytest.MonkeyPatch()
+    with patched.context() as patch, MerlinEmulator(tamper=tamper) as emulator:
+        patch.setattr("devices.merlin.stream.QUIET_S", 0.02)
+        patch.setattr("devices.merlin.stream.AFTER_LAST_S", 0.3)
+        # The detector stands still after its last frame: what is missing then is not waited for longer.
+        got = exposed(emulator, detector_of(emulator, gap_timeout_s=0.3))
+        frames = emulator.frames
+    dropped = {number - 1 for number, what in schedule.items() if what == "drop"}
+    # Number and offset of a frame are in the first 17 of the 2432 bytes behind its prefix.
+    cut = {number - 1 for number, what in schedule.items() if isinstance(what, int) and what <= 2432 - 17}
+    nameless = {number - 1 for number, what in schedule.items() if isinstance(what, int)} - cut
+    doubted = {number - 1 for number, what in schedule.items() if isinstance(what, bytes)}
+    twice = {number - 1 for number, what in schedule.items() if what == "twice"}
+    good = set(range(FRAMES)) - dropped - cut - nameless
+    assert good - doubted <= set(got.frames) <= good
+    assert set(got.damaged) | set(got.frames) == good | cut
+    assert cut <= set(got.damaged) <= cut | doubted
+    assert [number for number in range(FRAMES) if got.numbers.count(number) > 1] == sorted(twice)
+    for number, frame in got.frames.items():
+        np.testing.assert_array_equal(frame, frames[number])
 
 
 def test_a_connection_that_is_lost_ends_the_frames_there_and_then() -> None:
@@ -262,15 +309,15 @@ def test_a_second_client_or_nobody_there_is_said() -> None:
 
 def spec_of(port: int, **changes: Any) -> MerlinStream:
     """How to receive 8 frames of 256 x 256, 6 bit."""
-    settings: dict[str, Any] = {
+    there: dict[str, Any] = {
         "frames": 8,
         "detector_shape": (256, 256),
         "dtype": "uint8",
         "depth": 6,
         "packed": False,
     }
-    settings |= {"frames_per_trigger": 1, "first_frame_timeout_s": 10.0, "gap_timeout_s": 10.0}
-    return MerlinStream("127.0.0.1", port, **{**settings, **changes})
+    there |= {"frames_per_trigger": 1, "first_frame_timeout_s": 10.0, "gap_timeout_s": 10.0}
+    return MerlinStream("127.0.0.1", port, **{**there, **changes})
 
 
 def test_frames_of_a_real_detector_are_read_as_from_its_file(recorded_data: Path, tmp_path: Path) -> None:
