@@ -60,6 +60,27 @@ def test_a_block_that_is_short_by_its_own_word_is_damaged_too() -> None:
     assert list(got.damaged) == [6]
 
 
+def test_the_last_frame_is_told_though_it_is_cut_and_nothing_follows() -> None:
+    with MerlinEmulator(tamper=tampering({FRAMES: lambda block: [block[:-500]]})) as emulator:
+        got = exposed(emulator, detector_of(emulator, gap_timeout_s=0.3))
+        assert got.damaged == {FRAMES - 1: emulator.block(FRAMES)[15:-500]}
+    assert got.numbers == list(range(FRAMES))
+
+
+@pytest.mark.timeout(30)  # Where it is waited for more bytes, that is for an hour.
+def test_a_last_frame_that_ends_like_the_start_of_a_block_is_not_held_back() -> None:
+    with MerlinEmulator(tamper=tampering({FRAMES: lambda block: [block[:-5] + b"MPX,0"]})) as emulator:
+        got = exposed(emulator, detector_of(emulator, gap_timeout_s=3600.0))
+    assert (got.numbers, got.damaged) == (list(range(FRAMES)), {})
+
+
+def test_a_frame_with_bytes_behind_it_that_are_nobodys_is_doubted() -> None:
+    with MerlinEmulator(tamper=tampering({7: lambda block: [block + b"xyz"]})) as emulator:
+        got = exposed(emulator, detector_of(emulator))
+        assert got.damaged == {6: emulator.block(7)[15:]}
+    assert sorted(got.frames) == [number for number in range(FRAMES) if number != 6]
+
+
 def test_frames_lost_twice_and_outside_are_handed_on_with_their_numbers() -> None:
     with MerlinEmulator() as emulator:
         outside = {1: lambda block: [block, block.replace(b"MQ1,000001", b"MQ1,000099")]}
