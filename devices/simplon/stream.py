@@ -7,9 +7,10 @@ from typing import Self
 
 import numpy as np
 
+from devices.frame_queue import QUEUE_BYTES
 from devices.protocols import PackedBatch
 from devices.simplon.messages import End, Image, Message, PackedFrame, Start
-from devices.simplon.receive import QUEUE_BYTES, Queue, Receiver
+from devices.simplon.receive import Queue, Receiver
 from devices.simplon.series import Series
 from stem4d.errors import DeviceFault
 from storage.codec import bitshuffle_lz4
