@@ -1,6 +1,7 @@
 """Compares the chunks of one of our files with the ledger's checksums, in the order in which they lie on the disk."""
 
 import zlib
+from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from storage.ledger import checksum
 from storage.unclosed import Unclosed
 
 THREADS = 2
-READ_BYTES = 4 * 2**20
+READ_BYTES = 2**20
 """Bytes that one thread reads in one go, where chunks lie side by side: they are in the cache still for the CRC."""
 LARGEST_GAP_BYTES = 2**16
 """Foreign bytes between two chunks that are read along rather than skipped."""
@@ -34,6 +35,7 @@ class Piece:
     there: npt.NDArray[np.bool_]
     """Those that lie within the file."""
     chunks: Sequence[memoryview]
+    """Good until the next piece is asked for: their memory is used again."""
     bytes: int
 
 
@@ -50,14 +52,23 @@ def compared(view: Unclosed, contents: Contents) -> Iterator[Piece]:
         yield _nothing(position)
     wanted = wanted[possible]
     wanted = wanted[np.argsort(contents.offsets[wanted], kind="stable")]
+    # Fresh memory for each piece would cost more than reading into it.
+    free = [np.empty(READ_BYTES, np.uint8).data for _ in range(THREADS + 1)]
+    waiting: deque[tuple[Future[Piece], memoryview]] = deque()
     with ThreadPoolExecutor(THREADS, thread_name_prefix="compare") as pool:
-        waiting: list[Future[Piece]] = []
         for positions in _side_by_side(contents, wanted):
-            waiting.append(pool.submit(_compare, view, contents, codec, positions))
-            if len(waiting) > THREADS:
-                yield waiting.pop(0).result()
-        for piece in waiting:
-            yield piece.result()
+            if not free:
+                yield from _next(waiting, free)
+            room = free.pop()
+            waiting.append((pool.submit(_compare, view, contents, codec, positions, room), room))
+        while waiting:
+            yield from _next(waiting, free)
+
+
+def _next(waiting: "deque[tuple[Future[Piece], memoryview]]", free: list[memoryview]) -> Iterator[Piece]:
+    task, room = waiting.popleft()
+    yield task.result()
+    free.append(room)
 
 
 def _side_by_side(contents: Contents, wanted: npt.NDArray[np.intp]) -> Iterator[npt.NDArray[np.intp]]:
@@ -73,13 +84,18 @@ def _side_by_side(contents: Contents, wanted: npt.NDArray[np.intp]) -> Iterator[
             first = last
 
 
-def _compare(view: Unclosed, contents: Contents, codec: Codec | None, positions: npt.NDArray[np.intp]) -> Piece:
+def _compare(
+    view: Unclosed, contents: Contents, codec: Codec | None, positions: npt.NDArray[np.intp], room: memoryview
+) -> Piece:
     starts = contents.offsets[positions]
     ends = starts + contents.sizes[positions]
-    first = int(starts[0])
-    room = np.empty(int(ends.max()) - first, np.uint8).data
-    read = view.fill(room, first)
-    chunks = [room[start - first : end - first] for start, end in zip(starts.tolist(), ends.tolist(), strict=True)]
+    first, length = int(starts[0]), int(ends.max() - starts[0])
+    part = room[:length] if length <= len(room) else np.empty(length, np.uint8).data
+    try:
+        read = view.fill(part, first)
+    except OSError:
+        return _one_by_one(view, contents, codec, positions)
+    chunks = [part[start:end] for start, end in zip((starts - first).tolist(), (ends - first).tolist(), strict=True)]
     expected = contents.checksums[positions]
     if contents.of_chunks:
         found: list[int | None] = [zlib.crc32(chunk) for chunk in chunks]
@@ -88,6 +104,20 @@ def _compare(view: Unclosed, contents: Contents, codec: Codec | None, positions:
     intact = np.array([one == wanted for one, wanted in zip(found, expected.tolist(), strict=True)], np.bool_)
     there = ends - first <= read
     return Piece(positions, intact & there, there, chunks, read)
+
+
+def _one_by_one(view: Unclosed, contents: Contents, codec: Codec | None, positions: npt.NDArray[np.intp]) -> Piece:
+    """Chunks of which the disk does not give one or more: it is found which, and they count as damaged."""
+    if len(positions) == 1:
+        return _nothing(positions[0])
+    pieces = [_compare(view, contents, codec, positions[at : at + 1], memoryview(b"")) for at in range(len(positions))]
+    return Piece(
+        positions,
+        np.concatenate([piece.intact for piece in pieces]),
+        np.concatenate([piece.there for piece in pieces]),
+        [piece.chunks[0] for piece in pieces],
+        sum(piece.bytes for piece in pieces),
+    )
 
 
 def _of_frame(contents: Contents, codec: Codec | None, position: int, chunk: memoryview) -> int | None:

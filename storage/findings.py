@@ -1,12 +1,11 @@
 """What became of one of our files since it was written: a value that a child process hands to its parent."""
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import Field
 
-from stem4d.model import Strict
 from storage import layout
 from storage.compare import beyond_the_ledger, compared, ledger_damaged
 from storage.contents import NOWHERE, Contents
@@ -17,7 +16,8 @@ Stretches = tuple[tuple[int, int], ...]
 """Positions in scan order, as first and last of each stretch."""
 
 
-class Findings(Strict):
+@dataclass(frozen=True, kw_only=True)
+class Findings:
     """Counts are of positions; what is damaged, lost or unknown is told by its positions."""
 
     bytes: int
@@ -55,8 +55,13 @@ class Findings(Strict):
     """Why frames could not be compared; empty where they were."""
     index: str = ""
     """What is wrong with the index of the chunks."""
-    unread: tuple[str, ...] = Field(default=())
+    unread: tuple[str, ...] = ()
     """Other parts that cannot be read."""
+
+    @property
+    def positions(self) -> int:
+        """Number of scan positions."""
+        return self.scan_shape[0] * self.scan_shape[1]
 
     @property
     def recorded(self) -> int:

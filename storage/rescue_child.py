@@ -11,6 +11,7 @@ import os
 import resource
 import sys
 import threading
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +53,7 @@ def _verify(path: Path, say: Any) -> None:
     with contents_of(path) as (view, contents):
         on_bytes = _Teller(say)
         found = findings(view, contents, on_bytes)
-        say("findings", found.model_dump(mode="json"))
+        say("findings", asdict(found))
         # Last, as it touches parts that the frames do not need: what is known is told by then.
         parts = unreadable_parts(contents.file, lambda: say("bytes", {"read": on_bytes.told}))
         say("rest", {"unreadable": parts})
@@ -62,8 +63,8 @@ def _save(path: Path, target: Path, facts: dict[str, Any], say: Any) -> None:
     from storage.saving import save_frames
 
     found, saved = save_frames(path, target, facts, _Teller(say))
-    say("findings", found.model_dump(mode="json"))
-    say("saved", saved.model_dump(mode="json"))
+    say("findings", asdict(found))
+    say("saved", asdict(saved))
 
 
 class _Teller:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from stem4d.errors import BadInput, NightbeamError
 from storage import disk
@@ -111,14 +111,10 @@ def salvage(
                 raise disk.DiskFull(final.parent, needed, free_bytes(final.parent))
             raise NotSaved(_hopeless(path, why))
         try:
-            found, saved = (
-                model.model_validate(said[topic], strict=False)
-                for model, topic in ((Findings, "findings"), (Saved, "saved"))
-            )
+            found = TypeAdapter(Findings).validate_python(said["findings"])
+            saved = TypeAdapter(Saved).validate_python(said["saved"])
         except ValidationError as error:
             raise NotSaved(_hopeless(path, f"what its reader says is garbled: {error.errors()[0]['msg']}")) from None
-        assert isinstance(found, Findings)
-        assert isinstance(saved, Saved)
         if not saved.frames:
             raise NotSaved(_hopeless(path, f"none of {found.recorded} recorded frames is there and intact"))
         digest, size = disk.sha256_of_file(passing), passing.stat().st_size

@@ -1,5 +1,6 @@
 """Copies what is intact of a file of ours into a new one, chunk by chunk as stored. For a process that may be lost."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +8,6 @@ import h5py
 import numpy as np
 
 from stem4d.errors import BadInput
-from stem4d.model import Strict
 from storage import disk, layout
 from storage.carve import find_lost_chunks
 from storage.compare import compared
@@ -22,7 +22,8 @@ _FROM = ("recovered_from", "recovered_from_sha256")
 """Facts of a recovered file; those of the file that it was made from are not handed down."""
 
 
-class Saved(Strict):
+@dataclass(frozen=True)
+class Saved:
     """What a new file holds, read back."""
 
     frames: int

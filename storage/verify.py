@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from storage.disk import sha256_of_file
 from storage.findings import Findings, in_words
@@ -83,7 +83,7 @@ def verify_file(
     troubles: list[str] = []
     if "findings" in said:
         try:
-            found = Findings.model_validate(said["findings"], strict=False)
+            found = TypeAdapter(Findings).validate_python(said["findings"])
         except ValidationError as error:
             said["lost"] = {"why": f"what its reader says is garbled: {error.errors()[0]['msg']}"}
     if found is not None:

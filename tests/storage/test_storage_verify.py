@@ -1,5 +1,7 @@
 """Verifying: sound files pass, every flipped bit of a frame or of the ledger is found and named, nothing hangs."""
 
+import errno
+import os
 from pathlib import Path
 
 import h5py
@@ -125,6 +127,23 @@ def test_exactly_the_frames_that_were_changed_are_named(large: Path, data: st.Da
             flip(large, places[position].offset + random % places[position].size, random % 8)
     assert accused(found) == set(changed)
     assert found.intact == found.recorded - len(changed)
+
+
+def test_frames_that_the_disk_does_not_give_are_damaged_and_the_others_are_not(
+    large: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    places, preadv = chunks_of(large), os.preadv
+    bad = {position: places[position].offset + 7 for position in (13, 60)}
+
+    def failing(handle: int, rooms: list[memoryview], offset: int) -> int:
+        if any(offset <= at < offset + len(rooms[0]) for at in bad.values()):
+            raise OSError(errno.EIO, "Input/output error")
+        return preadv(handle, rooms, offset)
+
+    monkeypatch.setattr("storage.unclosed.os.preadv", failing)
+    found = found_in(large)
+    assert found.damaged == ((13, 13), (60, 60))
+    assert found.intact == found.recorded - 2
 
 
 def test_frames_whose_checksums_are_of_frames_are_verified_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
