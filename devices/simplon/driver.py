@@ -115,9 +115,10 @@ class SimplonDetector:
         DeviceFault
             The detector refused, or still waits for a trigger.
         """
-        if self._configured is None or not self._armed:
+        configured = self._configured  # another thread may stop us meanwhile
+        if configured is None or not self._armed:
             raise DeviceFault("detector: trigger was called but it is not armed")
-        if lost := self._told("trigger", self._configured.trigger_timeout_s):
+        if lost := self._told("trigger", configured.trigger_timeout_s):
             state = self.state()
             if state not in ("acquire", "idle"):
                 raise DeviceFault(f"the detector at {self.rest.host} was triggered{lost}, and is in state {state}")
@@ -148,7 +149,7 @@ class SimplonDetector:
         Raises
         ------
         DeviceFault
-            The detector is not idle afterwards.
+            The detector is not idle afterwards, or nobody knows whether its stream was initialised: do it again.
         """
         self._configured, self._sourced = None, False
         with suppress(DeviceFault):
@@ -159,8 +160,8 @@ class SimplonDetector:
             self._await((*STOPPED, "ready"), "was restarted", RESTART_TIMEOUT_S, patient=True)
         lost = self._told("initialize", INITIALIZE_TIMEOUT_S)
         self._await(("idle",), f"was initialised{lost}", INITIALIZE_TIMEOUT_S, patient=bool(lost))
-        self._told("initialize", module="stream")
         self._armed = False
+        self.rest.command("initialize", "stream")
 
     def provenance(self) -> Provenance:
         """What the detector is and how it counts, to be kept with the data; a pure read."""

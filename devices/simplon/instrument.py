@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from devices import registry
-from devices.protocols import ExposureRequest, Instrument, ScanGenerator, ScanRequest
+from devices.protocols import BeamFound, BeamWitness, ExposureRequest, Instrument, ScanGenerator, ScanRequest
 from devices.simplon.configure import Trigger
 from devices.simplon.driver import SimplonDetector
 from devices.simplon.rest import Simplon
@@ -60,7 +60,7 @@ class _Triggering:
 
     def __init__(self, detector: SimplonDetector) -> None:
         self._detector = detector
-        self._fault: DeviceFault | None = None
+        self._fault: Exception | None = None
         self._thread = threading.Thread(target=self._run, name="simplon-trigger", daemon=True)
         self._thread.start()
 
@@ -73,7 +73,7 @@ class _Triggering:
     def _run(self) -> None:
         try:
             self._detector.trigger()
-        except DeviceFault as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, whoever waits for the answer has to hear of it
             self._fault = error
 
 
@@ -91,8 +91,9 @@ class TriggeredScan:
     def start(self) -> None:
         """Start the prepared raster, then trigger; a refusal is raised at once, what comes later by `wait`."""
         self._scan.start()
-        self._triggering = _Triggering(self._detector)
-        self._triggering.answered(REFUSAL_S)
+        triggering = _Triggering(self._detector)
+        triggering.answered(REFUSAL_S)
+        self._triggering = triggering
 
     def wait(self) -> None:
         """Return when the raster has ended and the trigger is answered."""
@@ -102,9 +103,20 @@ class TriggeredScan:
             triggering.answered()
 
     def ensure_stopped(self) -> None:
-        """Stop scanning; the detector is stopped by itself, and its answer is not waited for."""
-        self._triggering = None
+        """Stop scanning; the detector is stopped by itself, and its answer is not waited for.
+
+        Raises
+        ------
+        DeviceFault
+            The trigger has failed meanwhile, which is why frames did not come; the scan is stopped.
+        """
+        triggering, self._triggering = self._triggering, None
         self._scan.ensure_stopped()
+        if triggering is not None:
+            try:
+                triggering.answered(0.0)
+            except Exception as error:
+                raise DeviceFault(f"the scan is stopped; the detector's trigger had failed: {error}") from error
 
 
 class AccompaniedDetector:
@@ -164,6 +176,11 @@ class SimplonInstrument:
     def name(self) -> str:
         """As its file has it."""
         return self._name
+
+    @property
+    def found(self) -> BeamFound | None:
+        """The beam as the other driver found it, if that can tell."""
+        return self._other.found if isinstance(self._other, BeamWitness) else None
 
     def pause(self, seconds: float) -> None:
         """Let the other driver's time pass."""

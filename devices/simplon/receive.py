@@ -7,13 +7,16 @@ from collections import deque
 import zmq
 from zmq.utils.monitor import recv_monitor_message
 
-from devices.simplon.messages import LARGEST_MESSAGE_BYTES, Message, NotAMessage, decode
+from devices.simplon.messages import Message, NotAMessage, decode
 from stem4d.errors import DeviceFault
 
 MIB = 2**20
 QUEUE_BYTES = 256 * MIB
+LARGEST_MESSAGE_BYTES = 256 * MIB
+"""ZeroMQ drops the connection for a larger one. A start message with a flat field and a mask of 4096 x 4096 pixels
+has 128 MiB; frames have less."""
 AT_ONCE = 64
-"""Messages that are read before the queue's lock is taken."""
+"""Messages that are read before the queue's lock is taken; fewer where they come to ``WAITING_BYTES``."""
 LOOK_UP_MS = 50
 """How often a silent receiver looks whether it is to end [ms]."""
 CONNECT_TIMEOUT_S = 5.0
@@ -47,7 +50,7 @@ class Queue:
                 self._held_up_s += time.monotonic() - began
             self._messages.extend(messages)
             self._bytes += size
-            if len(self._messages) >= self._enough:
+            if len(self._messages) >= self._enough or self._full():
                 self._change.notify_all()
 
     def take(self, most: int, within_s: float) -> list[Message | None]:
@@ -142,11 +145,13 @@ def _connect(socket: zmq.Socket[bytes], address: str) -> None:
 
 def _read(socket: zmq.Socket[bytes]) -> list[tuple[Message | None, int]]:
     messages: list[tuple[Message | None, int]] = []
-    while len(messages) < AT_ONCE:
+    read_bytes = 0
+    while len(messages) < AT_ONCE and read_bytes < WAITING_BYTES:
         try:
             raw = socket.recv(zmq.NOBLOCK)
         except zmq.Again:
             break
+        read_bytes += len(raw)
         try:
             messages.append((decode(raw), len(raw)))
         except NotAMessage:

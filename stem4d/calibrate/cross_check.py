@@ -1,6 +1,6 @@
 """Rotation from deflections against rotation from tilted images: one figure, or a disagreement."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import hypot, nan
 
 from stem4d.calibrate.rotation import RotationFit
@@ -23,7 +23,7 @@ class Lie:
     half_turn_known: bool
     """Whether ``rotation_deg`` and not ``rotation_deg + 180`` is meant."""
     residual: float
-    """Difference of the two rotations over its standard error."""
+    """Difference of the two rotations over its standard error; NaN where only the images say anything."""
     ok: bool
     reason: str
     """Why ``ok`` is false; empty otherwise."""
@@ -33,7 +33,9 @@ def cross_check(rotation: RotationFit, tilts: TiltFit) -> Lie:
     """Combine both, weighted by their errors.
 
     Where only one of them knows a rotation from one half a turn further, it decides; where neither does, the turn
-    is the one that belongs to the nominal sign of the defocus, and stays declared open.
+    is the one that belongs to the nominal sign of the defocus, and stays declared open. Deflections that were refused
+    for their standard error alone still count by their weight. Where they leave the handedness open too they say
+    nothing, and the images must know the half turn by themselves.
 
     Parameters
     ----------
@@ -47,9 +49,12 @@ def cross_check(rotation: RotationFit, tilts: TiltFit) -> Lie:
     Lie
         ``ok`` is false with a reason where one of them failed or both disagree.
     """
-    for name, fit in (("deflections", rotation), ("tilted images", tilts)):
-        if not fit.ok:
-            return _nothing(f"{name}: {fit.reason}")
+    if not (rotation.ok or rotation.imprecise):
+        return _nothing(f"deflections: {rotation.reason}")
+    if not tilts.ok:
+        return _nothing(f"tilted images: {tilts.reason}")
+    if rotation.imprecise and not rotation.mirrored_known:
+        return _images_alone(tilts)
     if rotation.mirrored != tilts.mirrored:
         return _nothing(
             f"the handednesses disagree: mirrored is {rotation.mirrored} by deflections, {tilts.mirrored} by images"
@@ -80,13 +85,7 @@ def cross_check(rotation: RotationFit, tilts: TiltFit) -> Lie:
     )
 
 
-def cross_check_imprecise(rotation: RotationFit, tilts: TiltFit) -> Lie:
-    """The same where the deflections were refused for their standard error alone: they still count by their weight.
-
-    Where they leave the handedness open they say nothing, and the images must know the half turn by themselves.
-    """
-    if rotation.mirrored_known or not tilts.ok:
-        return cross_check(replace(rotation, ok=True), tilts)
+def _images_alone(tilts: TiltFit) -> Lie:
     if not tilts.half_turn_known:
         return _nothing("neither the deflections nor the images tell the rotation from one half a turn further")
     return Lie(
@@ -94,7 +93,7 @@ def cross_check_imprecise(rotation: RotationFit, tilts: TiltFit) -> Lie:
         rotation_uncertainty_deg=tilts.rotation_uncertainty_deg,
         mirrored=tilts.mirrored,
         half_turn_known=True,
-        residual=0.0,
+        residual=nan,
         ok=True,
         reason="",
     )

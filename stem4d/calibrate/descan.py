@@ -6,6 +6,7 @@ from math import hypot, isfinite, nan, sqrt
 import numpy as np
 import numpy.typing as npt
 
+from stem4d.calibrate.robust import spread_of
 from stem4d.errors import BadInput
 
 Array = npt.NDArray[np.float64]
@@ -188,7 +189,7 @@ def robust_fit(design: Array, values: Array) -> tuple[Array, Array, float, Array
 
 def _scatter(left: Array) -> float:
     """Standard deviation from the median absolute deviation, of the values about their median."""
-    return 1.4826 * float(np.median(np.abs(left - np.median(left))))
+    return spread_of(left - np.median(left))
 
 
 def correlation(

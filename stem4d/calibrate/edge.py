@@ -18,6 +18,8 @@ from scipy.special import erfc
 Array = npt.NDArray[np.float64]
 
 SECTORS = 16
+FOURIER_TERMS = 5
+"""Of each of the two levels: a mean, and two harmonics."""
 COARSE_PIXELS, FINE_PIXELS = 3000, 12000
 """Above this the pixels of a band are thinned out: the edge of a large disk is known well enough."""
 FEWEST_PIXELS = 30
@@ -135,8 +137,8 @@ def fit_edge(counts: Array, bad: npt.NDArray[np.bool_], centre: tuple[float, flo
 
 def _oval(coarse: _Band, fine: _Band, circle: _Solution, weights: Array) -> _Solution:
     """An ellipse where it fits far better than a circle."""
-    sectors = np.floor((np.arctan2(fine.terms[:, 2], fine.terms[:, 1]) + pi) / (2 * pi) * SECTORS).astype(int)
-    if len(np.unique(sectors % SECTORS)) < OVAL_ARC * SECTORS:
+    sectors = _sectors(fine.terms[:, 2], fine.terms[:, 1])
+    if len(np.unique(sectors)) < OVAL_ARC * SECTORS:
         return circle
     wide = log(max(_width(circle.trial), OVAL_START * float(circle.trial[2])))
     start = _solve(coarse, np.array([*circle.trial[:3], wide, 0.0, 0.0]), _side_weights(coarse)).trial
@@ -148,6 +150,11 @@ def _oval(coarse: _Band, fine: _Band, circle: _Solution, weights: Array) -> _Sol
     if not np.isfinite(found.trial).all() or not float((found.residuals**2).sum()) < (1 - OVAL_GAIN) * before:
         return circle
     return _solve(fine, found.trial, _model_weights(fine, found.model), over_pixels=True)
+
+
+def _sectors(y: Array, x: Array) -> npt.NDArray[np.intp]:
+    """Which of the equal sectors about a centre each point is in."""
+    return np.floor((np.arctan2(y, x) + pi) / (2 * pi) * SECTORS).astype(np.intp) % SECTORS
 
 
 def _width(trial: Array, least: float = NARROWEST_PX) -> float:
@@ -257,7 +264,7 @@ def _evaluate(band: _Band, trial: Array, weight: Array, over_pixels: bool) -> _S
     derivatives = np.stack([slope * dy / distance, slope * dx / distance, slope, by_width], axis=1)
     if len(trial) > 4:
         derivatives = np.concatenate([derivatives, slope[:, None] * band.terms[:, 3:]], axis=1)
-    raw = derivatives * ((band.terms @ amplitudes[:5]) * weight)[:, None]
+    raw = derivatives * ((band.terms @ amplitudes[:FOURIER_TERMS]) * weight)[:, None]
     jacobian = weighted @ np.linalg.solve(normal, weighted.T @ raw) - raw
     return _Solution(trial, jacobian, (band.counts - model) * weight, model)
 
@@ -295,7 +302,7 @@ def _describe(counts: Array, bad: npt.NDArray[np.bool_], band: _Band, solution: 
     inside, outside = distance < radius - width, distance > radius + width
     if inside.sum() < FEWEST_PIXELS / 4 or outside.sum() < FEWEST_PIXELS / 4:
         return None
-    sector = np.floor((np.arctan2(band.y - cy, band.x - cx) + pi) / (2 * pi) * SECTORS).astype(int) % SECTORS
+    sector = _sectors(band.y - cy, band.x - cx)
     mean_in, mean_out, seen = _by_sector(band.counts, sector, inside, outside)
     if not seen.any():
         return None
@@ -335,7 +342,8 @@ def _errors(jacobian: Array, residuals: Array) -> Array:
     """Standard errors that hold whatever the noise of each pixel is (the sandwich of White 1980)."""
     inverse = np.linalg.pinv(jacobian.T @ jacobian)
     scored = jacobian * residuals[:, None]
-    freedom = len(residuals) / max(len(residuals) - 14, 1)
+    fitted = 2 * FOURIER_TERMS + jacobian.shape[1]
+    freedom = len(residuals) / max(len(residuals) - fitted, 1)
     errors: Array = np.sqrt(np.diag(inverse @ (scored.T @ scored) @ inverse) * freedom)
     return errors
 

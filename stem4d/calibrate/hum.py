@@ -11,6 +11,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage, stats
 
+from stem4d.calibrate.robust import spread_of
+
 Array = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
 Moved = tuple[Array, Array, Mask, tuple[float, float]]
@@ -106,7 +108,7 @@ def _power(at: Array, shift: Array, error: Array, frequencies: Array) -> tuple[A
     error = np.hypot(error, 0.1 * np.median(error))
     off = shift - np.median(shift)
     pull = off / error
-    scale = max(1.4826 * float(np.median(np.abs(pull - np.median(pull)))), 0.5)
+    scale = max(spread_of(pull - np.median(pull)), 0.5)
     weight = (np.abs(pull) < WILDEST) / (error * scale) ** 2
     off = off - (weight * off).sum() / weight.sum()
     falls = []

@@ -67,6 +67,8 @@ class Trial:
     background: Array
     rho: Array
     """Distance from the centre, the ellipse taken out [px]."""
+    width_px: float
+    """Spread by grains as it was drawn, within its limits."""
 
 
 def annulus(
@@ -166,6 +168,7 @@ def evaluate(area: Annulus, parameters: Array, powder: Powder, weight: Array) ->
         model,
         behind,
         rho,
+        width,
     )
 
 

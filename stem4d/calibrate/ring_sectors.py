@@ -6,16 +6,19 @@ from math import pi
 import numpy as np
 import numpy.typing as npt
 
-from stem4d.calibrate.ring_profile import ring_profiles
+from stem4d.calibrate.ring_profile import GRID_PX, ring_profiles
 
 Array = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
 
 LARGEST = 0.05
 """Departures from a circle that are looked for, as a part of the radius."""
+SECTORS = 12
+INWARD, OUTWARD = 0.8, 1.12
+"""What is looked at, in radii of the innermost and the outermost circle: the rings, and some background."""
 _TRIED = np.linspace(-LARGEST, LARGEST, 41)
 _BLURS_PX = np.linspace(0.2, 2.4, 12)
-_GRID_PX = 0.1
+"""Blurs of the rings that are tried: from a sharp disk to small grains."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +39,6 @@ def sector_radii(
     centre_px: tuple[float, float],
     radii_px: npt.NDArray[np.floating],
     disk_radius_px: float,
-    sectors: int = 12,
 ) -> SectorRadii:
     """Stretch the rings of each sector until they lie on its profile; their heights are free, as grains are few.
 
@@ -52,18 +54,23 @@ def sector_radii(
         Of the fitted circles [px].
     disk_radius_px : float
         Of the central disk, which is the width of a ring [px].
+
+    Returns
+    -------
+    SectorRadii
+        NaN for a sector without a ring.
     """
     rows, columns = np.indices(pattern.shape)
     y, x = rows - centre_px[0], columns - centre_px[1]
     radius, azimuth = np.hypot(y, x), np.degrees(np.arctan2(y, x)) % 360
-    inside = ~bad & (radius > 0.8 * radii_px.min()) & (radius < 1.12 * radii_px.max())
-    which = (azimuth * sectors / 360).astype(np.intp)
+    inside = ~bad & (radius > INWARD * radii_px.min()) & (radius < OUTWARD * radii_px.max())
+    which = (azimuth * SECTORS / 360).astype(np.intp)
     blur = _blur(pattern[inside], radius[inside], radii_px, disk_radius_px)
     found = [
         _departure(pattern[use], radius[use], radii_px, disk_radius_px, blur)
-        for use in (inside & (which == sector) for sector in range(sectors))
+        for use in (inside & (which == sector) for sector in range(SECTORS))
     ]
-    middle = (np.arange(sectors) + 0.5) * 360 / sectors
+    middle = (np.arange(SECTORS) + 0.5) * 360 / SECTORS
     return SectorRadii(middle, np.array([each[0] for each in found]), np.array([each[1] for each in found]))
 
 
@@ -74,8 +81,8 @@ def ellipse_departure(azimuth_deg: npt.NDArray[np.floating], ellipticity: float,
 
 
 def _design(radius: Array, radii_px: npt.NDArray[np.floating], disk_radius_px: float, blur_px: float) -> Array:
-    grid = np.arange(0.0, float(radius.max()) + 2 * _GRID_PX, _GRID_PX)
-    table = ring_profiles(grid, np.asarray(radii_px, np.float64), disk_radius_px, blur_px, _GRID_PX)
+    grid = np.arange(0.0, float(radius.max()) + 2 * GRID_PX, GRID_PX)
+    table = ring_profiles(grid, np.asarray(radii_px, np.float64), disk_radius_px, blur_px, GRID_PX)
     rings = [np.interp(radius, grid, ring) for ring in table]
     return np.stack([*rings, np.ones(len(radius)), radius**-2], axis=1)
 

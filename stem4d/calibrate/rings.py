@@ -220,8 +220,7 @@ def _judge(
     scale = exp(-fit.parameters[5])
     ellipticity, ellipticity_error, angle, angle_error = ellipse_of(fit.parameters[2:4], covariance[2:4, 2:4])
     radii = reach.mrad / scale
-    spread = exp(min(fit.parameters[4], 5.0))
-    stretched = radii * sqrt(1 + ellipticity) + disk.radius_px + spread
+    stretched = radii * sqrt(1 + ellipticity) + disk.radius_px + fit.width_px
     clear = (radii / sqrt(1 + ellipticity) - disk.radius_px > reach.inner) & (stretched < reach.outer)
     seen = fit.amplitudes[:number] > SIGNIFICANT * height_errors
     used = clear & seen

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import fft, ndimage
 
+from stem4d.calibrate.robust import spread_of
 from stem4d.errors import BadInput
 
 Array = npt.NDArray[np.float64]
@@ -134,7 +135,7 @@ def white_noise(image: Array, seen: Mask) -> float:
     inner = ndimage.binary_erosion(seen, np.ones((3, 3)), border_value=0)
     if not inner.any():
         return float(image[seen].std()) if seen.any() else 0.0
-    return float(1.4826 * np.median(np.abs(ndimage.convolve(image, kernel, mode="nearest")[inner])) / 6)
+    return spread_of(ndimage.convolve(image, kernel, mode="nearest")[inner]) / 6
 
 
 def _normalised(

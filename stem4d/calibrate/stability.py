@@ -8,6 +8,7 @@ import numpy.typing as npt
 from scipy import ndimage, stats
 
 from stem4d.calibrate.descan import robust_fit
+from stem4d.calibrate.robust import spread_of
 from stem4d.errors import BadInput
 
 Array = npt.NDArray[np.float64]
@@ -114,4 +115,4 @@ def _dropouts(counts: Array) -> Mask:
 def _noise(counts: Array) -> float:
     """Standard deviation from successive differences: slow changes do not count, nor do few large steps."""
     step = np.diff(counts)
-    return 1.4826 * float(np.median(np.abs(step - np.median(step)))) / sqrt(2)
+    return spread_of(step - np.median(step)) / sqrt(2)

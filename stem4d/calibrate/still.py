@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.optimize import least_squares
 
-from stem4d.calibrate.centres import NARROWEST_PX, Centres
+from stem4d.calibrate.centres import BACKGROUND, NARROWEST_PX, Centres
 from stem4d.calibrate.disk import DiskFit
 from stem4d.calibrate.edge import PIXEL_VARIANCE, SHARPEST_PX, pixel_edge
 from stem4d.errors import BadInput
@@ -28,8 +28,6 @@ PER_PX = 16
 NORMALS = 9
 """Bins of the edge's direction between an axis and a diagonal."""
 FEWEST_FRAMES = 2
-MOST_FRAMES = 256
-"""More say nothing that matters."""
 
 
 @dataclass(frozen=True)
@@ -76,10 +74,9 @@ def still_disk(disk: DiskFit, centres: Centres, frames: npt.NDArray[Any], bad_pi
     known = np.flatnonzero(np.isfinite(centres.centre_px).all(axis=1))
     if len(known) < FEWEST_FRAMES:
         return disk
-    picked = known[:: max(1, len(known) // MOST_FRAMES)]
     good = np.ones(frames.shape[1:], bool) if bad_pixels is None else ~bad_pixels
     reach = max(REACH_PX, REACH * disk.edge_width_px)
-    profile = _profile(frames[picked], centres.centre_px[picked], good, disk.radius_px, reach)
+    profile = _profile(frames[known], centres.centre_px[known], good, disk.radius_px, reach)
     radius, blur = _edge(profile, disk, reach)
     error = float(np.median(centres.uncertainty_px[known]))
     # The centres' own errors have blurred the profile. A model much narrower than they are would hold on to single
@@ -118,8 +115,8 @@ def _profile(frames: npt.NDArray[Any], centres: Array, good: Mask, radius: float
 
 def _edge(profile: _Profile, disk: DiskFit, reach: float) -> tuple[float, float]:
     """Radius and blur beside that of the pixels, by least squares with the weights of counts."""
-    top, floor = float(np.quantile(profile.mean, 0.9)), 0.03
-    weight = np.sqrt(profile.number / np.maximum(profile.mean, floor * max(top, 1e-300)))
+    top = float(np.quantile(profile.mean, 0.9))
+    weight = np.sqrt(profile.number / np.maximum(profile.mean, BACKGROUND * max(top, 1e-300)))
 
     def left(trial: Array) -> Array:
         blur = exp(min(max(float(trial[1]), log(SHARPEST_PX)), log(reach)))

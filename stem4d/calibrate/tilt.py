@@ -11,9 +11,9 @@ from stem4d import optics
 from stem4d.calibrate.angles import TiltImages
 from stem4d.calibrate.tilt_fine import fit_fine
 from stem4d.calibrate.tilt_found import Found
-from stem4d.calibrate.tilt_model import PARAMETERS, ROTATION, Geometry
+from stem4d.calibrate.tilt_model import PARAMETERS, ROTATION, Geometry, directions
 from stem4d.calibrate.tilt_moved import Moved, moved_disk
-from stem4d.calibrate.tilt_search import FARTHEST, MOST_FREQUENCIES, Stack, frequencies, stack
+from stem4d.calibrate.tilt_search import MOST_FREQUENCIES, SEARCHED, Stack, frequencies, stack
 from stem4d.calibrate.tilt_undersampled import fit_undersampled
 from stem4d.errors import BadInput
 
@@ -48,6 +48,8 @@ MAX_CHI_SQUARE = 18.0
 """Of two degrees of freedom, by which the sidebands may contradict the shifts: chance exceeds it once in 8000 fits."""
 MAX_DESCAN = 0.005
 """Part of the defocus, or turn [rad], that descan left in may change: half of what is asked of either."""
+FARTHEST = 1.2 * SEARCHED
+"""How far from the nominal defocus one is believed, as a part of it: a fit may end a little beyond the search."""
 MOVED_SURELY = 5.0
 """Sigmas from which on the disk is held to move."""
 MAX_ROTATION_ERROR_DEG = 5.0
@@ -114,8 +116,8 @@ def fit_tilts(
     step_nm : float
         Scan step, the same along both axes [nm].
     mrad_per_px : float or ndarray, shape (2, 2)
-        Angle per detector pixel [mrad]; a symmetric matrix on (y, x) where there is an elliptic distortion. The
-        mirror is not part of it.
+        Angle per detector pixel [mrad]; a symmetric matrix on the detector's (y, x) where there is an elliptic
+        distortion. It acts before the mirror, which is not part of it.
     convergence_semi_angle_mrad, beam_energy_kev : float
         Aperture [mrad] and energy [keV].
     nominal_defocus_nm : float
@@ -142,12 +144,13 @@ def fit_tilts(
     BadInput
         If a number is not positive, or the nominal defocus is 0.
     """
+    projection = np.asarray(mrad_per_px) if np.ndim(mrad_per_px) else mrad_per_px * np.eye(2)
     positive = {
         "step_nm": step_nm,
         "convergence_semi_angle_mrad": convergence_semi_angle_mrad,
         "beam_energy_kev": beam_energy_kev,
         "abs(nominal_defocus_nm)": abs(nominal_defocus_nm),
-        "determinant of mrad_per_px": float(np.linalg.det(np.eye(2) * mrad_per_px)),
+        "determinant of mrad_per_px": float(np.linalg.det(projection)),
     }
     for name, value in positive.items():
         if not (value > 0 and np.isfinite(value)):
@@ -165,7 +168,6 @@ def fit_tilts(
     wavelength = optics.wavelength_a(beam_energy_kev) / 10
     undersampled = step_nm > UNDERSAMPLED * wavelength / alpha
     made = stack(images, step_nm, 2 * alpha / wavelength, None if undersampled else MOST_FREQUENCIES)
-    projection = np.eye(2) * mrad_per_px
     geometries = {
         each: _geometry(images, made, projection, each, alpha, wavelength)
         for each in ((False, True) if mirrored is None else (mirrored,))
@@ -194,11 +196,10 @@ def fit_tilts(
 def _geometry(
     images: TiltImages, made: Stack, projection: Array, mirrored: bool, alpha: float, wavelength_nm: float
 ) -> Geometry:
-    at = images.groups.angles_px * np.array([-1.0 if mirrored else 1.0, 1.0])
-    angles = at @ projection.T * 1e-3
     mean = images.images[:, images.recorded].mean(axis=1, dtype=np.float64)
     soft = images.groups.width_px * sqrt(float(np.linalg.det(projection))) * 1e-3
-    return Geometry(angles[:, 1] + 1j * angles[:, 0], frequencies(made), alpha, soft, wavelength_nm, np.sqrt(mean))
+    angles = directions(images.groups.angles_px, projection, mirrored)
+    return Geometry(angles, frequencies(made), alpha, soft, wavelength_nm, np.sqrt(mean))
 
 
 def _reason(

@@ -63,6 +63,23 @@ class Projection:
     """(T, K) 1 where both rays pass well inside or outside of the aperture, 0 where its edge cuts one of them."""
 
 
+def directions(angles_px: Reals, mrad_per_px: Reals, mirrored: bool) -> Waves:
+    """Where pixels lie in the specimen frame, x + iy [rad]: the ellipse is the projector's, the mirror the detector's.
+
+    Parameters
+    ----------
+    angles_px : ndarray, shape (T, 2)
+        (y, x) from the disk's centre [px].
+    mrad_per_px : ndarray, shape (2, 2)
+        δE of docs/conventions.md [mrad].
+    mirrored : bool
+        Whether the detector shows y the other way round.
+    """
+    y, x = mrad_per_px @ angles_px.T * 1e-3
+    z: Waves = x + 1j * (-y if mirrored else y)
+    return z
+
+
 def basis(z: Waves, number: int) -> list[Array | None]:
     """λ/(2π) ∂χ/∂C [rad^n] of the coefficients at angles z = x + iy; None for the rotation."""
     square, second = z.real**2 + z.imag**2, z * z

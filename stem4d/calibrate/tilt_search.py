@@ -25,8 +25,6 @@ LONGEST_WAVES = 1.5
 """Waves over the field below which a coefficient belongs to drift of the beam and to the window."""
 SEARCHED = 0.5
 """How far from the nominal defocus is searched, as a part of it."""
-FARTHEST = 1.2 * SEARCHED
-"""How far from it a defocus is believed."""
 COARSE_IMAGES = 48
 COARSE_FREQUENCIES = 150
 """Images and frequencies that the coarse search looks at."""

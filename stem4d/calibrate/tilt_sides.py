@@ -18,7 +18,8 @@ from stem4d.calibrate.tilt_model import ROTATION, Geometry, Projection, sides_of
 Array = npt.NDArray[np.float64]
 
 SCATTER = 0.15
-"""Variance of the sidebands' phase [rad²] at a frequency of mean strength that strong phase makes."""
+"""Variance of the sidebands' phase [rad²] at a frequency of mean strength that strong phase makes. Chosen, not
+measured: an error of 0.4 rad."""
 ROUNDS = 30
 FEWEST = 12
 """Frequencies below which nothing is said."""
@@ -39,6 +40,7 @@ class Distortion:
 
 
 NONE = Distortion(0.0, 0.0, 0.0)
+"""Nothing is said: too few frequencies carry both sidebands, or their phases settle nowhere."""
 
 
 def distortion(geometry: Geometry, values: Array, found: Projection, noise: Array, spread: float) -> Distortion:
@@ -56,6 +58,11 @@ def distortion(geometry: Geometry, values: Array, found: Projection, noise: Arra
         Noise power of a coefficient.
     spread : float
         By how much neighbouring frequencies share what they hold.
+
+    Returns
+    -------
+    Distortion
+        `NONE` where it cannot be said.
     """
     u, v = (each.astype(np.complex128) for each in (found.u, found.v))
     carried = (np.abs(u) > 0) & (np.abs(v) > 0)

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import replace
 
-from stem4d.calibrate.cross_check import cross_check, cross_check_imprecise
+from stem4d.calibrate.cross_check import cross_check
 from tasks.calibrations.measured import Measured, Verdict, clean
 
 CHECKED = ("rotation", "defocus")
@@ -46,7 +46,7 @@ def _held_together(found: tuple[Measured, ...]) -> tuple[Measured, ...]:
     imprecise = rotation.fit.imprecise
     if not defocus.fit.ok or not (rotation.fit.ok or imprecise):
         return found
-    lie = (cross_check_imprecise if imprecise else cross_check)(rotation.fit, defocus.fit)
+    lie = cross_check(rotation.fit, defocus.fit)
     if imprecise and not lie.ok and not defocus.fit.half_turn_known and not rotation.fit.mirrored_known:
         return found
     if not lie.ok:

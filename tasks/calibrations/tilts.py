@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from stem4d.calibrate.angles import TiltImages, add_frames, empty_images, group_angles
 from stem4d.calibrate.tilt import TiltFit, fit_tilts
-from stem4d.calibrate.tilt_model import ROTATION, Geometry, shifts_nm
+from stem4d.calibrate.tilt_model import ROTATION, Geometry, directions, shifts_nm
 from storage.read import open_frames
 from tasks.calibrations.bench import Bench
 from tasks.calibrations.exposed import VACUUM_ELECTRONS
@@ -70,15 +70,14 @@ def _sums(images: TiltImages, fit: TiltFit, projection_mrad_per_px: Array, step_
 
 def _directions(images: TiltImages, fit: TiltFit, projection_mrad_per_px: Array) -> Geometry:
     """Directions of the images for the handedness that was found; of the rest shifts know nothing."""
-    mirror = np.array([-1.0 if fit.mirrored else 1.0, 1.0])
-    y, x = projection_mrad_per_px @ (images.groups.angles_px * mirror).T * 1e-3
+    angles = directions(images.groups.angles_px, projection_mrad_per_px, fit.mirrored)
     return Geometry(
-        angles=x + 1j * y,
+        angles=angles,
         frequencies=np.empty(0, np.complex128),
-        alpha=float(np.abs(x + 1j * y).max()),
+        alpha=float(np.abs(angles).max()),
         soft=0.0,
         wavelength_nm=1.0,
-        weights=np.ones(len(x)),
+        weights=np.ones(len(angles)),
     )
 
 

@@ -273,6 +273,21 @@ def test_recovery_is_a_step_of_its_own(restart: bool, expected: list[str]) -> No
     detector.prepare(REQUEST)
 
 
+def test_recovery_whose_last_answer_is_lost_is_not_believed() -> None:
+    unit = FakeUnit()
+    detector = detector_of(unit)
+
+    def initialised(request: httpx.Request) -> httpx.Response:
+        if "/stream/" in request.url.path:
+            raise httpx.ReadTimeout("no answer")
+        unit.state = "idle"
+        return httpx.Response(200)
+
+    unit.script["command/initialize"] = [initialised, initialised]
+    with pytest.raises(DeviceFault, match=r"PUT /stream/api/1\.8\.0/command/initialize .*no answer"):
+        detector.recover()
+
+
 def test_provenance_is_what_the_detector_knows_of_itself() -> None:
     unit = FakeUnit()
     there = detector_of(unit).provenance()

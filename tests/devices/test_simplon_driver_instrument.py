@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from devices.acquire import AcquisitionJob, acquire
-from devices.protocols import Detector, Instrument
+from devices.protocols import BeamFound, BeamWitness, Detector, Instrument
+from devices.safety import SafeLevel, make_safe
 from devices.simplon.instrument import SimplonInstrument, SimplonSettings, open_instrument
 from devices.simplon.messages import Image, PackedFrame, encode, image_content
 from devices.simulator.instrument import open_here
@@ -167,6 +168,67 @@ def test_a_trigger_that_fails_late_is_raised_by_wait(tmp_path: Path, monkeypatch
         go_on.set()
         with pytest.raises(DeviceFault, match="answered 500: 'board 3'"):
             instrument.scan.wait()
+        instrument.close()
+
+
+@pytest.mark.parametrize("error", [None, RuntimeError("board 3")])
+def test_a_trigger_that_fails_unheard_is_told_when_the_scan_is_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception | None
+) -> None:
+    monkeypatch.setattr("devices.simplon.instrument.REFUSAL_S", 0.0)
+    unit, go_on = unit_of(), threading.Event()
+
+    def late(_request: httpx.Request) -> httpx.Response:
+        assert go_on.wait(30)
+        if error is not None:
+            raise error
+        return httpx.Response(500, text="board 3")
+
+    with Sender() as sender:
+        instrument = beside(unit, tmp_path, sender)
+        prepare(instrument)
+        instrument.detector.source()
+        instrument.detector.arm()
+        unit.script["command/trigger"] = [late]
+        instrument.gate.unblank(lease())
+        instrument.scan.start()
+        go_on.set()
+        (triggering,) = (thread for thread in threading.enumerate() if thread.name == "simplon-trigger")
+        triggering.join(30)
+        report = make_safe(instrument, SafeLevel.PARK, "no frame came")
+        again = make_safe(instrument, SafeLevel.PARK, "once more")
+        instrument.close()
+    (told,) = (step for step in report.steps if step.error)
+    assert told.name == "stop the scan"
+    assert "the scan is stopped; the detector's trigger had failed: " in told.error
+    assert "board 3" in told.error
+    assert again.safe
+
+
+def test_a_refused_trigger_is_told_once(tmp_path: Path) -> None:
+    unit = unit_of()
+    with Sender() as sender:
+        instrument = beside(unit, tmp_path, sender)
+        prepare(instrument)
+        instrument.detector.source()
+        instrument.detector.arm()
+        unit.script["command/trigger"] = [status(400, "not in this mode")]
+        instrument.gate.unblank(lease())
+        with pytest.raises(DeviceFault, match="not in this mode"):
+            instrument.scan.start()
+        instrument.scan.ensure_stopped()
+        instrument.close()
+
+
+def test_a_beam_that_the_other_driver_found_is_told(tmp_path: Path) -> None:
+    beam = BeamFound("sample", "2026-11-27T01:00:00+00:00")
+    with Sender() as sender:
+        instrument = beside(unit_of(), tmp_path, sender)
+        assert isinstance(instrument, BeamWitness)
+        # The simulator within this process tells nothing.
+        assert instrument.found is None
+        instrument._other.found = beam  # type: ignore[attr-defined]
+        assert instrument.found == beam
         instrument.close()
 
 

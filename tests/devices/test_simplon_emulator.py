@@ -193,6 +193,17 @@ def test_frames_keep_their_rate() -> None:
         assert time.monotonic() - began_s >= 0.195
 
 
+def test_the_first_frames_of_every_trigger_keep_it_too() -> None:
+    with client_of(rate_hz=20.0) as client:
+        client.ready(nimages=2, ntrigger=3)
+        client.command("arm")
+        for _ in range(3):
+            began_s = time.monotonic()
+            client.command("trigger")
+            # One gap of 50 ms; nothing can make it quicker.
+            assert time.monotonic() - began_s >= 0.05
+
+
 def test_each_arm_has_an_identity_of_its_own_and_numbers_begin_again_after_initialize() -> None:
     with client_of() as client:
         seen = []

@@ -6,10 +6,11 @@ import time
 
 import numpy as np
 import pytest
+import zmq
 
 from devices.protocols import PackedBatch
-from devices.simplon.messages import decode
-from devices.simplon.receive import Queue
+from devices.simplon.messages import Image, Message, PackedFrame, array_of, decode, encode, image_content
+from devices.simplon.receive import Queue, _read
 from devices.simplon.stream import SimplonFrames
 from stem4d.errors import DeviceFault
 from storage.codec import bitshuffle_lz4
@@ -160,6 +161,28 @@ def test_frames_that_are_not_packed_are_packed() -> None:
     np.testing.assert_array_equal(read, [frame_of(number) for number in range(12)])
 
 
+@pytest.mark.parametrize("algorithm", ["bslz4", ""])
+@pytest.mark.parametrize(("shape", "dtype"), [((6, 4), "<u2"), ((4, 3), "<u4"), ((8, 6), "|u1"), ((2, 6), "<f4")])
+def test_a_frame_of_another_shape_or_type_fits_none_and_its_bytes_are_kept(
+    shape: tuple[int, int], dtype: str, algorithm: str
+) -> None:
+    codec = bitshuffle_lz4()
+    assert codec is not None
+    # 48 bytes each, as ours have: by its length alone none of them is told.
+    pixels = np.frombuffer(frame_of(1).tobytes(), dtype).reshape(shape)
+    payload = codec.pack(pixels[None])[0] if algorithm else pixels.tobytes()
+    foreign = PackedFrame(shape, np.dtype(dtype), algorithm, payload)
+    message = encode(image_content(Image(1, "OURS", 1, {"threshold_1": foreign}, 0.0, 1e-4), ""))
+    with Sender() as sender, sender.spec().open() as frames:
+        sender.send(start(), image(0), message, *images(range(2, 12)))
+        numbers, chunks, _strays = received(frames)
+    assert numbers == list(range(12))
+    assert chunks[1].endswith(payload)
+    with pytest.raises(ValueError, match="does not fit"):
+        codec.unpack([chunks[1]], np.empty((1, *SHAPE), np.uint16))
+    assert [chunk for index, chunk in enumerate(chunks) if index != 1] == [chunk_of(n) for n in (0, *range(2, 12))]
+
+
 def test_lz4_is_refused() -> None:
     with Sender() as sender, sender.spec().open() as frames:
         sender.send(start(), image(0, algorithm="lz4"))
@@ -223,6 +246,51 @@ def test_batches_are_of_64_frames_at_most() -> None:
         sizes = [len(batch.chunks) for batch in frames.batches()]
     assert max(sizes) <= 64
     assert sum(sizes) == 200
+
+
+def test_batches_of_large_frames_are_of_fewer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("devices.simplon.stream.BATCH_BYTES", 3 * frame_of(0).nbytes)
+    with Sender() as sender, sender.spec().open() as frames:
+        # Those that come before our start message are kept, and handed on together.
+        sender.send(*images(range(8)), start(), *images(range(8, 12)))
+        batches = list(frames.batches())
+    assert max(len(batch.chunks) for batch in batches) == 3
+    assert [index for batch in batches for index in batch.indices] == list(range(12))
+
+
+def test_no_more_is_read_at_once_than_may_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("devices.simplon.receive.WAITING_BYTES", 2 * len(image(0)))
+    with zmq.Context() as context, context.socket(zmq.PULL) as reader, Sender() as sender:
+        reader.connect(f"tcp://127.0.0.1:{sender.port}")
+        sender.send(*images(range(6)))
+        read: list[int] = []
+        while len(read) < 6:
+            assert reader.poll(20_000)
+            some = _read(reader)
+            assert len(some) <= 2
+            read += [message.image_id for message, _size in some if isinstance(message, Image)]
+    assert read == list(range(6))
+
+
+def test_a_reader_wakes_when_the_queue_is_half_full() -> None:
+    queue = Queue(1000)
+    taken: list[Message | None] = []
+    reader = threading.Thread(target=lambda: taken.extend(queue.take(64, 60.0)), daemon=True)
+    reader.start()
+    while queue._enough != 64:  # it holds the lock from then on until it waits
+        time.sleep(0.001)
+    message = decode(image(0))
+    queue.put([(message, 500)])
+    # A third of the time that it would wait for 64 messages.
+    reader.join(20.0)
+    assert taken == [message]
+
+
+def test_a_start_message_of_others_may_hold_anything() -> None:
+    with Sender() as sender, sender.spec().open() as frames:
+        sender.send(start("OLD", user_data=array_of(frame_of(0))), start(), *images(range(12)))
+        numbers, _chunks, strays = received(frames)
+    assert (numbers, strays) == (list(range(12)), 1)
 
 
 def test_a_message_larger_than_the_queue_passes_alone() -> None:

@@ -9,6 +9,7 @@ import pytest
 from stem4d.calibrate.angles import add_frames, empty_images, group_angles
 from stem4d.calibrate.cross_check import cross_check
 from stem4d.calibrate.rotation import fit_rotation
+from stem4d.calibrate.scale_fit import circle_matrix, ellipse_vector
 from stem4d.calibrate.tilt import TiltFit, fit_tilts
 from stem4d.errors import BadInput
 from stem4d.simulate.probe import Aberrations
@@ -41,6 +42,22 @@ def test_the_scan_gives_back_what_went_into_it(found: TiltFit) -> None:
     assert found.astigmatism_angle_deg == pytest.approx(30.0, abs=8)
     assert found.rotation_deg == pytest.approx(40.0, abs=0.5 + found.rotation_uncertainty_deg)
     assert found.defocus_nm == pytest.approx(15.0, abs=4 * found.defocus_uncertainty_nm)
+
+
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_an_ellipse_across_the_axes_of_a_mirrored_detector_is_taken_out(mirrored: bool) -> None:
+    ellipse = circle_matrix(ellipse_vector(0.06, 30.0))
+    scan = simulate(RANDOM, 2e4, 40.0, mirrored, ABERRATED, step_nm=0.08, ellipse=ellipse)
+    fit = fit_tilts(
+        tilt_images(scan), scan.step_nm, scan.mrad_per_pixel * ellipse, scan.alpha_mrad, scan.energy_kev, 19.0
+    )
+    assert fit.ok, fit.reason
+    assert fit.mirrored is mirrored
+    # In the other order the ellipse's oblique part, 0.06 sin 60 degrees, has the other sign: 0.8 nm of astigmatism.
+    twice = np.radians(2 * np.array([30.0, fit.astigmatism_angle_deg]))
+    parts = np.array([2.0, fit.astigmatism_nm])[:, None] * np.stack([np.cos(twice), np.sin(twice)], axis=1)
+    np.testing.assert_allclose(parts[1], parts[0], atol=4 * fit.astigmatism_uncertainty_nm)
+    assert fit.astigmatism_uncertainty_nm < 0.1
 
 
 def test_the_reference_monolayer_is_in_the_focus_it_was_made_with(recorded_data: Path) -> None:

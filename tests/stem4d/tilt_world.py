@@ -47,13 +47,19 @@ def simulate(
     seed: int = 0,
     distorted: np.ndarray | None = None,
     descan_mrad_per_nm: np.ndarray | None = None,
+    ellipse: np.ndarray | None = None,
 ) -> Scan:
     """A scan with Poisson noise; 0 electrons are fractions of the beam without noise.
 
     ``distorted`` (2, 2) takes the positions (y, x) that were meant to those that were scanned, in the scan's frame;
-    ``descan_mrad_per_nm`` (2, 2) moves the disk with them.
+    ``descan_mrad_per_nm`` (2, 2) moves the disk with them. ``ellipse`` is E of docs/conventions.md: P = δ M E.
     """
     projection = isotropic(mrad_per_pixel)
+    if ellipse is not None:
+        # The mirror comes last here, as rows of the pattern that are turned over: what it leaves has to be M E M.
+        mirror = np.diag([-1.0, 1.0]) if mirrored else np.eye(2)
+        (a, b), (c, d) = (mrad_per_pixel * mirror @ ellipse @ mirror).tolist()
+        projection = ((a, b), (c, d))
     light = Illumination(energy_kev, alpha_mrad, aberrations or Aberrations(), (detector, detector), projection)
     y, x = (np.arange(n) - (n - 1) / 2 for n in scan)
     grid = np.stack(np.meshgrid(y, x, indexing="ij"), axis=-1).reshape(-1, 2) * step_nm

@@ -80,12 +80,13 @@ class Playing:
 
     def _images(self, ring: Ring) -> bool:
         """The frames; False where the detector has failed."""
-        series, period_s, due_s, number = self._series, self._sender.period_s(self._series), 0.0, 0
+        series, period_s = self._series, self._sender.period_s(self._series)
+        due_s, behind_s, number = 0.0, 0.0, 0
         too_many = self._faults["overrun"].count if "overrun" in self._faults else 0
         while self._state.wait_released(series, number) or self._runs_over(number, too_many):
-            # Frames follow each other at the rate from the trigger on.
+            # Frames follow each other at the rate from their trigger on; what is late is made up for, by one at most.
             now_s = time.monotonic()
-            due_s = max(due_s, now_s - period_s)
+            due_s = max(due_s, now_s - behind_s)
             if self._state.wait_stopped(series, max(0.0, due_s - now_s) if period_s else 0.0):
                 break
             due_s += period_s
@@ -101,6 +102,7 @@ class Playing:
             if self._late is not None and number >= self._late.frame:
                 self._start()
             number += 1
+            behind_s = period_s if series.released > number else 0.0
         return True
 
     def _runs_over(self, number: int, too_many: int) -> bool:
