@@ -55,8 +55,9 @@ def _verify(path: Path, say: Any) -> None:
         found = findings(view, contents, on_bytes)
         say("findings", asdict(found))
         # Last, as it touches parts that the frames do not need: what is known is told by then.
-        parts = unreadable_parts(contents.file, lambda: say("bytes", {"read": on_bytes.told}))
-        say("rest", {"unreadable": parts})
+        for topic, texts in (("rest", False), ("texts", True)):
+            parts = unreadable_parts(contents.file, lambda: say("bytes", {"read": on_bytes.told}), texts=texts)
+            say(topic, {"unreadable": parts})
 
 
 def _save(path: Path, target: Path, facts: dict[str, Any], say: Any) -> None:

@@ -90,7 +90,8 @@ def verify_file(
         troubles += troubles_of(state_of(path), found)
     if "destroyed" in said:
         troubles.append("{part} cannot be read: {why}".format(**said["destroyed"]))
-    troubles += [f"{part} cannot be read" for part in said.get("rest", {}).get("unreadable", ())]
+    parts = [part for topic in ("rest", "texts") for part in said.get(topic, {}).get("unreadable", ())]
+    troubles += [f"{part} cannot be read" for part in parts]
     if "lost" in said:
         troubles.append(f"HDF5 cannot stand what is damaged in it: {said['lost']['why']}")
     return Verified(

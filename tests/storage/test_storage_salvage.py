@@ -28,6 +28,7 @@ from storage.limited import RescueLimits
 from storage.read import open_frames
 from storage.salvage import NotSaved, Salvaged, recovered_path, salvage
 from storage.saving import Saved, save_frames
+from storage.unclosed import Unclosed
 from storage.write import FrameWriter
 from tests.storage.damage_world import (
     CORRUPT,
@@ -208,6 +209,16 @@ def test_a_destroyed_superblock_costs_nothing_and_a_destroyed_root_everything(tm
         salvage(spec.partial)
     assert sha256(spec.partial) == before
     assert os.listdir(tmp_path) == ["a.h5.partial"]
+
+
+def test_destroyed_settings_cost_the_settings_only(tmp_path: Path) -> None:
+    spec = left_behind(tmp_path / "a.h5")
+    with Unclosed(spec.partial) as view, h5py.File(view, "r") as file:
+        settings = h5py.h5o.get_info(file[layout.METADATA].id).addr
+    flip(spec.partial, settings + 20, 3)
+    found, _, frames = saved_here(spec.partial)
+    assert [part.partition(":")[0] for part in found.unread] == ["the settings"]
+    assert_truth(frames, spec, recorded_of(spec, 60))
 
 
 def test_a_finished_file_with_flipped_bits_gives_the_others(tmp_path: Path) -> None:
