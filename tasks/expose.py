@@ -211,8 +211,8 @@ def _settle_dose(opened: Lab, one: Pass, booked_e_per_a2: float, intent_id: int,
     here, and the dose is that of the current as it was measured.
     """
     planned = predict(one.plan)
-    facts = opened.file.facts.detector(one.plan.detector.name)
-    counted = 0.0 if facts is not None and facts.integrates else float(result.total_counts)
+    integrates = opened.file.facts.integrates(one.plan.detector.name)
+    counted = 0.0 if integrates else float(result.total_counts)
     times_planned = counted / max(result.frames_received, 1) / planned.electrons_per_pattern
     per_frame = electrons(one.plan.optics.probe_current_pa, one.scan.dwell_time_us) * max(1.0, one.current_ratio)
     with writer(opened.engine) as session:

@@ -109,7 +109,7 @@ class Bench:
     @property
     def integrates(self) -> bool:
         """Whether the plan's detector counts on a dark level; one that the file does not name is taken not to."""
-        return self.detector_facts is not None and self.detector_facts.integrates
+        return self.opened.file.facts.integrates(self.plan.detector.name)
 
     @property
     def counts_per_electron(self) -> float:

@@ -30,6 +30,7 @@ from storage.settings import Settings
 from tasks.calibrations.bench import Bench
 from tasks.calibrations.measure import GROUPS, _group
 from tasks.calibrations.measured import Measured
+from tasks.lab import Told
 from tests.devices.server_world import ended, gave_up_its_lock
 from tests.flows.night_world import INSTRUMENT, NAME, PLANS, column_log, small, small_lab
 
@@ -223,3 +224,23 @@ def test_a_run_that_a_full_database_cannot_close_ends_with_its_own_error(
 
 def _no_more_pages(connection: Any) -> None:
     connection.execute("PRAGMA max_page_count = 1").fetchone()
+
+
+def test_an_instrument_that_cannot_be_closed_is_told_beside_the_error_before_it(tmp_path: Path) -> None:
+    lines: list[Told] = []
+
+    def fail() -> None:
+        with small_lab(tmp_path) as opened:
+            opened.on_told = lines.append
+            closed = opened.instrument.close
+
+            def close() -> None:
+                closed()
+                raise DeviceFault("the line is dead")
+
+            opened.instrument.close = close  # type: ignore[method-assign]
+            raise DeviceFault("the valve is shut")
+
+    with pytest.raises(DeviceFault, match="the valve is shut"):
+        fail()
+    assert [one.message for one in lines] == [f"{NAME} could not be closed: the line is dead"]
