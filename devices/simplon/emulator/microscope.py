@@ -7,16 +7,17 @@ from typing import Any
 
 import numpy as np
 
+from devices.beside import detector_of
 from devices.simplon.emulator.frames import Counts, Packed, Packer
 from devices.simplon.emulator.hardware import Hardware
-from devices.simplon.instrument import DRIVER, SimplonSettings, detector_of
+from devices.simplon.instrument import SimplonSettings
 from devices.simulator.onlooker import exposure_under_way
 from stem4d.errors import BadInput, DeviceFault
 from stem4d.instrument import InstrumentFile
 from storage.documents import validate
 
-BESIDE = "simulator"
-"""The driver whose column can light an emulated detector."""
+DRIVER, BESIDE = "simplon", "simulator"
+"""The driver of a file that an emulated detector can stand for, and the one whose column can light it."""
 
 
 class Microscope:
@@ -121,7 +122,7 @@ def mounted(file: InstrumentFile, home: Path, say: Callable[[str], None]) -> tup
             value=settings.column.driver,
             limit=f"has to be {{driver = '{BESIDE}', detector_too = true}}: nothing else lights an emulated detector",
         )
-    facts = detector_of(file, settings)
+    facts = detector_of(file, settings.detector)
     rows, columns = facts.shape
     made = Hardware(
         description=f"NIGHTBEAM EMULATED {facts.name}",
