@@ -32,6 +32,7 @@ class Sent:
 def frame(index: int) -> npt.NDArray[np.uint16]:
     """Frame of a number; no two alike."""
     values = np.arange(SHAPE[0] * SHAPE[1]) * (index + 1) % 251
+    values[:2] = divmod(index, 2**16)
     return values.reshape(SHAPE).astype(np.uint16)
 
 

@@ -1,0 +1,224 @@
+"""Workers that are killed at a random frame, and what is then known of every frame they were given."""
+
+import os
+import random
+import signal
+import struct
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from devices.acquire import Progress
+from devices.protocols import FrameBatch, PackedBatch
+from devices.worker import acquire_in_child
+from stem4d.errors import DeviceFault
+from storage.contents import contents_of
+from storage.findings import findings
+from storage.layout import CORRUPT, DUPLICATE, LEDGER_STATE, MISSING, OK
+from storage.saving import save_frames
+from tests.faults.packed_world import Sent, expected_states, frame, job, payload
+from tests.storage.damage_world import accused, frames_in, sha256
+
+SCAN = (50, 60)
+TOTAL = 3000
+LARGEST_BATCH = 64
+UNWRITTEN = 3 * LARGEST_BATCH
+"""Most frames that the receiver holds before they are written: two batches that are unpacked, and the one it takes."""
+_NOTE = struct.Struct("<qd")
+Kind = Literal["in order", "mixed", "not packed", "paced"]
+KINDS: tuple[Kind, ...] = ("in order", "mixed", "not packed", "paced")
+PACE_HZ = 600.0
+
+
+def schedule_of(kind: Kind, seed: int) -> list[Sent]:
+    """What is sent: everything in order, or with frames that overtake others, come twice, or damaged or not at all."""
+    sent = [Sent(index) for index in range(TOTAL)]
+    if kind != "mixed":
+        return sent
+    draw = random.Random(seed)
+    order = sorted(range(TOTAL), key=lambda index: index + draw.choice((0, 0, 0, draw.uniform(0, 200))))
+    sent = [Sent(index) for index in order]
+    for at in draw.sample(range(TOTAL), 20):
+        sent[at] = Sent(sent[at].index, "cut") if at % 2 else sent[draw.randrange(at + 1)]
+    return sent
+
+
+@dataclass(frozen=True)
+class Watched:
+    """A source that notes in a pipe how many frames it is about to hand over, and when, before it does."""
+
+    notes: Path
+    kind: Kind
+    seed: int
+    frames: int = TOTAL
+    detector_shape: tuple[int, int] = (8, 12)
+    dtype: str = "uint16"
+
+    def open(self) -> "Handing":
+        return Handing(self)
+
+
+class Handing:
+    """The open source; its first note is the number of its process."""
+
+    def __init__(self, spec: Watched) -> None:
+        self._spec = spec
+        self._notes = os.open(spec.notes, os.O_WRONLY)
+        self._note(os.getpid())
+
+    def _note(self, number: int) -> None:
+        os.write(self._notes, _NOTE.pack(number, time.monotonic()))
+
+    def batches(self) -> Iterator[PackedBatch | FrameBatch]:
+        spec, draw = self._spec, random.Random(self._spec.seed + 1)
+        schedule, largest = schedule_of(spec.kind, spec.seed), draw.choice((5, LARGEST_BATCH))
+        at, began = 0, time.monotonic()
+        while at < len(schedule):
+            part = schedule[at : at + draw.randint(1, largest)]
+            if spec.kind == "paced":
+                # As frames come from a detector: what 0.05 s brought, as its receiver hands it on.
+                part = schedule[at : at + round(PACE_HZ * 0.05)]
+                time.sleep(max(0.0, began + (at + len(part)) / PACE_HZ - time.monotonic()))
+            if spec.kind == "not packed":
+                batch: PackedBatch | FrameBatch = FrameBatch(at, np.array([frame(sent.index) for sent in part]))
+            else:
+                batch = PackedBatch([sent.index for sent in part], [payload(sent) for sent in part])
+            at += len(part)
+            self._note(at)
+            yield batch
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        os.close(self._notes)
+
+
+@dataclass
+class Killer(threading.Thread):
+    """Reads a source's notes, and kills its process when so many frames are noted."""
+
+    notes: Path
+    at_frame: int
+    seen: list[tuple[int, float]] = field(default_factory=list)
+    killed_s: float = 0.0
+
+    def __post_init__(self) -> None:
+        super().__init__(daemon=True)
+
+    def __hash__(self) -> int:
+        return id(self)
+
+    def run(self) -> None:
+        with self.notes.open("rb", buffering=0) as stream:
+            pid = 0
+            while note := stream.read(_NOTE.size):
+                number, when = _NOTE.unpack(note)
+                pid, known = (pid, True) if pid else (number, False)
+                self.seen.append((number if known else 0, when))
+                if not self.killed_s and self.seen[-1][0] >= self.at_frame:
+                    self.killed_s = time.monotonic()
+                    os.kill(pid, signal.SIGKILL)
+
+
+@dataclass(frozen=True)
+class Kill:
+    """What came of one kill."""
+
+    kind: Kind
+    at_frame: int
+    handed: int
+    """Frames that the source had noted when its process was dead."""
+    flushed: int
+    """Frames that the file's ledger vouches for, all read back true."""
+    lost: int
+    """Frames handed over of which the file knows nothing."""
+    lost_s: float
+    """From when the first of these was handed over to the kill [s]."""
+    noticed_s: float
+    """From the kill to the fault in the parent [s]."""
+    finished: bool
+    """The file was whole already, under its own name or still under ``.partial``."""
+
+
+def nothing() -> None:
+    """No detector to arm."""
+
+
+def go_on(_progress: Progress) -> None:
+    """A parent that is content."""
+
+
+def kill_once(folder: Path, kind: Kind, seed: int, at_frame: int) -> Kill:
+    """Kill a worker, and hold what is in its file to what it was given; raises AssertionError where that differs."""
+    notes, path = folder / "notes", folder / "pass1.h5"
+    os.mkfifo(notes)
+    killer = Killer(notes, at_frame)
+    killer.start()
+    wanted = job(path, Watched(notes, kind, seed), SCAN)  # type: ignore[arg-type]
+    told = ""
+    try:
+        acquire_in_child(wanted, nothing, go_on)
+    except DeviceFault as fault:
+        told = str(fault)
+    noticed_s = time.monotonic() - killer.killed_s
+    killer.join(10)
+    assert not killer.is_alive()
+    # Only a worker that had finished its file, and was only still to leave, can be killed without its parent's notice.
+    died = f"the acquisition process died (exit code -9); frames flushed before that are kept in {path}.partial"
+    assert told == died or (not told and path.exists()), told
+    schedule, handed = schedule_of(kind, seed), killer.seen[-1][0]
+    kept = path if path.exists() else path.with_name("pass1.h5.partial")
+    flushed, sure = _held_to_truth(kept, schedule, handed)
+    lost = handed - sure
+    first_lost_s = next((when for number, when in killer.seen if number > sure), killer.killed_s)
+    return Kill(
+        kind, at_frame, handed, flushed, lost, max(0.0, killer.killed_s - first_lost_s), noticed_s, path.exists()
+    )
+
+
+def _held_to_truth(path: Path, schedule: list[Sent], handed: int) -> tuple[int, int]:
+    """Frames in a file, and how many of the schedule it knows all about; each is compared with what was sent."""
+    before = sha256(path)
+    with contents_of(path) as (view, contents):
+        found = findings(view, contents, lambda _: None)
+        states = contents.file[LEDGER_STATE][:]
+    assert not accused(replace(found, unvouched=()))
+    saved = path.with_name("saved.saving.partial")
+    facts = {"recovered_from": path.name, "recovered_from_sha256": before}
+    save_frames(path, saved, facts, lambda _: None)
+    frames = frames_in(saved)
+    assert sha256(path) == before
+    assert len(frames) == found.recorded == found.intact
+    for position, pixels in frames.items():
+        np.testing.assert_array_equal(pixels, frame(position))
+    return len(frames), _all_known_of(states, schedule, handed)
+
+
+def _all_known_of(states: npt.NDArray[np.uint8], schedule: list[Sent], handed: int) -> int:
+    """Of how many frames, from the first on, a ledger knows what became of them.
+
+    Each entry has to be what was true of its position after some of the frames that were handed over.
+    """
+    now = np.full(TOTAL, MISSING, np.uint8)
+    until: dict[tuple[int, int], int] = {}
+    for number, sent in enumerate(schedule[:handed]):
+        old = int(now[sent.index])
+        if sent.damage:
+            new = CORRUPT if old == MISSING else old
+        else:
+            new = OK if old in (MISSING, CORRUPT) else DUPLICATE
+        if new != old:
+            until[sent.index, old] = number
+            now[sent.index] = new
+    np.testing.assert_array_equal(now, expected_states(schedule[:handed], TOTAL))
+    until |= {(position, int(state)): handed for position, state in enumerate(now)}
+    false = [position for position, state in enumerate(states) if (position, int(state)) not in until]
+    assert not false, f"the ledger says of {false} what was never true of them"
+    return min(until[position, int(state)] for position, state in enumerate(states))
