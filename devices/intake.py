@@ -158,7 +158,9 @@ class Intake:
         ]
         self._unpacking.append((batch, frames, tasks))
         # Also those that are unpacked already: frames that come slowly would wait for later ones, and be lost with us.
-        while self._unpacking and (len(self._unpacking) > IN_FLIGHT or all(task.done() for task in self._unpacking[0][2])):
+        while self._unpacking and (
+            len(self._unpacking) > IN_FLIGHT or all(task.done() for task in self._unpacking[0][2])
+        ):
             self._finish(*self._unpacking.popleft())
 
     def _finish(self, batch: PackedBatch, frames: Array, tasks: Sequence[Future[list[int]]]) -> None:

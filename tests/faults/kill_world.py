@@ -161,7 +161,7 @@ def kill_once(folder: Path, kind: Kind, seed: int, at_frame: int) -> Kill:
     os.mkfifo(notes)
     killer = Killer(notes, at_frame)
     killer.start()
-    wanted = job(path, Watched(notes, kind, seed), SCAN)  # type: ignore[arg-type]
+    wanted = job(path, Watched(notes, kind, seed), SCAN)
     told = ""
     try:
         acquire_in_child(wanted, nothing, go_on)
@@ -210,10 +210,8 @@ def _all_known_of(states: npt.NDArray[np.uint8], schedule: list[Sent], handed: i
     until: dict[tuple[int, int], int] = {}
     for number, sent in enumerate(schedule[:handed]):
         old = int(now[sent.index])
-        if sent.damage:
-            new = CORRUPT if old == MISSING else old
-        else:
-            new = OK if old in (MISSING, CORRUPT) else DUPLICATE
+        # A damaged one changes nothing where there was any; the first whole one is the frame.
+        new = {MISSING: CORRUPT}.get(old, old) if sent.damage else {MISSING: OK, CORRUPT: OK}.get(old, DUPLICATE)
         if new != old:
             until[sent.index, old] = number
             now[sent.index] = new

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from devices.acquire import AcquisitionJob
-from devices.protocols import PackedBatch
+from devices.protocols import FrameSourceSpec, PackedBatch
 from stem4d.accumulate import AccumulatorSpec
 from storage.layout import CORRUPT, DUPLICATE, MISSING, OK
 from storage.spec import FileSpec
@@ -98,7 +98,7 @@ class Scheduled:
         pass
 
 
-def job(path: Path, source: Scheduled, scan: tuple[int, int]) -> AcquisitionJob:
+def job(path: Path, source: FrameSourceSpec, scan: tuple[int, int], reserve_bytes: int = 0) -> AcquisitionJob:
     """An acquisition of that source."""
     return AcquisitionJob(
         source=source,
@@ -110,7 +110,7 @@ def job(path: Path, source: Scheduled, scan: tuple[int, int]) -> AcquisitionJob:
             scan_step_nm=None,
             mrad_per_pixel=None,
             full_scale=65535,
-            reserve_bytes=0,
+            reserve_bytes=reserve_bytes,
         ),
         accumulator=AccumulatorSpec(detector_shape=SHAPE, dtype="uint16", detectors=(), full_scale=65535, threads=1),
     )

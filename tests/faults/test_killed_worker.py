@@ -1,37 +1,19 @@
 """F1: the acquisition process is killed by SIGKILL at a random frame; nothing that was flushed is lost or false."""
 
 import multiprocessing
+import os
 import random
-from collections.abc import Iterator
-from contextlib import contextmanager
-from multiprocessing import forkserver
+import struct
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
-from devices import worker
+from devices.worker import _follow, _WorkerGoneError
 from storage.write import FLUSH_FRAMES
-from tests.faults.kill_world import KINDS, PACE_HZ, TOTAL, UNWRITTEN, Kill, kill_once
+from tests.faults.kill_world import KINDS, PACE_HZ, TOTAL, UNWRITTEN, Kill, go_on, kill_once, nothing
 
 NOTICED_S = 1.0
 LOST_S = 0.25
-
-
-@contextmanager
-def warm_start(patch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Workers are forked from a process that has imported all they need, in the place of 2 s of start for each.
-
-    What runs in them, what they are told and how they are followed is as in a run; they differ in who their parent is.
-    """
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tests.faults.warm"])
-    forkserver.ensure_running()
-    server: int = forkserver._forkserver._forkserver_pid
-    patch.setattr(worker, "multiprocessing", SimpleNamespace(get_context=lambda _: context))
-    patch.setattr(worker, "os", SimpleNamespace(getpid=lambda: server))
-    yield
-    forkserver._forkserver._stop()
 
 
 def kills(folder: Path, number: int, seed: int) -> list[Kill]:
@@ -75,21 +57,36 @@ def test_flushed_frames_survive_kills_of_workers_as_runs_start_them(tmp_path: Pa
     assert sum(kill.flushed for kill in done) > TOTAL // 4
 
 
-def test_flushed_frames_survive_kills_at_random_frames(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with warm_start(monkeypatch):
-        done = kills(tmp_path, 16, seed=2)
+@pytest.mark.usefixtures("warm_workers")
+def test_flushed_frames_survive_kills_at_random_frames(tmp_path: Path) -> None:
+    done = kills(tmp_path, 16, seed=2)
     told(done, "forked from a warm process")
     assert sum(kill.flushed for kill in done) > 4 * TOTAL
 
 
+@pytest.mark.parametrize("left", ["nothing", "half a message", "an answer that it had not read"])
+def test_a_worker_may_die_in_the_middle_of_a_word(left: str) -> None:
+    ours, theirs = multiprocessing.Pipe()
+    with ours:
+        if left == "half a message":
+            os.write(theirs.fileno(), struct.pack("!i", 1000) + bytes(10))
+        if left == "an answer that it had not read":
+            ours.send(None)
+        theirs.close()
+        with pytest.raises(_WorkerGoneError):
+            _follow(ours, nothing, go_on, silence_timeout_s=10.0)
+
+
 @pytest.mark.slow
-def test_flushed_frames_survive_two_hundred_kills(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    as_in_runs, warm = tmp_path / "runs", tmp_path / "warm"
-    as_in_runs.mkdir()
-    warm.mkdir()
-    done = kills(as_in_runs, 50, seed=3)
+def test_flushed_frames_survive_fifty_kills_of_workers_as_runs_start_them(tmp_path: Path) -> None:
+    done = kills(tmp_path, 50, seed=3)
     told(done, "started as in a run")
-    with warm_start(monkeypatch):
-        forked = kills(warm, 150, seed=4)
-    told(forked, "forked from a warm process")
-    assert sum(kill.flushed for kill in (*done, *forked)) > 50 * TOTAL
+    assert sum(kill.flushed for kill in done) > 10 * TOTAL
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("warm_workers")
+def test_flushed_frames_survive_a_hundred_and_fifty_kills_at_random_frames(tmp_path: Path) -> None:
+    done = kills(tmp_path, 150, seed=4)
+    told(done, "forked from a warm process")
+    assert sum(kill.flushed for kill in done) > 40 * TOTAL
