@@ -105,12 +105,14 @@ def job(path: Path, source: FrameSourceSpec, scan: tuple[int, int], reserve_byte
         file=FileSpec(
             path=path,
             scan_shape=scan,
-            detector_shape=SHAPE,
+            detector_shape=source.detector_shape,
             dtype="uint16",
             scan_step_nm=None,
             mrad_per_pixel=None,
             full_scale=65535,
             reserve_bytes=reserve_bytes,
         ),
-        accumulator=AccumulatorSpec(detector_shape=SHAPE, dtype="uint16", detectors=(), full_scale=65535, threads=1),
+        accumulator=AccumulatorSpec(
+            detector_shape=source.detector_shape, dtype="uint16", detectors=(), full_scale=65535, threads=1
+        ),
     )
