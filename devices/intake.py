@@ -10,8 +10,8 @@ from typing import Self
 import numpy as np
 import numpy.typing as npt
 
+from devices.frames import FrameBatch, PackedBatch
 from devices.map_buffers import MapBuffers
-from devices.protocols import FrameBatch, PackedBatch
 from stem4d.accumulate import Accumulator, AccumulatorSpec
 from stem4d.errors import DeviceFault
 from storage.codec import Codec, bitshuffle_lz4

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from devices.acquire import Progress
-from devices.protocols import FrameBatch, PackedBatch
+from devices.frames import FrameBatch, PackedBatch
 from devices.worker import acquire_in_child
 from stem4d.errors import DeviceFault
 from storage.contents import contents_of

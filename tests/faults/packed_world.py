@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from devices.acquire import AcquisitionJob
-from devices.protocols import FrameSourceSpec, PackedBatch
+from devices.frames import FrameSourceSpec, PackedBatch
 from stem4d.accumulate import AccumulatorSpec
 from storage.layout import CORRUPT, DUPLICATE, MISSING, OK
 from storage.spec import FileSpec

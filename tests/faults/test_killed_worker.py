@@ -4,6 +4,8 @@ import multiprocessing
 import os
 import random
 import struct
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -90,3 +92,13 @@ def test_flushed_frames_survive_a_hundred_and_fifty_kills_at_random_frames(tmp_p
     done = kills(tmp_path, 150, seed=4)
     told(done, "forked from a warm process")
     assert sum(kill.flushed for kill in done) > 40 * TOTAL
+
+
+@pytest.mark.slow
+def test_a_worker_starts_without_what_only_its_parent_needs() -> None:
+    code = (
+        "import sys, devices.worker, devices.simplon.stream, devices.merlin.stream; "
+        "print(*{'pydantic', 'httpx', 'sqlalchemy', 'prefect'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2], capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("\n", "")
