@@ -1,4 +1,4 @@
-"""Workers that start at once, for tests that need many."""
+"""Workers that start at once, for tests that need many; and the table of what was injected, after the last test."""
 
 import multiprocessing
 from collections.abc import Iterator
@@ -31,3 +31,13 @@ def warm_workers(server: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(worker, "multiprocessing", forked)
     # A worker ends where its parent is another than this one says.
     monkeypatch.setattr(worker, "os", SimpleNamespace(getpid=lambda: server))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """What tests noted under ``fault``, one line each; not seen where several processes share the tests."""
+    reports = [report for outcome in ("passed", "failed") for report in terminalreporter.getreports(outcome)]
+    lines = [str(value) for report in reports for name, value in report.user_properties if name == "fault"]
+    if lines:
+        terminalreporter.section("faults that were injected")
+    for line in lines:
+        terminalreporter.write_line(line)

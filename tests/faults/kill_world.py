@@ -1,103 +1,28 @@
 """Workers that are killed at a random frame, and what is then known of every frame they were given."""
 
 import os
-import random
 import signal
-import struct
 import threading
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal, Self
 
 import numpy as np
 import numpy.typing as npt
 
 from devices.acquire import Progress
-from devices.frames import FrameBatch, PackedBatch
 from devices.worker import acquire_in_child
 from stem4d.errors import DeviceFault
 from storage.contents import contents_of
 from storage.findings import findings
 from storage.layout import CORRUPT, DUPLICATE, LEDGER_STATE, MISSING, OK
 from storage.saving import save_frames
-from tests.faults.packed_world import Sent, expected_states, frame, job, payload
+from tests.faults.packed_world import Sent, expected_states, frame, job
+from tests.faults.watched_source import LARGEST_BATCH, NOTE, SCAN, TOTAL, Kind, Watched, schedule_of
 from tests.storage.damage_world import accused, frames_in, sha256
 
-SCAN = (50, 60)
-TOTAL = 3000
-LARGEST_BATCH = 64
 UNWRITTEN = 3 * LARGEST_BATCH
 """Most frames that the receiver holds before they are written: two batches that are unpacked, and the one it takes."""
-_NOTE = struct.Struct("<qd")
-Kind = Literal["in order", "mixed", "not packed", "paced"]
-KINDS: tuple[Kind, ...] = ("in order", "mixed", "not packed", "paced")
-PACE_HZ = 600.0
-
-
-def schedule_of(kind: Kind, seed: int) -> list[Sent]:
-    """What is sent: everything in order, or with frames that overtake others, come twice, or damaged or not at all."""
-    sent = [Sent(index) for index in range(TOTAL)]
-    if kind != "mixed":
-        return sent
-    draw = random.Random(seed)
-    order = sorted(range(TOTAL), key=lambda index: index + draw.choice((0, 0, 0, draw.uniform(0, 200))))
-    sent = [Sent(index) for index in order]
-    for at in draw.sample(range(TOTAL), 20):
-        sent[at] = Sent(sent[at].index, "cut") if at % 2 else sent[draw.randrange(at + 1)]
-    return sent
-
-
-@dataclass(frozen=True)
-class Watched:
-    """A source that notes in a pipe how many frames it is about to hand over, and when, before it does."""
-
-    notes: Path
-    kind: Kind
-    seed: int
-    frames: int = TOTAL
-    detector_shape: tuple[int, int] = (8, 12)
-    dtype: str = "uint16"
-
-    def open(self) -> "Handing":
-        return Handing(self)
-
-
-class Handing:
-    """The open source; its first note is the number of its process."""
-
-    def __init__(self, spec: Watched) -> None:
-        self._spec = spec
-        self._notes = os.open(spec.notes, os.O_WRONLY)
-        self._note(os.getpid())
-
-    def _note(self, number: int) -> None:
-        os.write(self._notes, _NOTE.pack(number, time.monotonic()))
-
-    def batches(self) -> Iterator[PackedBatch | FrameBatch]:
-        spec, draw = self._spec, random.Random(self._spec.seed + 1)
-        schedule, largest = schedule_of(spec.kind, spec.seed), draw.choice((5, LARGEST_BATCH))
-        at, began = 0, time.monotonic()
-        while at < len(schedule):
-            part = schedule[at : at + draw.randint(1, largest)]
-            if spec.kind == "paced":
-                # As frames come from a detector: what 0.05 s brought, as its receiver hands it on.
-                part = schedule[at : at + round(PACE_HZ * 0.05)]
-                time.sleep(max(0.0, began + (at + len(part)) / PACE_HZ - time.monotonic()))
-            if spec.kind == "not packed":
-                batch: PackedBatch | FrameBatch = FrameBatch(at, np.array([frame(sent.index) for sent in part]))
-            else:
-                batch = PackedBatch([sent.index for sent in part], [payload(sent) for sent in part])
-            at += len(part)
-            self._note(at)
-            yield batch
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exc_info: object) -> None:
-        os.close(self._notes)
 
 
 @dataclass
@@ -118,8 +43,8 @@ class Killer(threading.Thread):
     def run(self) -> None:
         with self.notes.open("rb", buffering=0) as stream:
             pid = 0
-            while note := stream.read(_NOTE.size):
-                number, when = _NOTE.unpack(note)
+            while note := stream.read(NOTE.size):
+                number, when = NOTE.unpack(note)
                 pid, known = (pid, True) if pid else (number, False)
                 self.seen.append((number if known else 0, when))
                 if not self.killed_s and self.seen[-1][0] >= self.at_frame:

@@ -3,7 +3,7 @@
 import numpy as np
 
 import devices.worker
-import tests.faults.kill_world  # noqa: F401 - the source that its workers unpickle
+import tests.faults.watched_source  # noqa: F401 - the source that its workers unpickle
 from stem4d.kernels import block_kernel
 from tests.packing import bitshuffle
 
