@@ -187,11 +187,13 @@ def chunk_of(number: int) -> bytes:
     return bitshuffle().pack(frame_of(number)[None])[0]
 
 
-def image(number: int, series: str = "OURS", algorithm: str = "bslz4", channel: str = "threshold_1") -> bytes:
+def image(
+    number: int, series: str = "OURS", algorithm: str = "bslz4", channel: str = "threshold_1", series_id: int = 1
+) -> bytes:
     """An image message."""
     payload = {"bslz4": chunk_of, "": lambda n: frame_of(n).tobytes()}.get(algorithm, lambda _n: b"xyz")(number)
     frame = PackedFrame(SHAPE, np.dtype("<u2"), algorithm, payload)
-    return encode(image_content(Image(1, series, number, {channel: frame}, 0.0, 1e-4), "2026-11-27T00:00:00Z"))
+    return encode(image_content(Image(series_id, series, number, {channel: frame}, 0.0, 1e-4), "2026-11-27T00:00:00Z"))
 
 
 def images(numbers: Iterable[int], series: str = "OURS") -> list[bytes]:
