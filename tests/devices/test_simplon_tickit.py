@@ -12,16 +12,14 @@ from typing import Any
 import cbor2
 import pytest
 
-from devices.acquire import AcquisitionJob, AcquisitionResult, acquire
 from devices.protocols import ExposureRequest
 from devices.simplon.driver import SimplonDetector
-from stem4d.accumulate import AccumulatorSpec
 from stem4d.detector import DetectorFacts
 from stem4d.errors import DeviceFault
 from storage.read import open_frames
-from storage.spec import FileSpec
 from tests.devices.dectris_rules import message
 from tests.devices.emulator_world import wait_for
+from tests.devices.simplon_world import scanned
 from tests.devices.tickit_world import PINS, Eiger, Relay, eiger, relayed, rest_of
 from tests.peer_environments import python_of
 
@@ -53,34 +51,6 @@ def detector_at(server: Eiger, relay: Relay, **settings: Any) -> Iterator[Simplo
         assert detector.state() == "idle"
 
 
-def scan(detector: SimplonDetector, path: Path) -> AcquisitionResult:
-    """Configure, listen, arm, trigger, and take the frames into a file."""
-    resolved = detector.prepare(REQUEST)
-    job = AcquisitionJob(
-        source=detector.source(),
-        file=FileSpec(
-            path=path,
-            scan_shape=SCAN,
-            detector_shape=resolved.shape,
-            dtype="uint16",
-            scan_step_nm=None,
-            mrad_per_pixel=None,
-            full_scale=65535,
-            reserve_bytes=0,
-        ),
-        accumulator=AccumulatorSpec(detector_shape=resolved.shape, dtype="uint16", detectors=(), full_scale=65535),
-    )
-    triggering = Thread(target=detector.trigger)
-
-    def on_listening() -> None:
-        detector.arm()
-        triggering.start()
-
-    result = acquire(job, on_listening, lambda _progress: None)
-    triggering.join()
-    return result
-
-
 def read_by_dectris(raw: list[bytes], folder: Path) -> list[dict[str, Any]]:
     """What recorded messages hold, by the detector maker's own decompression."""
     folder.mkdir()
@@ -94,7 +64,7 @@ def read_by_dectris(raw: list[bytes], folder: Path) -> list[dict[str, Any]]:
 
 def test_a_full_scan_is_what_the_server_sends(tmp_path: Path) -> None:
     with eiger(tmp_path) as server, relayed(server) as relay, detector_at(server, relay) as detector:
-        result = scan(detector, tmp_path / "pass1.h5")
+        result = scanned(detector, REQUEST, SCAN, tmp_path / "pass1.h5")
         wait_for(lambda: len(relay.sent) == FRAMES + 2)
         assert relay.kinds() == ["start", *["image"] * FRAMES, "end"]
         known = {reading.name: reading.value for reading in detector.snapshot()}
@@ -128,7 +98,7 @@ def test_what_a_stopped_scan_left_is_not_taken_for_the_next_ones(tmp_path: Path)
         assert detector.state() == "idle"
         # It answers no trigger that it was stopped in: the driver's own time for an answer ends that.
         triggering.join()
-        result = scan(detector, tmp_path / "pass2.h5")
+        result = scanned(detector, REQUEST, SCAN, tmp_path / "pass2.h5")
         images = [message(raw) for raw in relay.sent if raw.startswith(IMAGE)]
     assert (result.frames.ok, result.frames.duplicate) == (FRAMES, 0)
     # An image that nobody listened for, and the end that the stop made.
