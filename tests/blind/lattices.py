@@ -24,9 +24,9 @@ def scaled(random: np.random.Generator) -> list[Outcome]:
     # The 420 spots lie at 0.8 of the detector's half width.
     delta = 1e3 * optics.wavelength_a(energy) * np.sqrt(20) / GOLD_A / (0.8 * 64)
     alpha = float(random.uniform(2.8, 3.6)) * delta
-    setup = Setup(energy, alpha, delta, 128, (8, 8), 0.25, 2e4)
+    setup = Setup(energy, alpha, delta, 128, (16, 16), 0.25, 2e4)
     gold = {"specimen": "crystal", "material": "Au", "thickness_nm": 3.0, "angle_deg": float(random.uniform(0, 90))}
-    return _scale(random, setup, gold, 1, "64 x 2e4 e, gold [001]", "spots")
+    return _scale(random, setup, gold, 1, "256 x 2e4 e, gold [001]", "spots")
 
 
 def ringed(random: np.random.Generator) -> list[Outcome]:
