@@ -13,7 +13,8 @@ from db.models import Area, Event, Night, Plan, QualityResult, Run, Sample, Soft
 from db.rows import added, existing, find_or_add
 from db.vocabulary import JsonValue, NightState, RunState, TargetState, Verdict
 from stem4d.errors import BadInput
-from stem4d.model import NAME_PATTERN, sha256_of
+from stem4d.model import sha256_of
+from stem4d.names import NAME_PATTERN
 
 _FINAL_TARGET = ("done", "mended", "marked", "refused", "skipped", "failed")
 _WORST_FIRST: tuple[Verdict, ...] = ("fail", "warn", "not_measurable", "pass")

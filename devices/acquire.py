@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from devices.frames import FrameSourceSpec
 from devices.intake import FrameCounts, Intake
-from devices.protocols import FrameSourceSpec
 from stem4d.accumulate import AccumulatorSpec
 from stem4d.errors import DeviceFault
 from storage.spec import FileReceipt, FileSpec

@@ -10,8 +10,8 @@ from typing import Self
 import numpy as np
 import numpy.typing as npt
 
+from devices.frames import FrameBatch, PackedBatch
 from devices.map_buffers import MapBuffers
-from devices.protocols import FrameBatch, PackedBatch
 from stem4d.accumulate import Accumulator, AccumulatorSpec
 from stem4d.errors import DeviceFault
 from storage.codec import Codec, bitshuffle_lz4
@@ -157,7 +157,10 @@ class Intake:
             for part in (slice(0, half), slice(half, len(frames)))
         ]
         self._unpacking.append((batch, frames, tasks))
-        if len(self._unpacking) > IN_FLIGHT:
+        # Also those that are unpacked already: frames that come slowly would wait for later ones, and be lost with us.
+        while self._unpacking and (
+            len(self._unpacking) > IN_FLIGHT or all(task.done() for task in self._unpacking[0][2])
+        ):
             self._finish(*self._unpacking.popleft())
 
     def _finish(self, batch: PackedBatch, frames: Array, tasks: Sequence[Future[list[int]]]) -> None:

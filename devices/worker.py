@@ -6,10 +6,11 @@ import os
 import signal
 from contextlib import suppress
 from multiprocessing.connection import Connection
-from typing import Literal
+from typing import Any, Literal
 
 from devices.acquire import AcquisitionJob, AcquisitionResult, OnListening, OnProgress, Progress, acquire
 from stem4d.errors import DeviceFault, NightbeamError
+from storage.disk import DiskFull
 
 ANSWER_TIMEOUT_S = 30.0
 """A worker whose parent does not answer a progress message for so long stops by itself."""
@@ -43,7 +44,7 @@ def acquire_in_child(
     theirs.close()
     try:
         return _follow(ours, on_listening, on_progress, silence_timeout_s)
-    except EOFError:
+    except _WorkerGoneError:
         process.join(timeout=5)
         raise DeviceFault(
             f"the acquisition process died (exit code {process.exitcode}); "
@@ -65,7 +66,7 @@ def _follow(
     while True:
         if not pipe.poll(timeout_s):
             raise DeviceFault(f"the acquisition process has said nothing for {timeout_s:g} s")
-        kind, content = pipe.recv()
+        kind, content = _heard(pipe)
         timeout_s = silence_timeout_s
         match kind:
             case "listening":
@@ -80,6 +81,19 @@ def _follow(
                 return result
             case "error":
                 raise content
+
+
+class _WorkerGoneError(Exception):
+    """The acquisition process closed its end."""
+
+
+def _heard(pipe: Connection) -> Any:
+    """What a child says; raises `_WorkerGoneError` where it died, also in the middle of a message."""
+    try:
+        return pipe.recv()
+    except (EOFError, OSError):
+        # Not only an end: a reset where our last answer was not read any more, an error where a message is cut.
+        raise _WorkerGoneError from None
 
 
 def _answer(pipe: Connection, answer: str | None) -> None:
@@ -126,7 +140,15 @@ def _child(pipe: Connection, job: AcquisitionJob, parent_pid: int) -> None:
         return  # nobody is there to be told; what came is on disk
     except NightbeamError as error:
         pipe.send(("error", error))
+        if isinstance(error, DiskFull):
+            _leave()
     except Exception as error:  # noqa: BLE001 - the parent must hear of anything that ends this process
         pipe.send(("error", DeviceFault(f"acquisition failed: {type(error).__name__}: {error}")))
+        _leave()
     else:
         pipe.send(("done", result))
+
+
+def _leave() -> None:
+    """End at once: to take down in order what HDF5 could not write prints pages of tracebacks, and may crash."""
+    os._exit(1)

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from stem4d.errors import BadInput
-from stem4d.model import NAME_PATTERN
+from stem4d.names import NAME_PATTERN
 from storage.units import unit_of
 
 TOLD = 4

@@ -1,7 +1,9 @@
 """Room on the disk, and giving a finished file its name without ever replacing another."""
 
+import errno
 import hashlib
 import os
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -17,15 +19,16 @@ FreeBytes = Callable[[Path], int]
 class DiskFull(NightbeamError):
     """The disk holds too little; what is written so far is intact."""
 
-    def __init__(self, folder: Path, needed_bytes: int, free_bytes: int) -> None:
-        self.folder, self.needed_bytes, self.free_bytes = folder, needed_bytes, free_bytes
+    def __init__(self, folder: Path, needed_bytes: int, free_bytes: int, refusal: str = "") -> None:
+        self.folder, self.needed_bytes, self.free_bytes, self.refusal = folder, needed_bytes, free_bytes, refusal
+        refused = f", and the system refuses to write more ({refusal})" if refusal else ""
         super().__init__(
-            f"{folder}: {needed_bytes:,} bytes are needed (reserve included), {free_bytes:,} are free. "
+            f"{folder}: {needed_bytes:,} bytes are needed (reserve included), {free_bytes:,} are free{refused}. "
             "Free some space, choose another disk for the data, or lower disk_reserve_gb"
         )
 
     def __reduce__(self) -> tuple[object, ...]:
-        return DiskFull, (self.folder, self.needed_bytes, self.free_bytes)
+        return DiskFull, (self.folder, self.needed_bytes, self.free_bytes, self.refusal)
 
 
 def free_bytes(folder: Path) -> int:
@@ -40,6 +43,16 @@ def require_space(folder: Path, needed_bytes: int, free: FreeBytes = free_bytes)
     available = free(folder)
     if available < needed_bytes:
         raise DiskFull(folder, needed_bytes, available)
+
+
+def refusal(error: OSError | RuntimeError) -> str:
+    """The system's words where a failure was for want of room (disk, quota, longest file); empty for any other.
+
+    HDF5's failures carry the number in their text alone.
+    """
+    told = re.search(r"errno = (\d+)", str(error))
+    number = error.errno if isinstance(error, OSError) and error.errno else int(told[1]) if told else 0
+    return os.strerror(number) if number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) else ""
 
 
 def require_absent(*paths: Path) -> None:

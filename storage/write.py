@@ -6,8 +6,9 @@ SWMR under a ``.partial`` name, frames flushed before the ledger that vouches fo
 import os
 import time
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -26,8 +27,12 @@ from storage.spec import FileReceipt, FileSpec
 FLUSH_FRAMES = 64
 PIECE_FRAMES = 32
 """Frames that one thread compresses in one go."""
-FLUSH_SECONDS = 0.25
+FLUSH_SECONDS = 0.15
+"""Frames have waited 0.1 s when they are written: for others of their batch, and to be unpacked. So they are safe from
+the death of this process 0.25 s after they came."""
 SYNC_SECONDS = 1.0
+FIGURES_BYTES = 48
+"""Besides its frame, a position has its entries in maps and ledger."""
 VERIFIED_FRAMES = 16
 """Frames read back against their checksums before a file gets its name."""
 
@@ -77,7 +82,8 @@ class FrameWriter:
         ValueError
             Shape or type differ from the specification, a position is outside the scan or already written.
         DiskFull
-            The reserve would be touched. Nothing of this batch was written; ``abandon`` still works.
+            The reserve would be touched: nothing of this batch was written, and ``abandon`` still works. Or the system
+            refuses to write: then the file stays ``.partial`` with what was flushed, and nothing else works any more.
         """
         self._check_frames(frames)
         self._check_positions(range(first_position, first_position + len(frames)))
@@ -85,9 +91,10 @@ class FrameWriter:
         pieces = [frames[start : start + PIECE_FRAMES] for start in range(0, len(frames), PIECE_FRAMES)]
         position = first_position
         # All pieces are handed to the pool at once: later ones are compressed while earlier ones are stored.
-        for chunks, checksums in self._pool.map(self._pack, pieces):
-            self._store(range(position, position + len(checksums)), chunks, checksums)
-            position += len(checksums)
+        with self._refusals_told():
+            for chunks, checksums in self._pool.map(self._pack, pieces):
+                self._store(range(position, position + len(checksums)), chunks, checksums)
+                position += len(checksums)
 
     def write_chunks(self, positions: Sequence[int], chunks: Sequence[bytes]) -> None:
         """Write frames that are packed already, as they are, to positions in any order.
@@ -104,14 +111,16 @@ class FrameWriter:
         ValueError
             A position is outside the scan or already written.
         DiskFull
-            The reserve would be touched. Nothing of this batch was written; ``abandon`` still works.
+            The reserve would be touched: nothing of this batch was written, and ``abandon`` still works. Or the system
+            refuses to write: then the file stays ``.partial`` with what was flushed, and nothing else works any more.
         """
         self._check_positions(positions)
         size = sum(map(len, chunks))
         disk.require_space(self.spec.path.parent, self.spec.reserve_bytes + size, self._free_bytes)
-        for start in range(0, len(chunks), PIECE_FRAMES):
-            piece = chunks[start : start + PIECE_FRAMES]
-            self._store(positions[start : start + PIECE_FRAMES], piece, [zlib.crc32(chunk) for chunk in piece])
+        with self._refusals_told():
+            for start in range(0, len(chunks), PIECE_FRAMES):
+                piece = chunks[start : start + PIECE_FRAMES]
+                self._store(positions[start : start + PIECE_FRAMES], piece, [zlib.crc32(chunk) for chunk in piece])
 
     def mark_duplicate(self, position: int) -> None:
         """Note that a frame that is written came again."""
@@ -122,8 +131,9 @@ class FrameWriter:
         """Note that a frame cannot be unpacked, and keep its bytes in the folder ``NAME.corrupt`` beside the file."""
         self._ledger.mark(position, layout.CORRUPT)
         folder = self.spec.corrupt_folder
-        folder.mkdir(exist_ok=True)
-        (folder / f"{position:09d}.bin").write_bytes(payload)
+        with self._refusals_told():
+            folder.mkdir(exist_ok=True)
+            (folder / f"{position:09d}.bin").write_bytes(payload)
         self.tick()
 
     def holds(self, position: int) -> bool:
@@ -131,10 +141,11 @@ class FrameWriter:
         return bool(self._ledger.states[position] in (layout.OK, layout.DUPLICATE))
 
     def tick(self) -> None:
-        """Flush if 64 frames or marks, or any for 0.25 s, have gathered. Call it while waiting for frames, too."""
+        """Flush if 64 frames or marks, or any for 0.15 s, have gathered. Call it while waiting for frames, too."""
         unsaved = self._ledger.unsaved
         if unsaved >= FLUSH_FRAMES or (unsaved and self._clock() - self._flushed_at >= FLUSH_SECONDS):
-            self.flush()
+            with self._refusals_told():
+                self.flush()
 
     def flush(self) -> None:
         """Make everything written so far readable by others and safe from the death of this process."""
@@ -163,11 +174,13 @@ class FrameWriter:
         BadInput
             The name has been taken in the meantime.
         """
-        return self._end("finished", "", online, self.spec.path)
+        with self._refusals_told():
+            return self._end("finished", "", online, self.spec.path)
 
     def abandon(self, reason: str, online: Mapping[str, Array] | None = None) -> FileReceipt:
         """Close what is there as ``NAME.incomplete.h5``, with its ledger true and the reason in it."""
-        return self._end("abandoned", reason, online or {}, self.spec.incomplete)
+        with self._refusals_told():
+            return self._end("abandoned", reason, online or {}, self.spec.incomplete)
 
     def __enter__(self) -> Self:
         return self
@@ -183,6 +196,20 @@ class FrameWriter:
             if error is None:
                 raise
             error.add_note(f"closing {self.spec.partial} failed too: {second}")
+
+    @contextmanager
+    def _refusals_told(self) -> Iterator[None]:
+        """Where the system does not take what the free space promised (another was faster, a quota), say so."""
+        try:
+            yield
+        except (OSError, RuntimeError) as error:
+            why = disk.refusal(error)
+            if not why:
+                raise
+            spec = self.spec
+            frames = (spec.positions - self.frames_flushed) * spec.frame_bytes
+            needed = frames + spec.positions * FIGURES_BYTES + spec.reserve_bytes
+            raise disk.DiskFull(spec.path.parent, needed, self._free_bytes(spec.path.parent), why) from error
 
     def _check_frames(self, frames: Array) -> None:
         spec = self.spec
@@ -227,8 +254,10 @@ class FrameWriter:
             if group is None or group["data"].shape != array.shape:
                 raise ValueError(f"online array {name!r} {array.shape} has no place in the file")
         self.flush()
+        # Kept by name: what cannot be written is then told when the file is closed, and not on stderr before.
+        self._maps = {name: self._file[f"{layout.ONLINE}/{name}/data"] for name in online}
         for name, array in online.items():
-            self._file[f"{layout.ONLINE}/{name}/data"][...] = array
+            self._maps[name][...] = array
         self._file[layout.REASON][0] = reason.encode()[:REASON_BYTES].decode(errors="ignore").encode()
         self._file[layout.ENDED][0] = how.encode()
         self._pool.shutdown()

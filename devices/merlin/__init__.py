@@ -1,5 +1,16 @@
 """Quantum Detectors Merlin (Medipix3): control and frames over TCP."""
 
-from devices.merlin.instrument import open_instrument
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-__all__ = ["open_instrument"]
+if TYPE_CHECKING:
+    from devices.protocols import Instrument
+    from stem4d.instrument import InstrumentFile
+
+
+def open_instrument(file: "InstrumentFile", home: Path) -> "Instrument":
+    """Open the instrument of a file; see ``instrument.open_instrument``."""
+    # Late: the acquisition process receives frames, and would spend half a second on the rest of the instrument.
+    from devices.merlin.instrument import open_instrument as opened
+
+    return opened(file, home)

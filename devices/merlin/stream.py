@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from devices.frame_queue import QUEUE_BYTES
+from devices.frames import PackedBatch
 from devices.merlin.blocks import Block
 from devices.merlin.headers import (
     LARGEST_HEADER_BYTES,
@@ -23,7 +24,6 @@ from devices.merlin.headers import (
 )
 from devices.merlin.pixels import data_bytes, unpacked
 from devices.merlin.receive import Queue, Receiver
-from devices.protocols import PackedBatch
 from stem4d.errors import DeviceFault
 from storage.codec import Codec, bitshuffle_lz4
 

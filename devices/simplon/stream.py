@@ -8,7 +8,7 @@ from typing import Self
 import numpy as np
 
 from devices.frame_queue import QUEUE_BYTES
-from devices.protocols import PackedBatch
+from devices.frames import PackedBatch
 from devices.simplon.messages import End, Image, Message, PackedFrame, Start
 from devices.simplon.receive import Queue, Receiver
 from devices.simplon.series import Series

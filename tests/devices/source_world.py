@@ -7,7 +7,7 @@ from typing import Self
 
 import numpy as np
 
-from devices.protocols import FrameBatch
+from devices.frames import FrameBatch
 
 
 @dataclass(frozen=True)

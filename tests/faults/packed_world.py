@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from devices.acquire import AcquisitionJob
-from devices.protocols import PackedBatch
+from devices.frames import FrameSourceSpec, PackedBatch
 from stem4d.accumulate import AccumulatorSpec
 from storage.layout import CORRUPT, DUPLICATE, MISSING, OK
 from storage.spec import FileSpec
@@ -32,6 +32,7 @@ class Sent:
 def frame(index: int) -> npt.NDArray[np.uint16]:
     """Frame of a number; no two alike."""
     values = np.arange(SHAPE[0] * SHAPE[1]) * (index + 1) % 251
+    values[:2] = divmod(index, 2**16)
     return values.reshape(SHAPE).astype(np.uint16)
 
 
@@ -97,19 +98,21 @@ class Scheduled:
         pass
 
 
-def job(path: Path, source: Scheduled, scan: tuple[int, int]) -> AcquisitionJob:
+def job(path: Path, source: FrameSourceSpec, scan: tuple[int, int], reserve_bytes: int = 0) -> AcquisitionJob:
     """An acquisition of that source."""
     return AcquisitionJob(
         source=source,
         file=FileSpec(
             path=path,
             scan_shape=scan,
-            detector_shape=SHAPE,
+            detector_shape=source.detector_shape,
             dtype="uint16",
             scan_step_nm=None,
             mrad_per_pixel=None,
             full_scale=65535,
-            reserve_bytes=0,
+            reserve_bytes=reserve_bytes,
         ),
-        accumulator=AccumulatorSpec(detector_shape=SHAPE, dtype="uint16", detectors=(), full_scale=65535, threads=1),
+        accumulator=AccumulatorSpec(
+            detector_shape=source.detector_shape, dtype="uint16", detectors=(), full_scale=65535, threads=1
+        ),
     )

@@ -60,18 +60,18 @@ def test_flushed_frames_survive_kill_9(tmp_path: Path, upto: int) -> None:
         FrameWriter(spec)
 
 
-def test_flushes_after_64_frames_or_a_quarter_second(tmp_path: Path) -> None:
+def test_flushes_after_64_frames_or_0_15_s(tmp_path: Path) -> None:
     spec, now = spec_at(tmp_path / "a.h5", (20, 20)), [0.0]
     frames = counts(spec)
     with FrameWriter(spec, clock=lambda: now[0]) as writer:
         flushed = []
         for at_s, first, count in [
             (0.0, 0, 63),
-            (0.24, 63, 0),
-            (0.25, 63, 0),
-            (0.3, 63, 64),
-            (0.4, 127, 5),
-            (0.56, 132, 1),
+            (0.14, 63, 0),
+            (0.15, 63, 0),
+            (0.2, 63, 64),
+            (0.3, 127, 5),
+            (0.36, 132, 1),
         ]:
             now[0] = at_s
             writer.write(first, frames[first : first + count])
@@ -92,7 +92,7 @@ def test_marks_alone_are_flushed_too(tmp_path: Path) -> None:
             (0.4, lambda: writer.mark_corrupt(3, b"not a frame")),
             (0.7, lambda: writer.mark_duplicate(0)),
             (0.8, lambda: writer.mark_corrupt(4, b"nor this")),
-            (1.0, writer.tick),
+            (0.9, writer.tick),
         ]:
             now[0] = at_s
             mark()
