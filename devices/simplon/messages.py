@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 SELF_DESCRIBED = b"\xd9\xd9\xf7"
 """Every message begins with CBOR's tag 55799; the detector maker's own parser refuses one that does not."""
-DIMENSIONAL, PACKED = 40, 56500
+DATE, DIMENSIONAL, PACKED = 0, 40, 56500
 ARRAY_TAGS: Mapping[int, np.dtype[Any]] = {
     64: np.dtype("<u1"),
     69: np.dtype("<u2"),
@@ -92,7 +92,8 @@ def decode(message: bytes) -> Message:
     if not message.startswith(SELF_DESCRIBED):
         raise NotAMessage("it does not begin with the self-describing tag of CBOR")
     try:
-        content = cbor2.loads(message, tag_hook=_tag)
+        # Dates stay text: no frame is given up for one that cannot be read.
+        content = cbor2.loads(message, tag_hook=_tag, semantic_decoders={DATE: _as_it_is})
         return _message(content)
     except NotAMessage:
         raise
@@ -143,6 +144,10 @@ def _seconds(content: Mapping[str, Any], name: str) -> float:
         return math.nan
 
 
+def _as_it_is(value: Any, _immutable: bool) -> Any:
+    return value
+
+
 def _tag(tag: cbor2.CBORTag, _immutable: bool) -> Any:
     if tag.tag == DIMENSIONAL:
         return _array(*tag.value)
@@ -177,6 +182,11 @@ def _array(shape: Any, typed: Any) -> Any:
     return PackedFrame((sides[0], sides[1]), kind, packed.algorithm, packed.payload)
 
 
+def date_of(text: str) -> cbor2.CBORTag:
+    """A date and time in the form of RFC 3339."""
+    return cbor2.CBORTag(DATE, text)
+
+
 def array_of(pixels: npt.NDArray[Any]) -> cbor2.CBORTag:
     """A typed array that is not packed."""
     little = np.ascontiguousarray(pixels, pixels.dtype.newbyteorder("<"))
@@ -194,7 +204,10 @@ def packed_array_of(frame: PackedFrame) -> cbor2.CBORTag:
 
 
 def encode(content: Mapping[str, Any]) -> bytes:
-    """A message of a map, whose first key has to be ``type``; arrays by `array_of` and `packed_array_of`."""
+    """A message of a map, whose first key has to be ``type``.
+
+    Arrays in it are by `array_of` and `packed_array_of`, dates by `date_of`.
+    """
     return SELF_DESCRIBED + cbor2.dumps(dict(content))
 
 
@@ -206,11 +219,11 @@ def image_content(image: Image, series_date: str, ticks_per_s: int = 50_000_000)
 
     return {
         "type": "image",
-        "image_id": image.image_id,
         "series_id": image.series_id,
         "series_unique_id": image.series_unique_id,
-        "series_date": series_date,
+        "image_id": image.image_id,
         "real_time": ticks(image.stop_time_s - image.start_time_s),
+        "series_date": date_of(series_date),
         "start_time": ticks(image.start_time_s),
         "stop_time": ticks(image.stop_time_s),
         "data": {name: packed_array_of(frame) for name, frame in image.channels.items()},

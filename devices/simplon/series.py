@@ -1,12 +1,18 @@
-"""Which messages of a stream belong to our series: that whose start message carries our token."""
+"""Which messages of a stream belong to our series: that whose start message carries our token.
+
+Numbers of series begin again when a detector is initialised, and there are servers that give all series the same unique
+name: only both together tell one from another.
+"""
 
 from collections import deque
 
-from devices.simplon.messages import End, Image, Start
+from devices.simplon.messages import End, Image, Message, Start
 
 KEPT_BYTES = 64 * 2**20
 """Images of a series that nobody announced yet; the oldest are let go when there are more."""
 KNOWN_SERIES = 1000
+SeriesId = tuple[int, str]
+"""Number and unique name."""
 
 
 class Series:
@@ -14,12 +20,12 @@ class Series:
 
     def __init__(self, token: str) -> None:
         self._token = token
-        self.ours: str | None = None
+        self.ours: SeriesId | None = None
         self.ended = False
         self.strays = 0
         self.total_strays = 0
-        self._others: deque[str] = deque(maxlen=KNOWN_SERIES)
-        self._ends: deque[str] = deque(maxlen=KNOWN_SERIES)
+        self._others: deque[SeriesId] = deque(maxlen=KNOWN_SERIES)
+        self._ends: deque[SeriesId] = deque(maxlen=KNOWN_SERIES)
         self._waiting: deque[Image] = deque()
         self._waiting_bytes = 0
 
@@ -30,11 +36,11 @@ class Series:
 
     def is_ours(self, image: Image) -> bool:
         """Whether an image is known to be one of ours."""
-        return image.series_unique_id == self.ours
+        return _id(image) == self.ours
 
     def keep(self, image: Image) -> None:
         """Take an image that is not known to be ours: it may be, when its start message comes."""
-        if self.ours is not None or image.series_unique_id in self._others:
+        if self.ours is not None or _id(image) in self._others:
             self.strays += 1
             return
         self._waiting.append(image)
@@ -48,25 +54,25 @@ class Series:
         # As text: a foreign message may hold an array there, which does not compare.
         if self.ours is not None or str(start.user_data) != self._token:
             self.strays += 1
-            if start.series_unique_id != self.ours:
-                self._others.append(start.series_unique_id)
+            if _id(start) != self.ours:
+                self._others.append(_id(start))
             return False
-        self.ours = start.series_unique_id
+        self.ours = _id(start)
         self.ended = self.ours in self._ends
         return True
 
     def end(self, end: End) -> None:
         """Take an end message."""
         if self.ours is None:
-            self._ends.append(end.series_unique_id)
-        if end.series_unique_id == self.ours:
+            self._ends.append(_id(end))
+        if _id(end) == self.ours:
             self.ended = True
         else:
             self.strays += 1
 
     def kept(self) -> list[Image]:
         """The images of ours that came before their start message; all others become strays."""
-        ours = [image for image in self._waiting if image.series_unique_id == self.ours]
+        ours = [image for image in self._waiting if _id(image) == self.ours]
         self.strays += len(self._waiting) - len(ours)
         self._waiting.clear()
         return ours
@@ -76,6 +82,10 @@ class Series:
         new, self.strays = self.strays, 0
         self.total_strays += new
         return new
+
+
+def _id(message: Message) -> SeriesId:
+    return message.series_id, message.series_unique_id
 
 
 def _size(image: Image) -> int:

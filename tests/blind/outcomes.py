@@ -7,7 +7,8 @@ from math import nan
 import numpy as np
 
 LOWEST_COVERAGE, HIGHEST_COVERAGE = 0.60, 0.76
-"""Part of the errors within one quoted sigma: 68 % where it is honest."""
+"""Part of the errors within one quoted sigma, in whole percents: 68 % where it is honest, give or take the 2 % by which
+400 truths scatter."""
 NEGLIGIBLE = 0.02
 """An uncertainty below this part of the limit may be too large: nobody decides anything by it."""
 WITHIN = 0.95
@@ -89,7 +90,8 @@ def short_of(line: Line, most_refused: float) -> list[str]:
         found.append(f"{line.figure}: {line.refused} of {line.tried} refused")
     if not line.within >= WITHIN:
         found.append(f"{line.figure}: only {line.within:.1%} within the limit")
-    wide = line.coverage > HIGHEST_COVERAGE and not line.quoted < NEGLIGIBLE
-    if wide or line.coverage < LOWEST_COVERAGE:
+    coverage = round(line.coverage, 2)
+    wide = coverage > HIGHEST_COVERAGE and not line.quoted < NEGLIGIBLE
+    if wide or coverage < LOWEST_COVERAGE:
         found.append(f"{line.figure}: one sigma covers {line.coverage:.0%}")
     return found

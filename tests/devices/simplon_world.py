@@ -3,18 +3,23 @@
 import base64
 import json
 from collections.abc import Callable, Iterable
+from pathlib import Path
+from threading import Thread
 from typing import Any, Self
 
 import httpx
 import numpy as np
 import zmq
 
+from devices.acquire import AcquisitionJob, AcquisitionResult, acquire
 from devices.protocols import ExposureRequest
 from devices.simplon.driver import SimplonDetector
 from devices.simplon.messages import Image, PackedFrame, encode, image_content
 from devices.simplon.rest import Simplon
 from devices.simplon.stream import SimplonStream
+from stem4d.accumulate import AccumulatorSpec
 from stem4d.detector import DetectorFacts
+from storage.spec import FileSpec
 from tests.packing import bitshuffle
 
 SHAPE = (4, 6)
@@ -187,11 +192,13 @@ def chunk_of(number: int) -> bytes:
     return bitshuffle().pack(frame_of(number)[None])[0]
 
 
-def image(number: int, series: str = "OURS", algorithm: str = "bslz4", channel: str = "threshold_1") -> bytes:
+def image(
+    number: int, series: str = "OURS", algorithm: str = "bslz4", channel: str = "threshold_1", series_id: int = 1
+) -> bytes:
     """An image message."""
     payload = {"bslz4": chunk_of, "": lambda n: frame_of(n).tobytes()}.get(algorithm, lambda _n: b"xyz")(number)
     frame = PackedFrame(SHAPE, np.dtype("<u2"), algorithm, payload)
-    return encode(image_content(Image(1, series, number, {channel: frame}, 0.0, 1e-4), "2026-11-27T00:00:00Z"))
+    return encode(image_content(Image(series_id, series, number, {channel: frame}, 0.0, 1e-4), "2026-11-27T00:00:00Z"))
 
 
 def images(numbers: Iterable[int], series: str = "OURS") -> list[bytes]:
@@ -218,3 +225,37 @@ def start(series: str = "OURS", token: str = TOKEN, **changes: Any) -> bytes:
 def end(series: str = "OURS") -> bytes:
     """An end message."""
     return encode({"type": "end", "series_id": 1, "series_unique_id": series})
+
+
+def scanned(
+    detector: SimplonDetector,
+    request: ExposureRequest,
+    scan_shape: tuple[int, int],
+    path: Path,
+    pulse: Callable[[], None] | None = None,
+) -> AcquisitionResult:
+    """Configure, listen, arm, trigger by command or pulses, and take the frames of a whole scan into a file."""
+    resolved = detector.prepare(request)
+    source = detector.source()
+    file = FileSpec(
+        path=path,
+        scan_shape=scan_shape,
+        detector_shape=resolved.shape,
+        dtype=source.dtype,
+        scan_step_nm=None,
+        mrad_per_pixel=None,
+        full_scale=2**request.bit_depth - 1,
+        reserve_bytes=0,
+    )
+    accumulator = AccumulatorSpec(
+        detector_shape=resolved.shape, dtype=source.dtype, detectors=(), full_scale=file.full_scale
+    )
+    triggering = Thread(target=pulse or detector.trigger)
+
+    def on_listening() -> None:
+        detector.arm()
+        triggering.start()
+
+    result = acquire(AcquisitionJob(source, file, accumulator), on_listening, lambda _progress: None)
+    triggering.join()
+    return result

@@ -60,6 +60,16 @@ def test_what_comes_twice_is_handed_on_and_does_not_complete() -> None:
     assert strays == 1
 
 
+def test_a_series_left_over_is_another_one_also_under_our_name() -> None:
+    with Sender() as sender, sender.spec().open(Clock()) as frames:
+        sender.send(*(image(number, series_id=1) for number in range(3)), end())
+        sender.send(start(series_id=2), image(3, series_id=1), *(image(number, series_id=2) for number in range(12)))
+        arrived(frames, 18)
+        numbers, chunks, strays = received(frames)
+    assert (numbers, strays) == (list(range(12)), 5)
+    assert chunks == [chunk_of(number) for number in range(12)]
+
+
 def test_an_end_that_overtakes_frames_is_not_the_end() -> None:
     with Sender() as sender, sender.spec().open(Clock()) as frames:
         sender.send(start(), *images(range(9)), end())

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from threading import Thread
 from typing import Any, Literal
 
@@ -15,6 +16,9 @@ from devices.simplon.driver import SimplonDetector
 from devices.simplon.rest import Simplon
 from stem4d.detector import DetectorFacts
 from stem4d.errors import DeviceFault
+from storage.read import open_frames
+from tests.devices.emulator_world import wait_for
+from tests.devices.simplon_world import scanned
 from tests.packing import bitshuffle
 
 SHAPE, FRAMES = (64, 48), 300
@@ -31,13 +35,13 @@ REQUEST = ExposureRequest(detector="small", shape=SHAPE, bit_depth=16, exposure_
 
 @contextmanager
 def exposure(
-    trigger_by: Trigger = "software", pulses: Literal["free", "asked"] = "free"
+    trigger_by: Trigger = "software", pulses: Literal["free", "asked"] = "free", facts: DetectorFacts = FACTS
 ) -> Iterator[tuple[emulator.Emulator, SimplonDetector]]:
     """An emulated detector, initialised, and its driver."""
-    with emulator.start_emulator(source=emulator.SyntheticFrames(SHAPE), pulses=pulses) as running:
+    with emulator.start_emulator(source=emulator.SyntheticFrames(facts.shape), pulses=pulses) as running:
         rest = Simplon("127.0.0.1", running.rest_port)
         detector = SimplonDetector(
-            rest, FACTS, trigger_by, running.stream_port, first_frame_timeout_s=10.0, gap_timeout_s=10.0
+            rest, facts, trigger_by, running.stream_port, first_frame_timeout_s=10.0, gap_timeout_s=10.0
         )
         try:
             detector.recover()
@@ -90,6 +94,27 @@ def test_every_count_arrives(trigger: Trigger) -> None:
         numbers, total, damaged, strays = counted(running, detector, [])
         assert total == sent(running) > 0
     assert (numbers, damaged, strays) == (list(range(FRAMES)), 0, 0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("bit_depth", [8, 16])
+@pytest.mark.parametrize("trigger", ["software", "position", "scan"])
+def test_a_full_scan_is_in_the_file_as_it_was_sent(tmp_path: Path, trigger: Trigger, bit_depth: int) -> None:
+    scan, facts = (128, 96), FACTS.model_copy(update={"shape": (192, 192)})
+    frames = scan[0] * scan[1]
+    request = REQUEST.model_copy(update={"shape": facts.shape, "bit_depth": bit_depth, "frames": frames})
+    with exposure(trigger, pulses="asked", facts=facts) as (running, detector):
+        pulse = None if trigger == "software" else lambda: running.state.pulse(frames)
+        result = scanned(detector, request, scan, tmp_path / "pass1.h5", pulse)
+        wait_for(lambda: running.truth.series()[-1].finished)
+        (series,) = running.truth.series()
+    assert (result.frames.ok, result.frames.strays, result.stopped) == (frames, 0, "")
+    assert (series.images, series.order, series.starts, series.ends) == (frames, list(range(frames)), 1, 1)
+    with open_frames(result.receipt.path) as file:
+        recorded = np.concatenate([batch.sum((1, 2), dtype=np.uint64) for _first, batch in file.batches()])
+    truth = [series.frames[number].total for number in range(frames)]
+    assert len(set(truth)) > 1
+    assert recorded.tolist() == truth
 
 
 def test_strays_a_late_start_and_an_overrun_lose_nothing() -> None:

@@ -8,11 +8,10 @@ from typing import Any, Protocol
 from devices.simplon.emulator.rules import saturation_value
 from devices.simplon.emulator.series import Series
 from devices.simplon.emulator.settings import flatfield_of, mask_of
-from devices.simplon.messages import Image, PackedFrame, array_of, encode, image_content
+from devices.simplon.messages import Image, PackedFrame, array_of, date_of, encode, image_content
 
 Parts = list[bytes]
 CHANNEL = "threshold_1"
-ANGSTROM_M = 1e-10
 
 
 class Wire(Protocol):
@@ -56,7 +55,7 @@ def _start(series: Series) -> dict[str, Any]:
     config = series.config
     content: dict[str, Any] = {
         "type": "start",
-        "arm_date": series.armed.isoformat(),
+        "arm_date": date_of(series.armed.isoformat()),
         "beam_center_x": config["beam_center_x"],
         "beam_center_y": config["beam_center_y"],
         "channels": [CHANNEL],
@@ -75,7 +74,7 @@ def _start(series: Series) -> dict[str, Any]:
         "image_size_x": config["x_pixels_in_detector"],
         "image_size_y": config["y_pixels_in_detector"],
         "incident_energy": config["incident_energy"],
-        "incident_wavelength": config["wavelength"] * ANGSTROM_M,
+        "incident_wavelength": config["wavelength"],
         "number_of_images": series.images,
         "pixel_mask_enabled": config["pixel_mask_applied"],
         "pixel_size_x": config["x_pixel_size"],
