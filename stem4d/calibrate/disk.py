@@ -69,6 +69,7 @@ def find_disk(
     bad_pixels: Mask | None = None,
     radius_hint_px: float | None = None,
     clipped_too: bool = False,
+    oval_too: bool = False,
 ) -> DiskFit:
     """Find the bright-field disk.
 
@@ -87,6 +88,8 @@ def find_disk(
     clipped_too : bool
         Whether a disk that stands at a counter's full scale is taken: good enough to say where saturated pixels lie,
         not to measure by.
+    oval_too : bool
+        Whether an ellipse is taken: a start for what measures the ellipse itself, not to measure an angle by.
 
     Returns
     -------
@@ -121,7 +124,7 @@ def find_disk(
             tried.append((centre, radius))
             fit = fit_edge(counts, bad, centre, radius)
             if fit is not None:
-                judged = _gate(fit, counts.shape, radius_hint_px)
+                judged = _gate(fit, counts.shape, radius_hint_px, oval_too)
                 found.append((fit.drop * fit.coverage * fit.arc, judged))
         if any(fit.ok for _, fit in found):
             break
@@ -212,7 +215,7 @@ def _circle_through(region: Mask) -> Circle | None:
     return (centre, radius + 0.5) if radius >= 1 and float(np.median(off)) <= ROUND * radius + 0.3 else None
 
 
-def _gate(fit: EdgeFit, shape: tuple[int, ...], radius_hint_px: float | None) -> DiskFit:
+def _gate(fit: EdgeFit, shape: tuple[int, ...], radius_hint_px: float | None, oval_too: bool) -> DiskFit:
     cy, cx = fit.centre
     reasons = (
         (not (-fit.radius < cy < shape[0] + fit.radius and -fit.radius < cx < shape[1] + fit.radius), "off detector"),
@@ -224,7 +227,7 @@ def _gate(fit: EdgeFit, shape: tuple[int, ...], radius_hint_px: float | None) ->
         (fit.width > MAX_SOFTNESS * fit.radius, f"the edge is {fit.width:.1f} px wide: a blob, not a disk"),
         (fit.sharpness < MIN_SHARPNESS, f"only {fit.sharpness:.0%} of the drop lies at the edge: a blob, not a disk"),
         (
-            fit.oval > LARGEST_OVAL,
+            fit.oval > LARGEST_OVAL and not oval_too,
             f"the axes of the disk differ by {2 * fit.oval:.1%}; one radius describes at most {2 * LARGEST_OVAL:.0%}",
         ),
         (

@@ -49,7 +49,8 @@ def _on_reference(bench: Bench, places: Sequence[tuple[ReferenceArea, Place]]) -
     bad = bench.bad_pixels
     mean: npt.NDArray[np.float64] = np.mean([scanned.maps().mean_pattern for scanned in scans], axis=0)
     pattern = mean - bench.offset_counts
-    disk = find_disk(pattern, bad)
+    # A grain or two beside a small disk draw it out; the rings or spots tell the projector's ellipse.
+    disk = find_disk(pattern, bad, oval_too=True)
     evidence = tuple(scanned.dataset_id for scanned in scans)
     if not disk.ok:
         reason = f"no bright-field disk on {area.name}: {disk.reason}"
