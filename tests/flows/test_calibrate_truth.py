@@ -59,7 +59,7 @@ def test_every_kind_is_measured_but_a_counting_detectors_dark(found: dict[str, A
     verdicts = {kind: one["verdict"] for kind, one in found.items()}
     assert set(verdicts.values()) <= {"pass", "warn"}, [one["reason"] for one in found.values()]
     page = Path(told["report"]).read_text()
-    for drawn in ("tilted images added as they are", "each shifted back by the fit", "Mean pattern and fit"):
+    for drawn in ("Tilted images added as they are", "Each shifted back by the fit", "Mean pattern and fit"):
         assert drawn in page, drawn
 
 
