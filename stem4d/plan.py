@@ -150,11 +150,14 @@ class Optics(Strict):
     camera_length_mm: Annotated[float, Field(ge=0.1, le=1e5)]
 
 
+SMALLEST_STEP_NM, LARGEST_STEP_NM = 1e-4, 1e4
+
+
 class Scan(Strict):
     """The raster: shape is (scan_y, scan_x), the fast axis is x."""
 
     shape: tuple[Annotated[int, Field(ge=1, le=65536)], Annotated[int, Field(ge=1, le=65536)]]
-    step_nm: Annotated[float, Field(ge=1e-4, le=1e4)]
+    step_nm: Annotated[float, Field(ge=SMALLEST_STEP_NM, le=LARGEST_STEP_NM)]
     rotation_deg: Annotated[float, Field(ge=-360, le=360)] = 0.0
     flyback_us: Annotated[float, Field(ge=0, le=1e7)] = 0.0
     flyback_blanked: bool = True

@@ -6,7 +6,17 @@ from typing import Any
 
 from stem4d import dose, optics
 from stem4d.instrument import InstrumentFacts
-from stem4d.plan import CentreOfMass, Orientation, Plan, Ptychography, Strain, TiltCorrected, Virtual
+from stem4d.plan import (
+    LARGEST_STEP_NM,
+    SMALLEST_STEP_NM,
+    CentreOfMass,
+    Orientation,
+    Plan,
+    Ptychography,
+    Strain,
+    TiltCorrected,
+    Virtual,
+)
 from stem4d.predict import predict
 from stem4d.rules.limits import CLASS_UPPER_E_PER_A2, LIMITS
 from stem4d.rules.mend import rounded
@@ -74,7 +84,9 @@ def stepped(plan: Plan, rooms: tuple[float, ...] = STEP_ROOM) -> Iterator[Plan]:
 
 
 def scan_shape(plan: Plan, step_nm: float) -> tuple[int, int] | None:
-    """Positions that cover the required field; None where no scan generator has so many."""
+    """Positions that cover the required field; None where no plan has such a step, or no scan generator so many."""
+    if not SMALLEST_STEP_NM <= step_nm <= LARGEST_STEP_NM:
+        return None
     field = plan.scan.required_field_nm or plan.scan.field_nm
     rows, columns = (max(1, ceil(length / step_nm * (1 - 1e-9))) for length in field)
     return (rows, columns) if max(rows, columns) <= 65536 and rows * columns <= 2**31 else None

@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 from random_plans import length, maybe, one_analysis, span
 from test_suggest import FREE, facts
@@ -82,7 +82,42 @@ def any_goal(plain: dict[str, Any]) -> None:
     assert (found.collision is None) == found.feasible
 
 
+# A field of a centimetre in 60 ms: the mending asked for steps beyond what a plan can hold.
+HURRIED: dict[str, Any] = {
+    "format_version": 1,
+    "name": "random",
+    "sample": {
+        "name": "s",
+        "area": "a",
+        "sensitivity": "robust",
+        "thickness_nm": 1e7,
+        "fluence_budget_e_per_a2": 26.7,
+        "imaging": {
+            "repeats": 1,
+            "contrast": 1e-3,
+            "signal_to_noise": 10,
+            "detective_quantum_efficiency": 0.243,
+        },
+    },
+    "field_nm": (1e7, 9999999.999999976),
+    "dose": "as_needed",
+    "time_available_min": 0.001,
+    "analyses": [
+        {"kind": "orientation", "smallest_feature_nm": 14199.6, "neighbour_d_a": None, "reflection_d_a": 1e5},
+        {
+            "kind": "ptychography",
+            "probe_modes": 9,
+            "model": "single_slice",
+            "affine_refinement": True,
+            "slice_thickness_nm": 0.001,
+            "target_d_a": 2.98,
+        },
+    ],
+}
+
+
 @QUICK
+@example(HURRIED)
 @given(goals)
 def test_any_goal_gets_an_answer(plain: dict[str, Any]) -> None:
     any_goal(plain)
