@@ -15,7 +15,7 @@ demo: $(MADE) ## a small simulated night, end to end; its state and report go in
 	NIGHTBEAM_HOME='$(CURDIR)/.nightbeam' $(BIN)/nightbeam demo
 
 test: $(MADE) ## lint, and every test but the slow ones
-	@$(LINT); lint=$$?; $(BIN)/python -m pytest -n 2 --dist loadgroup && exit $$lint
+	@$(LINT); lint=$$?; $(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder && exit $$lint
 
 test-slow: $(MADE) ## the slow tests; ONLY=topic for some of them
 	$(BIN)/python -m pytest -m slow --timeout 1800 $(if $(ONLY),-k '$(ONLY)')

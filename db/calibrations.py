@@ -12,10 +12,9 @@ from db.clock import Clock, utc_now
 from db.models import Calibration, CalibrationEvidence, CalibrationWithdrawal, RunCalibration
 from db.record import add_event
 from db.rows import added, existing, find_or_add
-from db.vocabulary import JsonValue, Verdict
+from db.vocabulary import USABLE, JsonValue, Verdict
 from stem4d.errors import BadInput
 
-_USABLE = ("pass", "warn")
 CLOCK_TOLERANCE = timedelta(minutes=2)
 """How far one may have been measured ahead of the present: the clocks of two hosts, or one set back a little."""
 
@@ -99,10 +98,10 @@ def add_calibration(
     )
     for dataset_id in evidence:
         find_or_add(session, CalibrationEvidence, {"calibration_id": new.id, "dataset_id": dataset_id}, {})
-    if verdict not in _USABLE:
+    if verdict not in USABLE:
         return new.id
     standing = select(Calibration).filter_by(kind=kind, mode_key=mode_key, instrument=instrument, superseded_by=None)
-    for other in session.scalars(standing.where(Calibration.verdict.in_(_USABLE), Calibration.id != new.id)):
+    for other in session.scalars(standing.where(Calibration.verdict.in_(USABLE), Calibration.id != new.id)):
         other.superseded_by = new.id
     session.flush()
     return new.id
@@ -118,7 +117,7 @@ def standing_calibration(session: Session, *, kind: str, mode_key: str, instrume
         select(Calibration)
         .filter_by(kind=kind, mode_key=mode_key, instrument=instrument)
         .outerjoin(newer, Calibration.superseded_by == newer.id)
-        .where(Calibration.verdict.in_(_USABLE), or_(newer.id.is_(None), newer.measured_at > latest))
+        .where(Calibration.verdict.in_(USABLE), or_(newer.id.is_(None), newer.measured_at > latest))
         .order_by(Calibration.measured_at > latest, Calibration.id.desc())
         .limit(1)
     ).one_or_none()
@@ -147,7 +146,7 @@ def _failed_since(
     last = session.scalars(
         select(Calibration)
         .filter_by(kind=kind, mode_key=mode_key, instrument=instrument)
-        .where(Calibration.verdict.not_in(_USABLE))
+        .where(Calibration.verdict.not_in(USABLE))
         .order_by(Calibration.id.desc())
         .limit(1)
     ).one_or_none()

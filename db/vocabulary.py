@@ -10,6 +10,8 @@ Phase = Literal["before", "after"]
 Source = Literal["measured", "commanded", "cached"]
 Stage = Literal["plan", "online", "final"]
 Verdict = Literal["pass", "warn", "fail", "not_measurable"]
+USABLE: tuple[Verdict, ...] = ("pass", "warn")
+"""Verdicts of a calibration that a run may use."""
 AnalysisVerdict = Literal["good", "doubtful", "not_possible"]
 
 CLOSED_SETS = (NightState, TargetState, RunState, Purpose, Phase, Source, Stage, Verdict, AnalysisVerdict)

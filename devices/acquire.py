@@ -15,8 +15,6 @@ from storage.spec import FileReceipt, FileSpec
 from storage.write import FrameWriter
 
 PROGRESS_EVERY_S = 0.2
-LOST_SHARE = 0.01
-"""More of the frames missing or corrupt, and it is no acquisition; fewer are for the quality checks to judge."""
 
 
 @dataclass(frozen=True)
@@ -38,14 +36,12 @@ class Progress:
     sum_pattern: npt.NDArray[np.uint64]
     max_pattern: npt.NDArray[np.uint32]
     frames: FrameCounts
-    saturated_frames: int
-    """Frames with a saturated pixel."""
-    virtual_image: npt.NDArray[np.uint64]
-    """The first virtual detector's image as it grows, thinned for a screen [counts]."""
     queue_share: float
     """How full the queue between detector and receiver is, 0 to 1."""
     held_up_s: float
     """How long the detector was not read because that queue was full [s]."""
+    ended: bool = False
+    """No more frames are taken: the beam is not needed any more. The file is still to be closed, which takes long."""
 
     @property
     def frame_rate_hz(self) -> float:
@@ -61,7 +57,6 @@ class AcquisitionResult:
     dtype: str
     frames_received: int
     total_counts: int
-    elapsed_s: float
     stopped: str
     """Why it was stopped before its end; empty where it was not."""
     frames: FrameCounts
@@ -72,7 +67,8 @@ class AcquisitionResult:
 OnListening = Callable[[], None]
 """Called once the receiver listens: arm the detector, let the beam through, start the scan."""
 OnProgress = Callable[[Progress], str | None]
-"""Called after the first rows and then a few times a second; a returned text stops the acquisition."""
+"""Called after the first rows, then a few times a second, and once when no more frames are taken, whatever the reason;
+a returned text stops the acquisition."""
 
 
 def acquire(job: AcquisitionJob, on_listening: OnListening, on_progress: OnProgress) -> AcquisitionResult:
@@ -81,7 +77,8 @@ def acquire(job: AcquisitionJob, on_listening: OnListening, on_progress: OnProgr
     Raises
     ------
     DeviceFault
-        When more than a hundredth of the frames do not come, or frames do not belong to the scan. What came is on disk.
+        When more than a hundredth of the frames do not come or cannot be unpacked, or frames do not belong to the
+        scan. What came is on disk.
     """
     total = job.source.frames
     started = time.monotonic()
@@ -93,38 +90,34 @@ def acquire(job: AcquisitionJob, on_listening: OnListening, on_progress: OnProgr
         Intake(writer, job.accumulator, total) as intake,
     ):
         on_listening()
-        for batch in source.batches():
-            intake.take(batch)
-            if intake.received < total and pace.due(intake.received):
-                stopped = intake.hopeless or on_progress(_progress(intake, total, started)) or ""
-            if stopped or intake.overrun:
-                break
-        intake.settle()
-        stopped = stopped or intake.hopeless
-        on_progress(_progress(intake, total, started))
+        try:
+            for batch in source.batches():
+                intake.take(batch)
+                if intake.received < total and pace.due(intake.received):
+                    stopped = on_progress(_progress(intake, total, started)) or ""
+                if stopped or intake.hopeless or intake.overrun:
+                    break
+            intake.settle()
+        finally:
+            # Before the file is closed, read back and hashed: no beam has to stay on for that, also after an error.
+            on_progress(_progress(intake, total, started, ended=True))
         online = intake.maps.finished(intake.accumulator).as_arrays()
-        counts = intake.counts
-        lost = counts.missing + counts.corrupt
-        if stopped or lost > LOST_SHARE * total:
-            why = stopped or f"the source ended after {intake.received} of {total} frames"
-            receipt = writer.abandon(why, online)
-        else:
-            receipt = writer.finish(online)
-    if lost > LOST_SHARE * total and not stopped:
-        raise DeviceFault(f"the detector sent {intake.received} of {total} frames; they are kept in {receipt.path}")
+        fault = "" if stopped else intake.hopeless or intake.too_few
+        receipt = writer.abandon(stopped or fault, online) if stopped or fault else writer.finish(online)
+    if fault:
+        raise DeviceFault(f"{fault}. What came is kept in {receipt.path}")
     return AcquisitionResult(
         receipt=receipt,
         dtype=job.accumulator.pixel_dtype.name,
         frames_received=intake.received,
         total_counts=int(intake.accumulator.sum_pattern.sum()),
-        elapsed_s=time.monotonic() - started,
         stopped=stopped,
-        frames=counts,
+        frames=intake.counts,
         held_up_s=intake.held_up_s,
     )
 
 
-def _progress(intake: Intake, total: int, started: float) -> Progress:
+def _progress(intake: Intake, total: int, started: float, *, ended: bool = False) -> Progress:
     elapsed_s = time.monotonic() - started
     return Progress(
         frames_done=intake.received,
@@ -133,10 +126,9 @@ def _progress(intake: Intake, total: int, started: float) -> Progress:
         sum_pattern=intake.accumulator.sum_pattern.copy(),
         max_pattern=intake.accumulator.max_pattern.astype(np.uint32),
         frames=intake.counts,
-        saturated_frames=intake.maps.saturated_frames,
-        virtual_image=intake.maps.shown(),
         queue_share=intake.queue_share,
         held_up_s=intake.held_up_s,
+        ended=ended,
     )
 
 

@@ -21,10 +21,12 @@ Array = npt.NDArray[np.generic]
 
 IN_FLIGHT = 2
 """Batches that are unpacked while the one before them is written and accumulated."""
-CORRUPT_SHARE = 0.01
-"""More of an exposure's frames than this, and it is not worth going on."""
+THREADS = 2
+LOST_SHARE = 0.01
+"""More of the frames corrupt or missing, and it is no acquisition; fewer are for the quality checks to judge."""
 OVERRUN_SHARE = 0.01
-"""So many frames more than asked for are counted; then the connection is left."""
+"""So many frames more than asked for are counted; then the connection is left. Frames that are still on their way when
+the last one asked for comes are no fault; a detector that does not end its series must not keep the run from ending."""
 
 
 @dataclass(frozen=True)
@@ -42,12 +44,22 @@ class FrameCounts:
     strays: int = 0
     """Messages that belong to no frame of the exposure."""
 
+    def losses(self, *, ended: bool) -> str:
+        """What is not as it should be, in words; a frame that may still come is not missing before the end."""
+        kinds = (
+            (self.missing if ended else 0, "missing"),
+            (self.corrupt, "corrupt"),
+            (self.duplicate, "came twice"),
+        )
+        return ", ".join(f"{count:,} {what}" for count, what in kinds if count)
+
 
 class Intake:
     """One exposure on its way into the file; leave the block to let its threads go."""
 
-    def __init__(self, writer: FrameWriter, spec: AccumulatorSpec, total: int, threads: int = 2) -> None:
+    def __init__(self, writer: FrameWriter, spec: AccumulatorSpec, total: int) -> None:
         self._writer, self._total = writer, total
+        self._allowed = int(LOST_SHARE * total)
         self.accumulator = Accumulator(spec)
         self.maps = MapBuffers(writer.spec.scan_shape, spec)
         self.received = 0
@@ -57,7 +69,7 @@ class Intake:
         self._duplicate: set[int] = set()
         self._outside = self._strays = 0
         self._codec = bitshuffle_lz4()
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="unpack")
+        self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="unpack")
         self._unpacking: deque[tuple[PackedBatch, Array, list[Future[list[int]]]]] = deque()
 
     def take(self, batch: FrameBatch | PackedBatch) -> None:
@@ -93,10 +105,17 @@ class Intake:
     @property
     def hopeless(self) -> str:
         """Why it is not worth going on; empty while it is."""
-        corrupt, allowed = len(self._corrupt), max(1, int(CORRUPT_SHARE * self._total))
-        if corrupt > allowed:
-            return f"{corrupt} frames could not be unpacked; {allowed} of {self._total} are borne with"
-        return ""
+        if len(self._corrupt) <= self._allowed:
+            return ""
+        return f"{len(self._corrupt)} frames could not be unpacked; {self._allowed} of {self._total} are borne with"
+
+    @property
+    def too_few(self) -> str:
+        """At the end: why too few frames came for an acquisition; empty where enough did."""
+        if self._total - self.received <= self._allowed:
+            return ""
+        damaged = f", and {len(self._corrupt)} that could not be unpacked" if self._corrupt else ""
+        return f"the detector sent {self.received} of {self._total} frames{damaged}"
 
     @property
     def overrun(self) -> bool:

@@ -3,13 +3,18 @@
 import fcntl
 import json
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import IO
 
 from stem4d.errors import BadInput
 from storage.home import refuse_folders, unusable
+
+TRIES, TRY_EVERY_S = 10, 0.01
+"""Whoever only looks (`is_owned`) has the lock for a moment, too, and is no owner."""
 
 
 @contextmanager
@@ -19,7 +24,7 @@ def owned(instrument: str, folder: Path) -> Iterator[None]:
     Raises
     ------
     BadInput
-        At once, naming the owner, when another process holds it; for a folder that cannot be used.
+        Within 0.1 s, naming the owner, when another process holds it; for a folder that cannot be used.
     """
     path = folder / "owner.lock"
     try:
@@ -29,16 +34,14 @@ def owned(instrument: str, folder: Path) -> Iterator[None]:
         raise unusable(error) from None
     refuse_folders(path)
     with path.open("a+", encoding="utf-8") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not _taken(lock):
             lock.seek(0)
             raise BadInput(
                 field="instrument",
                 value=instrument,
                 limit=f"one owner at a time; held by {_owner(lock.read(500))}",
                 remedy="Wait for that run to end, or stop it",
-            ) from None
+            )
         lock.truncate(0)
         told = json.dumps({"pid": os.getpid(), "since": datetime.now(UTC).isoformat(timespec="seconds")})
         with suppress(OSError):  # on a full disk it stays empty: it is there for messages
@@ -47,6 +50,16 @@ def owned(instrument: str, folder: Path) -> Iterator[None]:
             yield
         finally:
             lock.truncate(0)
+
+
+def _taken(lock: IO[str]) -> bool:
+    for tried in range(TRIES):
+        if tried:
+            time.sleep(TRY_EVERY_S)
+        with suppress(BlockingIOError):
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+    return False
 
 
 def _owner(text: str) -> str:

@@ -6,9 +6,6 @@ import numpy.typing as npt
 from stem4d.accumulate import Accumulator, AccumulatorSpec, BatchResult
 from stem4d.maps import RunMaps
 
-SHOWN_PX = 128
-"""Longest side of the virtual image that is shown while frames come [px]."""
-
 
 class MapBuffers:
     """Filled batch by batch: about 40 bytes a position."""
@@ -21,8 +18,6 @@ class MapBuffers:
         self._com = np.full((2, positions), np.nan, np.float32)
         self._counts = np.zeros((3, positions), np.uint32)
         self._virtual = {detector.name: np.zeros(positions, np.uint64) for detector in spec.detectors}
-        self.saturated_frames = 0
-        """Frames so far with a saturated pixel."""
 
     def put(self, there: slice | npt.NDArray[np.intp], batch: BatchResult) -> None:
         """Take the figures of the frames at these positions."""
@@ -32,13 +27,6 @@ class MapBuffers:
         self._counts[:, there] = batch.maximum, batch.saturated_px, batch.invalid_px
         for index, image in enumerate(self._virtual.values()):
             image[there] = batch.virtual[:, index]
-        self.saturated_frames += int(np.count_nonzero(batch.saturated_px))
-
-    def shown(self) -> npt.NDArray[np.uint64]:
-        """A virtual image as it grows (the total where there is no virtual detector), thinned for a screen [counts]."""
-        image = next(iter(self._virtual.values()), self._total).reshape(self._scan_shape)
-        step = -(-max(self._scan_shape) // SHOWN_PX)
-        return image[::step, ::step].copy()
 
     def finished(self, accumulator: Accumulator) -> RunMaps:
         """All figures of the pass, with the accumulator's patterns."""

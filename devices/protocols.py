@@ -199,6 +199,15 @@ class Detector(Protocol):
         ...
 
 
+@runtime_checkable
+class DetectorWitness(Protocol):
+    """A detector that can tell its own settings; not every one can."""
+
+    def snapshot(self) -> tuple[Reading, ...]:
+        """Identity and settings as they stand; a pure read."""
+        ...
+
+
 class BeamGate(Protocol):
     """The beam blanker."""
 

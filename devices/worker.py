@@ -4,18 +4,22 @@ import ctypes
 import multiprocessing
 import os
 import signal
+from contextlib import suppress
 from multiprocessing.connection import Connection
-from typing import Any, Literal
+from typing import Literal
 
 from devices.acquire import AcquisitionJob, AcquisitionResult, OnListening, OnProgress, Progress, acquire
 from stem4d.errors import DeviceFault, NightbeamError
 
 ANSWER_TIMEOUT_S = 30.0
 """A worker whose parent does not answer a progress message for so long stops by itself."""
-ARMING_TIMEOUT_S = 180.0
-"""The same for "listening", which is answered when the detector is armed and the beam on: an arm may take 120 s."""
+ARMING_TIMEOUT_S = 300.0
+"""The same for "listening", which is answered when the detector is armed and the beam on: a detector may take 120 s to
+answer its arm, 120 s more to be ready, and its column a while."""
 START_TIMEOUT_S = 60.0
 """Longest time from the start of the process to its "listening"; imports on a slow disk take most of it."""
+FINISH_TIMEOUT_S = 3600.0
+"""Longest time to close, sync, read back and hash a file: 360 GB at 100 MB/s. The beam is off by then."""
 _PR_SET_PDEATHSIG = 1
 
 Kind = Literal["listening", "progress", "done", "error"]
@@ -29,7 +33,8 @@ def acquire_in_child(
     Raises
     ------
     DeviceFault
-        When the child dies or sends nothing for ``silence_timeout_s``; frames it flushed are on disk.
+        When the child dies, sends nothing for ``silence_timeout_s`` while frames come, or does not finish its file
+        within an hour; frames it flushed are on disk.
     """
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
@@ -61,22 +66,42 @@ def _follow(
         if not pipe.poll(timeout_s):
             raise DeviceFault(f"the acquisition process has said nothing for {timeout_s:g} s")
         kind, content = pipe.recv()
+        timeout_s = silence_timeout_s
         match kind:
             case "listening":
                 on_listening()
-                pipe.send(None)
+                _answer(pipe, None)
             case "progress":
-                pipe.send(on_progress(content))
+                if content.ended:
+                    timeout_s = FINISH_TIMEOUT_S
+                _answer(pipe, on_progress(content))
             case "done":
                 result: AcquisitionResult = content
                 return result
             case "error":
                 raise content
-        timeout_s = silence_timeout_s
+
+
+def _answer(pipe: Connection, answer: str | None) -> None:
+    """Answer a child; one that has not waited for it has said why, and that is read next."""
+    with suppress(BrokenPipeError, ConnectionResetError):
+        pipe.send(answer)
 
 
 class _ParentGoneError(Exception):
     """The process that wanted the frames closed its end."""
+
+
+def _ask(pipe: Connection, kind: Kind, content: object, timeout_s: float) -> str | None:
+    """Tell the parent, and give its answer; raises `DeviceFault` where none comes in time."""
+    try:
+        pipe.send((kind, content))
+        if not pipe.poll(timeout_s):
+            raise DeviceFault(f"the run's process has not answered {kind!r} for {timeout_s:g} s")
+        answer: str | None = pipe.recv()
+    except (EOFError, BrokenPipeError, ConnectionResetError):
+        raise _ParentGoneError from None
+    return answer
 
 
 def _child(pipe: Connection, job: AcquisitionJob, parent_pid: int) -> None:
@@ -86,21 +111,17 @@ def _child(pipe: Connection, job: AcquisitionJob, parent_pid: int) -> None:
     if os.getppid() != parent_pid:
         return
 
-    def ask(kind: Kind, content: object, timeout_s: float = ANSWER_TIMEOUT_S) -> Any:
-        try:
-            pipe.send((kind, content))
-            if not pipe.poll(timeout_s):
-                return f"the run's process has not answered for {timeout_s:g} s"
-            return pipe.recv()
-        except (EOFError, BrokenPipeError, ConnectionResetError):
-            raise _ParentGoneError from None
+    def on_listening() -> None:
+        _ask(pipe, "listening", None, ARMING_TIMEOUT_S)
 
     def on_progress(progress: Progress) -> str | None:
-        answer: str | None = ask("progress", progress)
-        return answer
+        try:
+            return _ask(pipe, "progress", progress, ANSWER_TIMEOUT_S)
+        except DeviceFault as error:
+            return str(error)  # a stop in order: the frames are good
 
     try:
-        result = acquire(job, lambda: ask("listening", None, ARMING_TIMEOUT_S), on_progress)
+        result = acquire(job, on_listening, on_progress)
     except _ParentGoneError:
         return  # nobody is there to be told; what came is on disk
     except NightbeamError as error:

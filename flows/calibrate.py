@@ -43,7 +43,7 @@ def to_measure(opened: Lab, lines: Iterable[Line], named: Iterable[str]) -> tupl
     return tuple(
         line.kind
         for line in lines
-        if not line.beside and (line.kind in named if named else not may_use(opened, line.standing))
+        if not line.inapplicable and (line.kind in named if named else not may_use(opened, line.standing))
     )
 
 

@@ -16,7 +16,7 @@ def report_run(instrument: str, run: str) -> str | None:
     try:
         return str(write_run_report(opened.engine, run, _folder(opened)))
     except (NightbeamError, OSError) as error:
-        opened.tell("report failed", f"the page of {run} could not be written: {error}", run)
+        opened.warn("report failed", f"the page of {run} could not be written: {error}", run)
         return None
 
 

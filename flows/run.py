@@ -30,7 +30,7 @@ class Outcome:
     reason: str
     runs: tuple[str, ...]
     lacking: tuple[str, ...] = ()
-    """Kinds of calibration that its analyses need and that nobody has measured for its settings."""
+    """Kinds of calibration that its analyses need and that it had to do without."""
 
     @classmethod
     def from_dict(cls, facts: dict[str, Any]) -> "Outcome":
@@ -88,8 +88,7 @@ def run_target(call: Call, instrument: str, plan_json: str, target_id: int | Non
         except NightbeamError as error:
             with not_hiding(lab(instrument), run):
                 call(close_run, instrument, run, "failed", str(error), None)
-            with not_hiding(lab(instrument), run):
-                call(report_run, instrument, run)
+            call(report_run, instrument, run)
             return Outcome(TargetState.FAILED, str(error), tuple(runs))
         except BaseException as error:
             # A bug or Ctrl+C: close the run in the database with nothing in between.

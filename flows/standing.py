@@ -6,8 +6,9 @@ from datetime import datetime
 from typing import Any
 
 from db.calibrations import Standing
-from db.engine import open_engine, reader
+from db.engine import reader
 from db.questions.calibrations import told_by_column
+from flows.recorded import recorded_database
 from stem4d.instrument import InstrumentFile
 from stem4d.mode import TOLD_BY_COLUMN
 from stem4d.plan import Plan
@@ -26,21 +27,21 @@ class Line:
     mode_key: str
     obstacle: str
     """Why it cannot be measured on this instrument as its file stands; empty where it can."""
-    beside: str = ""
+    inapplicable: str = ""
     """Why the kind means nothing for the plan's detector; empty where it does."""
 
     @property
     def good(self) -> bool:
         """Whether nothing is wanting: it is valid, or there is nothing to measure."""
-        return bool(self.beside) or self.standing.state == "valid"
+        return bool(self.inapplicable) or self.standing.state == "valid"
 
     def as_dict(self) -> dict[str, Any]:
         """For ``--json``."""
         kind, record = KINDS[self.kind], self.standing.calibration
         facts: dict[str, Any] = {
             "kind": self.kind,
-            "state": "does_not_apply" if self.beside else self.standing.state,
-            "why": self.beside or self.standing.why,
+            "state": "does_not_apply" if self.inapplicable else self.standing.state,
+            "why": self.inapplicable or self.standing.why,
             "needs": kind.needs,
             "obstacle": self.obstacle,
             "unit": kind.unit,
@@ -61,17 +62,19 @@ def lines_of(
 
 
 def looked_up(settings: Settings, file: InstrumentFile, plan: Plan, named: Iterable[str] = ()) -> tuple[Line, ...]:
-    """The same from the database alone: what only the column knows is as it was last told in a run."""
+    """The same from the database alone: what only the column knows is as it was last told in a run.
+
+    Raises
+    ------
+    BadInput
+        Where nothing was run yet.
+    """
     wanted = tuple(named) or kinds_for(plan)
-    settings.home.mkdir(parents=True, exist_ok=True)
-    engine = open_engine(settings.database_url.get_secret_value())
-    try:
+    with recorded_database(settings) as engine:
         with reader(engine) as session:
             told = told_by_column(session, instrument=file.name, names=TOLD_BY_COLUMN)
         of_kind = mode_keys(plan, file.facts, told)
         return lines_of(file, plan, recorded(engine, file.name, of_kind, wanted), of_kind)
-    finally:
-        engine.dispose()
 
 
 def _obstacle(file: InstrumentFile, kind: str) -> str:

@@ -2,10 +2,13 @@
 
 from dataclasses import dataclass
 from getpass import getuser
+from os import getuid
 
 from db.calibrations import invalidate
-from db.engine import open_engine, reader, writer
+from db.engine import reader, writer
 from db.questions.calibrations import described
+from db.vocabulary import USABLE
+from flows.recorded import recorded_database
 from stem4d.errors import BadInput
 from storage.settings import Settings
 
@@ -29,13 +32,12 @@ def withdraw_by_hand(settings: Settings, number: int, reason: str) -> Withdrawn:
     Raises
     ------
     BadInput
-        Without a reason, for a number that there is not, for one that was withdrawn before, or that no run uses anyway.
+        Without a reason, where nothing was run yet, for a number that there is not, for one that was withdrawn before,
+        or that no run uses anyway.
     """
     if not reason.strip():
         raise BadInput(field="--because", value=reason, limit="has to say why", remedy="Add --because TEXT")
-    settings.home.mkdir(parents=True, exist_ok=True)
-    engine = open_engine(settings.database_url.get_secret_value())
-    try:
+    with recorded_database(settings) as engine:
         with reader(engine) as session:
             found = described(session, calibration_id=number)
         if found["withdrawn"] is not None:
@@ -43,11 +45,17 @@ def withdraw_by_hand(settings: Settings, number: int, reason: str) -> Withdrawn:
             raise BadInput(
                 field="--withdraw", value=number, limit=f"was withdrawn already by {told['by']}: {told['reason']}"
             )
-        if found["verdict"] not in ("pass", "warn"):
+        if found["verdict"] not in USABLE:
             raise BadInput(field="--withdraw", value=number, limit="is kept as evidence only: no run uses it")
-        by = getuser()
+        by = _user()
         with writer(engine) as session:
             invalidate(session, number, reason, by=by)
-    finally:
-        engine.dispose()
     return Withdrawn(number, found["kind"], found["instrument"], by, reason, tuple(found["used_by"]))
+
+
+def _user() -> str:
+    """Who it is; a container may run as a number that has no name."""
+    try:
+        return getuser()
+    except (KeyError, OSError):
+        return f"user {getuid()}"

@@ -69,7 +69,8 @@ class NotConfirmed(NightbeamError):
     """A device read back something else than was asked for."""
 
     def __init__(self, *, device: str, setting: str, asked: object, read: object, unit: str = "") -> None:
-        super().__init__(f"{device}: asked for {setting} = {asked} {unit}, it reads back {read} {unit}")
+        wanted, got = (f"{shown(value)} {unit}".rstrip() for value in (asked, read))
+        super().__init__(f"{device}: asked for {setting} = {wanted}, it reads back {got}")
 
 
 class DeviceFault(NightbeamError):

@@ -85,6 +85,11 @@ class InstrumentFacts(Strict):
         """What is known of a detector; None where the file does not name it."""
         return next((each for each in self.all_detectors if each.name == name), None)
 
+    def integrates(self, name: str) -> bool:
+        """Whether a detector counts on a dark level; one that the file does not name is taken not to."""
+        facts = self.detector(name)
+        return facts is not None and facts.integrates
+
     def spot(self, probe_current_pa: float) -> Spot | None:
         """The first spot that reaches a current."""
         return next((each for each in self.spots if each.largest_current_pa >= probe_current_pa * (1 - 1e-9)), None)

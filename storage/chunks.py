@@ -3,9 +3,11 @@
 import zlib
 from collections.abc import Iterator
 from concurrent.futures import Executor
+from typing import NamedTuple
 
 import h5py
 import numpy as np
+import numpy.typing as npt
 
 from stem4d.errors import BadInput
 from storage import layout
@@ -17,8 +19,23 @@ PIECE_FRAMES = 32
 _OTHER = "another checksum than in the ledger"
 
 
-def read_checked(file: h5py.File, name: str, first: int, frames: Array, codec: Codec | None, pool: Executor) -> None:
+class _Piece(NamedTuple):
+    """Frames for one thread: where they come from, their chunks as far as they are of use, and their checksums."""
+
+    data: h5py.Dataset
+    first: int
+    frames: Array
+    chunks: list[bytes] | None
+    checksums: npt.NDArray[np.uint32]
+    of_chunks: bool
+
+
+def read_checked(
+    file: h5py.File, name: str, first: int, frames: Array, as_written: bool, codec: Codec | None, pool: Executor
+) -> None:
     """Fill ``frames`` (n, det_y, det_x) from the positions from ``first`` on.
+
+    ``as_written``: each frame is a chunk, packed by the filter it was written with. Without a ``codec`` HDF5 unpacks.
 
     Raises
     ------
@@ -30,11 +47,9 @@ def read_checked(file: h5py.File, name: str, first: int, frames: Array, codec: C
     tasks = []
     for start in range(0, len(frames), PIECE_FRAMES):
         part = frames[start : start + PIECE_FRAMES]
-        chunks = list(_chunks(data, first + start, len(part))) if codec else None
-        if chunks is None:
-            for index, frame in enumerate(part):
-                data.read_direct(frame, np.s_[divmod(first + start + index, data.shape[1])])
-        tasks.append(pool.submit(_check, codec, chunks, part, checksums[start : start + PIECE_FRAMES], of_chunks))
+        chunks = list(_chunks(data, first + start, len(part))) if as_written and (codec or of_chunks) else None
+        piece = _Piece(data, first + start, part, chunks, checksums[start : start + PIECE_FRAMES], of_chunks)
+        tasks.append(pool.submit(_check, piece, codec))
     for start, task in zip(range(0, len(frames), PIECE_FRAMES), tasks, strict=True):
         wrong = task.result()
         if wrong is not None:
@@ -54,19 +69,21 @@ def _chunks(data: h5py.Dataset, first: int, count: int) -> Iterator[bytes]:
         yield b"" if mask else chunk  # a mask means that the filter was left out, which we never do
 
 
-def _check(
-    codec: Codec | None, chunks: list[bytes] | None, frames: Array, expected: Array, of_chunks: bool
-) -> tuple[int, str] | None:
+def _check(piece: _Piece, codec: Codec | None) -> tuple[int, str] | None:
     """Unpack and compare; the first frame that is wrong, and why."""
-    for index, frame in enumerate(frames):
-        if codec and chunks:
-            if of_chunks and zlib.crc32(chunks[index]) != int(expected[index]):
-                return index, _OTHER
+    chunks, of_chunks = piece.chunks, piece.of_chunks
+    for index, (frame, expected) in enumerate(zip(piece.frames, piece.checksums, strict=True)):
+        # Before anything unpacks it: HDF5's filter trusts the lengths in a chunk.
+        if chunks and of_chunks and zlib.crc32(chunks[index]) != int(expected):
+            return index, _OTHER
+        if chunks and codec:
             try:
                 codec.unpack(chunks[index : index + 1], frame[None])
             except ValueError as error:
                 return index, str(error)
+        else:
+            piece.data.read_direct(frame, np.s_[divmod(piece.first + index, piece.data.shape[1])])
         # Chunks that somebody has packed anew cannot be held to the checksums of the old ones.
-        if not of_chunks and checksum(frame) != int(expected[index]):
+        if not of_chunks and checksum(frame) != int(expected):
             return index, _OTHER
     return None

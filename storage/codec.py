@@ -72,8 +72,30 @@ def bitshuffle_lz4() -> Codec | None:
     return Codec(pack, unpack)
 
 
+def head_of(size: int, item: int) -> bytes:
+    """What every chunk of a frame of ``size`` pixels of ``item`` bytes begins with, whatever its blocks."""
+    return struct.pack(">Q", size * item)
+
+
+def chunk_bytes(data: bytes, size: int, item: int) -> int:
+    """Length of the chunk that some bytes begin with, by its own account; 0 where they begin with none."""
+    try:
+        _, end = _walk(data, size, item)
+    except ValueError:
+        return 0
+    return end if end <= len(data) else 0
+
+
 def _block_elements(chunk: bytes, size: int, item: int) -> int:
     """Elements a block, once every length in the chunk has been found to stay within it."""
+    elements, end = _walk(chunk, size, item)
+    if end != len(chunk):
+        raise ValueError("the chunk's blocks do not add up to its length")
+    return elements
+
+
+def _walk(chunk: bytes, size: int, item: int) -> tuple[int, int]:
+    """Elements a block, and where the chunk ends by the lengths in it."""
     total, block_bytes = _HEAD.unpack_from(chunk) if len(chunk) >= _HEAD.size else (0, 0)
     elements = block_bytes // item
     if total != size * item or elements * item != block_bytes or not elements or elements % _BLOCK_ELEMENTS:
@@ -85,6 +107,4 @@ def _block_elements(chunk: bytes, size: int, item: int) -> int:
         if end + _LENGTH.size > len(chunk):
             raise ValueError("the chunk ends early")
         end += _LENGTH.size + _LENGTH.unpack_from(chunk, end)[0]
-    if end + left_over * item != len(chunk):
-        raise ValueError("the chunk's blocks do not add up to its length")
-    return int(elements)
+    return int(elements), end + left_over * item

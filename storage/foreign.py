@@ -174,7 +174,7 @@ class _Child:
             raise self._refused(f"header: {error.errors()[0]['msg']}", "shape, type and facts expected") from error
         if header.refused:
             self.kill()
-            raise _rebuilt(header.refused)
+            raise rebuilt(header.refused)
         if header.error:
             raise self._refused(header.error, "not readable as what its name says")
         return header
@@ -233,7 +233,8 @@ class _Shown:
         return self.text
 
 
-def _rebuilt(facts: Mapping[str, str]) -> BadInput:
+def rebuilt(facts: Mapping[str, str]) -> BadInput:
+    """A refusal that a child sent as ``BadInput.as_dict`` gives it."""
     field, value, limit, unit, remedy = (facts.get(name, "") for name in ("field", "value", "limit", "unit", "remedy"))
     return BadInput(field=field, value=_Shown(value), limit=limit, unit=unit, remedy=remedy)
 

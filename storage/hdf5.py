@@ -26,7 +26,7 @@ from storage.ledger import checksums_of_chunks, recorded_positions
 from storage.spec import MAX_LIST, Fact
 
 THREADS = 2
-_DAMAGE = (OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError)
+DAMAGE = (OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError)
 """What h5py raises, according to where in a damaged file it stumbles."""
 
 
@@ -36,9 +36,10 @@ class Hdf5Frames:
     def __init__(self, path: Path, file: h5py.File, dataset: h5py.Dataset) -> None:
         self.path = path
         self._file, self._data = file, dataset
-        self._codec = bitshuffle_lz4() if _packed_as_written(dataset) else None
+        self._as_written = packed_as_written(dataset)
+        self._codec = bitshuffle_lz4()
         shape = (1, *dataset.shape) if dataset.ndim == 3 else dataset.shape
-        ours = _is_ours(file)
+        ours = is_of_nightbeam(file)
         self.kind: Literal["nightbeam", "foreign"] = "nightbeam" if ours else "foreign"
         self._check(shape, ours)
         self.scan_shape: tuple[int, int] = shape[:2]
@@ -49,8 +50,8 @@ class Hdf5Frames:
         self.recorded: npt.NDArray[np.bool_] = np.ones(self.scan_shape, np.bool_)
         if ours:
             self.recorded = recorded_positions(file).reshape(self.scan_shape)
-            self.metadata = _facts(file[layout.METADATA].attrs)
-            if self._codec is None and checksums_of_chunks(file):
+            self.metadata = facts_of(file[layout.METADATA].attrs)
+            if checksums_of_chunks(file) and not self._as_written:
                 self.metadata = {**self.metadata, "frames_not_checked": "packed anew since they were written"}
             if layout.SATURATION_VALUE in file:
                 self.full_scale = int(file[layout.SATURATION_VALUE][()])
@@ -64,10 +65,10 @@ class Hdf5Frames:
                 frames = np.empty((count, *self.detector_shape), self.dtype)
                 try:
                     if self.kind == "nightbeam":
-                        read_checked(self._file, self.path.name, first, frames, self._codec, pool)
+                        read_checked(self._file, self.path.name, first, frames, self._as_written, self._codec, pool)
                     else:
                         self._read(first, frames)
-                except _DAMAGE as error:
+                except DAMAGE as error:
                     where = f"{self.path.name}: frames {first} to {first + count - 1}"
                     raise _damaged(where, error) from error
                 yield first, frames
@@ -150,11 +151,11 @@ def open_hdf5(path: Path) -> Hdf5Frames:
     try:
         names = datasets_of(path)
         file = h5py.File(path, "r")
-    except _DAMAGE as error:
+    except DAMAGE as error:
         raise _damaged(path.name, error) from error
     try:
         return Hdf5Frames(path, file, _ours(path, file) or _largest(path, file, names))
-    except _DAMAGE as error:
+    except DAMAGE as error:
         file.close()
         raise _damaged(path.name, error) from error
     except BadInput:
@@ -178,12 +179,13 @@ def is_ours(path: Path) -> bool:
     """Whether nightbeam wrote an HDF5 file."""
     try:
         with h5py.File(path, "r") as file:
-            return _is_ours(file)
-    except _DAMAGE as error:
+            return is_of_nightbeam(file)
+    except DAMAGE as error:
         raise _damaged(path.name, error) from error
 
 
-def _is_ours(file: h5py.File) -> bool:
+def is_of_nightbeam(file: h5py.File) -> bool:
+    """Whether nightbeam wrote an open HDF5 file."""
     node = file
     for name in layout.OURS.strip("/").split("/"):
         # The link, not what it leads to: that may lie in another file.
@@ -193,15 +195,15 @@ def _is_ours(file: h5py.File) -> bool:
     return True
 
 
-def _packed_as_written(dataset: h5py.Dataset) -> bool:
-    """Not so after h5repack, for one."""
+def packed_as_written(dataset: h5py.Dataset) -> bool:
+    """Whether chunks are frames as our writer packs them: not so after h5repack, for one."""
     filters = dataset.id.get_create_plist()
     numbers = [filters.get_filter(index)[0] for index in range(filters.get_nfilters())]
     return numbers == [layout.BITSHUFFLE] and dataset.chunks == (1, 1, *dataset.shape[2:])
 
 
 def _ours(path: Path, file: h5py.File) -> h5py.Dataset | None:
-    if not _is_ours(file):
+    if not is_of_nightbeam(file):
         return None
     layout.require_known_version(file[layout.OURS].attrs, path.name)
     return file[layout.FRAMES]
@@ -244,7 +246,8 @@ def _runs(recorded: npt.NDArray[np.bool_], most: int, columns: int, chunk_rows: 
             first = last
 
 
-def _facts(attributes: Mapping[str, Any]) -> dict[str, Fact]:
+def facts_of(attributes: Mapping[str, Any]) -> dict[str, Fact]:
+    """The metadata of one of our files; ValueError or TypeError for what we would not have written."""
     if len(attributes) > MAX_LIST:
         raise ValueError(f"{len(attributes)} metadata")
     # Names first: NX_class is a text of variable length, which is better not touched.

@@ -21,8 +21,6 @@ class Ledger:
 
     def __init__(self, file: h5py.File) -> None:
         self._file_state, self._file_checksum = file[layout.LEDGER_STATE], file[layout.LEDGER_CHECKSUM]
-        self.of_chunks = checksums_of_chunks(file)
-        """Whether checksums are of the chunks as stored."""
         self.states = np.full(self._file_state.shape[0], layout.MISSING, np.uint8)
         """(positions,) as they stand, acknowledged or not."""
         self._checksums = np.zeros(len(self.states), np.uint32)
@@ -44,6 +42,11 @@ class Ledger:
         """Note that a position is a duplicate or corrupt; a corrupt one that comes again, and whole, can be added."""
         self.states[position] = state
         self._changed.append(position)
+
+    @property
+    def unsaved(self) -> int:
+        """Changes that are not in the file yet: frames written, and positions marked."""
+        return len(self._changed)
 
     def commit(self) -> None:
         """Write what is waiting. Call it after the frames were flushed, never before."""

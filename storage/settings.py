@@ -44,10 +44,11 @@ class Settings(BaseSettings):
     @field_validator("home")
     @classmethod
     def _whole(cls, home: Path) -> Path:
-        if "?" in str(home):
+        whole = home.expanduser().absolute()
+        if "?" in str(whole):
             # The database's address would end there, and another file be opened.
             raise ValueError("the path of the home must not hold a question mark")
-        return home.expanduser().absolute()
+        return whole
 
     @classmethod
     def settings_customise_sources(

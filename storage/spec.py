@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 
 from stem4d.errors import BadInput
-from stem4d.model import NAME_PATTERN
 from storage.layout import DTYPES, MAX_FRAME_BYTES, MAX_POSITIONS
 
 Fact = float | int | str | bool | list[float] | list[int] | list[str]
@@ -91,6 +90,9 @@ class FileSpec:
             )
         for key, value in {**self.metadata, "title": self.title}.items():
             _check_fact(key, value)
+        # Late: what it brings takes half of the time that a process which only reads files needs to start.
+        from stem4d.model import NAME_PATTERN
+
         for detector in self.virtual_detectors:
             if not re.fullmatch(NAME_PATTERN, detector):
                 raise BadInput(

@@ -116,6 +116,7 @@ class FrameWriter:
     def mark_duplicate(self, position: int) -> None:
         """Note that a frame that is written came again."""
         self._ledger.mark(position, layout.DUPLICATE)
+        self.tick()
 
     def mark_corrupt(self, position: int, payload: bytes) -> None:
         """Note that a frame cannot be unpacked, and keep its bytes in the folder ``NAME.corrupt`` beside the file."""
@@ -123,15 +124,16 @@ class FrameWriter:
         folder = self.spec.corrupt_folder
         folder.mkdir(exist_ok=True)
         (folder / f"{position:09d}.bin").write_bytes(payload)
+        self.tick()
 
     def holds(self, position: int) -> bool:
         """Whether a position has its frame."""
         return bool(self._ledger.states[position] in (layout.OK, layout.DUPLICATE))
 
     def tick(self) -> None:
-        """Flush if 64 frames or 0.25 s have gathered. Call it while waiting for frames, too."""
-        waiting = self._ledger.waiting
-        if waiting >= FLUSH_FRAMES or (waiting and self._clock() - self._flushed_at >= FLUSH_SECONDS):
+        """Flush if 64 frames or marks, or any for 0.25 s, have gathered. Call it while waiting for frames, too."""
+        unsaved = self._ledger.unsaved
+        if unsaved >= FLUSH_FRAMES or (unsaved and self._clock() - self._flushed_at >= FLUSH_SECONDS):
             self.flush()
 
     def flush(self) -> None:
@@ -156,6 +158,8 @@ class FrameWriter:
             An array is unknown or has the wrong shape.
         FileUnsound
             The file read back differs from what was written.
+        OSError
+            The disk failed to take what was written; the file keeps its ``.partial`` name.
         BadInput
             The name has been taken in the meantime.
         """
@@ -230,6 +234,8 @@ class FrameWriter:
         self._pool.shutdown()
         self._file.close()
         self._open = False
+        if self._syncing is not None:
+            self._syncing.result()  # a disk that failed tells it once: no later sync would
         written = self._ledger.acknowledged
         disk.sync(self.spec.partial)
         _verify(self.spec.partial, written)

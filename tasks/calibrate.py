@@ -4,7 +4,7 @@ from db.calibrations import CalibrationRecord, Standing, use_calibration
 from db.engine import writer
 from stem4d.errors import DeviceFault
 from stem4d.plan import Plan
-from stem4d.rules.limits import CALIBRATIONS_FOR
+from stem4d.rules.limits import calibrations_of
 from tasks.calibrated import Calibrated
 from tasks.calibrations.applies import does_not_apply
 from tasks.calibrations.kinds import FOR_EVERY_RUN, KINDS, kinds_for
@@ -55,9 +55,8 @@ def lacking_in(opened: Lab, run: str, calibrated_json: str) -> tuple[str, ...]:
 
 
 def _needed_by(plan: Plan, kind: str) -> str:
-    return " and ".join(dict.fromkeys(each.kind for each in plan.analyses if kind in CALIBRATIONS_FOR[each.kind])) or (
-        "an analysis"
-    )
+    """Kinds of the plan's analyses that need a kind of calibration, of which there is one at least."""
+    return " and ".join(dict.fromkeys(each.kind for each in plan.analyses if kind in calibrations_of(each)))
 
 
 def _use(opened: Lab, run: str, found: dict[str, Standing], known: dict[str, CalibrationRecord]) -> None:

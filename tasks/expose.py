@@ -24,11 +24,11 @@ from tasks.calibrated import Calibrated, accumulator_spec
 from tasks.column import confirm, set_and_confirm
 from tasks.files import file_metadata
 from tasks.lab import Lab, lab
-from tasks.record import register_dataset
+from tasks.record import register_dataset, tell_losses
 from tasks.stage import stage
 
-LEASE_MARGIN_S = 120.0
-"""Beyond 1.5 times the scan's own time: arming, the start of the acquisition process, a slow disk."""
+LEASE_MARGIN_S = 400.0
+"""Beyond 1.5 times the scan's own time: the start of the acquisition process may take 60 s, arming 300 s."""
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,15 @@ def expose_once(opened: Lab, run: str, one: Pass, on_progress: Callable[[Progres
                     raise InstrumentTaken(f"{instrument.name}: {error}") from error
                 instrument.scan.start()
 
-            result = receive(job, on_listening, on_progress)
+            def until_ended(progress: Progress) -> str | None:
+                if progress.ended:
+                    beam.close()
+                reason = on_progress(progress)
+                if reason:
+                    beam.close()
+                return reason
+
+            result = receive(job, on_listening, until_ended)
             if result.stopped:
                 instrument.scan.ensure_stopped()
             else:
@@ -211,8 +219,8 @@ def _settle_dose(opened: Lab, one: Pass, booked_e_per_a2: float, intent_id: int,
     here, and the dose is that of the current as it was measured.
     """
     planned = predict(one.plan)
-    facts = opened.file.facts.detector(one.plan.detector.name)
-    counted = 0.0 if facts is not None and facts.integrates else float(result.total_counts)
+    integrates = opened.file.facts.integrates(one.plan.detector.name)
+    counted = 0.0 if integrates else float(result.total_counts)
     times_planned = counted / max(result.frames_received, 1) / planned.electrons_per_pattern
     per_frame = electrons(one.plan.optics.probe_current_pa, one.scan.dwell_time_us) * max(1.0, one.current_ratio)
     with writer(opened.engine) as session:
@@ -253,6 +261,8 @@ def expose(instrument: str, run: str, calibrated_json: str) -> dict[str, Any]:
             opened.instrument.pause(plan.exposure.pause_between_passes_s)
         done = _one_pass(opened, run, plan, calibrated, index)
         dataset = register_dataset(opened, run, index, done.result)
+        which = f"pass {index + 1} of {plan.exposure.passes}"
+        tell_losses(opened, run, which, done.result)
         passes.append(
             {
                 "path": str(done.result.receipt.path),
@@ -265,7 +275,7 @@ def expose(instrument: str, run: str, calibrated_json: str) -> dict[str, Any]:
         if stopped:
             opened.tell("stopped early", stopped, run=run)
             break
-        opened.tell("pass recorded", f"pass {index + 1} of {plan.exposure.passes}", run=run)
+        opened.tell("pass recorded", which, run=run, held_up_s=round(done.result.held_up_s, 3))
     return {"passes": passes, "stopped": stopped}
 
 

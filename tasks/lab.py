@@ -206,9 +206,10 @@ def _park(opened: Lab, error: BaseException | None) -> None:
 
 
 def _let_go(opened: Lab, error: BaseException | None) -> None:
-    """Close the instrument; what is wrong with that is nothing new where something went wrong already."""
+    """Close the instrument; what is wrong with that is told, and raised only where nothing went wrong before."""
     try:
         opened.instrument.close()
-    except NightbeamError:
+    except NightbeamError as more:
         if error is None:
             raise
+        opened.warn("not closed", f"{opened.file.name} could not be closed: {more}")

@@ -3,6 +3,7 @@
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from typing import Any
 
 from prefect import runtime
@@ -142,6 +143,13 @@ def register_dataset(opened: Lab, run: str, pass_index: int, result: Acquisition
             path=str(receipt.path),
             host=socket.gethostname(),
         )
+
+
+def tell_losses(opened: Lab, run: str, what: str, result: AcquisitionResult) -> None:
+    """An event with the numbers, where frames of a pass or scan are missing, corrupt or came twice."""
+    if losses := result.frames.losses(ended=not result.stopped):
+        figures = {**asdict(result.frames), "held_up_s": round(result.held_up_s, 3)}
+        opened.tell("frames lost", f"{what}: {losses}; the file's ledger says which", run=run, **figures)
 
 
 CALIBRATION_SCANS_FROM = 1000

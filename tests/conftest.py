@@ -22,10 +22,14 @@ SHARED = {
 }
 """Files that share something costly, and so run in one process; every other file has a group of its own."""
 
+LONGEST = ("test_interrupted.py", "test_night.py", "test_cli.py", "test_ledger.py", "test_prefect_run.py")
+"""Begun first, or one worker would be left with them at the end; xdist itself begins with the most tests."""
+
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Give each file, or each set of files that share a costly fixture, to one worker."""
+    """Give each file, or each set of files that share a costly fixture, to one worker; the longest come first."""
+    items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
     for item in items:
         item.add_marker(pytest.mark.xdist_group(SHARED.get(item.path.name, str(item.path))))
 

@@ -19,6 +19,7 @@ from db.models import (
 )
 from db.questions.plain import plain, plain_value
 from db.rows import existing, named
+from db.vocabulary import USABLE
 
 
 def measured_in(session: Session, *, run: str) -> list[dict[str, Any]]:
@@ -60,7 +61,7 @@ def pixel_masks(session: Session, *, instrument: str) -> list[dict[str, Any]]:
     found = session.scalars(
         select(Calibration)
         .filter_by(instrument=instrument, kind="pixel_mask")
-        .where(Calibration.verdict.in_(("pass", "warn")))
+        .where(Calibration.verdict.in_(USABLE))
         .order_by(Calibration.measured_at, Calibration.id)
     )
     return [{**plain(one, "evidence_run_id", "curves"), "withdrawn": _withdrawal(session, one.id)} for one in found]

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from devices.protocols import ExposureRequest
-from devices.simplon.rest import Refused, Simplon
+from devices.simplon.rest import Simplon, if_known
+from devices.simplon.strict_json import is_number
 from stem4d.detector import DetectorFacts, container_bytes
 from stem4d.errors import DeviceFault, LimitViolation, NotConfirmed
 
@@ -72,17 +73,17 @@ def configure(
     DeviceFault
         The detector is another one than the file says, or fails.
     """
-    known = {module: rest.known(module) for module in ("detector", "stream")}
-    if "roi_mode" in known["detector"] and rest.get("roi_mode").value != "disabled":
+    known = rest.known()
+    if "roi_mode" in known:
         # With a region of interest some firmware gives the region's size as that of the detector.
         rest.put("roi_mode", "disabled")
     check_array(rest, facts)
-    readout_s = _number(rest, "detector_readout_time") if "detector_readout_time" in known["detector"] else 0.0
+    readout_s = _number(rest, "detector_readout_time") if "detector_readout_time" in known else 0.0
     frame_time_s = request.exposure_time_us * 1e-6 + max(facts.dead_time_us * 1e-6, readout_s)
     wanted: dict[tuple[str, str], Any] = {}
     changed: set[tuple[str, str]] = set()
     for write in writes(facts, request, trigger, token, frame_time_s):
-        if write.needed or write.key in known[write.module]:
+        if write.needed or write.key in known:
             wanted[write.module, write.key] = write.value
             keys = rest.put(write.key, write.value, write.module)
             changed.update((write.module, key) for key in (write.key, *keys))
@@ -147,16 +148,12 @@ def _confirm(rest: Simplon, wanted: Mapping[tuple[str, str], Any], changed: set[
     for module, key in sorted(changed):
         if key.rpartition("/")[2] in ARRAYS:
             continue
-        try:
-            there = rest.get(key, module).value
-        except Refused as error:
-            # Some firmware reports keys by names that it does not answer to.
-            if error.status == 404:
-                continue
-            raise
-        asked = wanted.get((module, key), there)
-        if asked != there and not isinstance(asked, float):
-            raise NotConfirmed(device="detector", setting=key, asked=asked, read=there)
+        # Some firmware reports keys by names that it does not answer to.
+        if (there := if_known(rest.get, key, module)) is None:
+            continue
+        asked = wanted.get((module, key), there.value)
+        if asked != there.value and not isinstance(asked, float):
+            raise NotConfirmed(device="detector", setting=key, asked=asked, read=there.value)
 
 
 def _resolved(rest: Simplon, facts: DetectorFacts, request: ExposureRequest) -> ExposureRequest:
@@ -181,6 +178,6 @@ def _frame_time(rest: Simplon, asked_s: float) -> float:
 
 def _number(rest: Simplon, key: str) -> float:
     value = rest.get(key).value
-    if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
+    if not is_number(value) or not value >= 0:
         raise DeviceFault(f"the detector at {rest.host} says {key} = {value!r}, which is no number that it can be")
     return value

@@ -6,7 +6,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from uuid import uuid4
 
-from devices.protocols import ExposureRequest
+from devices.protocols import ExposureRequest, Reading
 from devices.simplon.configure import (
     ANSWER_MARGIN_S,
     ARM_TIMEOUT_S,
@@ -15,7 +15,7 @@ from devices.simplon.configure import (
     Trigger,
     configure,
 )
-from devices.simplon.provenance import Provenance, provenance
+from devices.simplon.provenance import Provenance, provenance, readings
 from devices.simplon.rest import NoAnswer, Simplon
 from devices.simplon.stream import SimplonStream
 from stem4d.detector import DetectorFacts
@@ -115,9 +115,10 @@ class SimplonDetector:
         DeviceFault
             The detector refused, or still waits for a trigger.
         """
-        if self._configured is None or not self._armed:
+        configured = self._configured  # another thread may stop us meanwhile
+        if configured is None or not self._armed:
             raise DeviceFault("detector: trigger was called but it is not armed")
-        if lost := self._told("trigger", self._configured.trigger_timeout_s):
+        if lost := self._told("trigger", configured.trigger_timeout_s):
             state = self.state()
             if state not in ("acquire", "idle"):
                 raise DeviceFault(f"the detector at {self.rest.host} was triggered{lost}, and is in state {state}")
@@ -148,7 +149,7 @@ class SimplonDetector:
         Raises
         ------
         DeviceFault
-            The detector is not idle afterwards.
+            The detector is not idle afterwards, or nobody knows whether its stream was initialised: do it again.
         """
         self._configured, self._sourced = None, False
         with suppress(DeviceFault):
@@ -159,12 +160,16 @@ class SimplonDetector:
             self._await((*STOPPED, "ready"), "was restarted", RESTART_TIMEOUT_S, patient=True)
         lost = self._told("initialize", INITIALIZE_TIMEOUT_S)
         self._await(("idle",), f"was initialised{lost}", INITIALIZE_TIMEOUT_S, patient=bool(lost))
-        self._told("initialize", module="stream")
         self._armed = False
+        self.rest.command("initialize", "stream")
 
     def provenance(self) -> Provenance:
         """What the detector is and how it counts, to be kept with the data; a pure read."""
         return provenance(self.rest)
+
+    def snapshot(self) -> tuple[Reading, ...]:
+        """What of that is kept with every run."""
+        return readings(self.rest)
 
     def _require_allowed(self, request: ExposureRequest) -> None:
         facts = self.facts

@@ -2,43 +2,28 @@
 
 import threading
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Literal
 
 from pydantic import Field
 
-from devices import registry
-from devices.protocols import ExposureRequest, Instrument, ScanGenerator, ScanRequest
+from devices.beside import AccompaniedDetector, ColumnDriver, Host, InstrumentBeside, Port, detector_of, open_other
+from devices.protocols import Instrument, ScanGenerator, ScanRequest
 from devices.simplon.configure import Trigger
 from devices.simplon.driver import SimplonDetector
 from devices.simplon.rest import Simplon
-from devices.simplon.stream import SimplonStream
-from stem4d.detector import DetectorFacts
-from stem4d.errors import BadInput, DeviceFault
+from stem4d.errors import DeviceFault
 from stem4d.instrument import InstrumentFile
 from stem4d.model import Name, Positive, Strict
 from storage.documents import validate
 
-DRIVER = "simplon"
 REFUSAL_S = 0.5
 """How long the start of a scan waits for the trigger's answer: a refusal comes at once."""
-
-Port = Annotated[int, Field(ge=1, le=65535)]
-
-
-class ColumnDriver(Strict):
-    """Whose the rest of the microscope is."""
-
-    driver: Name
-    settings: dict[str, Any] = Field(default_factory=dict)
-    """As that driver's own instrument file has them."""
-    detector_too: bool = False
-    """Whether that driver's detector is prepared, armed and stopped along; the simulator's scan will not start else."""
 
 
 class SimplonSettings(Strict):
     """The ``settings`` table of an instrument file."""
 
-    host: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9.-]*$", max_length=253)]
+    host: Host
     rest_port: Port = 80
     stream_port: Port = 31001
     detector: Name | None = None
@@ -60,7 +45,7 @@ class _Triggering:
 
     def __init__(self, detector: SimplonDetector) -> None:
         self._detector = detector
-        self._fault: DeviceFault | None = None
+        self._fault: Exception | None = None
         self._thread = threading.Thread(target=self._run, name="simplon-trigger", daemon=True)
         self._thread.start()
 
@@ -73,7 +58,7 @@ class _Triggering:
     def _run(self) -> None:
         try:
             self._detector.trigger()
-        except DeviceFault as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, whoever waits for the answer has to hear of it
             self._fault = error
 
 
@@ -91,8 +76,9 @@ class TriggeredScan:
     def start(self) -> None:
         """Start the prepared raster, then trigger; a refusal is raised at once, what comes later by `wait`."""
         self._scan.start()
-        self._triggering = _Triggering(self._detector)
-        self._triggering.answered(REFUSAL_S)
+        triggering = _Triggering(self._detector)
+        triggering.answered(REFUSAL_S)
+        self._triggering = triggering
 
     def wait(self) -> None:
         """Return when the raster has ended and the trigger is answered."""
@@ -102,92 +88,39 @@ class TriggeredScan:
             triggering.answered()
 
     def ensure_stopped(self) -> None:
-        """Stop scanning; the detector is stopped by itself, and its answer is not waited for."""
-        self._triggering = None
+        """Stop scanning; the detector is stopped by itself, and its answer is not waited for.
+
+        Raises
+        ------
+        DeviceFault
+            The trigger has failed meanwhile, which is why frames did not come; the scan is stopped.
+        """
+        triggering, self._triggering = self._triggering, None
         self._scan.ensure_stopped()
+        if triggering is not None:
+            try:
+                triggering.answered(0.0)
+            except Exception as error:
+                raise DeviceFault(f"the scan is stopped; the detector's trigger had failed: {error}") from error
 
 
-class AccompaniedDetector:
-    """The detector, and the other driver's own one prepared, armed and stopped along with it; its frames are left."""
-
-    def __init__(self, detector: SimplonDetector, other: Instrument) -> None:
-        self._detector, self._other = detector, other.detector
-
-    @property
-    def facts(self) -> DetectorFacts:
-        """What the SIMPLON detector is."""
-        return self._detector.facts
-
-    def prepare(self, request: ExposureRequest) -> ExposureRequest:
-        """Configure both."""
-        self._other.prepare(request)
-        return self._detector.prepare(request)
-
-    def source(self) -> SimplonStream:
-        """The SIMPLON detector's."""
-        self._other.source()
-        return self._detector.source()
-
-    def arm(self) -> None:
-        """Arm both, the one that counts first."""
-        self._detector.arm()
-        self._other.arm()
-
-    def ensure_stopped(self) -> None:
-        """Stop both, whatever becomes of the first."""
-        try:
-            self._detector.ensure_stopped()
-        finally:
-            self._other.ensure_stopped()
-
-
-class SimplonInstrument:
-    """Implements `devices.protocols.Instrument`."""
+class SimplonInstrument(InstrumentBeside):
+    """The microscope with its SIMPLON detector."""
 
     def __init__(self, file: InstrumentFile, settings: SimplonSettings, rest: Simplon, other: Instrument) -> None:
-        self._name, self._rest, self._other = file.name, rest, other
         by: Trigger = "software" if settings.trigger == "software" else settings.pulses
         self.simplon = SimplonDetector(
             rest,
-            detector_of(file, settings),
+            detector_of(file, settings.detector),
             by,
             settings.stream_port,
             settings.channel,
             settings.first_frame_timeout_s,
             settings.gap_timeout_s,
         )
-        self.detector = AccompaniedDetector(self.simplon, other) if settings.column.detector_too else self.simplon
-        self.scan: ScanGenerator = TriggeredScan(other.scan, self.simplon) if by == "software" else other.scan
-        self.column, self.stage, self.gate, self.valves = other.column, other.stage, other.gate, other.valves
-
-    @property
-    def name(self) -> str:
-        """As its file has it."""
-        return self._name
-
-    def pause(self, seconds: float) -> None:
-        """Let the other driver's time pass."""
-        self._other.pause(seconds)
-
-    def now_s(self) -> float:
-        """The other driver's clock [s]."""
-        return self._other.now_s()
-
-    def close(self) -> None:
-        """Let go, beam blanked first."""
-        try:
-            self._other.close()
-        finally:
-            self._rest.close()
-
-
-def detector_of(file: InstrumentFile, settings: SimplonSettings) -> DetectorFacts:
-    """The detector of the file that the settings name; raises `BadInput`."""
-    known = {facts.name: facts for facts in file.facts.all_detectors}
-    name = settings.detector or next(iter(known))
-    if name not in known:
-        raise BadInput(field="settings.detector", value=name, limit="one of " + ", ".join(known))
-    return known[name]
+        detector = AccompaniedDetector(self.simplon, other) if settings.column.detector_too else self.simplon
+        scan: ScanGenerator = TriggeredScan(other.scan, self.simplon) if by == "software" else other.scan
+        super().__init__(file.name, detector, scan, other, rest.close)
 
 
 def open_instrument(file: InstrumentFile, home: Path) -> Instrument:
@@ -201,9 +134,6 @@ def open_instrument(file: InstrumentFile, home: Path) -> Instrument:
         From the other driver.
     """
     settings = validate(file.settings, SimplonSettings, "settings")
-    if settings.column.driver == DRIVER:
-        raise BadInput(field="settings.column.driver", value=DRIVER, limit="has to be a driver that has a column")
-    detector_of(file, settings)
-    beside = file.model_copy(update={"driver": settings.column.driver, "settings": settings.column.settings})
-    other = registry.open_instrument(beside, home)
+    detector_of(file, settings.detector)
+    other = open_other(file, home, settings.column)
     return SimplonInstrument(file, settings, Simplon(settings.host, settings.rest_port), other)

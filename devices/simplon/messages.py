@@ -1,6 +1,6 @@
 """Messages of DECTRIS stream v2: CBOR maps, read without unpacking their pixels, and written as a detector writes them.
 
-What is not a message of that kind, is too large, or lacks what makes it one, is ``NotAMessage``. Arrays are RFC 8746
+What is not a message of that kind, or lacks what makes it one, is ``NotAMessage``. Arrays are RFC 8746
 typed arrays in tag 40; packed ones are tag 56500 [algorithm, bytes an element, payload].
 """
 
@@ -24,9 +24,6 @@ ARRAY_TAGS: Mapping[int, np.dtype[Any]] = {
 }
 TAG_OF = {kind.str: tag for tag, kind in ARRAY_TAGS.items()}
 LARGEST_SIDE_PX = 16384
-MIB = 2**20
-LARGEST_MESSAGE_BYTES = 256 * MIB
-"""A start message with flat fields and masks of the largest detectors; a frame is capped by its own size."""
 
 
 class NotAMessage(ValueError):
@@ -84,7 +81,7 @@ class End:
 Message = Start | Image | End
 
 
-def decode(message: bytes, largest_bytes: int = LARGEST_MESSAGE_BYTES) -> Message:
+def decode(message: bytes) -> Message:
     """Read one message; pixels stay packed.
 
     Raises
@@ -92,8 +89,6 @@ def decode(message: bytes, largest_bytes: int = LARGEST_MESSAGE_BYTES) -> Messag
     NotAMessage
         For anything else; says what is wrong with it.
     """
-    if len(message) > largest_bytes:
-        raise NotAMessage(f"{len(message)} bytes, more than {largest_bytes}")
     if not message.startswith(SELF_DESCRIBED):
         raise NotAMessage("it does not begin with the self-describing tag of CBOR")
     try:
@@ -101,7 +96,15 @@ def decode(message: bytes, largest_bytes: int = LARGEST_MESSAGE_BYTES) -> Messag
         return _message(content)
     except NotAMessage:
         raise
-    except (cbor2.CBORDecodeError, LookupError, TypeError, ValueError, OverflowError, RecursionError) as error:
+    except (
+        cbor2.CBORDecodeError,
+        ArithmeticError,
+        AttributeError,
+        LookupError,
+        RecursionError,
+        TypeError,
+        ValueError,
+    ) as error:
         raise NotAMessage(f"{type(error).__name__}: {error}") from None
 
 
@@ -132,8 +135,12 @@ def _frame(data: Any) -> PackedFrame:
 
 
 def _seconds(content: Mapping[str, Any], name: str) -> float:
-    ticks, per_s = content.get(name) or (math.nan, 1)
-    return float(ticks / per_s) if per_s else math.nan
+    """A time that is not said or not understood is NaN: no frame is given up for it."""
+    try:
+        ticks, per_s = content[name]
+        return float(ticks / per_s)
+    except (ArithmeticError, LookupError, TypeError, ValueError):
+        return math.nan
 
 
 def _tag(tag: cbor2.CBORTag, _immutable: bool) -> Any:
@@ -145,7 +152,9 @@ def _tag(tag: cbor2.CBORTag, _immutable: bool) -> Any:
         return (kind, value) if isinstance(value, _Packed) else np.frombuffer(value, kind)
     if tag.tag == PACKED:
         algorithm, item_bytes, payload = tag.value
-        return _Packed(str(algorithm), int(item_bytes), bytes(payload))
+        if not isinstance(payload, bytes):
+            raise NotAMessage(f"a {type(payload).__name__} where packed pixels should be")
+        return _Packed(str(algorithm), int(item_bytes), payload)
     return tag.value
 
 

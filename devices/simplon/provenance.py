@@ -8,7 +8,7 @@ from typing import Any
 import numpy.typing as npt
 
 from devices.protocols import Reading
-from devices.simplon.rest import Refused, Simplon
+from devices.simplon.rest import Simplon, if_known
 
 CONFIG = (
     "description",
@@ -59,28 +59,19 @@ def provenance(rest: Simplon) -> Provenance:
     DeviceFault
         The detector fails; keys that it does not know are left out.
     """
+    return Provenance(readings(rest), if_known(rest.array, "pixel_mask"))
+
+
+def readings(rest: Simplon) -> tuple[Reading, ...]:
+    """The same without the pixel mask, which is as large as a frame."""
     thresholds = sorted(key for key in rest.known() if _THRESHOLD.fullmatch(key))
     found = (_reading(rest, key) for key in (*CONFIG, *thresholds))
-    return Provenance(tuple(reading for reading in found if reading is not None), _mask(rest))
+    return tuple(reading for reading in found if reading is not None)
 
 
 def _reading(rest: Simplon, key: str) -> Reading | None:
-    try:
-        there = rest.get(key)
-    except Refused as error:
-        if error.status == 404:
-            return None
-        raise
-    if not isinstance(there.value, str | bool | int | float):
+    there = if_known(rest.get, key)
+    if there is None or not isinstance(there.value, str | bool | int | float):
         return None
     value = there.value if isinstance(there.value, str | bool) else float(there.value)
     return Reading(key.replace("/", "_"), value, there.unit, datetime.now(UTC), "measured")
-
-
-def _mask(rest: Simplon) -> npt.NDArray[Any] | None:
-    try:
-        return rest.array("pixel_mask")
-    except Refused as error:
-        if error.status == 404:
-            return None
-        raise

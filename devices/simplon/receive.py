@@ -1,83 +1,28 @@
 """Takes messages off a detector's stream in a thread of its own, into a queue that is bounded in bytes."""
 
 import threading
-import time
-from collections import deque
 
 import zmq
 from zmq.utils.monitor import recv_monitor_message
 
-from devices.simplon.messages import LARGEST_MESSAGE_BYTES, Message, NotAMessage, decode
+from devices.frame_queue import LOOK_UP_MS, FrameQueue
+from devices.simplon.messages import Message, NotAMessage, decode
 from stem4d.errors import DeviceFault
 
 MIB = 2**20
-QUEUE_BYTES = 256 * MIB
+LARGEST_MESSAGE_BYTES = 256 * MIB
+"""ZeroMQ drops the connection for a larger one. A start message with a flat field and a mask of 4096 x 4096 pixels
+has 128 MiB; frames have less."""
 AT_ONCE = 64
-"""Messages that are read before the queue's lock is taken."""
-LOOK_UP_MS = 50
-"""How often a silent receiver looks whether it is to end [ms]."""
+"""Messages that are read before the queue's lock is taken; fewer where they come to ``WAITING_BYTES``."""
 CONNECT_TIMEOUT_S = 5.0
 MOST_WAITING = 1000
 """Messages that ZeroMQ itself holds at most."""
 WAITING_BYTES = 64 * MIB
 
 
-class Queue:
-    """Decoded messages between receiver and reader; holds at least one, however large."""
-
-    def __init__(self, limit_bytes: int = QUEUE_BYTES) -> None:
-        self._limit_bytes = limit_bytes
-        self._messages: deque[tuple[Message | None, int]] = deque()
-        self._bytes = 0
-        self._held_up_s = 0.0
-        self._change = threading.Condition()
-        self._enough = 1
-        self.closed = False
-        self.failed = ""
-        self.share = 0.0
-        """How full it was when something was last taken from it, 0 to 1."""
-
-    def put(self, messages: list[tuple[Message | None, int]]) -> None:
-        """Append messages and their sizes [bytes]; waits while there is no room for them."""
-        size = sum(size for _, size in messages)
-        with self._change:
-            while self._bytes and self._bytes + size > self._limit_bytes and not self.closed:
-                began = time.monotonic()
-                self._change.wait(LOOK_UP_MS / 1000)
-                self._held_up_s += time.monotonic() - began
-            self._messages.extend(messages)
-            self._bytes += size
-            if len(self._messages) >= self._enough:
-                self._change.notify_all()
-
-    def take(self, most: int, within_s: float) -> list[Message | None]:
-        """Up to ``most`` messages, fewer where no more come within a time [s]; None stands for what is no message."""
-        with self._change:
-            self._enough = most
-            self._change.wait_for(lambda: len(self._messages) >= most or self.closed or self._full(), within_s)
-            self.share = min(1.0, self._bytes / self._limit_bytes)
-            taken: list[Message | None] = []
-            while self._messages and len(taken) < most:
-                message, size = self._messages.popleft()
-                taken.append(message)
-                self._bytes -= size
-            self._change.notify_all()
-            return taken
-
-    def close(self, why: str = "") -> None:
-        """Nothing more is to be put in."""
-        with self._change:
-            self.closed, self.failed = True, self.failed or why
-            self._change.notify_all()
-
-    def held_up_s(self) -> float:
-        """How long ``put`` has waited since this was last asked [s]."""
-        with self._change:
-            held_up_s, self._held_up_s = self._held_up_s, 0.0
-            return held_up_s
-
-    def _full(self) -> bool:
-        return self._bytes >= self._limit_bytes // 2
+Queue = FrameQueue[Message | None]
+"""None stands for what is no message."""
 
 
 class Receiver:
@@ -142,11 +87,13 @@ def _connect(socket: zmq.Socket[bytes], address: str) -> None:
 
 def _read(socket: zmq.Socket[bytes]) -> list[tuple[Message | None, int]]:
     messages: list[tuple[Message | None, int]] = []
-    while len(messages) < AT_ONCE:
+    read_bytes = 0
+    while len(messages) < AT_ONCE and read_bytes < WAITING_BYTES:
         try:
             raw = socket.recv(zmq.NOBLOCK)
         except zmq.Again:
             break
+        read_bytes += len(raw)
         try:
             messages.append((decode(raw), len(raw)))
         except NotAMessage:

@@ -5,19 +5,20 @@ Only reads are tried again. A write or a command whose answer is lost may have w
 
 import base64
 import binascii
-import json
 import math
 import random
 import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, TypeGuard
+from typing import Any, TypeVar
 
 import httpx
 import numpy as np
 import numpy.typing as npt
 
+from devices.simplon.messages import LARGEST_SIDE_PX
+from devices.simplon.strict_json import is_number, parsed
 from stem4d.errors import DeviceFault, LimitViolation, shown
 
 MIB = 2**20
@@ -32,9 +33,9 @@ RETRIES = 3
 FIRST_PAUSE_S = 0.1
 ARRAY_TYPES = ("uint8", "uint16", "uint32", "int32", "float32", "|u1", "<u2", "<u4", "<i4", "<f4")
 """By name, or as numpy writes them: clients of detectors have met both."""
-LARGEST_SIDE_PX = 16384
 _KEY = re.compile(r"[A-Za-z0-9_-]+(/[A-Za-z0-9_-]+)*")
 _VERSION = re.compile(r"\d+\.\d+\.\d+")
+Read = TypeVar("Read")
 
 
 class NoAnswer(DeviceFault):
@@ -47,6 +48,16 @@ class Refused(DeviceFault):
     def __init__(self, text: str, status: int = 0) -> None:
         self.status = status
         super().__init__(text)
+
+
+def if_known(read: Callable[..., Read], *key: str) -> Read | None:
+    """What a read gives; None where the detector has no such key."""
+    try:
+        return read(*key)
+    except Refused as error:
+        if error.status == 404:
+            return None
+        raise
 
 
 @dataclass(frozen=True)
@@ -188,7 +199,7 @@ def require_within(name: str, asked: object, there: Value) -> None:
         limit = "it can only be read"
     elif there.allowed and asked not in there.allowed:
         limit = "one of " + ", ".join(str(each) for each in there.allowed)
-    elif _is_number(asked):
+    elif is_number(asked):
         lowest = -math.inf if there.lowest is None else there.lowest
         highest = math.inf if there.highest is None else there.highest
         if not lowest <= asked <= highest:
@@ -197,18 +208,10 @@ def require_within(name: str, asked: object, there: Value) -> None:
         raise LimitViolation(device="detector", setting=name, asked=asked, limit=limit, unit=there.unit)
 
 
-def _is_number(value: object) -> TypeGuard[float]:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _constant(name: str) -> float:
-    raise ValueError(f"{name} is no number")
-
-
 def _parsed(where: str, body: bytes) -> Any:
     try:
-        return json.loads(body, parse_constant=_constant)
-    except (ValueError, RecursionError):
+        return parsed(body)
+    except ValueError:
         words = shown(body[:400].decode("utf-8", "replace"), 200)
         raise DeviceFault(f"{where} answered 200, but not in JSON: {words}") from None
 
@@ -217,7 +220,7 @@ def _value(where: str, body: bytes) -> Value:
     answer = _parsed(where, body)
     if not isinstance(answer, dict) or "value" not in answer:
         raise DeviceFault(f"{where} answered 200 without a value: {shown(answer, 200)}")
-    lowest, highest = (answer[name] if _is_number(answer.get(name)) else None for name in ("min", "max"))
+    lowest, highest = (answer[name] if is_number(answer.get(name)) else None for name in ("min", "max"))
     allowed = answer.get("allowed_values")
     return Value(
         value=answer["value"],

@@ -45,7 +45,8 @@ class Series:
 
     def begin(self, start: Start) -> bool:
         """Take a start message; true where it is ours."""
-        if self.ours is not None or start.user_data != self._token:
+        # As text: a foreign message may hold an array there, which does not compare.
+        if self.ours is not None or str(start.user_data) != self._token:
             self.strays += 1
             if start.series_unique_id != self.ours:
                 self._others.append(start.series_unique_id)

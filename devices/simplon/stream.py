@@ -7,14 +7,19 @@ from typing import Self
 
 import numpy as np
 
+from devices.frame_queue import QUEUE_BYTES
 from devices.protocols import PackedBatch
 from devices.simplon.messages import End, Image, Message, PackedFrame, Start
-from devices.simplon.receive import QUEUE_BYTES, Queue, Receiver
+from devices.simplon.receive import Queue, Receiver
 from devices.simplon.series import Series
 from stem4d.errors import DeviceFault
 from storage.codec import bitshuffle_lz4
 
 BATCH = 64
+BATCH_BYTES = 64 * 2**20
+"""Fewer frames where they are large: so much at most when they are unpacked, and one at least."""
+NO_FRAME = bytes(12)
+"""The head of a chunk that fits no frame, whatever follows: it says 0 bytes."""
 BATCH_WITHIN_S = 0.05
 SILENT_TAKES = 3
 """Looks of ``BATCH_WITHIN_S`` without a frame, after which an empty batch says so: five times a second at least."""
@@ -52,7 +57,9 @@ class SimplonFrames:
     def __init__(self, spec: SimplonStream, monotonic: Callable[[], float]) -> None:
         self._spec, self._now = spec, monotonic
         self._queue = Queue(spec.queue_bytes)
+        self._kind = spec.detector_shape, np.dtype(spec.dtype)
         frame_bytes = int(np.prod(spec.detector_shape)) * np.dtype(spec.dtype).itemsize
+        self._most = max(1, min(BATCH, BATCH_BYTES // frame_bytes))
         self._receiver = Receiver(spec.host, spec.port, frame_bytes, self._queue)
         self._series = Series(spec.token)
         self._codec = bitshuffle_lz4()
@@ -80,7 +87,9 @@ class SimplonFrames:
             now_s = self._now()
             if images:
                 last_s, silent = now_s, 0
-                yield self._batch(images)
+                # More than asked for where our start message came late, and images were kept for it.
+                for at in range(0, len(images), self._most):
+                    yield self._batch(images[at : at + self._most])
                 if not self._missing:
                     yield from self._last_look()
                     return
@@ -98,7 +107,7 @@ class SimplonFrames:
                 return
 
     def _look(self) -> list[Image]:
-        messages = self._queue.take(BATCH, BATCH_WITHIN_S)
+        messages = self._queue.take(self._most, BATCH_WITHIN_S)
         if self._queue.failed and not messages:
             raise DeviceFault(f"the receiver of the detector's stream ended: {self._queue.failed}")
         images: list[Image] = []
@@ -142,24 +151,23 @@ class SimplonFrames:
                 continue
             number = image.image_id
             indices.append(number)
-            chunks.append(frame.payload if frame.algorithm == "bslz4" else self._repacked(frame))
+            chunks.append(self._chunk(frame))
             if 0 <= number < total and not seen[number]:
                 seen[number] = 1
                 self._missing -= 1
         self._taken += len(chunks)
         return PackedBatch(indices, chunks, self._series.new_strays(), self._queue.share, self._queue.held_up_s())
 
-    def _repacked(self, frame: PackedFrame) -> bytes:
-        """A chunk of a frame that is not one yet; damage comes through as such, and is found when it is unpacked."""
-        spec = self._spec
-        if frame.algorithm:
-            if self._taken:
-                return frame.payload
+    def _chunk(self, frame: PackedFrame) -> bytes:
+        """A frame as it is stored; damage comes through as such, and is found when it is unpacked."""
+        if frame.algorithm not in ("", "bslz4") and not self._taken:
             raise DeviceFault(
                 f"the detector packs frames by {frame.algorithm}; bslz4 can be stored. "
                 "Something has changed the detector's compression since it was configured"
             )
-        if self._codec is None or frame.shape != spec.detector_shape or frame.dtype != np.dtype(spec.dtype):
+        if (frame.shape, frame.dtype) != self._kind:
+            return NO_FRAME + frame.payload
+        if frame.algorithm or self._codec is None:
             return frame.payload
         return self._codec.pack(np.frombuffer(frame.payload, frame.dtype).reshape(1, *frame.shape))[0]
 

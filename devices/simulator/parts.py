@@ -223,6 +223,11 @@ class SimulatedDetector:
             raise DeviceFault(f"detector: the frames of run {run} are gone; another exposure has been prepared since")
         return SimulatedSource(self._state, current)
 
+    def exposing(self) -> SimulatedSource | None:
+        """The source of the exposure whose raster runs; None where none does."""
+        state = self._state
+        return SimulatedSource(state, state.current) if state.current and state.scan_ends_s is not None else None
+
     def arm(self) -> None:
         """Be ready to count."""
         if not self._state.sourced:

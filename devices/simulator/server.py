@@ -24,9 +24,11 @@ import numpy as np
 
 from devices.simulator.instrument import SimulatedInstrument, read_truth
 from devices.simulator.settings import Truth
+from devices.simulator.source import SimulatedSource
 from devices.simulator.state import State
 from devices.simulator.wire import (
     CALLS,
+    EXPOSING,
     LOCK_FILE,
     LOG_FILE,
     SERVER_FILE,
@@ -149,6 +151,9 @@ class Server:
         if head.get("call") == "stream":
             self._stream(link, instrument, body)
             return
+        if head.get("call") == "exposing":
+            self._tell_exposing(link, instrument)
+            return
         with self._counting:
             self._owners += 1
         try:
@@ -201,7 +206,7 @@ class Server:
             "scan.ensure_stopped": instrument.scan.ensure_stopped,
             "detector.facts": lambda: instrument.detector.facts,
             "detector.prepare": instrument.detector.prepare,
-            "detector.source": lambda: _facts_of(instrument),
+            "detector.source": lambda: _facts_of(instrument.detector.source()),
             "detector.arm": instrument.detector.arm,
             "detector.ensure_stopped": instrument.detector.ensure_stopped,
             "gate.blank": instrument.gate.blank,
@@ -218,6 +223,12 @@ class Server:
             self._quits = self._clients == 1
             return self._quits
 
+    def _tell_exposing(self, link: Link, instrument: SimulatedInstrument) -> None:
+        """What is being exposed, for a device beside the instrument: like a receiver of frames it owns nothing."""
+        with self._state.lock:
+            source = instrument.detector.exposing()
+        link.send({"done": "exposing"}, EXPOSING.dump_json(_facts_of(source) if source else None))
+
     def _stream(self, link: Link, instrument: SimulatedInstrument, body: bytes) -> None:
         """Frames of the newest run, each batch made when the client asks for it."""
         try:
@@ -232,15 +243,14 @@ class Server:
                     pixels = np.ascontiguousarray(batch.frames)
                     link.send({"first": batch.first, "n": len(pixels)}, pixels_of(pixels))
             link.send({"end": True})
-        except OSError:
+        except (ConnectionError, TimeoutError):
             raise  # the client has gone
-        except Exception as error:  # noqa: BLE001 - as for any other call
+        except Exception as error:  # noqa: BLE001 - as for any other call; an `OSError` may be of the rendering
             link.send(self._told(error))
         link.until_the_end()
 
 
-def _facts_of(instrument: SimulatedInstrument) -> SourceFacts:
-    source = instrument.detector.source()
+def _facts_of(source: SimulatedSource) -> SourceFacts:
     return SourceFacts(source.run.number, source.frames, source.detector_shape, source.dtype)
 
 
@@ -292,10 +302,10 @@ def _serve(file: InstrumentFile, truth: Truth, folder: Path, linger_s: float) ->
         )
         state = State(file.facts, truth, folder)
         server = Server(file.name, state, address.key, linger_s)
-        write_address(folder, address)
-        _say(ready=True)
-        _write_to(folder / LOG_FILE)
-        try:
+        try:  # from here on: the state may have found the beam on
+            write_address(folder, address)
+            _say(ready=True)
+            _write_to(folder / LOG_FILE)
             Thread(target=_import_physics, daemon=True).start()
             server.run(listener)
         finally:

@@ -182,8 +182,12 @@ class Truth(Strict):
 
     def next_change_s(self, simulated_s: float) -> float:
         """When the truth changes next, by its schedule; infinity where it stays."""
-        moments = [moment for change in self.schedule for moment in (change.at_s, change.until_s) if moment is not None]
-        return min((moment for moment in moments if moment > simulated_s), default=inf)
+        return min((moment for moment in self.moments_s if moment > simulated_s), default=inf)
+
+    @property
+    def moments_s(self) -> set[float]:
+        """When the schedule changes something [s]."""
+        return {moment for change in self.schedule for moment in (change.at_s, change.until_s) if moment is not None}
 
     def true_current_pa(self, commanded_pa: float) -> float:
         """Current that really flows: the ratio of the highest step at or below the commanded value."""
@@ -264,8 +268,7 @@ def read_settings(settings: dict[str, Any], shapes: tuple[tuple[int, int], ...])
         raise BadInput(field="settings.areas", value=VACUUM, limit="is the name of the position without specimen")
     smallest = (min(shape[0] for shape in shapes), min(shape[1] for shape in shapes))
     _check_pixels(truth, smallest, "settings")
-    moments = {moment for change in truth.schedule for moment in (change.at_s, change.until_s) if moment is not None}
-    for moment in sorted(moments):
+    for moment in sorted(truth.moments_s):
         try:
             changed = truth.at(moment)
             _check_pixels(changed, smallest, "settings.schedule")

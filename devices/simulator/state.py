@@ -106,6 +106,7 @@ class State:
         if self.scan_ends_s is not None:
             # No frame of a scan that was cut off is from later than its end, whatever frames there were.
             self._reach(self.scan_ends_s)
+        del self._beam[:-1]  # no frame of this process is from before its log's end
 
     def now_s(self) -> float:
         """Simulated time [s]: what the frames have reached, or further where time was let pass."""

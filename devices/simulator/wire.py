@@ -30,7 +30,7 @@ from stem4d.instrument import InstrumentFile
 from stem4d.model import sha256_of
 from storage.home import refuse_folders
 
-VERSION = 2
+VERSION = 3
 """Raised when messages change: a server that an older program left running is then not used."""
 HEADER = struct.Struct("<IQ")
 """Bytes of the header's JSON and of the body."""
@@ -103,6 +103,8 @@ CALLS = {
     "quit": _call(result=bool),
 }
 """Every call that a server answers. ``pause`` and ``scan.wait`` give what is left [s]: the client asks again."""
+EXPOSING: TypeAdapter[SourceFacts | None] = TypeAdapter(SourceFacts | None)
+"""Answer to ``exposing``, which whoever stands beside the instrument asks on a connection of its own."""
 
 
 def content_hash(file: InstrumentFile) -> str:

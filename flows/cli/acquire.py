@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
-from flows.cli.answer import AsJson, Code, command, confirm, print_json
+from flows.cli.answer import AsJson, Code, Instrument, command, confirm, print_json
 
 if TYPE_CHECKING:
     from flows.night import NightResult
@@ -56,9 +56,7 @@ def demo(as_json: AsJson = False, no_prefect: NoPrefect = False) -> Code:
 @command
 def run(
     plan: Annotated[Path, typer.Argument(help="Plan file (YAML).")],
-    instrument: Annotated[
-        Path | None, typer.Option("--instrument", "-i", help="Instrument file (TOML); the simulator where absent.")
-    ] = None,
+    instrument: Instrument = None,
     yes: Yes = False,
     as_json: AsJson = False,
     no_prefect: NoPrefect = False,
@@ -68,14 +66,18 @@ def run(
 
     Example: nightbeam run plans/demo/1_overview.yaml
     """
-    from flows.plans import shipped
+    from flows.plans import instrument_of
+    from flows.possible import refuse_impossible
+    from stem4d.instrument import InstrumentFile
     from stem4d.plan import Plan
     from storage.documents import load_model
 
     settings = _settings()
     one = load_model(plan, Plan)
+    path = instrument_of(plan, instrument)
+    refuse_impossible(plan.name, one, load_model(path, InstrumentFile).facts)
     _ask([one], yes=yes)
-    with _instrument(settings, instrument or shipped("instruments/demo.toml"), as_json, no_prefect) as opened:
+    with _instrument(settings, path, as_json, no_prefect) as opened:
         from flows.run import run_plan
 
         opened.lab.accept_stale = accept_stale
@@ -86,7 +88,7 @@ def run(
     else:
         print(f"{one.name}: {outcome.state.value}. {outcome.reason}")
         if outcome.lacking:
-            print(_to_measure(outcome.lacking, plan, instrument))
+            print(f"Not calibrated, to measure: {_to_measure(outcome.lacking, plan, instrument)}")
         print(f"Report: {report}")
     return _code({outcome.state.value}, lacking=bool(outcome.lacking))
 
@@ -192,19 +194,17 @@ def _finish(result: "NightResult", file: Path, instrument: Path, as_json: bool) 
             print("Not calibrated, though an analysis needs it; to measure:")
         for target, outcome in result.outcomes:
             if outcome.lacking:
-                print(f"  {_to_measure(outcome.lacking, file.parent / target.plan, instrument, lead='')}")
+                print(f"  {_to_measure(outcome.lacking, file.parent / target.plan, instrument)}")
     return _code(
         {outcome.state.value for _target, outcome in result.outcomes},
         lacking=any(outcome.lacking for _target, outcome in result.outcomes),
     )
 
 
-def _to_measure(
-    lacking: tuple[str, ...], plan: Path, instrument: Path | None, *, lead: str = "Not calibrated, to measure: "
-) -> str:
+def _to_measure(lacking: tuple[str, ...], plan: Path, instrument: Path | None) -> str:
     """The command that measures what a run had to do without."""
     where = f" --instrument {instrument}" if instrument is not None else ""
-    return f"{lead}nightbeam calibrate {' '.join(lacking)} --plan {plan}{where}"
+    return f"nightbeam calibrate {' '.join(lacking)} --plan {plan}{where}"
 
 
 def _facts(result: "NightResult") -> dict[str, Any]:

@@ -6,6 +6,7 @@ import signal
 import sys
 from collections.abc import Callable
 from enum import IntEnum
+from pathlib import Path
 from typing import Annotated, Any, ParamSpec
 
 import typer
@@ -15,6 +16,14 @@ from stem4d.errors import BadInput, DoseRefused, LimitViolation, NightbeamError
 P = ParamSpec("P")
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print the facts as JSON.")]
+Instrument = Annotated[
+    Path | None,
+    typer.Option(
+        "--instrument",
+        "-i",
+        help="Instrument file (TOML); where absent instruments/NAME.toml beside plan NAME.yaml, else the simulator.",
+    ),
+]
 
 
 class Code(IntEnum):

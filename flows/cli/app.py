@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from flows.cli import acquire, calibrate, database, doctor, history, look, plan, simulate
+from flows.cli import acquire, calibrate, database, doctor, files, history, look, plan, simulate
 
 app = typer.Typer(
     name="nightbeam",
@@ -58,6 +58,8 @@ app.command("calibrate")(calibrate.calibrate)
 app.command("inspect")(look.inspect)
 app.command("runs")(history.runs)
 app.command("show")(history.show)
+app.command("verify")(files.verify)
+app.command("recover")(files.recover)
 app.command("doctor")(doctor.doctor)
 databases.command("status")(database.status)
 databases.command("upgrade")(database.upgrade)

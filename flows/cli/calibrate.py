@@ -1,15 +1,13 @@
 """The command that lists, measures and withdraws calibrations: calibrate."""
 
-from math import isclose
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flows.cli.answer import AsJson, Code, command, confirm, print_json
+from flows.cli.answer import AsJson, Code, Instrument, command, confirm, print_json
 
 if TYPE_CHECKING:
-    from stem4d.instrument import InstrumentFacts
     from stem4d.plan import Plan
     from storage.settings import Settings
     from tasks.lab import Lab
@@ -23,11 +21,9 @@ def calibrate(
     plan: Annotated[
         Path | None, typer.Option("--plan", "-p", help="Plan file (YAML): its optics, detector, field, area.")
     ] = None,
-    instrument: Annotated[
-        Path | None, typer.Option("--instrument", "-i", help="Instrument file (TOML); the simulator where absent.")
-    ] = None,
+    instrument: Instrument = None,
     only_list: Annotated[
-        bool, typer.Option("--list", help="Only list what is valid, stale or missing: the instrument is not opened.")
+        bool, typer.Option("--list", help="Only list how each kind stands: the instrument is not opened.")
     ] = False,
     withdraw: Annotated[
         int | None, typer.Option("--withdraw", metavar="NUMBER", help="Let no run use this calibration any more.")
@@ -40,7 +36,7 @@ def calibrate(
 
     Exits with 0 where all of them are valid at the end, with 3 where one is not (its gate refused the fit, or it could
     not be measured), with 2 for input that is refused before anything moves, with 1 where the instrument failed. --list
-    exits with 0 or 3 likewise, --withdraw with 0 or 2.
+    exits with 0, 2 or 3 likewise, --withdraw with 0 or 2.
 
     Example: nightbeam calibrate --plan plans/calibrate/reference.yaml -i plans/instruments/calibration.toml
     """
@@ -56,16 +52,17 @@ def calibrate(
     if plan is None:
         raise BadInput(field="--plan", value="nothing", limit="is required", remedy="Add --plan PLAN.yaml")
     from flows.cli.calibrate_text import facts_of, lines_text
-    from flows.plans import shipped
+    from flows.plans import instrument_of
+    from flows.possible import refuse_impossible
     from flows.standing import looked_up
     from stem4d.instrument import InstrumentFile
     from stem4d.plan import Plan
     from storage.documents import load_model
 
     wanted_plan = load_model(plan, Plan)
-    path = instrument or shipped("instruments/demo.toml")
+    path = instrument_of(plan, instrument)
     file = load_model(path, InstrumentFile)
-    _refuse_impossible(plan, wanted_plan, file.facts)
+    refuse_impossible(plan.name, wanted_plan, file.facts)
     if only_list:
         lines = looked_up(settings, file, wanted_plan, named)
         if as_json:
@@ -96,7 +93,7 @@ def _measure(
     if as_json:
         print_json(facts_of(lines, result))
     else:
-        print("\n".join([*lines_text(lines), *result_text(result)]))
+        print("\n".join([*lines_text(lines), *(result_text(result) if result else ())]))
     if result is None:
         return Code.DONE if all(line.good for line in lines) else Code.WARNINGS
     return Code.DONE if result.complete else Code.WARNINGS
@@ -110,43 +107,11 @@ def _ask(opened: "Lab", plan: "Plan", wanted: tuple[str, ...], *, yes: bool) -> 
     from tasks.calibrations.standing import standings, usable
 
     known = [kind for kind in usable(opened, standings(opened, plan)) if kind not in wanted]
-    facts = opened.file.facts.detector(plan.detector.name)
-    groups = in_order(wanted, known, integrating=facts is not None and facts.integrates)
-    seconds = expected_s(groups, plan, opened.file.facts)
+    facts = opened.file.facts
+    groups = in_order(wanted, known, integrating=facts.integrates(plan.detector.name))
+    seconds = expected_s(groups, plan, facts)
     typer.echo("\n".join(asked_text(opened.file.name, plan, wanted, known, groups, seconds)), err=True)
     confirm("Use the beam?", yes=yes)
-
-
-def _refuse_impossible(path: Path, plan: "Plan", facts: "InstrumentFacts") -> None:
-    """What the instrument's facts rule out is found before anybody is asked, and leaves no run behind."""
-    from stem4d.errors import BadInput
-    from stem4d.rules import RULES, check
-
-    of_instrument = {rule.id for rule in RULES.values() if rule.needs == "instrument"}
-    impossible = [one for one in check(plan, instrument=facts).hard if one.rule in of_instrument]
-    if impossible:
-        told = " ".join(one.message for one in impossible)
-        rules = ", ".join(one.rule for one in impossible)
-        raise BadInput(
-            field=path.name, value=rules, limit=f"the instrument cannot do it: {told}", remedy=impossible[0].remedy
-        )
-    optics = plan.optics
-    angles = tuple(each.convergence_semi_angle_mrad for each in facts.apertures)
-    for name, value, listed, unit in (
-        ("camera_length_mm", optics.camera_length_mm, facts.camera_lengths_mm, "mm"),
-        ("beam_energy_kev", optics.beam_energy_kev, facts.beam_energies_kev, "keV"),
-        ("convergence_semi_angle_mrad", optics.convergence_semi_angle_mrad, angles, "mrad"),
-    ):
-        # The rules bear a rounded figure; a column is told one that it has.
-        if not any(isclose(value, each, rel_tol=1e-6) for each in listed):
-            near = min(listed, key=lambda each: abs(each - value))
-            raise BadInput(
-                field=f"{path.name}: optics.{name}",
-                value=value,
-                limit=f"has to be one of {', '.join(f'{each:g}' for each in listed)}",
-                unit=unit,
-                remedy=f"Did you mean {near:g}?",
-            )
 
 
 def _withdraw(settings: "Settings", number: int, because: str, as_json: bool) -> Code:

@@ -5,19 +5,12 @@ from typing import TYPE_CHECKING, Any
 
 from flows.standing import Line
 from stem4d.plan import Plan
+from stem4d.rules.limits import NEED_IN_WORDS
 from tasks.calibrations.kinds import KINDS
 from tasks.calibrations.words import figures
 
 if TYPE_CHECKING:
     from flows.calibrate import Result
-
-_WHERE = {
-    "vacuum_hole": "in vacuum",
-    "this_area": "on area {area} of {sample}, out of its budget of {budget:g} e/Å², leaving the plan its own dose",
-    "reference_specimen": "on a reference specimen",
-    "attended": "with a person at the instrument",
-    "nothing": "worked out of other calibrations",
-}
 
 
 def asked_text(
@@ -26,11 +19,13 @@ def asked_text(
     """What measuring some kinds takes: each kind of each group, where, and why where nobody asked for it."""
     yield f"{len(wanted)} calibration(s) on {instrument}, with what they need first:"
     sample = plan.sample
+    here = (
+        f"on area {sample.area} of {sample.name}, out of its budget of {sample.fluence_budget_e_per_a2:g} e/Å², "
+        "leaving the plan its own dose"
+    )
     for kind in KINDS.values():
         if kind.group in groups:
-            where = _WHERE[kind.needs].format(
-                area=sample.area, sample=sample.name, budget=sample.fluence_budget_e_per_a2
-            )
+            where = here if kind.needs == "this_area" else NEED_IN_WORDS[kind.needs]
             yield f"  {kind.name}: {where}{_why(kind.name, wanted, known, groups)}"
     yield f"Expected: {_minutes(seconds)}, to a factor of two."
 
@@ -56,8 +51,8 @@ def lines_text(lines: Sequence[Line]) -> Iterator[str]:
     """A line for each kind: its state, value and number where it has one, until when or why not."""
     for line in lines:
         record, state = line.standing.calibration, line.standing.state
-        if line.beside:
-            yield f"{line.kind:<24} {'–':<10} {line.beside}"
+        if line.inapplicable:
+            yield f"{line.kind:<24} {'–':<10} {line.inapplicable}"
             continue
         value = figures(line.kind, record.value, record.uncertainty) if record else ""
         number = f"number {record.id}" if record else ""
@@ -70,10 +65,8 @@ def _until(line: Line) -> str:
     return f"until {record.valid_until:%Y-%m-%d %H:%M} UTC" if record and record.valid_until else ""
 
 
-def result_text(result: "Result | None") -> Iterator[str]:
+def result_text(result: "Result") -> Iterator[str]:
     """What a measurement says beside the lines: what did not pass, the run, its page."""
-    if result is None:
-        return
     for one in result.recorded:
         if one.measured.verdict != "pass":
             yield f"{one.measured.kind}: {one.measured.verdict.replace('_', ' ')}. {one.measured.reason}"

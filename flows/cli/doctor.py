@@ -128,8 +128,7 @@ def _left_open(settings: "Settings") -> Iterator[Line]:
     from devices.column_log import beam_on
     from devices.lease import is_owned
 
-    folders = sorted(settings.instruments_folder.glob("*/"))
-    for folder in folders:
+    for folder in sorted(settings.instruments_folder.glob("*/")):
         try:
             on = None if is_owned(folder) else beam_on(folder)
         except (NightbeamError, OSError) as error:

@@ -118,21 +118,9 @@ def _without_curves(one: dict[str, Any]) -> dict[str, Any]:
 
 @contextmanager
 def _session() -> "Iterator[Session]":
-    from db.engine import open_engine, reader
-    from stem4d.errors import BadInput
+    from db.engine import reader
+    from flows.recorded import recorded_database
     from storage.settings import load_settings
 
-    settings = load_settings()
-    if not settings.home.exists():
-        raise BadInput(
-            field="NIGHTBEAM_HOME",
-            value=str(settings.home),
-            limit="nothing was run there yet",
-            remedy="Set NIGHTBEAM_HOME to where it was: `make demo` uses .nightbeam in the checkout",
-        )
-    engine = open_engine(settings.database_url.get_secret_value())
-    try:
-        with reader(engine) as session:
-            yield session
-    finally:
-        engine.dispose()
+    with recorded_database(load_settings()) as engine, reader(engine) as session:
+        yield session

@@ -1,12 +1,11 @@
 """What `show` prints of a night and of a run: words and figures, with what a run measured, used and withdrew."""
 
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from db.clock import utc_now
 from web.report.measured_words import title_of
-from web.report.parts import value_lines
+from web.report.parts import standing_words, value_lines
 from web.report.tables import metric, plain
 from web.report.used import main_figures
 from web.report.uses import lacking, used_for
@@ -76,7 +75,7 @@ def _print_calibrations(facts: Facts, measured: list[Facts]) -> None:
         words = one["verdict"].replace("_", " ")
         print(f"\nmeasured     {title_of(one['kind'])}, number {one['id']}: {words}. {one['reason'] or ''}".rstrip())
         _print_values(one)
-        print(f"             {_now(one, utc_now())}")
+        print(f"             now: {standing_words(one, utc_now())}")
     # What was measured in this run stands above already.
     own = {one["id"] for one in measured}
     for one in facts["calibrations"]:
@@ -95,24 +94,7 @@ def _print_calibrations(facts: Facts, measured: list[Facts]) -> None:
 def _print_values(one: Facts) -> None:
     value = one["value"] if isinstance(one["value"], dict) else {}
     for line in value_lines(value, one["uncertainty"]):
-        said = line.meaning if line.label == "Where" else line.said
-        print(f"             {line.label}: {said}".replace("\u00a0", " "))
-
-
-def _now(one: Facts, now: datetime) -> str:
-    """How a calibration stands at a moment."""
-    if one["withdrawn"] is not None:
-        return (
-            f"now: withdrawn {_when(one['withdrawn']['at'])} by {one['withdrawn']['by']}: {one['withdrawn']['reason']}"
-        )
-    if one["superseded_by"] is not None:
-        return f"now: superseded by number {one['superseded_by']}"
-    if one["verdict"] not in ("pass", "warn"):
-        return "now: kept as evidence, never used"
-    if one["valid_until"] is None:
-        return "now: in force"
-    ended = datetime.fromisoformat(one["valid_until"]) <= now
-    return f"now: {'expired, it was' if ended else 'in force,'} valid until {_when(one['valid_until'])}"
+        print(f"             {line.label}: {line.said}".replace("\u00a0", " "))
 
 
 def _print_quality(facts: Facts) -> None:

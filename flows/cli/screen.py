@@ -14,11 +14,15 @@ from tasks.lab import Lab, Told
 _STYLES = {
     "run started": "bold",
     "stopped early": "yellow",
+    "frames lost": "yellow",
     "remedy": "yellow",
     "safety": "red",
     "night started": "bold",
     "night ended": "bold",
 }
+
+QUEUE_SHOWN = 0.1
+"""A queue that is less full is none to watch."""
 
 
 class Screen:
@@ -40,15 +44,24 @@ class Screen:
         """How an acquisition stands."""
         if what not in self._bars:
             self._bars[what] = self._progress.add_task(what, total=state.frames_total, rate="")
-        rate = state.frames_done / state.elapsed_s if state.elapsed_s > 0 else 0.0
-        self._progress.update(self._bars[what], completed=state.frames_done, rate=f"{rate:,.0f} frames/s")
-        if state.frames_done >= state.frames_total:
+        self._progress.update(self._bars[what], completed=state.frames_done, rate=pace(state))
+        if state.ended:
             self._clear()
 
     def _clear(self) -> None:
         for bar in self._bars.values():
             self._progress.remove_task(bar)
         self._bars.clear()
+
+
+def pace(state: Acquired) -> str:
+    """The rate of frames, and what is not as it should be: losses, and a receiver that cannot keep up."""
+    parts = [f"{state.frame_rate_hz:,.0f} frames/s", state.frames.losses(ended=state.ended)]
+    if state.queue_share >= QUEUE_SHOWN:
+        parts.append(f"queue {state.queue_share:.0%} full")
+    if state.held_up_s:
+        parts.append(f"detector held up {state.held_up_s:.1f} s")
+    return ", ".join(part for part in parts if part)
 
 
 @contextmanager

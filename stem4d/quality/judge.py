@@ -49,7 +49,8 @@ def judge(
     whole = joined(passes)
     bad = mask_for(whole.sum_pattern.shape, bad_pixels)
     new = new_hot_pixels(whole, bad)
-    # Two hot pixels at full scale outweigh a faint disk: every check leaves them out.
+    # Two hot pixels at full scale outweigh a faint disk. Dose, saturation and centring leave them out; maps of the
+    # centre of mass, and so descan and drift, still hold them.
     subject = subject_of_plan(plan, whole, bad | new, geometry)
     # Each pass has its own movement; the one that moves furthest is judged.
     movements = [check_descan(one, subject) for one in passes]

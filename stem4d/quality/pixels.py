@@ -23,12 +23,15 @@ def new_hot_pixels(maps: RunMaps, bad_pixels: Mask) -> Mask:
         return np.zeros(bad_pixels.shape, np.bool_)
     hot = find_bad_pixels(maps.mean_pattern, maps.frames, maps.max_pattern, gaps=bad_pixels).hot
     steady = maps.mean_pattern >= STEADY * np.maximum(maps.max_pattern, 1)
-    found: Mask = hot & steady & ~bad_pixels
+    found: Mask = hot & steady
     return found
 
 
 def check_pixels(maps: RunMaps, new: Mask) -> QualityResult:
-    """Judge the mask: the value is the number of hot pixels that are not in it. The other checks leave them out."""
+    """Judge the mask: the value is the number of hot pixels that are not in it.
+
+    Dose, saturation and centring leave them out; maps of the centre of mass, and so descan and drift, still hold them.
+    """
     number = int(new.sum())
     if number == 0:
         verdict = Verdict.PASS if maps.frames else Verdict.NOT_MEASURABLE

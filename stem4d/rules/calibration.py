@@ -7,7 +7,7 @@ from stem4d.plan import Analysis, Ptychography, Strain, TiltCorrected, Virtual
 from stem4d.rules import real_space, reciprocal
 from stem4d.rules.descan import Movement, bearable
 from stem4d.rules.instrument import AXIS
-from stem4d.rules.limits import CALIBRATION_NEEDS, CALIBRATIONS_FOR, GUIDE, LARGEST_STRAIN, NEED_IN_WORDS
+from stem4d.rules.limits import CALIBRATION_NEEDS, GUIDE, LARGEST_STRAIN, NEED_IN_WORDS, calibrations_of
 from stem4d.rules.registry import Calibrated, Context, Judged, judge, rule
 from stem4d.verdict import Change, Verdict
 
@@ -207,10 +207,7 @@ def defocus_known(ctx: Context, wanted: TiltCorrected | Ptychography) -> Iterato
 )
 def calibrations_present(ctx: Context, wanted: Analysis) -> Iterator[Judged]:
     """The calibrations that the analysis needs are there."""
-    kinds = CALIBRATIONS_FOR[wanted.kind]
-    if isinstance(wanted, Strain) and wanted.reference == "absolute":
-        kinds = (*kinds, "ellipticity")
-    missing = [kind for kind in kinds if ctx.calibrated(kind) is None]
+    missing = [kind for kind in calibrations_of(wanted) if ctx.calibrated(kind) is None]
     if missing:
         needs = ", ".join(f"{kind} ({NEED_IN_WORDS[CALIBRATION_NEEDS[kind]]})" for kind in missing)
         yield Judged(

@@ -9,7 +9,7 @@ from stem4d.predict import Prediction
 from stem4d.rules.advice import finding
 from stem4d.rules.conflict import with_conflicts
 from stem4d.rules.instrument import AXIS
-from stem4d.rules.limits import CALIBRATION_NEEDS, CALIBRATIONS_FOR, LIMITS, NEED_IN_WORDS, Limit
+from stem4d.rules.limits import CALIBRATION_NEEDS, LIMITS, NEED_IN_WORDS, Limit, calibrations_of
 from stem4d.rules.registry import RULES, Calibrated, Context, Need, ask_all
 from stem4d.verdict import Finding, Verdict, worst
 
@@ -91,7 +91,8 @@ def _not_checked(ctx: Context) -> Iterator[Finding]:
         numbers = sorted({each.number for each in skipped})
         named = f"rule{'s' * (len(numbers) > 1)} {', '.join(map(str, numbers))}"
         if need == "calibrations":
-            wanted = [kind for kind in CALIBRATION_NEEDS if any(kind in CALIBRATIONS_FOR[each] for each in kinds)]
+            needed = {kind for each in ctx.plan.analyses for kind in calibrations_of(each)}
+            wanted = [kind for kind in CALIBRATION_NEEDS if kind in needed]
             remedy += ", ".join(f"{kind} ({NEED_IN_WORDS[CALIBRATION_NEEDS[kind]]})" for kind in wanted) + "."
         yield Finding(
             rule=f"not_checked.{need}",

@@ -3,7 +3,16 @@
 from collections.abc import Iterator
 
 from stem4d.rules import limits
-from stem4d.rules.limits import CALIBRATION_NEEDS, CALIBRATIONS_FOR, CLASS_UPPER_E_PER_A2, LIMITS, Assumed, Limit
+from stem4d.rules.limits import (
+    CALIBRATION_NEEDS,
+    CALIBRATIONS_FOR,
+    CLASS_UPPER_E_PER_A2,
+    LIMITS,
+    NEED_IN_WORDS,
+    Assumed,
+    Limit,
+    calibrations_for,
+)
 from stem4d.rules.registry import AXES, RULES, Rule
 from stem4d.rules.words import number
 
@@ -76,9 +85,11 @@ def _figure(limit: Limit, figure: float | None) -> str:
 def _analyses() -> Iterator[str]:
     yield "## Calibrations that each analysis needs\n"
     yield "| analysis | calibrations, and what making one takes |\n|---|---|"
-    for kind, needed in CALIBRATIONS_FOR.items():
-        said = ", ".join(f"{each} ({CALIBRATION_NEEDS[each].replace('_', ' ')})" for each in needed)
-        yield f"| {ANALYSES[kind]} | {said} |"
+    rows = [(ANALYSES[kind], needed) for kind, needed in CALIBRATIONS_FOR.items()]
+    rows.append((f"{ANALYSES['strain']}, absolute", calibrations_for("strain", "absolute")))
+    for name, needed in rows:
+        said = ", ".join(f"{each} ({NEED_IN_WORDS[CALIBRATION_NEEDS[each]]})" for each in needed)
+        yield f"| {name} | {said} |"
     yield ""
 
 

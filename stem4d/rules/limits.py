@@ -10,7 +10,7 @@ from typing import Literal
 
 from stem4d import precision
 from stem4d.dose import BUDGET_TOLERANCE, SPECIMEN_CREST
-from stem4d.plan import SensitivityClass
+from stem4d.plan import Analysis, SensitivityClass, Strain
 
 GUIDE = "DECTRIS, what constitutes a good 4D STEM dataset"
 """The article that the rules grew from."""
@@ -210,11 +210,13 @@ CALIBRATION_NEEDS: Mapping[str, str] = {
 }
 """Kinds of calibration and what making one takes."""
 NEED_IN_WORDS: Mapping[str, str] = {
-    "this_area": "on the plan's own area",
+    "this_area": "on the plan's own area, out of its budget",
     "vacuum_hole": "in vacuum",
     "reference_specimen": "on a reference specimen",
+    "attended": "with a person at the instrument",
+    "nothing": "worked out of other calibrations",
 }
-"""The same for people."""
+"""What making one takes, for people."""
 
 CALIBRATIONS_FOR: Mapping[str, tuple[str, ...]] = {
     "virtual": ("centre", "mrad_per_pixel", "scan_step"),
@@ -224,9 +226,20 @@ CALIBRATIONS_FOR: Mapping[str, tuple[str, ...]] = {
     "tcbf": ("centre", "mrad_per_pixel", "rotation", "defocus", "scan_step"),
     "ptychography": ("centre", "mrad_per_pixel", "rotation", "descan", "defocus", "scan_step"),
 }
-"""Calibrations each analysis needs; absolute strain needs the ellipticity too."""
+"""Calibrations each analysis needs; `calibrations_for` knows what absolute strain needs beside them."""
 
 EXPIRED_BY: Mapping[str, tuple[str, ...]] = {
     "optics.camera_length_mm": ("centre", "mrad_per_pixel", "ellipticity", "rotation", "descan"),
 }
 """Calibrations that a new setting makes invalid."""
+
+
+def calibrations_for(kind: str, reference: str = "") -> tuple[str, ...]:
+    """Calibrations that a kind of analysis needs, for strain with its reference; none for a kind that is not known."""
+    needed = CALIBRATIONS_FOR.get(kind, ())
+    return (*needed, "ellipticity") if kind == "strain" and reference == "absolute" else needed
+
+
+def calibrations_of(analysis: Analysis) -> tuple[str, ...]:
+    """Calibrations that an analysis of a plan needs."""
+    return calibrations_for(analysis.kind, analysis.reference if isinstance(analysis, Strain) else "")

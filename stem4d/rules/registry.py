@@ -51,8 +51,7 @@ class Context:
     @cached_property
     def detector_facts(self) -> DetectorFacts | None:
         """The plan's detector as the instrument file has it."""
-        known = self.instrument.all_detectors if self.instrument is not None else ()
-        return next((facts for facts in known if facts.name == self.plan.detector.name), None)
+        return self.instrument.detector(self.plan.detector.name) if self.instrument is not None else None
 
     @property
     def doubt_of_detector(self) -> str:

@@ -3,14 +3,15 @@
 from collections.abc import Iterable
 from dataclasses import replace
 
+from db.vocabulary import Verdict
 from stem4d.calibrate.cross_check import cross_check
-from tasks.calibrations.measured import Measured, Verdict, clean
+from tasks.calibrations.measured import Measured, clean
 
 CHECKED = ("rotation", "defocus")
 """Kinds that say the same of the detector's lie to the scan; recorded only after they were held against each other."""
 
 
-OPEN: dict[str, tuple[Verdict, str]] = {
+HALF_TURN_OPEN: dict[str, tuple[Verdict, str]] = {
     "rotation": ("warn", "half a turn more cannot be excluded: what it turns may come out with the other sign"),
     "defocus": (
         "fail",
@@ -28,13 +29,13 @@ def agreed(found: Iterable[Measured]) -> tuple[Measured, ...]:
     then. One alone, or beside one whose fit was refused for another reason, stands as it is; but where the half turn
     stays open, a defocus fails and a rotation warns.
     """
-    return tuple(_closed(one) for one in _held_together(tuple(found)))
+    return tuple(_half_turn_judged(one) for one in _held_together(tuple(found)))
 
 
-def _closed(one: Measured) -> Measured:
+def _half_turn_judged(one: Measured) -> Measured:
     if not one.usable or one.value.get("half_turn_known", True):
         return one
-    verdict, reason = OPEN[one.kind]
+    verdict, reason = HALF_TURN_OPEN[one.kind]
     return replace(one, verdict=verdict, reason="; ".join(each for each in (one.reason, reason) if each))
 
 

@@ -2,7 +2,6 @@
 
 from math import hypot
 
-from db.calibrations import CalibrationRecord
 from stem4d.calibrate.scale import RADIUS_FLOOR_PX
 from tasks.calibrations.bench import Bench
 from tasks.calibrations.measured import Measured, not_measurable
@@ -17,8 +16,13 @@ def measure(bench: Bench) -> tuple[Measured, ...]:
         return (not_measurable(KIND, "the angle per pixel was itself transferred from an angle: measure it on a "
                                "reference specimen"),)  # fmt: skip
     delta, radius = scale.value["mrad_per_pixel"], disk.value["radius_px"]
+    delta_error, radius_error = (
+        (each.uncertainty or {}).get(name) for each, name in ((scale, "mrad_per_pixel"), (disk, "radius_px"))
+    )
+    if delta_error is None or radius_error is None:
+        return (not_measurable(KIND, "nothing says how well the angle per pixel and the disk's radius are known"),)
     alpha = delta * radius
-    parts = part(scale.uncertainty, "mrad_per_pixel", delta), radius_part(disk)
+    error = alpha * hypot(delta_error / delta, radius_error / radius, RADIUS_FLOOR_PX / radius)
     return (
         Measured(
             kind=KIND,
@@ -28,19 +32,8 @@ def measure(bench: Bench) -> tuple[Measured, ...]:
                 "camera_length_mm": bench.plan.optics.camera_length_mm,
                 "of": [scale.id, disk.id],
             },
-            uncertainty={"convergence_semi_angle_mrad": alpha * hypot(*parts)},
+            uncertainty={"convergence_semi_angle_mrad": error},
             residual=disk.residual,
             evidence=bench.evidence(disk, scale),
         ),
     )
-
-
-def radius_part(disk: CalibrationRecord) -> float:
-    """The standard error of a disk's radius as a part of it, the floor included."""
-    noise = part(disk.uncertainty, "radius_px", disk.value["radius_px"])
-    return hypot(noise, RADIUS_FLOOR_PX / disk.value["radius_px"])
-
-
-def part(uncertainty: dict[str, float] | None, name: str, value: float) -> float:
-    """A standard error as a part of its value."""
-    return ((uncertainty or {}).get(name) or 0.0) / value

@@ -6,7 +6,6 @@ from stem4d.plan import Plan
 
 def does_not_apply(kind: str, facts: InstrumentFacts, plan: Plan) -> str:
     """Why a kind means nothing for a plan's detector; empty where it does."""
-    detector = next((each for each in facts.all_detectors if each.name == plan.detector.name), None)
-    if kind == "dark_flat" and (detector is None or detector.noise_e_per_px is None):
+    if kind == "dark_flat" and not facts.integrates(plan.detector.name):
         return "does not apply to a counting detector"
     return ""

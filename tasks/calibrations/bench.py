@@ -33,7 +33,7 @@ from tasks.calibrations.standing import together
 from tasks.expose import Pass, expose_once, record_unlit
 from tasks.files import file_metadata
 from tasks.lab import Lab
-from tasks.record import NO_BUDGET_E_PER_A2, VACUUM, fluence_left_e_per_a2, register_scan, vacuum_area
+from tasks.record import NO_BUDGET_E_PER_A2, VACUUM, fluence_left_e_per_a2, register_scan, tell_losses, vacuum_area
 
 MOST_POSITIONS = 48
 """Along an axis of a scan of the plan's area: enough waves of a specimen for half a degree, in frames that fit in
@@ -109,7 +109,7 @@ class Bench:
     @property
     def integrates(self) -> bool:
         """Whether the plan's detector counts on a dark level; one that the file does not name is taken not to."""
-        return self.detector_facts is not None and self.detector_facts.integrates
+        return self.opened.file.facts.integrates(self.plan.detector.name)
 
     @property
     def counts_per_electron(self) -> float:
@@ -294,6 +294,7 @@ class Bench:
 
     def _registered(self, one: Pass, result: AcquisitionResult) -> Scanned:
         dataset = register_scan(self.opened, self.run, one.scan.shape, one.plan.detector.shape, result)
+        tell_losses(self.opened, self.run, one.path.stem, result)
         return Scanned(result.receipt.path, dataset, one.plan, one.accumulator)
 
     def _leave_enough(self, there: Plan, current_ratio: float) -> None:

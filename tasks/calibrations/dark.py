@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from db.vocabulary import Verdict
 from stem4d.calibrate.dark import DarkFit, FlatFit, fit_dark, fit_flat
 from tasks.calibrations.bench import Bench
 from tasks.calibrations.exposed import VACUUM_ELECTRONS
@@ -49,5 +50,6 @@ def _outcome(dark: DarkFit, flat: FlatFit, evidence: tuple[int, ...], *, gain_kn
         "offset_counts": dark.offset_uncertainty_counts,
         "response_spread": clean(flat.response_uncertainty) if flat.ok and gain_known else None,
     }
-    verdict, reason = ("pass", "") if flat.ok else ("warn", f"the response is not known: {flat.reason}")
-    return Measured("dark_flat", verdict, value, error, dark.residual, reason, evidence, fit=dark)  # type: ignore[arg-type]
+    verdict: Verdict = "pass" if flat.ok else "warn"
+    reason = "" if flat.ok else f"the response is not known: {flat.reason}"
+    return Measured("dark_flat", verdict, value, error, dark.residual, reason, evidence, fit=dark)

@@ -2,23 +2,15 @@
 
 from datetime import timedelta
 
+from stem4d.rules.limits import NEED_IN_WORDS
 from tasks.calibrations.kinds import KINDS
 from tasks.calibrations.limits import LIMITS
-
-NEEDS = {
-    "this_area": "the plan's own area, out of its budget",
-    "vacuum_hole": "vacuum",
-    "reference_specimen": "a reference area of the instrument file",
-    "attended": "a person at the instrument",
-    "nothing": "other calibrations only",
-}
-"""What a kind needs, in words."""
 
 
 def table() -> str:
     """A line of Markdown for every kind."""
     lines = [
-        "| kind | needs | measured after | how | holds for | at most | warns where a standard error exceeds |",
+        "| kind | made | measured after | how | holds for | at most | warns where a standard error exceeds |",
         "|---|---|---|---|---|---|---|",
     ]
     for kind in KINDS.values():
@@ -27,7 +19,7 @@ def table() -> str:
         if kind.uses:
             after += f"; better after {', '.join(kind.uses)}"
         settings = ", ".join(f"`{each}`" for each in kind.settings)
-        cells = (f"`{kind.name}`", NEEDS[kind.needs], after, kind.how, settings, _time(kind.lifetime), limits)
+        cells = (f"`{kind.name}`", NEED_IN_WORDS[kind.needs], after, kind.how, settings, _time(kind.lifetime), limits)
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 

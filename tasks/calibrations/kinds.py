@@ -10,8 +10,8 @@ from typing import Literal
 from stem4d.errors import BadInput
 from stem4d.instrument import InstrumentFacts
 from stem4d.mode import Setting, mode_key, mode_settings
-from stem4d.plan import Plan, Strain
-from stem4d.rules.limits import CALIBRATIONS_FOR
+from stem4d.plan import Plan
+from stem4d.rules.limits import calibrations_of
 from tasks.calibrations.exposed import as_measured
 
 Need = Literal["this_area", "vacuum_hole", "reference_specimen", "attended", "nothing"]
@@ -154,9 +154,7 @@ def check_kinds(names: Iterable[str]) -> tuple[str, ...]:
 
 def kinds_for(plan: Plan) -> tuple[str, ...]:
     """The kinds that a plan's analyses need, in the order they are measured in."""
-    wanted = {*FOR_EVERY_RUN, *(kind for each in plan.analyses for kind in CALIBRATIONS_FOR[each.kind])}
-    if any(isinstance(each, Strain) and each.reference == "absolute" for each in plan.analyses):
-        wanted.add("ellipticity")
+    wanted = {*FOR_EVERY_RUN, *(kind for each in plan.analyses for kind in calibrations_of(each))}
     return tuple(kind for kind in KINDS if kind in wanted)
 
 

@@ -59,9 +59,7 @@ def measure(
     """
     wanted = tuple(wanted)
     have = {kind: record for kind, record in known.items() if kind not in wanted}
-    facts = opened.file.facts.detector(plan.detector.name)
-    integrating = facts is not None and facts.integrates
-    order = in_order(wanted, have, integrating=integrating)
+    order = in_order(wanted, have, integrating=opened.file.facts.integrates(plan.detector.name))
     done: list[Recorded] = []
     waiting: list[Measured] = []
     checked = {KINDS[kind].group for kind in CHECKED}

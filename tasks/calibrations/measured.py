@@ -3,9 +3,9 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from math import isfinite
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
-Verdict = Literal["pass", "warn", "fail", "not_measurable"]
+from db.vocabulary import USABLE, Verdict
 
 
 class Fit(Protocol):
@@ -39,7 +39,7 @@ class Measured:
     @property
     def usable(self) -> bool:
         """Whether a run may use it."""
-        return self.verdict in ("pass", "warn")
+        return self.verdict in USABLE
 
 
 def of_fit(

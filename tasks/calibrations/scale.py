@@ -114,15 +114,17 @@ def _transferred(bench: Bench) -> Measured:
         return not_measurable("mrad_per_pixel", f"{NO_REFERENCE}, and the convergence angle is not known")
     if set(bench.evidence(angle)) & set(bench.evidence(disk)):
         return not_measurable("mrad_per_pixel", "angle and scale would come from one image")
-    alpha = angle.value["convergence_semi_angle_mrad"]
-    error = (angle.uncertainty or {}).get("convergence_semi_angle_mrad") or 0.0
+    name = "convergence_semi_angle_mrad"
+    alpha, error = angle.value[name], (angle.uncertainty or {}).get(name)
+    if error is None or (disk.uncertainty or {}).get("radius_px") is None:
+        return not_measurable("mrad_per_pixel", f"{NO_REFERENCE}, and nothing says how well angle and disk are known")
     fit = transferred_scale(_disk_of(disk), alpha, error)
     of = [angle.id, disk.id]
     return of_fit("mrad_per_pixel", fit, ("mrad_per_pixel",), evidence=bench.evidence(disk), source="transfer", of=of)
 
 
 def _disk_of(record: CalibrationRecord) -> DiskFit:
-    """The disk that a calibration of the centre found."""
+    """The disk that a calibration of the centre found, the error of whose radius is known."""
     value, error = record.value, record.uncertainty or {}
     y, x = value["centre_px"]
     error_y, error_x = error.get("centre_px") or (nan, nan)
@@ -130,7 +132,7 @@ def _disk_of(record: CalibrationRecord) -> DiskFit:
         centre_px=(y, x),
         radius_px=value["radius_px"],
         centre_uncertainty_px=(error_y, error_x),
-        radius_uncertainty_px=error.get("radius_px") or 0.0,
+        radius_uncertainty_px=error["radius_px"],
         edge_width_px=value.get("edge_width_px", nan),
         residual=nan if record.residual is None else record.residual,
         ok=True,

@@ -67,8 +67,8 @@ def look(bench: Bench, scanned: Scanned, geometry: Calibrated) -> Seen:
     gain = bench.counts_per_electron
     centres = _centres(bench, scanned, disk, mask)
     # Once more without the blur that the movement itself makes, and without the dead pixels that its edge passed.
-    some = _some(bench, scanned, every := max(len(centres.counts) // STILL_FRAMES, 1) | 1)
-    still = still_disk(disk, centres.every(every), some, mask)
+    every = max(len(centres.counts) // STILL_FRAMES, 1) | 1
+    still = still_disk(disk, centres.every(every), _some(bench, scanned, every), mask)
     mask |= find_dead_at_edge(mean, first.frames, still, centres.centre_px[::EDGE_EVERY], mask)[0]
     centres = _centres(bench, scanned, still, mask)
     y, x = (centres.centre_px[:, axis].reshape(first.recorded.shape) for axis in (0, 1))

@@ -7,6 +7,7 @@ import numpy as np
 
 from stem4d.calibrate.crystals import square
 from stem4d.calibrate.step import StepFit, fit_step
+from stem4d.instrument import ReferenceArea
 from stem4d.lattice_constants import ALUMINIUM_A, GOLD_A, SILICON_A, STRONTIUM_TITANATE_A
 from tasks.calibrations.bench import Bench
 from tasks.calibrations.measured import Measured, clean, not_measurable, of_fit
@@ -35,9 +36,8 @@ def measure(bench: Bench) -> tuple[Measured, ...]:
     if not found:
         return (not_measurable("scan_step", "the instrument file names no reference specimen with a lattice to image"),)
     area, place = found[0]
-    periods_nm = (area.period_nm,) if area.period_nm is not None else PERIODS_NM[area.crystal]
     field_nm = max(bench.plan.scan.field_nm)
-    positions = max(round(field_nm / min(periods_nm) * POSITIONS_PER_PERIOD), FEWEST_POSITIONS)
+    positions = positions_for(area, field_nm)
     if positions > MOST_POSITIONS:
         reason = f"a field of {field_nm:g} nm is too wide to resolve the lattice of {area.crystal}"
         return (not_measurable("scan_step", f"{reason}: measure it at a smaller field and scale it by hand"),)
@@ -47,7 +47,7 @@ def measure(bench: Bench) -> tuple[Measured, ...]:
     scanned = bench.scan("lattice", place, scan, plan=bench.plan.model_copy(update={"optics": optics}))
     maps = scanned.maps()
     images = [maps.virtual[name].astype(np.float64) for name in ("disk", "beyond_disk")]
-    fits = {each: fit_step(images, maps.recorded, scan.step_nm, square(each)) for each in periods_nm}
+    fits = {each: fit_step(images, maps.recorded, scan.step_nm, square(each)) for each in _periods_nm(area)}
     period_nm, fit = _only_one(fits)
     # The plan may step more or less finely over the same field: the scan generator's error is a scale of the step.
     return (
@@ -62,6 +62,15 @@ def measure(bench: Bench) -> tuple[Measured, ...]:
             period_nm=period_nm,
         ),
     )
+
+
+def positions_for(area: ReferenceArea, field_nm: float) -> int:
+    """Positions along an axis that show the lattice of an area over a field; more than ``MOST_POSITIONS`` cannot be."""
+    return max(round(field_nm / min(_periods_nm(area)) * POSITIONS_PER_PERIOD), FEWEST_POSITIONS)
+
+
+def _periods_nm(area: ReferenceArea) -> tuple[float, ...]:
+    return (area.period_nm,) if area.period_nm is not None else PERIODS_NM[area.crystal]
 
 
 def _only_one(fits: dict[float, StepFit]) -> tuple[float, StepFit]:

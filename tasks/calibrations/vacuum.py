@@ -5,19 +5,18 @@ from math import hypot
 
 import numpy as np
 
+from db.vocabulary import Verdict
 from devices.protocols import ColumnSetting, ScanRequest
 from stem4d.calibrate.correction import Correction, correction_for, offset_from_middle_px
 from stem4d.calibrate.descan_surface import DescanSurface
 from tasks.calibrated import Calibrated, uncalibrated
 from tasks.calibrations.bench import Bench
 from tasks.calibrations.exposed import VACUUM_ELECTRONS
-from tasks.calibrations.measured import Measured, Verdict, clean, not_measurable, of_fit
+from tasks.calibrations.measured import Measured, clean, not_measurable, of_fit
 from tasks.calibrations.seen import Seen, look
 
 GRID = 16
 """Vacuum positions along each axis: 256 frames place a plane to a sixteenth of one frame's error."""
-ELECTRONS_PER_PATTERN = VACUUM_ELECTRONS
-"""The dwell is made longer where the plan's gives less."""
 SIGMAS = 4.0
 """Errors by which movement and offset must exceed what they may be: by chance in one of ten thousand nights."""
 LEFT_PART = 0.05
@@ -64,7 +63,7 @@ def _raster(bench: Bench) -> ScanRequest:
     field = bench.plan.scan.field_nm
     step_nm = max(field) / GRID
     shape = (max(2, round(field[0] / step_nm)), max(2, round(field[1] / step_nm)))
-    request = bench.request(shape, electrons_per_pattern=ELECTRONS_PER_PATTERN)
+    request = bench.request(shape, electrons_per_pattern=VACUUM_ELECTRONS)
     return request.model_copy(update={"step_nm": step_nm})
 
 
@@ -199,7 +198,7 @@ def _unknown_loss(bench: Bench, seen: Seen) -> float:
     """Part of the counts that may be lost to the rate by what the facts say, where no dead time was measured."""
     facts = bench.detector_facts
     assert seen.current is not None
-    if facts is None or facts.noise_e_per_px is not None or seen.current.loss_part > 0:
+    if facts is None or facts.integrates or seen.current.loss_part > 0:
         return 0.0
     rate_hz = seen.current.electrons_per_frame / (np.pi * seen.disk.radius_px**2 * seen.scanned.exposure_s)
     return float(LOSS_AT_RATE * rate_hz / facts.max_count_rate_per_px_hz)

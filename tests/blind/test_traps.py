@@ -1,11 +1,11 @@
-"""No silent wrong answer: every trap is refused with a reason, answered rightly, or listed with what is known of it."""
+"""No silent wrong answer: every trap is refused with a reason, answered rightly, or stated as what no data can tell."""
 
 import pytest
 
 from tests.blind.outcomes import Outcome
 from tests.blind.traps import Trap, Verdict, all_traps, right, spring
 
-ADVERSARIAL = 178
+ADVERSARIAL = 179
 """Cases that are neither honest nor stated: none is dropped unseen."""
 
 
@@ -38,7 +38,7 @@ def adversarial(trap: Trap) -> bool:
 
 
 def test_no_trap_is_dropped_unseen() -> None:
-    assert len([trap for trap in all_traps() if adversarial(trap)]) >= ADVERSARIAL
+    assert len([trap for trap in all_traps() if adversarial(trap)]) == ADVERSARIAL
 
 
 @pytest.mark.slow
@@ -47,9 +47,7 @@ def test_no_trap_is_answered_wrongly_in_silence() -> None:
     verdicts = spring(all_traps())
     print("\n" + "\n".join(str(verdict) for verdict in verdicts))
     counted = [verdict for verdict in verdicts if adversarial(verdict.trap)]
-    assert not [str(verdict) for verdict in counted if verdict.wrong and not verdict.trap.known]
-    # What is known to fail fails still, or has to lose its mark.
-    assert not [str(verdict) for verdict in counted if verdict.trap.known and not verdict.wrong]
+    assert not [str(verdict) for verdict in counted if verdict.wrong]
     # The honest cases show that refusing everything is no way to pass.
     honest = [verdict for verdict in verdicts if "honest" in verdict.trap.name]
     assert not [str(verdict) for verdict in honest if verdict.refused or verdict.wrong]

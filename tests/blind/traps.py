@@ -19,15 +19,13 @@ LONGEST_REASON = 110
 
 @dataclass(frozen=True)
 class Trap:
-    """One case: what is rendered and fed to the estimator, and what is known of it."""
+    """One case: what is rendered and fed to the estimator."""
 
     estimator: str
     name: str
     run: Callable[[], list[Outcome]]
     stated: str = ""
     """Why no data can tell this case, and where that is said; empty for all others."""
-    known: str = ""
-    """A wrong answer that is known and not mended yet; empty for all others."""
     quick: bool = False
     """Whether it belongs to the fast tests."""
 
@@ -52,7 +50,7 @@ class Verdict:
     def __str__(self) -> str:
         if self.wrong:
             told = ", ".join(f"{one.figure} off by {one.error:.3g} ± {one.sigma:.2g} {one.unit}" for one in self.wrong)
-            head = "stated" if self.trap.stated else "known, WRONG" if self.trap.known else "WRONG"
+            head = "stated" if self.trap.stated else "WRONG"
             told = f"{head}: {told}"
         elif self.refused:
             told = f"refused: {self.refused[:LONGEST_REASON]}"

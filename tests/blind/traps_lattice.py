@@ -126,12 +126,12 @@ def scale_of(
 
 
 def _rings(name: str, *told: Any, **more: Any) -> Trap:
-    kept = {key: more.pop(key) for key in ("stated", "known", "quick") if key in more}
+    kept = {key: more.pop(key) for key in ("stated", "quick") if key in more}
     return Trap("rings", name, partial(scale_of, "rings", *told, **more), **kept)
 
 
 def _spots(name: str, *told: Any, **more: Any) -> Trap:
-    kept = {key: more.pop(key) for key in ("stated", "known", "quick") if key in more}
+    kept = {key: more.pop(key) for key in ("stated", "quick") if key in more}
     return Trap("spots", name, partial(scale_of, "spots", *told, **more), **kept)
 
 

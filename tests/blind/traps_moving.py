@@ -15,7 +15,7 @@ from stem4d.calibrate.rotation import RotationFit, fit_rotation
 from stem4d.calibrate.tilt import TiltFit, fit_tilts
 from stem4d.detector import full_scale
 from stem4d.simulate.scanning import turn
-from tasks.calibrations.agree import OPEN
+from tasks.calibrations.agree import HALF_TURN_OPEN
 from tests.blind.outcomes import Outcome
 from tests.blind.traps import Trap
 from tests.blind.world import Setup, bad_pixels, centres_of_mass, dark_field, frames_of, scene
@@ -96,7 +96,7 @@ def defocus_of(
         if not lie.ok:
             return [Outcome("defocus", "nm", dose, reason=lie.reason)]
         if not lie.half_turn_known:
-            return [Outcome("defocus", "nm", dose, reason=OPEN["defocus"][1])]
+            return [Outcome("defocus", "nm", dose, reason=HALF_TURN_OPEN["defocus"][1])]
     return _judged(fit, true, dict(_defocused()[key][1].get("aberrations", {})), key == "mirrored")
 
 
@@ -176,12 +176,12 @@ def drift_of(key: str, *, electrons: float = SERIES.electrons) -> list[Outcome]:
 
 
 def _tilt(name: str, *told: Any, **more: Any) -> Trap:
-    kept = {key: more.pop(key) for key in ("stated", "known", "quick") if key in more}
+    kept = {key: more.pop(key) for key in ("stated", "quick") if key in more}
     return Trap("tilted images", name, partial(defocus_of, *told, **more), **kept)
 
 
 def _drift(name: str, *told: Any, **more: Any) -> Trap:
-    kept = {key: more.pop(key) for key in ("stated", "known", "quick") if key in more}
+    kept = {key: more.pop(key) for key in ("stated", "quick") if key in more}
     return Trap("drift", name, partial(drift_of, *told, **more), **kept)
 
 

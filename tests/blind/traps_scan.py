@@ -147,12 +147,12 @@ def rotation_of(
 
 
 def _step(name: str, *told: Any, **more: Any) -> Trap:
-    kept = {key: more.pop(key) for key in ("stated", "known", "quick") if key in more}
+    kept = {key: more.pop(key) for key in ("stated", "quick") if key in more}
     return Trap("step", name, partial(step_of, *told, **more), **kept)
 
 
 def _turn(name: str, *told: Any, **more: Any) -> Trap:
-    kept = {key: more.pop(key) for key in ("stated", "known", "quick") if key in more}
+    kept = {key: more.pop(key) for key in ("stated", "quick") if key in more}
     return Trap("rotation", name, partial(rotation_of, *told, **more), **kept)
 
 

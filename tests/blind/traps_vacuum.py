@@ -184,7 +184,7 @@ def gain_of(settings: str, *, specimen: str = "", setup: Setup = STILL) -> list[
 
 
 def _trap(estimator: str, name: str, *told: Any, **more: Any) -> Trap:
-    kept = {key: more.pop(key) for key in ("stated", "known", "quick") if key in more}
+    kept = {key: more.pop(key) for key in ("stated", "quick") if key in more}
     run = {"disk": disk_of, "descan": descan_of, "current": current_of, "gain": gain_of}[estimator]
     return Trap(estimator, name, partial(run, *told, **more), **kept)
 

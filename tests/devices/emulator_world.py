@@ -13,10 +13,10 @@ import numpy.typing as npt
 import zmq
 
 from devices.simplon.emulator import Emulator, start_emulator
-from devices.simplon.emulator.frames import SyntheticFrames, readout
+from devices.simplon.emulator.frames import SyntheticFrames
 from devices.simplon.emulator.truth import SeriesTruth
 from devices.simplon.messages import End, Image, Message, PackedFrame, decode
-from storage.codec import bitshuffle_lz4
+from tests.packing import bitshuffle
 
 SHAPE = (24, 32)
 SOURCE = SyntheticFrames(SHAPE, seed=7, distinct=5)
@@ -122,17 +122,21 @@ def frame_of(image: Message) -> PackedFrame:
 def pixels_of(frame: PackedFrame) -> npt.NDArray[Any]:
     if not frame.algorithm:
         return np.frombuffer(frame.payload, frame.dtype).reshape(frame.shape)
-    codec = bitshuffle_lz4()
-    assert codec is not None
+    codec = bitshuffle()
     pixels = np.empty((1, *frame.shape), frame.dtype)
     codec.unpack([frame.payload], pixels)
     return pixels[0]
 
 
-def sent_pixels(client: Client, number: int, **readout_options: Any) -> npt.NDArray[Any]:
-    """What a frame of the source looks like under the present configuration."""
-    config = client.emulator.state.values("detector")
-    return readout(SOURCE.counts(number % SOURCE.distinct), config, **readout_options)
+def sent_pixels(
+    number: int, roi_mode: str = "disabled", roi_y_size: int = SHAPE[0], **_others: object
+) -> npt.NDArray[Any]:
+    """What a frame of the source looks like; no pixel of it, nor four together, reaches 255."""
+    counts = SOURCE.counts(number % SOURCE.distinct)
+    if roi_mode == "merge2x2":
+        return counts[::2, ::2] + counts[1::2, ::2] + counts[::2, 1::2] + counts[1::2, 1::2]
+    above = (SHAPE[0] - roi_y_size) // 2
+    return counts[above : SHAPE[0] - above]
 
 
 def documents(parts: list[bytes]) -> list[Any]:

@@ -1,5 +1,6 @@
 """Sessions at servers of the simulated instrument, which are gone at the end of a test."""
 
+import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -18,9 +19,32 @@ from tests.devices.simulator_world import instrument_file
 LINGER_S = 0.5
 
 
-def folder_of(home: Path) -> Path:
-    """Where the instrument's log and server file are."""
-    return home / "instruments" / "test-stem"
+def folder_of(home: Path, name: str = "test-stem") -> Path:
+    """Where an instrument's log and server file are."""
+    return home / "instruments" / name
+
+
+def log_of(home: Path, name: str = "test-stem") -> Path:
+    """The column's own log: the witness of what the beam did."""
+    return folder_of(home, name) / "column.jsonl"
+
+
+def entries(home: Path, name: str = "test-stem") -> list[dict[str, Any]]:
+    """What the log says so far; none where it is not there yet, and without a line that is being written."""
+    with suppress(FileNotFoundError):
+        whole = log_of(home, name).read_text().rpartition("\n")[0]
+        return [json.loads(line) for line in whole.splitlines() if line]
+    return []
+
+
+def blanked(home: Path, name: str = "test-stem", within_s: float = 10.0) -> bool:
+    """Whether the log says that the beam was blanked, within a time."""
+    deadline = time.monotonic() + within_s
+    while not any(one["event"] == "blank" for one in entries(home, name)):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.02)
+    return True
 
 
 def address_of(home: Path) -> Address:

@@ -15,7 +15,7 @@ from devices.simplon.messages import Image, PackedFrame, encode, image_content
 from devices.simplon.rest import Simplon
 from devices.simplon.stream import SimplonStream
 from stem4d.detector import DetectorFacts
-from storage.codec import bitshuffle_lz4
+from tests.packing import bitshuffle
 
 SHAPE = (4, 6)
 TOKEN = "our-token"
@@ -132,6 +132,11 @@ def status(code: int, text: str = "") -> Answer:
     return lambda _request: httpx.Response(code, text=text)
 
 
+def valued(value: object) -> Answer:
+    """An answer with a value, or a list of names as it is."""
+    return lambda _request: httpx.Response(200, json=value if isinstance(value, list) else {"value": value})
+
+
 def rest_of(unit: FakeUnit, clock: Clock | None = None) -> Simplon:
     """A client of a fake unit, which waits on a clock of its own."""
     clock = clock or Clock()
@@ -179,9 +184,7 @@ def frame_of(number: int) -> np.ndarray:
 
 def chunk_of(number: int) -> bytes:
     """The same, packed."""
-    codec = bitshuffle_lz4()
-    assert codec is not None
-    return codec.pack(frame_of(number)[None])[0]
+    return bitshuffle().pack(frame_of(number)[None])[0]
 
 
 def image(number: int, series: str = "OURS", algorithm: str = "bslz4", channel: str = "threshold_1") -> bytes:

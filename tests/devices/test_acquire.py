@@ -1,13 +1,16 @@
 """The acquisition, in this process and in one of its own: the same file, the same figures, the same errors."""
 
+import multiprocessing
+import threading
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from devices.acquire import AcquisitionJob, AcquisitionResult, Progress, acquire
-from devices.worker import acquire_in_child
+from devices.worker import _ask, _follow, acquire_in_child
 from stem4d.accumulate import AccumulatorSpec, Annulus
 from stem4d.errors import DeviceFault
 from stem4d.maps import maps_from_arrays
@@ -50,9 +53,15 @@ def go_on(_progress: Progress) -> None:
 
 
 @both
-def test_frames_and_maps_are_in_the_file(receive: Receive, tmp_path: Path) -> None:
+def test_listening_is_said_first_and_frames_and_maps_are_in_the_file(receive: Receive, tmp_path: Path) -> None:
     source = KnownFrames((5, 9))
-    result = receive(job(tmp_path, source), nothing, go_on)
+    said: list[str] = []
+    result = receive(
+        job(tmp_path, source), lambda: said.append("listening"), lambda _p: said.append("progress") or None
+    )
+    # Listening is said before the first frame, and once.
+    assert (said[0], said.count("listening")) == ("listening", 1)
+    assert "progress" in said
     truth = source.all_frames()
     assert result.frames_received == 45
     assert result.total_counts == truth.sum()
@@ -68,17 +77,6 @@ def test_frames_and_maps_are_in_the_file(receive: Receive, tmp_path: Path) -> No
     rows = (truth.sum(axis=2) * np.arange(16)).sum(axis=1) / truth.sum(axis=(1, 2))
     np.testing.assert_allclose(maps.com_y_px.ravel(), rows, rtol=1e-6)  # stored as float32
     assert maps.virtual["ring"].shape == (5, 9)
-
-
-@both
-def test_listening_is_said_before_the_first_frame(receive: Receive, tmp_path: Path) -> None:
-    said: list[str] = []
-    receive(
-        job(tmp_path, KnownFrames((3, 7))), lambda: said.append("listening"), lambda _p: said.append("progress") or None
-    )
-    assert said[0] == "listening"
-    assert said.count("listening") == 1
-    assert "progress" in said
 
 
 @both
@@ -101,10 +99,61 @@ def test_a_source_that_ends_early_is_a_fault_that_names_the_file(receive: Receiv
     assert (tmp_path / "pass1.incomplete.h5").exists()
 
 
-@both
+@pytest.mark.parametrize(
+    "receive",
+    # How a fault comes out of a child is seen above.
+    [acquire, pytest.param(acquire_in_child, marks=pytest.mark.slow)],
+    ids=["inline", "child"],
+)
 def test_a_frame_out_of_its_place_is_a_fault(receive: Receive, tmp_path: Path) -> None:
     with pytest.raises(DeviceFault, match="frames 8 to 14 came where 7 of 70 was next"):
         receive(job(tmp_path, KnownFrames((10, 7), out_of_place=True)), nothing, go_on)
+
+
+@both
+@pytest.mark.parametrize("how", ["whole", "stopped", "cut short", "out of place"])
+def test_the_end_of_the_frames_is_told_once_and_before_the_file_is_closed(
+    receive: Receive, how: str, tmp_path: Path
+) -> None:
+    source = KnownFrames((10, 7), ends_after=21 if how == "cut short" else None, out_of_place=how == "out of place")
+    ended: list[bool] = []
+
+    def on_progress(progress: Progress) -> str | None:
+        ended.append(progress.ended)
+        assert [each.name for each in tmp_path.glob("pass1*")] == ["pass1.h5.partial"]
+        return "enough" if how == "stopped" else None
+
+    with suppress(DeviceFault):
+        receive(job(tmp_path, source), nothing, on_progress)
+    assert ended[-1]
+    assert ended.count(True) == 1
+    assert not (tmp_path / "pass1.h5.partial").exists()
+
+
+def test_a_child_may_be_silent_while_it_finishes_its_file(tmp_path: Path) -> None:
+    told: list[Progress] = []
+    result = acquire(job(tmp_path, KnownFrames((3, 7))), nothing, told.append)
+    ours, theirs = multiprocessing.Pipe()
+    with ours, theirs:
+        theirs.send(("listening", None))
+        theirs.send(("progress", told[-1]))
+        done = threading.Timer(0.3, theirs.send, [("done", result)])
+        done.start()
+        # No silence is borne with but that of the finish, which takes 0.3 s.
+        assert _follow(ours, nothing, go_on, silence_timeout_s=0.0).receipt == result.receipt
+        done.join()
+
+
+def test_a_child_that_waits_for_the_arm_in_vain_says_so_to_a_late_parent() -> None:
+    ours, theirs = multiprocessing.Pipe()
+    with ours:
+        with theirs:
+            with pytest.raises(DeviceFault, match=r"has not answered 'listening' for 0\.01 s") as fault:
+                _ask(theirs, "listening", None, 0.01)
+            theirs.send(("error", fault.value))
+        # The child has gone: nobody takes the answer to its "listening" any more.
+        with pytest.raises(DeviceFault, match="has not answered 'listening'"):
+            _follow(ours, nothing, go_on, silence_timeout_s=0.0)
 
 
 def test_a_dead_child_is_a_fault_with_its_exit_code(tmp_path: Path) -> None:

@@ -1,6 +1,5 @@
 """A recording behind the protocols: its frames, its settings, and what it is not."""
 
-import json
 import pickle
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from devices.replay import open_instrument
 from stem4d.errors import BadInput, DeviceFault, DoseRefused, LimitViolation
 from storage.spec import FileSpec
 from storage.write import FrameWriter
+from tests.devices.server_world import entries
 from tests.devices.simulator_world import Clock, column, exposure, instrument_file, lease, raster
 
 METADATA = {"beam_energy_kev": 80.0, "probe_current_pa": 12.5, "dwell_time_us": 200.0, "title": "a scan", "run": 7}
@@ -120,8 +120,7 @@ def test_what_was_asked_of_it_is_in_the_log(tmp_path: Path, replay: Instrument) 
     replay.gate.blank()
     replay.valves.close()
     replay.close()
-    lines = (tmp_path / "instruments" / "test-stem" / "column.jsonl").read_text().splitlines()
-    noted = [(entry["event"], entry["simulated_s"]) for entry in map(json.loads, lines)]
+    noted = [(entry["event"], entry["simulated_s"]) for entry in entries(tmp_path)]
     assert noted == [("stage", 0.0), ("unblank", 0.0), ("blank", 2.0), ("valves", 2.0), ("blank", 2.0)]
     with pytest.raises(BadInput):
         replay.pause(float("nan"))

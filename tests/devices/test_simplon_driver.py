@@ -5,13 +5,24 @@ import numpy as np
 import pytest
 
 from devices.simplon.configure import writes
+from devices.simplon.driver import SimplonDetector
 from devices.simplon.stream import SimplonStream
 from stem4d.errors import DeviceFault, LimitViolation, NotConfirmed
 from tasks.column import confirm
-from tests.devices.simplon_world import FACTS, REQUEST, SHAPE, Clock, FakeUnit, detector_of, rest_of, status
+from tests.devices.simplon_world import (
+    FACTS,
+    REQUEST,
+    SHAPE,
+    Clock,
+    FakeUnit,
+    detector_of,
+    rest_of,
+    status,
+    valued,
+)
 
 
-def armed(unit: FakeUnit, clock: Clock | None = None):  # type: ignore[no-untyped-def]
+def armed(unit: FakeUnit, clock: Clock | None = None) -> SimplonDetector:
     """A detector that is armed, its calls forgotten."""
     detector = detector_of(unit, clock)
     detector.prepare(REQUEST)
@@ -112,24 +123,17 @@ def test_merged_pixels_are_read_out_and_the_next_exposure_may_be_whole_again() -
 
 def test_a_value_that_does_not_stay_is_not_confirmed() -> None:
     unit = FakeUnit()
-    unit.script["config/frame_time"] = [status_json(0.1), status_json(["frame_time"]), status_json(0.1)]
-    unit.limits["frame_time"] = {}
-    unit.script["config/compression"] = [status_json("lz4"), status_json(["compression"]), status_json("lz4")]
-    with pytest.raises(NotConfirmed, match="asked for compression = bslz4 , it reads back lz4"):
+    unit.script["config/compression"] = [valued("lz4"), valued(["compression"]), valued("lz4")]
+    with pytest.raises(NotConfirmed, match=r"asked for compression = 'bslz4', it reads back 'lz4'$"):
         detector_of(unit).prepare(REQUEST)
 
 
 def test_a_frame_time_that_is_not_the_one_asked_for_is_not_confirmed() -> None:
     unit = FakeUnit()
-    unit.script["config/frame_time"] = [status_json(0.1), status_json([]), status_json(0.1), status_json(0.1)]
-    unit.script["config/count_time"] = [status_json(1.0), status_json([])]
-    with pytest.raises(NotConfirmed, match=r"frame_time = 0\.0001001\d* s, it reads back 0\.1 s"):
+    unit.script["config/frame_time"] = [valued(0.1), valued([]), valued(0.1), valued(0.1)]
+    unit.script["config/count_time"] = [valued(1.0), valued([])]
+    with pytest.raises(NotConfirmed, match=r"frame_time = 0\.0001001\d* s, it reads back 0\.1 s$"):
         detector_of(unit).prepare(REQUEST)
-
-
-def status_json(value: object):  # type: ignore[no-untyped-def]
-    """An answer with a value, or a list of names as it is."""
-    return lambda _request: httpx.Response(200, json=value if isinstance(value, list) else {"value": value})
 
 
 def test_arming_looks_at_the_state() -> None:
@@ -143,7 +147,7 @@ def test_arming_waits_for_a_detector_that_is_still_busy_and_looks_five_times_a_s
     detector = detector_of(unit, clock)
     detector.prepare(REQUEST)
     detector.source()
-    unit.script["status/state"] = [status_json("configure")] * 40
+    unit.script["status/state"] = [valued("configure")] * 40
     detector.arm()
     assert clock.slept == [0.2] * 40
 
@@ -271,6 +275,21 @@ def test_recovery_is_a_step_of_its_own(restart: bool, expected: list[str]) -> No
     detector.recover(restart=restart)
     assert [call for call in unit.calls if "command" in call] == [f"PUT {command}" for command in expected]
     detector.prepare(REQUEST)
+
+
+def test_recovery_whose_last_answer_is_lost_is_not_believed() -> None:
+    unit = FakeUnit()
+    detector = detector_of(unit)
+
+    def initialised(request: httpx.Request) -> httpx.Response:
+        if "/stream/" in request.url.path:
+            raise httpx.ReadTimeout("no answer")
+        unit.state = "idle"
+        return httpx.Response(200)
+
+    unit.script["command/initialize"] = [initialised, initialised]
+    with pytest.raises(DeviceFault, match=r"PUT /stream/api/1\.8\.0/command/initialize .*no answer"):
+        detector.recover()
 
 
 def test_provenance_is_what_the_detector_knows_of_itself() -> None:

@@ -10,19 +10,20 @@ import numpy as np
 import pytest
 
 from devices.acquire import AcquisitionJob, acquire
-from devices.protocols import Detector, Instrument
+from devices.protocols import BeamFound, BeamWitness, Detector, Instrument
+from devices.safety import SafeLevel, make_safe
 from devices.simplon.instrument import SimplonInstrument, SimplonSettings, open_instrument
 from devices.simplon.messages import Image, PackedFrame, encode, image_content
 from devices.simulator.instrument import open_here
 from stem4d.accumulate import AccumulatorSpec
 from stem4d.errors import BadInput, DeviceFault
 from stem4d.instrument import InstrumentFile
-from storage.codec import bitshuffle_lz4
 from storage.documents import validate
 from storage.read import open_frames
 from storage.spec import FileSpec
 from tests.devices.simplon_world import FakeUnit, Sender, end, rest_of, start, status
 from tests.devices.simulator_world import AREA, Clock, column, exposure, instrument_file, lease, raster
+from tests.packing import bitshuffle
 
 SCAN = raster((4, 6))
 FRAMES = np.random.default_rng(4).poisson(3.0, (24, 32, 32)).astype(np.uint16)
@@ -63,8 +64,7 @@ def beside(unit: FakeUnit, home: Path, sender: Sender, **changes: Any) -> Simplo
 
 def sends(unit: FakeUnit, sender: Sender) -> Callable[[httpx.Request], httpx.Response]:
     """What a trigger does: the frames, out of order, and the end before the last."""
-    codec = bitshuffle_lz4()
-    assert codec is not None
+    codec = bitshuffle()
     chunks = codec.pack(FRAMES)
 
     def message(number: int) -> bytes:
@@ -170,6 +170,67 @@ def test_a_trigger_that_fails_late_is_raised_by_wait(tmp_path: Path, monkeypatch
         instrument.close()
 
 
+@pytest.mark.parametrize("error", [None, RuntimeError("board 3")])
+def test_a_trigger_that_fails_unheard_is_told_when_the_scan_is_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception | None
+) -> None:
+    monkeypatch.setattr("devices.simplon.instrument.REFUSAL_S", 0.0)
+    unit, go_on = unit_of(), threading.Event()
+
+    def late(_request: httpx.Request) -> httpx.Response:
+        assert go_on.wait(30)
+        if error is not None:
+            raise error
+        return httpx.Response(500, text="board 3")
+
+    with Sender() as sender:
+        instrument = beside(unit, tmp_path, sender)
+        prepare(instrument)
+        instrument.detector.source()
+        instrument.detector.arm()
+        unit.script["command/trigger"] = [late]
+        instrument.gate.unblank(lease())
+        instrument.scan.start()
+        go_on.set()
+        (triggering,) = (thread for thread in threading.enumerate() if thread.name == "simplon-trigger")
+        triggering.join(30)
+        report = make_safe(instrument, SafeLevel.PARK, "no frame came")
+        again = make_safe(instrument, SafeLevel.PARK, "once more")
+        instrument.close()
+    (told,) = (step for step in report.steps if step.error)
+    assert told.name == "stop the scan"
+    assert "the scan is stopped; the detector's trigger had failed: " in told.error
+    assert "board 3" in told.error
+    assert again.safe
+
+
+def test_a_refused_trigger_is_told_once(tmp_path: Path) -> None:
+    unit = unit_of()
+    with Sender() as sender:
+        instrument = beside(unit, tmp_path, sender)
+        prepare(instrument)
+        instrument.detector.source()
+        instrument.detector.arm()
+        unit.script["command/trigger"] = [status(400, "not in this mode")]
+        instrument.gate.unblank(lease())
+        with pytest.raises(DeviceFault, match="not in this mode"):
+            instrument.scan.start()
+        instrument.scan.ensure_stopped()
+        instrument.close()
+
+
+def test_a_beam_that_the_other_driver_found_is_told(tmp_path: Path) -> None:
+    beam = BeamFound("sample", "2026-11-27T01:00:00+00:00")
+    with Sender() as sender:
+        instrument = beside(unit_of(), tmp_path, sender)
+        assert isinstance(instrument, BeamWitness)
+        # The simulator within this process tells nothing.
+        assert instrument.found is None
+        instrument._other.found = beam  # type: ignore[attr-defined]
+        assert instrument.found == beam
+        instrument.close()
+
+
 def test_with_an_external_trigger_the_scan_is_the_other_drivers_own(tmp_path: Path) -> None:
     unit = unit_of()
     with Sender() as sender:
@@ -189,11 +250,13 @@ def test_closing_blanks_and_works_when_the_detector_is_gone(tmp_path: Path) -> N
     unit = unit_of()
     with Sender() as sender:
         instrument = beside(unit, tmp_path, sender)
+        instrument.gate.unblank(lease())
+        assert instrument.gate.is_blanked() is False
         unit.script["status/state"] = [httpx.ConnectError("gone")] * 100
         with pytest.raises(DeviceFault, match="gone"):
             instrument.detector.ensure_stopped()
         instrument.close()
-    assert instrument.gate.is_blanked()
+    assert instrument.gate.is_blanked() is True
 
 
 @pytest.mark.parametrize(

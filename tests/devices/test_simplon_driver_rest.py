@@ -5,7 +5,7 @@ import pickle
 import socket
 import struct
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -16,7 +16,7 @@ import pytest
 from devices.simplon import rest as rest_module
 from devices.simplon.rest import NoAnswer, Refused, Simplon, Value, require_within
 from stem4d.errors import DeviceFault, LimitViolation
-from tests.devices.simplon_world import Answer, Clock, FakeUnit, rest_of, status
+from tests.devices.simplon_world import Answer, Clock, FakeUnit, rest_of, status, valued
 
 COUNT_TIME = "config/count_time"
 
@@ -106,15 +106,10 @@ def test_writes_and_commands_are_given_once(failure: Answer | Exception, kind: t
     unit.script["command/arm"] = [failure]
     with pytest.raises(kind, match=r"PUT /detector/api/1.8.0/command/arm"):
         rest.command("arm")
-    unit.script["config/nimages"] = [status_value(1), failure]
+    unit.script["config/nimages"] = [valued(1), failure]
     with pytest.raises(kind, match=r"PUT /detector/api/1.8.0/config/nimages"):
         rest.put("nimages", 3)
     assert unit.calls.count("PUT detector command/arm") == unit.calls.count("PUT detector config/nimages") == 1
-
-
-def status_value(value: object) -> Callable[[httpx.Request], httpx.Response]:
-    """An answer with a value."""
-    return lambda _request: httpx.Response(200, json={"value": value})
 
 
 @pytest.mark.parametrize(
@@ -139,7 +134,7 @@ def test_rubbish_with_status_200_is_a_fault(body: str, message: str) -> None:
 def test_rubbish_to_a_write_a_command_or_the_version_is_a_fault() -> None:
     unit = FakeUnit()
     rest = rest_of(unit)
-    unit.script[COUNT_TIME] = [status_value(1.0), status(200, '{"ok": true}')]
+    unit.script[COUNT_TIME] = [valued(1.0), status(200, '{"ok": true}')]
     with pytest.raises(DeviceFault, match="which is no list of names"):
         rest.put("count_time", 0.5)
     unit.script["command/arm"] = [status(200, "<html>"), status(200, "3"), status(200, ""), status(200, "{}")]
@@ -149,7 +144,7 @@ def test_rubbish_to_a_write_a_command_or_the_version_is_a_fault() -> None:
         rest.command("arm")
     rest.command("arm")
     rest.command("arm")
-    unit.script["api/version/"] = [status_value("../../1.8.0")]
+    unit.script["api/version/"] = [valued("../../1.8.0")]
     with pytest.raises(DeviceFault, match="which is no version"):
         rest.get("mode", "stream")
     with pytest.raises(DeviceFault, match="cannot be the name of a value"):
@@ -230,9 +225,8 @@ class Server(ThreadingHTTPServer):
 
 
 @pytest.fixture
-def served(monkeypatch: pytest.MonkeyPatch) -> Iterator[Simplon]:
+def served() -> Iterator[Simplon]:
     """A client of a server on a socket."""
-    monkeypatch.setattr(rest_module, "READ_TIMEOUT_S", 0.3)
     server = Server()
     thread = threading.Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
@@ -255,7 +249,13 @@ def served(monkeypatch: pytest.MonkeyPatch) -> Iterator[Simplon]:
         ("drip", r"was not complete after 0\.3 s"),
     ],
 )
-def test_answers_that_do_not_end_as_they_should(served: Simplon, key: str, message: str) -> None:
+def test_answers_that_do_not_end_as_they_should(
+    served: Simplon, monkeypatch: pytest.MonkeyPatch, key: str, message: str
+) -> None:
+    if key in ("stall", "drip"):
+        # Only these are to be given up; the others have as long as a busy machine needs.
+        served.get("description")
+        monkeypatch.setattr(rest_module, "READ_TIMEOUT_S", 0.3)
     with pytest.raises(DeviceFault, match=message):
         served.get(key)
 

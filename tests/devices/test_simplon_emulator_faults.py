@@ -26,6 +26,8 @@ from tests.devices.emulator_world import (
 )
 
 FRAMES = 6
+ON_ITS_WAY_MS = 200
+"""What a message that was sent may need to arrive, where none is to come [ms]."""
 
 
 def play(client: Client, *faults: dict[str, Any], frames: int = FRAMES, **config: Any) -> list[Message]:
@@ -140,7 +142,7 @@ def play_silent(client: Client) -> list[bytes]:
     assert client.state() == "ready"
     client.command("trigger")
     client.finished()
-    return client.socket.recv_multipart() if client.socket.poll(0) else []
+    return client.socket.recv_multipart() if client.socket.poll(ON_ITS_WAY_MS) else []
 
 
 def test_a_detector_that_stays_in_acquire_until_it_is_disarmed() -> None:
@@ -151,7 +153,7 @@ def test_a_detector_that_stays_in_acquire_until_it_is_disarmed() -> None:
         client.command("trigger")
         assert told([client.message() for _ in range(3)]) == ["s", 0, 1]
         assert client.state() == "acquire"
-        assert not client.socket.poll(0)
+        assert not client.socket.poll(ON_ITS_WAY_MS)
         client.command("disarm")
         assert isinstance(client.message(), End)
         assert client.state() == "idle"
@@ -303,7 +305,7 @@ def test_whatever_befalls_frames_the_truth_is_what_came() -> None:
                 assert truth.frames[number].sent == truth.order.count(number) == (0 if dropped else 2 if twice else 1)
             sound = [each for each in images if not truth.frames[each.image_id].damage]
             for each in sound:
-                np.testing.assert_array_equal(pixels_of(frame_of(each)), sent_pixels(client, each.image_id))
+                np.testing.assert_array_equal(pixels_of(frame_of(each)), sent_pixels(each.image_id))
 
         holds()
 

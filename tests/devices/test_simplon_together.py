@@ -3,18 +3,19 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import Thread
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
 
 from devices.protocols import ExposureRequest
 from devices.simplon import emulator
+from devices.simplon.configure import Trigger
 from devices.simplon.driver import SimplonDetector
 from devices.simplon.rest import Simplon
 from stem4d.detector import DetectorFacts
 from stem4d.errors import DeviceFault
-from storage.codec import bitshuffle_lz4
+from tests.packing import bitshuffle
 
 SHAPE, FRAMES = (64, 48), 300
 FACTS = DetectorFacts(
@@ -29,14 +30,14 @@ REQUEST = ExposureRequest(detector="small", shape=SHAPE, bit_depth=16, exposure_
 
 
 @contextmanager
-def exposure(**changes: Any) -> Iterator[tuple[Any, SimplonDetector]]:
+def exposure(
+    trigger_by: Trigger = "software", pulses: Literal["free", "asked"] = "free"
+) -> Iterator[tuple[emulator.Emulator, SimplonDetector]]:
     """An emulated detector, initialised, and its driver."""
-    trigger = changes.pop("trigger_by", "software")
-    source = emulator.SyntheticFrames(SHAPE)
-    with emulator.start_emulator(source=source, **changes) as running:
+    with emulator.start_emulator(source=emulator.SyntheticFrames(SHAPE), pulses=pulses) as running:
         rest = Simplon("127.0.0.1", running.rest_port)
         detector = SimplonDetector(
-            rest, FACTS, trigger, running.stream_port, first_frame_timeout_s=10.0, gap_timeout_s=10.0
+            rest, FACTS, trigger_by, running.stream_port, first_frame_timeout_s=10.0, gap_timeout_s=10.0
         )
         try:
             detector.recover()
@@ -46,10 +47,11 @@ def exposure(**changes: Any) -> Iterator[tuple[Any, SimplonDetector]]:
             rest.close()
 
 
-def counted(running: Any, detector: SimplonDetector, faults: list[dict[str, Any]]) -> tuple[list[int], int, int, int]:
+def counted(
+    running: emulator.Emulator, detector: SimplonDetector, faults: list[dict[str, Any]]
+) -> tuple[list[int], int, int, int]:
     """Frame numbers as they came, the sum of all pixels, frames that could not be unpacked, and strays."""
-    codec = bitshuffle_lz4()
-    assert codec is not None
+    codec = bitshuffle()
     detector.prepare(REQUEST)
     running.faults.set(emulator.faults.read_faults(faults))
     source = detector.source()
@@ -77,15 +79,14 @@ def counted(running: Any, detector: SimplonDetector, faults: list[dict[str, Any]
     return numbers, total, damaged, strays
 
 
-def sent(running: Any) -> int:
+def sent(running: emulator.Emulator) -> int:
     """Sum of all pixels of the last series, by the emulator's own record."""
     return sum(frame.total * frame.sent for frame in running.truth.series()[-1].frames.values())
 
 
 @pytest.mark.parametrize("trigger", ["software", "position", "scan"])
-def test_every_count_arrives(trigger: str) -> None:
-    pulses = {} if trigger == "software" else {"pulses": "asked"}
-    with exposure(trigger_by=trigger, **pulses) as (running, detector):
+def test_every_count_arrives(trigger: Trigger) -> None:
+    with exposure(trigger, pulses="free" if trigger == "software" else "asked") as (running, detector):
         numbers, total, damaged, strays = counted(running, detector, [])
         assert total == sent(running) > 0
     assert (numbers, damaged, strays) == (list(range(FRAMES)), 0, 0)
@@ -133,4 +134,5 @@ def test_a_detector_that_fails_is_seen_and_recovered() -> None:
             detector.prepare(REQUEST)
         running.faults.set(())
         detector.recover()
+        detector.gap_timeout_s = 10.0
         assert counted(running, detector, [])[0] == list(range(FRAMES))

@@ -14,6 +14,7 @@ from devices.simulator.instrument import open_here
 from stem4d.errors import BadInput, DeviceFault, DoseRefused, LimitViolation
 from stem4d.instrument import InstrumentFile
 from storage.documents import load_model
+from tests.devices.server_world import entries, log_of
 from tests.devices.simulator_world import (
     AREA,
     Clock,
@@ -27,11 +28,6 @@ from tests.devices.simulator_world import (
     received,
     run,
 )
-
-
-def entries(home: Path) -> list[dict[str, Any]]:
-    text = (home / "instruments" / "test-stem" / "column.jsonl").read_text()
-    return [json.loads(line) for line in text.splitlines()]
 
 
 def test_it_is_an_instrument_and_prepare_returns_what_was_asked(tmp_path: Path) -> None:
@@ -265,7 +261,7 @@ def test_a_new_session_opens_the_valves_and_goes_on_in_time_tokens_and_runs(tmp_
 def test_a_torn_line_in_the_log_does_not_stop_a_session(tmp_path: Path) -> None:
     first = opened(tmp_path)
     first.gate.unblank(lease(token=3))
-    with (tmp_path / "instruments" / "test-stem" / "column.jsonl").open("a") as log:
+    with log_of(tmp_path).open("a") as log:
         log.write('{"event": "blank", "simul')
     second = opened(tmp_path)
     assert second.gate.is_blanked() is False

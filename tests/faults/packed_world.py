@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Literal, Self
 
@@ -12,9 +13,9 @@ import numpy.typing as npt
 from devices.acquire import AcquisitionJob
 from devices.protocols import PackedBatch
 from stem4d.accumulate import AccumulatorSpec
-from storage.codec import bitshuffle_lz4
 from storage.layout import CORRUPT, DUPLICATE, MISSING, OK
 from storage.spec import FileSpec
+from tests.packing import bitshuffle
 
 SHAPE = (8, 12)
 Damage = Literal["", "cut", "empty", "length", "block", "wrong size", "rubbish"]
@@ -34,10 +35,10 @@ def frame(index: int) -> npt.NDArray[np.uint16]:
     return values.reshape(SHAPE).astype(np.uint16)
 
 
+@cache
 def payload(sent: Sent) -> bytes:
     """What is sent for a frame."""
-    codec = bitshuffle_lz4()
-    assert codec is not None
+    codec = bitshuffle()
     (chunk,) = codec.pack(frame(sent.index)[None])
     match sent.damage:
         case "cut":

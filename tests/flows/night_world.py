@@ -1,6 +1,5 @@
 """The demo's night with small scans: what the tests of run and night share."""
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +12,7 @@ from stem4d.plan import Plan
 from storage.documents import load_model
 from storage.settings import Settings
 from tasks.lab import Lab, open_lab
+from tests.devices.server_world import entries
 
 PLANS = Path(__file__).parents[2] / "plans"
 INSTRUMENT = PLANS / "instruments" / "demo.toml"
@@ -62,5 +62,4 @@ def run_small_night(home: Path) -> NightResult:
 
 def column_log(home: Path) -> list[dict[str, Any]]:
     """What the simulated column's own log says: the witness of what the beam did."""
-    path = home / "instruments" / NAME / "column.jsonl"
-    return [json.loads(line) for line in path.read_text().splitlines()]
+    return entries(home, NAME)

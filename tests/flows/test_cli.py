@@ -1,7 +1,9 @@
 """The command line as a person and a script see it: what it prints, what it exits with, how fast it answers."""
 
 import json
+import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +16,8 @@ from typer.testing import CliRunner
 from devices.lease import owned
 from flows.cli.acquire import _code, _to_measure
 from flows.cli.app import app
+from flows.queue import queue
+from flows.withdraw import _user
 from tests.flows.night_world import NAME, PLANS, NightOnDisk
 
 
@@ -187,7 +191,8 @@ def test_calibrate_refuses_an_unknown_kind_and_asks_before_the_beam_is_used(home
         (["--plan", "LENGTH", "-i", "INSTRUMENT"], "optics.camera_length_mm: got 251.7 mm; has to be one of 85,"),
         (["--plan", "FAR", "-i", "INSTRUMENT"], "the instrument cannot do it"),
         (["--list"], "Add --plan"),
-        (["--withdraw", "1000000", "--because", "it moved"], "no such row"),
+        (["--withdraw", "1000000", "--because", "it moved"], "nothing was run there yet"),
+        (["--list", "--plan", "PLAN", "-i", "INSTRUMENT"], "nothing was run there yet"),
         (["--withdraw", "1"], "Add --because"),
     ],
 )
@@ -203,7 +208,50 @@ def test_calibrate_refuses_before_anything_is_opened(arguments: list[str], said:
     told = nightbeam(home, "calibrate", *(str(files.get(each, each)) for each in arguments))
     assert told.exit_code == 2, told.output
     assert said in told.output
-    assert not (home / "instruments").exists()
+    assert not home.exists()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        (
+            "camera_length_mm: 106.4",
+            "camera_length_mm: 106.9",
+            "optics.camera_length_mm: got 106.9 mm; has to be",
+        ),
+        ("camera_length_mm: 106.4", "camera_length_mm: 2500", "the instrument cannot do it"),
+    ],
+)
+def test_run_and_night_refuse_what_the_instrument_cannot_do_before_anything_is_opened(
+    old: str, new: str, said: str, tmp_path: Path
+) -> None:
+    """A target that the night expects to be refused does not hold up the others."""
+    overview = (PLANS / "demo" / "1_overview.yaml").read_text()
+    assert old in overview
+    plan = tmp_path / "bad.yaml"
+    plan.write_text(overview.replace(old, new))
+    shutil.copy(PLANS / "instruments" / "demo.toml", tmp_path / "i.toml")
+    nights = {}
+    for expect in ("done", "refused"):
+        nights[expect] = tmp_path / f"{expect}.yaml"
+        target = f"{{name: bad, plan: bad.yaml, expect: {expect}}}"
+        nights[expect].write_text(f"format_version: 1\nname: n\ninstrument: i.toml\ntargets:\n  - {target}\n")
+    for command in (["run", str(plan)], ["night", str(nights["done"])]):
+        told = nightbeam(tmp_path / "home", *command, "--yes")
+        assert told.exit_code == 2, told.output
+        assert said in told.output
+        assert "bad.yaml" in told.output
+    assert not (tmp_path / "home").exists()
+    _night, (queued,) = queue(nights["refused"])
+    assert queued.target.name == "bad"
+
+
+def test_who_withdraws_has_a_number_where_it_has_no_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nobody() -> str:
+        raise KeyError("getpwuid(): uid not found: 12345")
+
+    monkeypatch.setattr("flows.withdraw.getuser", nobody)
+    assert _user() == f"user {os.getuid()}"
 
 
 def test_calibrations_are_listed_while_somebody_else_holds_the_instrument(home: Path) -> None:
@@ -240,6 +288,8 @@ def test_help_shows_an_example_of_every_command() -> None:
         "inspect",
         "runs",
         "show",
+        "verify",
+        "recover",
         "doctor",
         "plan check",
         "plan show",
@@ -260,9 +310,11 @@ def test_help_shows_an_example_of_every_command() -> None:
         ["plan", "check", str(PLANS / "case_a.yaml")],
         ["plan", "suggest", str(PLANS / "goals" / "orientation.yaml")],
         ["runs"],
+        ["verify", "RUN"],
     ],
 )
 def test_commands_that_ask_do_not_load_prefect(command: list[str], home: Path) -> None:
+    command = [facts(home, "runs")["runs"][-1]["name"] if part == "RUN" else part for part in command]
     code = (
         f"import os, sys\nos.environ['NIGHTBEAM_HOME'] = {str(home)!r}\nfrom flows.cli.app import app\n"
         f"try:\n    app({command!r})\nexcept SystemExit:\n    pass\nprint('prefect' in sys.modules, file=sys.stderr)"

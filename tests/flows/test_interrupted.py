@@ -7,21 +7,49 @@ import sqlite3
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 import psutil
 import pytest
+from click.testing import Result
+from typer.testing import CliRunner
 
-from tests.flows.night_world import INSTRUMENT, PLANS, column_log
+from flows.calibrate import calibrate_kinds
+from flows.cli.app import app
+from stem4d.plan import Plan
+from storage.documents import load_model
+from tests.flows.night_world import INSTRUMENT, PLANS, column_log, small_lab
 
 LONG = PLANS / "demo" / "1_overview.yaml"
+AREA = "lamella-1"
+CALIBRATED = ("pixel_mask", "centre", "descan", "current")
 
 
-def long_run(home: Path, tmp_path: Path) -> subprocess.Popen[str]:
-    """A run in a process of its own whose exposure takes many seconds."""
+class Killed(NamedTuple):
+    """What a run that was killed left, and what the session after it made of that."""
+
+    home: Path
+    state: str
+    """Of its run, when it was dead."""
+    again: Result
+    rows: list[tuple[str, str]]
+    events: list[str]
+
+
+def long_plan(home: Path) -> Path:
+    """A plan whose exposure takes many seconds."""
     text = LONG.read_text().replace("[64, 64]", "[512, 512]").replace("step_nm: 0.04", "step_nm: 0.005")
-    plan = tmp_path / "long.yaml"
-    plan.write_text(text.replace("2.0e+5", "1.0e+9"))
+    path = home.parent / "long.yaml"
+    path.write_text(text.replace("2.0e+5", "1.0e+9"))
+    return path
+
+
+def long_run(home: Path) -> subprocess.Popen[str]:
+    """A run of it in a process of its own."""
+    plan = long_plan(home)
     # A shell starts background jobs with Ctrl+C ignored, and a child inherits that from whoever runs these tests.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     return subprocess.Popen(
@@ -33,103 +61,104 @@ def long_run(home: Path, tmp_path: Path) -> subprocess.Popen[str]:
     )
 
 
-def until_the_specimen_is_exposed(home: Path, process: subprocess.Popen[str]) -> None:
-    """Wait for the third unblanking: the two vacuum scans come first."""
-    path = home / "instruments" / "demo-stem" / "column.jsonl"
-    deadline = time.monotonic() + 90
-    while time.monotonic() < deadline:
-        if path.exists() and path.read_text().count('"event": "unblank"') >= 3:
-            return
-        if process.poll() is not None:
-            pytest.fail(f"the run ended by itself: {process.communicate()}")
-        time.sleep(0.05)
-    pytest.fail("the specimen was never exposed")
+def short_run(home: Path, *options: str) -> Result:
+    """The same command in this process, where the instrument or the plan is to be refused."""
+    arguments = ["run", str(LONG), "-i", str(INSTRUMENT), "--yes", "--no-prefect", *options]
+    return CliRunner().invoke(app, arguments, env={"NIGHTBEAM_HOME": str(home)})
+
+
+@contextmanager
+def exposing(home: Path) -> Iterator[subprocess.Popen[str]]:
+    """A long run whose beam is on the specimen."""
+    seen = len(column_log(home))
+    with long_run(home) as process:
+        try:
+            deadline = time.monotonic() + 90
+            while not any(one["event"] == "unblank" and one["area"] == AREA for one in column_log(home)[seen:]):
+                assert time.monotonic() < deadline, "the specimen was never exposed"
+                assert process.poll() is None, f"the run ended by itself: {process.communicate()}"
+                time.sleep(0.05)
+            yield process
+        finally:
+            process.kill()
 
 
 def run_rows(home: Path) -> list[tuple[str, str]]:
+    """State and reason of every run, the newest last."""
     with sqlite3.connect(home / "nightbeam.db") as connection:
-        rows = connection.execute("SELECT state, exit_reason FROM run").fetchall()
+        rows = connection.execute("SELECT state, exit_reason FROM run ORDER BY id").fetchall()
     connection.close()
     return rows
 
 
-def refused_while_held(home: Path, owner: int) -> None:
-    """A second process that wants the instrument is told at once who has it."""
-    second = subprocess.run(
-        [sys.executable, "-m", "flows.cli", "run", str(LONG), "-i", str(INSTRUMENT), "--yes", "--json", "--no-prefect"],
-        env={**os.environ, "NIGHTBEAM_HOME": str(home)},
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-    assert second.returncode == 2
-    assert str(owner) in json.loads(second.stdout)["error"]
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory: pytest.TempPathFactory) -> Killed:
+    """The calibrations of its home are measured here, so that none of the runs has to."""
+    home = tmp_path_factory.mktemp("interrupted") / "home"
+    with small_lab(home) as opened:
+        assert calibrate_kinds(opened, load_model(long_plan(home), Plan), CALIBRATED).complete
+    with exposing(home) as process:
+        process.kill()
+        process.communicate(timeout=30)
+    state, _reason = run_rows(home)[-1]
+    again = short_run(home)
+    return Killed(home, state, again, run_rows(home), [one["event"] for one in column_log(home)])
+
+
+def test_the_session_after_a_kill_closes_what_was_left_and_stops_what_ran(killed: Killed) -> None:
+    assert killed.state == "running"
+    # The long plan registered another budget for this area: refused, but not before the tidying.
+    assert killed.again.exit_code == 2, killed.again.stderr
+    assert "was left open by a process that died" in killed.again.stderr
+    assert killed.rows[1:] == [("crashed", "the process that ran it ended without closing it")]
+    # The scan that was running is stopped, and the beam blanked, before anything else is done.
+    after = killed.events[len(killed.events) - 1 - killed.events[::-1].index("scan") :]
+    assert after[0] == "scan"
+    assert {"blank", "stop"} <= set(after[1:4])
 
 
 @pytest.mark.parametrize(
     ("number", "code"), [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow)]
 )
-def test_a_signal_leaves_the_instrument_safe_and_the_run_closed(number: int, code: int, tmp_path: Path) -> None:
-    home = tmp_path / "home"
-    process = long_run(home, tmp_path)
-    until_the_specimen_is_exposed(home, process)
-    refused_while_held(home, process.pid)
-    process.send_signal(number)
-    _out, told = process.communicate(timeout=30)
+def test_a_signal_leaves_the_instrument_safe_and_the_run_closed(number: int, code: int, killed: Killed) -> None:
+    with exposing(killed.home) as process:
+        # A second one who wants the instrument is told at once who has it.
+        second = short_run(killed.home, "--json")
+        assert second.exit_code == 2
+        assert str(process.pid) in json.loads(second.stdout)["error"]
+        process.send_signal(number)
+        _out, told = process.communicate(timeout=30)
     assert process.returncode == code, told
     assert told.splitlines()[-1] in ("interrupted", "terminated")
     assert "Traceback" not in told
-    assert [one["event"] for one in column_log(home) if one["event"] in ("blank", "unblank")][-1] == "blank"
-    ((state, reason),) = run_rows(home)
+    assert beam(killed.home)[-1] == "blank"
+    state, reason = run_rows(killed.home)[-1]
     assert state == "stopped"
     assert reason
 
 
-def test_a_killed_acquisition_process_fails_the_run_and_blanks_the_beam(tmp_path: Path) -> None:
-    home = tmp_path / "home"
-    process = long_run(home, tmp_path)
-    until_the_specimen_is_exposed(home, process)
-    (worker,) = (child for child in psutil.Process(process.pid).children() if "spawn_main" in " ".join(child.cmdline()))
-    worker.kill()
-    _out, told = process.communicate(timeout=60)
+def beam(home: Path) -> list[str]:
+    return [one["event"] for one in column_log(home) if one["event"] in ("blank", "unblank")]
+
+
+def test_a_killed_acquisition_process_fails_the_run_and_blanks_the_beam(killed: Killed) -> None:
+    with exposing(killed.home) as process:
+        children = psutil.Process(process.pid).children()
+        (worker,) = (child for child in children if "spawn_main" in " ".join(child.cmdline()))
+        worker.kill()
+        _out, told = process.communicate(timeout=60)
     assert process.returncode == 1, told
     assert "Traceback" not in told
-    events = [one["event"] for one in column_log(home) if one["event"] in ("blank", "unblank")]
-    assert events[-1] == "blank"
-    ((state, reason),) = run_rows(home)
+    assert beam(killed.home)[-1] == "blank"
+    state, reason = run_rows(killed.home)[-1]
     assert state == "failed"
     assert "exit code -9" in reason
-    with sqlite3.connect(home / "nightbeam.db") as connection:
+    with sqlite3.connect(killed.home / "nightbeam.db") as connection:
         ((open_intents, fluence),) = connection.execute(
-            "SELECT count(*), max(fluence_e_per_a2) FROM exposure_intent WHERE closed IS NULL"
+            "SELECT count(*), max(fluence_e_per_a2) FROM exposure_intent"
+            " WHERE closed IS NULL AND run_id = (SELECT max(id) FROM run)"
         ).fetchall()
     connection.close()
     # What the dead process delivered is not known: the intent stays open and counts in full against the area.
     assert open_intents == 1
     assert fluence > 0
-
-
-def test_the_session_after_a_kill_closes_what_was_left_and_stops_what_ran(tmp_path: Path) -> None:
-    home = tmp_path / "home"
-    process = long_run(home, tmp_path)
-    until_the_specimen_is_exposed(home, process)
-    process.kill()
-    process.communicate(timeout=30)
-    ((state, _reason),) = run_rows(home)
-    assert state == "running"
-    again = subprocess.run(
-        [sys.executable, "-m", "flows.cli", "run", str(LONG), "-i", str(INSTRUMENT), "--yes", "--no-prefect"],
-        env={**os.environ, "NIGHTBEAM_HOME": str(home)},
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    # The long plan registered another budget for this area: refused, but not before the tidying.
-    assert again.returncode == 2, again.stderr
-    assert "was left open by a process that died" in again.stderr
-    assert run_rows(home) == [("crashed", "the process that ran it ended without closing it")]
-    events = [one["event"] for one in column_log(home)]
-    # The scan that was running is stopped, and the beam blanked, before anything else is done.
-    after = events[len(events) - 1 - events[::-1].index("scan") :]
-    assert after[0] == "scan"
-    assert {"blank", "stop"} <= set(after[1:4])

@@ -15,8 +15,10 @@ from typing import Any, cast
 import pytest
 from sqlalchemy import event, select
 
-from db.engine import reader
+from db.engine import open_engine, reader, writer
+from db.models import Event
 from db.questions.show import show_run
+from db.record import register_area, register_plan, register_sample, start_run
 from devices.registry import open_instrument
 from devices.simulator.remote import RemoteGate, RemoteInstrument
 from flows.cli.doctor import _left_open
@@ -24,13 +26,15 @@ from flows.run import run_plan
 from stem4d.dose import DoseLease
 from stem4d.errors import DeviceFault, DoseRefused, InstrumentTaken
 from stem4d.instrument import InstrumentFile
+from stem4d.model import canonical_json
 from stem4d.night import TargetState
 from storage.documents import load_model
 from storage.settings import Settings
 from tasks.calibrations.bench import Bench
 from tasks.calibrations.measure import GROUPS, _group
 from tasks.calibrations.measured import Measured
-from tests.devices.server_world import ended, gave_up_its_lock
+from tasks.lab import Told
+from tests.devices.server_world import blanked, ended, folder_of, gave_up_its_lock
 from tests.flows.night_world import INSTRUMENT, NAME, PLANS, column_log, small, small_lab
 
 PLAN = PLANS / "demo" / "1_overview.yaml"
@@ -38,10 +42,6 @@ PLAN = PLANS / "demo" / "1_overview.yaml"
 
 def leave_the_beam_on(home: Path) -> None:
     """All that a kill -9 leaves of a session: a closed connection, and a run that the database has as running."""
-    from db.engine import open_engine, writer
-    from db.record import register_area, register_plan, register_sample, start_run
-    from stem4d.model import canonical_json
-
     settings = Settings(home=home)
     home.mkdir(parents=True, exist_ok=True)
     engine = open_engine(settings.database_url.get_secret_value())
@@ -56,6 +56,8 @@ def leave_the_beam_on(home: Path) -> None:
     assert isinstance(left, RemoteInstrument)
     left.gate.unblank(DoseLease("lamella-1", 1.0, 700, time.monotonic() + 60))
     left._line.close()
+    # One who comes before the server has seen this one go would own a beam that is on.
+    assert blanked(home, NAME)
 
 
 def test_the_next_session_says_that_the_beam_was_on_where_and_since_when(
@@ -72,8 +74,6 @@ def test_the_next_session_says_that_the_beam_was_on_where_and_since_when(
         assert "the beam was left on at lamella-1 since 20" in told.err
         assert "until the instrument blanked it by itself" in told.err
         with reader(opened.engine) as session:
-            from db.models import Event
-
             (message,) = session.scalars(select(Event.message).filter_by(kind="safety")).all()
         assert message == opened.beam_found
     assert list(_left_open(Settings(home=tmp_path))) == []
@@ -85,7 +85,7 @@ def test_doctor_and_the_next_session_name_a_beam_that_is_still_on(
     """The server is killed with its client: nobody was left to blank."""
     left = open_instrument(load_model(INSTRUMENT, InstrumentFile), tmp_path)
     left.gate.unblank(DoseLease("flake-1", 1.0, 7, time.monotonic() + 60))
-    folder = tmp_path / "instruments" / NAME
+    folder = folder_of(tmp_path, NAME)
     pid = json.loads((folder / "server.json").read_text())["pid"]
     os.kill(pid, signal.SIGKILL)
     assert ended(pid)
@@ -189,7 +189,7 @@ def test_a_server_that_is_killed_gives_words_and_the_warning(tmp_path: Path) -> 
 
 
 def _kill_the_server(home: Path) -> None:
-    pid = json.loads((home / "instruments" / NAME / "server.json").read_text())["pid"]
+    pid = json.loads((folder_of(home, NAME) / "server.json").read_text())["pid"]
     # Progress is told more than once, and the second time it is dead already.
     with suppress(ProcessLookupError):
         os.kill(pid, signal.SIGKILL)
@@ -223,3 +223,23 @@ def test_a_run_that_a_full_database_cannot_close_ends_with_its_own_error(
 
 def _no_more_pages(connection: Any) -> None:
     connection.execute("PRAGMA max_page_count = 1").fetchone()
+
+
+def test_an_instrument_that_cannot_be_closed_is_told_beside_the_error_before_it(tmp_path: Path) -> None:
+    lines: list[Told] = []
+
+    def fail() -> None:
+        with small_lab(tmp_path) as opened:
+            opened.on_told = lines.append
+            closed = opened.instrument.close
+
+            def close() -> None:
+                closed()
+                raise DeviceFault("the line is dead")
+
+            opened.instrument.close = close  # type: ignore[method-assign]
+            raise DeviceFault("the valve is shut")
+
+    with pytest.raises(DeviceFault, match="the valve is shut"):
+        fail()
+    assert [one.message for one in lines] == [f"{NAME} could not be closed: the line is dead"]

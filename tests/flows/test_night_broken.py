@@ -10,8 +10,10 @@ from db.questions.night import night_story
 from db.questions.show import show_run
 from flows.night import run_night
 from flows.run import run_plan
+from stem4d.errors import DeviceFault, NightbeamError
 from stem4d.night import TargetState
 from stem4d.predict import predict
+from tasks.lab import Told
 from tests.flows.night_world import column_log, small, small_lab, small_targets
 
 
@@ -63,3 +65,33 @@ def test_a_dose_that_the_measured_current_would_overrun_is_refused_before_the_sp
     assert "acquisition needs" in outcome.reason
     assert {one["purpose"] for one in shown["exposures"]} == {"calibration"}
     assert shown["area"]["delivered_e_per_a2"] == 0
+
+
+def test_a_page_and_its_event_that_cannot_be_written_end_nothing_and_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither hides how the run ended, and neither is said to have left it open."""
+
+    def refuse(*_arguments: Any, **_more: Any) -> None:
+        raise NightbeamError("the disk is full")
+
+    def fill_the_disk(*_arguments: Any) -> None:
+        monkeypatch.setattr(opened, "_record", refuse)
+        refuse()
+
+    lines: list[Told] = []
+    monkeypatch.setattr("flows.run.calibrate", Stage(DeviceFault("the valve is shut")))
+    monkeypatch.setattr("flows.report.write_run_report", fill_the_disk)
+    with small_lab(tmp_path) as opened:
+        opened.on_told = lines.append
+        outcome = run_plan(opened, small("1_overview.yaml", 16), with_prefect=False)
+        with reader(opened.engine) as session:
+            shown = show_run(session, name=outcome.runs[0])
+    assert (outcome.state, outcome.reason) == (TargetState.FAILED, "the valve is shut")
+    assert (shown["state"], shown["exit_reason"]) == ("failed", "the valve is shut")
+    said = [one.message for one in lines if one.kind == "report failed"]
+    assert said == [
+        f"the page of {outcome.runs[0]} could not be written: the disk is full",
+        "the line before this one could not be recorded: the disk is full",
+    ]
+    assert not any(one.kind == "not closed" for one in lines)

@@ -25,7 +25,7 @@ def biological(recorded_data: Path) -> Scan:
 def test_the_biological_reference_is_in_the_focus_it_was_made_with(biological: Scan) -> None:
     found = tilts(biological, 1300.0, trust_sign=True)
     assert found.ok, found.reason
-    # 1 %; the quoted error is 3.5 nm.
+    # 1 %; the quoted error is 7 nm.
     assert found.defocus_nm == pytest.approx(1500.0, abs=15.0)
     # 0.4 % of it are the model's, whatever the counts say.
     assert found.defocus_uncertainty_nm < 8.0

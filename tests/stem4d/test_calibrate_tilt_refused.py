@@ -66,4 +66,6 @@ def test_a_line_focus_needs_the_handedness() -> None:
     # This specimen comes out at 3 of its errors, three others at 0 to 2.
     assert told.rotation_deg == pytest.approx(ANGLE, abs=4 * told.rotation_uncertainty_deg)
     alone = tilts(scan, 20.0, trust_sign=True)
-    assert not alone.ok or not alone.mirrored
+    assert not alone.ok
+    # By the handedness that fits as well, or by the line itself; which, a few counts decide.
+    assert "handedness" in alone.reason

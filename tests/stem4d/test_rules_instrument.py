@@ -204,7 +204,7 @@ def test_missing_calibrations_are_one_line_that_says_what_they_take() -> None:
     assert finding.verdict is UNKNOWN
     assert finding.remedy == (
         "Measure centre (in vacuum), mrad_per_pixel (on a reference specimen), descan (in vacuum), "
-        "defocus (on the plan's own area), scan_step (on a reference specimen): "
+        "defocus (on the plan's own area, out of its budget), scan_step (on a reference specimen): "
         "nightbeam calibrate centre mrad_per_pixel descan defocus scan_step --plan PLAN -i INSTRUMENT."
     )
 

@@ -74,6 +74,19 @@ def test_a_bad_variable_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
         load_settings()
 
 
+@pytest.mark.parametrize("how", ["HOME", "folder"])
+def test_a_question_mark_that_comes_with_the_whole_path_is_refused(
+    how: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    odd = tmp_path / "what?"
+    odd.mkdir()
+    monkeypatch.setenv("NIGHTBEAM_HOME", "~/night" if how == "HOME" else "night")
+    monkeypatch.setenv("HOME", str(odd))
+    monkeypatch.chdir(odd)
+    with pytest.raises(BadInput, match="question mark"):
+        load_settings()
+
+
 @pytest.mark.parametrize(
     ("module", "absent"),
     [

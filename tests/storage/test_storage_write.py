@@ -1,5 +1,6 @@
 """The writer's promises: flushed frames survive a kill, the ledger is true, no file is replaced, the disk is kept."""
 
+import errno
 import hashlib
 import os
 import signal
@@ -12,13 +13,13 @@ import numpy as np
 import pytest
 
 from stem4d.errors import BadInput
-from storage.codec import bitshuffle_lz4
 from storage.disk import DiskFull
 from storage.layout import CORRUPT, DUPLICATE, FRAMES, LEDGER_STATE, MISSING, OK
 from storage.ledger import damaged, recorded_positions
 from storage.read import open_frames
 from storage.spec import FileSpec
 from storage.write import FileUnsound, FrameWriter
+from tests.packing import bitshuffle
 from tests.storage.storage_world import counts, spec_at, written
 
 KILLED = """
@@ -77,6 +78,48 @@ def test_flushes_after_64_frames_or_a_quarter_second(tmp_path: Path) -> None:
             writer.tick()
             flushed.append(writer.frames_flushed)
         assert flushed == [0, 0, 63, 127, 127, 133]
+
+
+def test_marks_alone_are_flushed_too(tmp_path: Path) -> None:
+    spec, now = spec_at(tmp_path / "a.h5"), [0.0]
+    frames = counts(spec)
+    stored: list[list[int]] = []
+    with FrameWriter(spec, clock=lambda: now[0]) as writer:
+        writer.write(0, frames[:1])
+        now[0] = 0.3
+        writer.tick()
+        for at_s, mark in [
+            (0.4, lambda: writer.mark_corrupt(3, b"not a frame")),
+            (0.7, lambda: writer.mark_duplicate(0)),
+            (0.8, lambda: writer.mark_corrupt(4, b"nor this")),
+            (1.0, writer.tick),
+        ]:
+            now[0] = at_s
+            mark()
+            with h5py.File(spec.partial, "r", swmr=True) as file:
+                stored.append(file[LEDGER_STATE][:5].tolist())
+    assert stored == [
+        [OK, MISSING, MISSING, MISSING, MISSING],
+        [DUPLICATE, MISSING, MISSING, CORRUPT, MISSING],
+        [DUPLICATE, MISSING, MISSING, CORRUPT, MISSING],
+        [DUPLICATE, MISSING, MISSING, CORRUPT, CORRUPT],
+    ]
+
+
+def test_a_disk_that_failed_last_of_all_keeps_the_file_partial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spec, now = spec_at(tmp_path / "a.h5"), [0.0]
+
+    def failed(_handle: int) -> None:
+        raise OSError(errno.EIO, "the disk failed")
+
+    # The sync of this descriptor alone: the kernel tells an error once, and a later one of another finds nothing.
+    monkeypatch.setattr(os, "fdatasync", failed)
+    writer = FrameWriter(spec, clock=lambda: now[0])
+    now[0] = 2.0
+    writer.write(0, counts(spec))
+    with pytest.raises(OSError, match="the disk failed"):
+        writer.finish({})
+    assert os.listdir(tmp_path) == ["a.h5.partial"]
 
 
 def test_a_reader_sees_flushed_frames_while_writing(tmp_path: Path) -> None:
@@ -243,9 +286,7 @@ def test_a_frame_that_does_not_match_its_checksum_keeps_the_file_partial(tmp_pat
 
 def packed(frames: np.ndarray) -> list[bytes]:
     """As a detector would send them."""
-    codec = bitshuffle_lz4()
-    assert codec is not None
-    return codec.pack(frames)
+    return bitshuffle().pack(frames)
 
 
 def test_chunks_are_stored_as_they_came_and_the_ledger_says_what_became_of_each_position(tmp_path: Path) -> None:
@@ -272,12 +313,16 @@ def test_chunks_are_stored_as_they_came_and_the_ledger_says_what_became_of_each_
     assert (spec.corrupt_folder / "000000003.bin").read_bytes() == b"not a frame"
 
 
-@pytest.mark.parametrize("positions", [[15], [-1], [0, 4]])
-def test_chunks_outside_the_scan_or_written_before_are_refused(tmp_path: Path, positions: list[int]) -> None:
+@pytest.mark.parametrize(
+    ("positions", "message"), [([15], "outside 0 to 14"), ([-1], "outside 0 to 14"), ([0, 4], "written before")]
+)
+def test_chunks_outside_the_scan_or_written_before_are_refused(
+    tmp_path: Path, positions: list[int], message: str
+) -> None:
     spec = spec_at(tmp_path / "a.h5")
     chunks = packed(counts(spec))
     with FrameWriter(spec) as writer:
         writer.write_chunks([4], [chunks[4]])
-        with pytest.raises(ValueError, match=r"outside 0 to 14|written before"):
+        with pytest.raises(ValueError, match=message):
             writer.write_chunks(positions, [chunks[0]] * len(positions))
         assert writer.abandon("tried").frames_written == 1

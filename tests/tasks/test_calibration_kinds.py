@@ -9,6 +9,7 @@ from stem4d.instrument import InstrumentFile
 from stem4d.plan import Plan
 from stem4d.rules.limits import CALIBRATION_NEEDS, CALIBRATIONS_FOR, EXPIRED_BY
 from storage.documents import load_model
+from tasks.calibrations.expected import expected_s
 from tasks.calibrations.figures import figures_of
 from tasks.calibrations.kinds import KINDS, check_kinds, in_order, kinds_for, mode_keys
 from tasks.calibrations.measure import GROUPS
@@ -89,6 +90,16 @@ def test_default_kinds_are_those_of_the_analyses() -> None:
     }  # fmt: skip
 
 
+def test_absolute_strain_needs_the_ellipse_beside_what_relative_strain_needs() -> None:
+    strain = {"kind": "strain", "reflection_d_a": 2.0, "target_strain": 0.001, "smallest_feature_nm": 5.0}
+    relative, absolute = (
+        Plan.model_validate(plan().model_dump() | {"analyses": (strain | {"reference": each},)})
+        for each in ("region", "absolute")
+    )
+    assert set(kinds_for(absolute)) - set(kinds_for(relative)) == {"ellipticity"}
+    assert set(kinds_for(relative)) < set(kinds_for(absolute))
+
+
 def test_an_unknown_kind_is_refused_with_the_kinds_there_are() -> None:
     with pytest.raises(BadInput, match=r"disc.*mrad_per_pixel"):
         check_kinds(["centre", "disc"])
@@ -111,3 +122,19 @@ def test_the_rules_see_value_and_uncertainty_under_their_own_names() -> None:
     defocus = figures_of("defocus", {"defocus_nm": 12.0, "astigmatism_nm": 1.0}, {"defocus_nm": 0.3}, 0.2)
     assert (defocus["defocus"].value, defocus["defocus"].uncertainty) == (12.0, 0.3)
     assert figures_of("drift", {"speed_nm_per_min": 1.0}, None, 0.2) == {}
+
+
+def test_the_time_that_is_expected_follows_the_dwell_and_the_positions_that_are_measured_with() -> None:
+    reference = load_model(PLANS / "calibrate" / "reference.yaml", Plan)
+    facts = load_model(PLANS / "instruments" / "calibration.toml", InstrumentFile).facts
+    weak = reference.model_copy(update={"optics": reference.optics.model_copy(update={"probe_current_pa": 0.1})})
+    # 3e4 electrons of 0.1 pA take 48 ms, in each of the 512 frames of two vacuum scans.
+    longer_s = 3e4 * 1.602177e-19 / 0.1e-12 - reference.exposure.dwell_time_us * 1e-6
+    vacuum_s = [expected_s(["vacuum"], one, facts) for one in (reference, weak)]
+    assert vacuum_s[1] - vacuum_s[0] == pytest.approx(512 * longer_s, rel=0.02)
+    step_s = expected_s(["step"], reference, facts)
+    assert step_s > 0
+    # Where there is no lattice, or it cannot be resolved, nothing is exposed.
+    wide = reference.model_copy(update={"scan": reference.scan.model_copy(update={"step_nm": 100.0})})
+    assert expected_s(["step"], wide, facts) == 0
+    assert expected_s(["step"], reference, facts.model_copy(update={"reference_areas": ()})) == 0

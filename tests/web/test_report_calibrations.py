@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from storage.disk import sha256_of_file
 from web.report.calibrations import standing_mask, write_calibration_report
 from web.report.figures import measured
 from web.report.figures.fits import pattern_with_rings, positions_with_plane
+from web.report.parts import standing_words
 
 RING = {
     "centre_px": list(CENTRE_PX),
@@ -105,6 +106,21 @@ def test_the_page_says_values_with_errors_units_and_standing(written: Path) -> N
         "vacuum-before.h5",
     ):
         assert said in words.replace("\u00a0", " "), said
+
+
+def test_how_a_calibration_stands_is_said_in_the_same_words_everywhere() -> None:
+    now = datetime(2026, 11, 27, 12, tzinfo=UTC)
+    fresh = {"withdrawn": None, "superseded_by": None, "verdict": "warn", "valid_until": "2026-11-27T12:00:01+00:00"}
+    gone = {"by": "Ada", "at": "2026-11-26T08:00:00+00:00", "reason": "it moved"}
+    for changed, said in (
+        ({}, "in force, valid until 2026-11-27 12:00:01 UTC"),
+        ({"valid_until": None}, "in force"),
+        ({"valid_until": "2026-11-27T12:00:00+00:00"}, "expired, it was valid until 2026-11-27 12:00:00 UTC"),
+        ({"verdict": "fail"}, "kept as evidence, never used"),
+        ({"superseded_by": 7}, "superseded by number 7"),
+        ({"withdrawn": gone, "superseded_by": 7}, "withdrawn by Ada at 2026-11-26 08:00:00 UTC: it moved"),
+    ):
+        assert standing_words({**fresh, **changed}, now) == said
 
 
 def test_every_fit_is_drawn_on_its_data_and_told(written: Path) -> None:

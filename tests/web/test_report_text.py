@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from web.report.tables import label_and_unit, named, plain
-from web.report.text import byte_size, duration, listed, number, quantity, time_utc
+from web.report.text import byte_size, duration, listed, number, places, quantity, time_utc
 
 
 @pytest.mark.parametrize(
@@ -135,3 +135,10 @@ def test_any_stored_value_is_said_in_words(value, unit, said):
 
 def test_a_named_value_never_says_none():
     assert named("drift_nm_per_min", None) == "drift not measured"
+
+
+def test_places_name_fifty_pixels_and_count_the_others() -> None:
+    assert places([(2, 3), (4, 5)]) == "(2, 3), (4, 5)"
+    said = places([(0, x) for x in range(53)])
+    assert said.endswith("(0, 49) and 3 more")
+    assert said.count("(") == 50

@@ -14,6 +14,7 @@ from stem4d.mode import nominal_mrad_per_pixel
 from stem4d.plan import Plan
 from web.report.assemble import plan_of, written
 from web.report.fits import drawn_fit
+from web.report.parts import standing_words
 from web.report.render import render_calibrations
 from web.report.values import CalibrationReport, CalibrationShown
 
@@ -34,7 +35,8 @@ def write_calibration_report(engine: "Engine", run_name: str, folder: Path, cloc
     at = max((one["measured_at"] for one in found), default="")
     mask = standing_mask(masks, plan, at) if own is None else [(y, x) for y, x in own]
     centre = next((one for one in found if one["kind"] == "centre"), None)
-    shown = tuple(_shown(one, plan, mask, centre) for one in found)
+    now = clock()
+    shown = tuple(_shown(one, plan, mask, centre, now) for one in found)
     page = render_calibrations(
         CalibrationReport(
             run=run["name"],
@@ -43,7 +45,7 @@ def write_calibration_report(engine: "Engine", run_name: str, folder: Path, cloc
             state=run["state"],
             exit_reason=run["exit_reason"],
             started=datetime.fromisoformat(run["started"]),
-            written=clock(),
+            written=now,
             shown=shown,
         )
     )
@@ -99,7 +101,7 @@ def _off_middle(one: Facts, plan: Plan, centre: Facts | None) -> tuple[float, fl
     return offset_from_middle_px((y, x), plan.detector.shape)
 
 
-def _shown(one: Facts, plan: Plan, bad: list[tuple[int, int]], centre: Facts | None) -> CalibrationShown:
+def _shown(one: Facts, plan: Plan, bad: list[tuple[int, int]], centre: Facts | None, now: datetime) -> CalibrationShown:
     try:
         plates, missing = drawn_fit(one, plan, bad), ""
     except (NightbeamError, OSError) as error:
@@ -116,18 +118,10 @@ def _shown(one: Facts, plan: Plan, bad: list[tuple[int, int]], centre: Facts | N
         mode_key=one["mode_key"],
         measured_at=datetime.fromisoformat(one["measured_at"]),
         valid_until=datetime.fromisoformat(one["valid_until"]) if one["valid_until"] else None,
-        standing=_standing(one),
+        standing=standing_words(one, now),
         evidence=tuple(each["path"] or f"dataset {each['id']}" for each in one["evidence"]),
         nominal=_nominal(one, plan),
         off_middle_px=_off_middle(one, plan, centre),
         plates=plates,
         missing_pictures=missing,
     )
-
-
-def _standing(one: Facts) -> str:
-    if one["withdrawn"] is not None:
-        return f"withdrawn by {one['withdrawn']['by']}: {one['withdrawn']['reason']}"
-    if one["superseded_by"] is not None:
-        return f"superseded by number {one['superseded_by']}"
-    return "in force" if one["verdict"] in ("pass", "warn") else "kept as evidence, never used"

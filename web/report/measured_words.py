@@ -182,10 +182,6 @@ NOT_IN_ERRORS: Mapping[str, str] = {
     "descan": "the angle per pixel that turns pixels into mrad: where none was calibrated before, the nominal one, "
     "which may be off by 2 %, and the correction with it",
     "defocus": "the angle per pixel and the scan step: 1 % in either is 1 % of the defocus",
-    "mrad_per_pixel": "the extent of the reflections along the beam: a film of a few nm shows its rings 0.1 to 0.2 % "
-    "too small",
-    "convergence_semi_angle": "the extent of the reflections along the beam, 0.1 to 0.2 % of the angle on a film of a "
-    "few nm",
     "rotation": "a shear of the scan, half of which turns the rotation",
 }
 """By kind: what else a figure may be off by."""

@@ -2,9 +2,11 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from math import hypot
 from typing import Any
 
+from db.vocabulary import USABLE
 from web.report.measured_words import (
     NOT_IN_ERRORS,
     RESIDUALS,
@@ -15,11 +17,9 @@ from web.report.measured_words import (
     words_of,
 )
 from web.report.tables import EMPTY, Cell, Chip, Table, chip, plain
-from web.report.text import number, quantity, time_utc
+from web.report.text import number, places, quantity, time_utc
 from web.report.values import CalibrationShown, Plate
 
-MOST_PIXELS = 50
-"""Bad pixels that are named one by one."""
 VERDICTS = {
     "pass": "the fit is sound, and its errors are within the limits of the kind",
     "warn": "the fit is sound, but an error exceeds the limit of the kind",
@@ -48,6 +48,8 @@ class Line:
     said: str
     nominal: str = ""
     meaning: str = ""
+    long: bool = False
+    """Whether what is said needs the room that a page has for meanings."""
 
 
 def calibration_part(one: CalibrationShown) -> Part:
@@ -64,7 +66,12 @@ def calibration_part(one: CalibrationShown) -> Part:
         ("Number", str(one.number)),
     ]
     figures = tuple(
-        (Cell(line.label), Cell(line.said, figure=True), Cell(line.nominal or EMPTY, figure=True), Cell(line.meaning))
+        (
+            Cell(line.label),
+            Cell(EMPTY if line.long else line.said, figure=True),
+            Cell(line.nominal or EMPTY, figure=True),
+            Cell(line.said if line.long else line.meaning),
+        )
         for line in figure_lines(one)
     )
     return Part(
@@ -99,6 +106,21 @@ def figure_lines(one: CalibrationShown) -> Iterator[Line]:
             yield Line(left.label, said, meaning=left.good)
 
 
+def standing_words(one: Mapping[str, Any], now: datetime) -> str:
+    """How a calibration stands at a moment, as ``db.questions.calibrations.measured_in`` tells of it."""
+    if one["withdrawn"] is not None:
+        gone = one["withdrawn"]
+        return f"withdrawn by {gone['by']} at {time_utc(datetime.fromisoformat(gone['at']))}: {gone['reason']}"
+    if one["superseded_by"] is not None:
+        return f"superseded by number {one['superseded_by']}"
+    if one["verdict"] not in USABLE:
+        return "kept as evidence, never used"
+    if one["valid_until"] is None:
+        return "in force"
+    until = datetime.fromisoformat(one["valid_until"])
+    return f"{'expired, it was' if until <= now else 'in force,'} valid until {time_utc(until)}"
+
+
 def value_lines(
     value: Mapping[str, Any], uncertainty: Any, nominal: Mapping[str, float] | None = None
 ) -> Iterator[Line]:
@@ -117,18 +139,13 @@ def short(value: Any, uncertainty: Any, unit: str) -> str:
         return plain(value, unit)
     if not value:
         return EMPTY
-    return "; ".join(
-        f"{line.label}: {line.meaning}" if line.said == EMPTY and line.meaning else f"{line.label} {line.said}"
-        for line in value_lines(value, uncertainty)
-    )
+    return "; ".join(f"{line.label} {line.said}" for line in value_lines(value, uncertainty))
 
 
 def _pixels(pixels: Any) -> Iterator[Line]:
     yield Line("Bad pixels", number(len(pixels)), meaning=words_of("bad_pixels").meaning)
     if pixels:
-        named = ", ".join(f"({y}, {x})" for y, x in pixels[:MOST_PIXELS])
-        more = f" and {number(len(pixels) - MOST_PIXELS)} more" if len(pixels) > MOST_PIXELS else ""
-        yield Line("Where", EMPTY, meaning=f"(y, x) on the detector: {named}{more}")
+        yield Line("Where", f"(y, x) on the detector: {places(pixels)}", long=True)
 
 
 def _lines(name: str, value: Any, error: Any, nominal: float | None) -> Iterator[Line]:

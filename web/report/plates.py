@@ -15,15 +15,13 @@ from stem4d.quality.drift import shift_between
 from storage.read import open_frames
 from web.report.figures import maps, motion, patterns
 from web.report.figures.canvas import as_picture
-from web.report.text import number
+from web.report.text import number, places
 from web.report.values import Picture, Plate
 
 BEFORE, AFTER = "vacuum-before.h5", "vacuum-after.h5"
 """The calibration's scans without specimen, beside the run's own files."""
 
 
-MOST_PIXELS = 50
-"""Bad pixels that are named one by one."""
 MOST_PASSES = 20
 """Passes that the drift is drawn from."""
 
@@ -145,10 +143,9 @@ def _angles_said(geometry: patterns.PatternGeometry) -> str:
 
 
 def _places(invalid: NDArray[np.bool_]) -> str:
-    """Bad pixels by their place (y, x), as many as there is room for."""
-    found = [f"({y}, {x})" for y, x in zip(*invalid.nonzero(), strict=True)]
-    more = f" and {number(len(found) - MOST_PIXELS)} more" if len(found) > MOST_PIXELS else ""
-    return f"{number(len(found))}, at (y, x) {', '.join(found[:MOST_PIXELS])}{more}"
+    """How many bad pixels, and where (y, x)."""
+    found = np.argwhere(invalid).tolist()
+    return f"{number(len(found))}, at (y, x) {places(found)}"
 
 
 def _virtual_images(recorded: RunMaps, plan: Plan, calibrated: Calibrated, which: str) -> Plate:

@@ -36,7 +36,6 @@ EMPTY = "–"
 
 
 STATES = {
-    "mended": "Mended: a fault was found and repaired, and the data were taken again or kept as they are now good.",
     "marked": "Marked: the run finished and all it took is kept, but at least one result must not be used as it is.",
     "refused": "Refused: the plan cannot work, so the specimen was not exposed.",
     "stopped": "Stopped: somebody ended it before it was done.",

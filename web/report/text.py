@@ -1,12 +1,14 @@
 """Says values in words: numbers with units, bytes, durations, times; what was not measured says so."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from math import floor, isfinite, log10
 
 NOT_MEASURED = "not measured"
 _THIN = "\u202f"
 _MOST_DIGITS = 7
+MOST_PIXELS = 50
+"""Pixels that are named one by one."""
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 _UNIT_SIGNS = {"us": "µs", "um": "µm", "deg": "°", "e/a2": "e⁻/Å²", "e/Å²": "e⁻/Å²", "e/A2": "e⁻/Å²", "e/A^2": "e⁻/Å²"}
 _BYTE_STEPS = (("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3))
@@ -110,3 +112,9 @@ def listed(items: Iterable[str]) -> str:
     """Items as a sentence has them: a, b and c."""
     *first, last = list(items) or [""]
     return f"{', '.join(first)} and {last}" if first else last
+
+
+def places(pixels: Sequence[Sequence[int]]) -> str:
+    """Pixels (y, x) one by one, as many as there is room for, and how many more."""
+    more = f" and {number(len(pixels) - MOST_PIXELS)} more" if len(pixels) > MOST_PIXELS else ""
+    return ", ".join(f"({y}, {x})" for y, x in pixels[:MOST_PIXELS]) + more

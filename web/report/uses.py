@@ -7,7 +7,7 @@ run's findings.
 from collections.abc import Mapping
 from typing import Any
 
-from stem4d.rules.limits import CALIBRATIONS_FOR
+from stem4d.rules.limits import calibrations_for
 from web.report.text import listed
 
 NOT_USED = "valid, not used in this run"
@@ -55,14 +55,16 @@ def used_for(one: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
     rules = [_WORDS[rule] for rule in _RULES.get(kind, ()) if rule in checked]
     if rules:
         said.append(f"plan check: {listed(rules)}")
-    elif "calibrations_present" in checked and _wanted(kind, facts):
+    elif "calibrations_present" in checked and kind in _wanted(facts):
         said.append("plan check: that it is there")
     return "; ".join(said) or NOT_USED
 
 
-def _wanted(kind: str, facts: Mapping[str, Any]) -> bool:
+def _wanted(facts: Mapping[str, Any]) -> tuple[str, ...]:
+    """Kinds that the analyses of the run's plan need, once each."""
     analyses = facts["plan"]["document"]["analyses"]
-    return any(kind in CALIBRATIONS_FOR.get(each["kind"], ()) for each in analyses)
+    needed = (calibrations_for(each["kind"], each.get("reference", "")) for each in analyses)
+    return tuple(dict.fromkeys(kind for kinds in needed for kind in kinds))
 
 
 def lacking(facts: Mapping[str, Any]) -> tuple[str, ...]:
@@ -72,8 +74,5 @@ def lacking(facts: Mapping[str, Any]) -> tuple[str, ...]:
         for each in facts["quality"]
     ):
         return ()
-    analyses = facts["plan"]["document"]["analyses"]
-    wanted = [kind for each in analyses for kind in CALIBRATIONS_FOR.get(each["kind"], ())]
-    wanted += ["ellipticity" for each in analyses if each["kind"] == "strain" and each.get("reference") == "absolute"]
     there = {each["kind"] for each in facts["calibrations"]}
-    return tuple(kind for kind in dict.fromkeys(wanted) if kind not in there)
+    return tuple(kind for kind in _wanted(facts) if kind not in there)

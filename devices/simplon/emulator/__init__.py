@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 from devices.simplon.emulator.app import create_app
 from devices.simplon.emulator.faults import Fault, FaultBook
-from devices.simplon.emulator.frames import PixelSource, Rings, SyntheticFrames
+from devices.simplon.emulator.frames import FrameSupply, PixelSource, Rings, SyntheticFrames
 from devices.simplon.emulator.hardware import Hardware
+from devices.simplon.emulator.microscope import Microscope
 from devices.simplon.emulator.outlet import Outlet
 from devices.simplon.emulator.sender import Sender
 from devices.simplon.emulator.serve import HOST, served
@@ -38,7 +39,7 @@ class Emulator:
 @contextmanager
 def start_emulator(
     *,
-    source: PixelSource | None = None,
+    source: PixelSource | Microscope | None = None,
     made: Hardware | None = None,
     rate_hz: float | None = None,
     faults: Iterable[Fault] = (),
@@ -54,7 +55,7 @@ def start_emulator(
 
     Parameters
     ----------
-    source : PixelSource, optional
+    source : PixelSource or Microscope, optional
         Where pixels come from; a synthetic disk of the detector's shape by default.
     made : Hardware, optional
         What the detector is; by default one of the source's shape.
@@ -88,10 +89,13 @@ def start_emulator(
         )
     book, truth = FaultBook(tuple(faults)), Truth()
     state = DetectorState(made, pulses, stuck=lambda: "stuck_acquire" in book.of_series())
-    rings = Rings(source, ring_frames)
-    rings.of(state.values("detector"))
+    if isinstance(source, Microscope):
+        frames: FrameSupply = source
+    else:
+        frames = rings = Rings(source, ring_frames)
+        rings.of(state.values("detector"))
     outlet = Outlet({"cbor": stream_port, "legacy": legacy_port}, high_water_mark, patience_s)
-    sender = Sender(state, rings, book, truth, outlet, rate_hz)
+    sender = Sender(state, frames, book, truth, outlet, rate_hz)
     sender.start()
     try:
         with served(create_app(state, book, truth), book, rest_port) as told:

@@ -1,6 +1,5 @@
 """The HTTP face of the emulated detector: SIMPLON's paths, and `/emulator/...` of our own for faults and truth."""
 
-import json
 from typing import Any
 
 from starlette.applications import Starlette
@@ -14,6 +13,7 @@ from devices.simplon.emulator.keys import API_VERSION, MODULES, KeyRefused
 from devices.simplon.emulator.settings import UnknownPath
 from devices.simplon.emulator.state import DetectorState, Triggered
 from devices.simplon.emulator.truth import Truth
+from devices.simplon.strict_json import parsed
 from stem4d.errors import BadInput
 
 TASKS = ("config", "status", "command")
@@ -122,13 +122,9 @@ async def _body(request: Request, *, may_be_empty: bool = False) -> Any:
     if may_be_empty and not raw.strip():
         return None
     try:
-        return json.loads(raw, parse_constant=_no_constant)
-    except (ValueError, RecursionError) as error:
+        return parsed(raw)
+    except ValueError as error:
         raise _Refused(400, f"the body is not JSON: {error}") from None
-
-
-def _no_constant(name: str) -> None:
-    raise ValueError(f"{name} is not JSON")
 
 
 def _value(document: Any, key: str) -> Any:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from threading import Lock
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field, TypeAdapter, ValidationError
 
@@ -69,7 +69,7 @@ class RequestFault(Strict):
 Fault = FrameFault | SeriesFault | RequestFault
 FAULTS: TypeAdapter[tuple[Fault, ...]] = TypeAdapter(tuple[Fault, ...])
 _MODELS: tuple[type[Fault], ...] = (FrameFault, SeriesFault, RequestFault)
-KINDS = {kind: model for model in _MODELS for kind in model.model_fields["kind"].annotation.__args__}  # type: ignore[union-attr]
+KINDS = {kind: model for model in _MODELS for kind in get_args(model.model_fields["kind"].annotation)}
 
 
 class FaultBook:

@@ -88,6 +88,30 @@ def _as_counts(path: Path | str, frame: npt.NDArray[Any]) -> Counts:
     return frame.astype(np.uint32)
 
 
+class SeriesFrames(Protocol):
+    """The frames of one series, asked for in order."""
+
+    def frame(self, number: int, *, wraps: bool = False) -> "Packed":
+        """The frame of a number in the series, packed."""
+        ...
+
+    def stray(self, number: int) -> "Packed":
+        """A frame of another series, which takes none of this one's."""
+        ...
+
+    def close(self) -> None:
+        """The series is over."""
+        ...
+
+
+class FrameSupply(Protocol):
+    """Where the sender has the frames of a series from."""
+
+    def of(self, config: Mapping[str, Any]) -> SeriesFrames:
+        """The frames of a series that was armed with a configuration."""
+        ...
+
+
 @dataclass(frozen=True)
 class Packed:
     """A frame as it is sent, and the truth of it."""
@@ -117,15 +141,30 @@ def readout(counts: Counts, config: Mapping[str, Any], *, wraps: bool = False) -
     return pixels
 
 
-class Ring:
-    """The frames of one configuration, packed; the first is sent again after the last."""
+class Packer:
+    """How frames are packed under one configuration."""
 
-    def __init__(self, source: PixelSource, config: Mapping[str, Any], most: int) -> None:
-        self._source, self._config = source, config
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        self._config = config
         codec = bitshuffle_lz4() if config["compression"] == "bslz4" else None
         if codec is None and config["compression"] == "bslz4":
             raise RuntimeError("this build of hdf5plugin does not export bitshuffle; set compression to none")
         self._pack: Callable[[Any], list[bytes]] | None = codec.pack if codec else None
+
+    def packed(self, counts: Counts, *, wraps: bool = False) -> Packed:
+        """A frame of the whole sensor as it is sent."""
+        pixels = readout(counts, self._config, wraps=wraps)
+        algorithm = "bslz4" if self._pack else ""
+        payload = self._pack(pixels[None])[0] if self._pack else pixels.tobytes()
+        shape = pixels.shape[0], pixels.shape[1]
+        return Packed(PackedFrame(shape, pixels.dtype, algorithm, payload), int(pixels.sum(dtype=np.uint64)))
+
+
+class Ring:
+    """The frames of one configuration, packed; the first is sent again after the last."""
+
+    def __init__(self, source: PixelSource, config: Mapping[str, Any], most: int) -> None:
+        self._source, self._packer = source, Packer(config)
         self._frames = [self._packed(number) for number in range(min(source.distinct, most))]
 
     def frame(self, number: int, *, wraps: bool = False) -> Packed:
@@ -133,12 +172,15 @@ class Ring:
         at = number % len(self._frames)
         return self._packed(at, wraps=True) if wraps else self._frames[at]
 
+    def stray(self, number: int) -> Packed:
+        """One of the same."""
+        return self.frame(number)
+
+    def close(self) -> None:
+        """Nothing is held for one series alone."""
+
     def _packed(self, number: int, *, wraps: bool = False) -> Packed:
-        pixels = readout(self._source.counts(number), self._config, wraps=wraps)
-        algorithm = "bslz4" if self._pack else ""
-        payload = self._pack(pixels[None])[0] if self._pack else pixels.tobytes()
-        shape = pixels.shape[0], pixels.shape[1]
-        return Packed(PackedFrame(shape, pixels.dtype, algorithm, payload), int(pixels.sum(dtype=np.uint64)))
+        return self._packer.packed(self._source.counts(number), wraps=wraps)
 
 
 class Rings:

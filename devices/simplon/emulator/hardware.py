@@ -4,9 +4,6 @@ from pydantic import Field
 
 from stem4d.model import Count, Positive, Strict
 
-OVERFLOW_FREE_BITS = (16, 32)
-"""Depths at which a full counter stands still; one of 8 bit begins again at 0 (fault ``wrap``)."""
-
 
 class Hardware(Strict):
     """One detector. The defaults are close to a QUADRO; its rate limit is that of a recorded header (docs)."""

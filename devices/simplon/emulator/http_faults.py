@@ -50,8 +50,8 @@ def _answer(fault: RequestFault) -> Response:
             return HTMLResponse("<html><body><h1>It works!</h1></body></html>")
         case "huge_body":
             # No length is said: the client finds out by reading.
-            pieces = [b"x" * min(PIECE_BYTES, fault.body_bytes - at) for at in range(0, fault.body_bytes, PIECE_BYTES)]
-            return StreamingResponse(iter(pieces), media_type="application/json")
+            pieces = (b"x" * min(PIECE_BYTES, fault.body_bytes - at) for at in range(0, fault.body_bytes, PIECE_BYTES))
+            return StreamingResponse(pieces, media_type="application/json")
     return PlainTextResponse("error during request: emulator: fault http_error", fault.status)
 
 

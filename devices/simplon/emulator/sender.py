@@ -3,17 +3,19 @@
 import math
 import time
 import traceback
+from contextlib import closing
 from dataclasses import replace
 from threading import Thread
 
 from devices.simplon.emulator.faults import FaultBook, FrameFault, SeriesFault
-from devices.simplon.emulator.frames import Ring, Rings
+from devices.simplon.emulator.frames import FrameSupply, SeriesFrames
 from devices.simplon.emulator.outlet import Outlet
 from devices.simplon.emulator.series import Series
 from devices.simplon.emulator.state import DetectorState
 from devices.simplon.emulator.truth import NO_ROOM, FrameTruth, SeriesTruth, Truth
 from devices.simplon.emulator.wire import WIRES, Parts, Wire
 from devices.simplon.messages import PackedFrame
+from stem4d.errors import NightbeamError
 
 STRAY_ID = 999_999
 
@@ -24,7 +26,7 @@ class Sender(Thread):
     def __init__(
         self,
         state: DetectorState,
-        rings: Rings,
+        rings: FrameSupply,
         faults: FaultBook,
         truth: Truth,
         outlet: Outlet,
@@ -47,7 +49,8 @@ class Sender(Thread):
                 try:
                     Playing(self, series).play()
                 except Exception as error:  # noqa: BLE001 - whoever waits for the series has to hear that it failed
-                    traceback.print_exc()
+                    # What is no bug is told in its own words.
+                    traceback.print_exception(error, limit=0 if isinstance(error, NightbeamError) else None)
                     self.state.fail(f"emulator: {type(error).__name__}: {error}")
         finally:
             self.outlet.close()
@@ -69,23 +72,24 @@ class Playing:
     def play(self) -> None:
         """All of it; what stops it is still followed by the end message."""
         try:
-            ring = self._sender.rings.of(self._series.config)
-            self._strays(ring, 0)
-            if self._late is None:
-                self._start()
-            if self._images(ring):
-                self._finish()
+            with closing(self._sender.rings.of(self._series.config)) as ring:
+                self._strays(ring, 0)
+                if self._late is None:
+                    self._start()
+                if self._images(ring):
+                    self._finish()
         finally:
             self._note(finished=True)
 
-    def _images(self, ring: Ring) -> bool:
+    def _images(self, ring: SeriesFrames) -> bool:
         """The frames; False where the detector has failed."""
-        series, period_s, due_s, number = self._series, self._sender.period_s(self._series), 0.0, 0
+        series, period_s = self._series, self._sender.period_s(self._series)
+        due_s, behind_s, number = 0.0, 0.0, 0
         too_many = self._faults["overrun"].count if "overrun" in self._faults else 0
         while self._state.wait_released(series, number) or self._runs_over(number, too_many):
-            # Frames follow each other at the rate from the trigger on.
+            # Frames follow each other at the rate from their trigger on; what is late is made up for, by one at most.
             now_s = time.monotonic()
-            due_s = max(due_s, now_s - period_s)
+            due_s = max(due_s, now_s - behind_s)
             if self._state.wait_stopped(series, max(0.0, due_s - now_s) if period_s else 0.0):
                 break
             due_s += period_s
@@ -101,6 +105,7 @@ class Playing:
             if self._late is not None and number >= self._late.frame:
                 self._start()
             number += 1
+            behind_s = period_s if series.released > number else 0.0
         return True
 
     def _runs_over(self, number: int, too_many: int) -> bool:
@@ -120,7 +125,7 @@ class Playing:
         if self._send(self._wire.start(self._series)):
             self._note(starts=1)
 
-    def _image(self, ring: Ring, number: int) -> bool:
+    def _image(self, ring: SeriesFrames, number: int) -> bool:
         """One frame with what befalls it; False where the series was stopped meanwhile."""
         hits = self._sender.faults.of_frame(number)
         if "stall" in hits and self._state.wait_stopped(self._series, hits["stall"].seconds):
@@ -164,14 +169,14 @@ class Playing:
 
         self._sender.truth.note(change)
 
-    def _strays(self, ring: Ring, before: int) -> None:
+    def _strays(self, ring: SeriesFrames, before: int) -> None:
         """Frames of a series that nobody has armed."""
         fault: SeriesFault | None = self._faults.get("stray_series")
         if fault is None or fault.frame != before:
             return
         other = replace(self._series, series_id=STRAY_ID, unique_id="0" * 26)
         for number in range(fault.count):
-            if self._send(self._message(number, ring.frame(number).frame, other)):
+            if self._send(self._message(number, ring.stray(number).frame, other)):
                 self._note(strays=1)
 
     def _send(self, parts: Parts, *, last: bool = False) -> bool:

@@ -9,7 +9,7 @@ from web.report.figures.canvas import Drawing, drawn, legend_below, plot_axes
 from web.report.figures.fits import labelled
 from web.report.text import number, quantity
 
-_DATA, _FIT, _GREY, _ORANGE = "#1f5fa8", "#c2571a", "#6b7280", "#2b7a4b"
+_DATA, _FIT, _GREY, _GREEN = "#1f5fa8", "#c2571a", "#6b7280", "#2b7a4b"
 
 
 def rotation(
@@ -128,7 +128,7 @@ def drift(
     title = "Place of the specimen since the first scan [nm]"
     axes = plot_axes(title, 3.2, legend_lines=2)
     handles = []
-    for axis, colour, marker in ((0, _ORANGE, "^"), (1, _DATA, "s")):
+    for axis, colour, marker in ((0, _GREEN, "^"), (1, _DATA, "s")):
         rate = rate_nm_per_min[axis]
         label = f"scan {'yx'[axis]}: {number(rate, 3)} nm/min"
         axes.errorbar(times_min, places_nm[:, axis], errors_nm[:, axis], fmt=marker, color=colour, markersize=4,

@@ -1,0 +1,119 @@
+"""Commands that look after data files: verify, recover."""
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from flows.cli.answer import AsJson, Code, command, print_json
+
+if TYPE_CHECKING:
+    from flows.recover import Outcome
+    from flows.verify import Checked
+
+_FILES = "Files of frames, folders with such files, or names of runs."
+
+
+@command
+def verify(files: Annotated[list[str], typer.Argument(help=_FILES)], as_json: AsJson = False) -> Code:
+    """Compare every frame of nightbeam's files with its checksum, and each file with what was recorded of it.
+
+    Exits with 0 where all are sound, with 3 where one is not, with 2 where one cannot be verified.
+
+    Example: nightbeam verify r20261122-204139-7f3a pass1.h5
+    """
+    from flows.cli.files_text import print_checked
+    from flows.files import CLOSED, UNCLOSED, asked_for, database
+    from flows.verify import check_files
+    from storage.settings import load_settings
+
+    settings, done = load_settings(), []
+    with database(settings) as known, _reading() as on_bytes:
+        asked = asked_for(settings, known, files, (CLOSED, UNCLOSED))
+        for one in check_files(known, asked, on_bytes):
+            done.append(one)
+            if not as_json:
+                print_checked(one)
+    return _verified(done, known.away, as_json)
+
+
+def _verified(done: "list[Checked]", away: str, as_json: bool) -> Code:
+    unsound = sum(not one.sound and not one.refused for one in done)
+    refused = sum(one.refused is not None and one.named for one in done)
+    if as_json:
+        print_json({"files": [one.as_dict() for one in done], "unsound": unsound, "refused": refused, "away": away})
+    else:
+        print(f"{len(done)} file(s), {unsound} not sound" + (f", {refused} not verified" if refused else ""))
+        if away:
+            print(f"the database was not asked: {away}", file=sys.stderr)
+    if unsound:
+        return Code.WARNINGS
+    return Code.REFUSED if refused else Code.DONE
+
+
+@command
+def recover(
+    files: Annotated[list[str], typer.Argument(help=_FILES)],
+    to: Annotated[
+        Path | None, typer.Option(help="Folder for the new files: on another disk, say. Else beside the old ones.")
+    ] = None,
+    as_json: AsJson = False,
+) -> Code:
+    """Save the frames of files that a crash, a full disk or damage left; the old files stay as they are.
+
+    Of folders and runs it takes the .partial files. Exits with 0 where all that was flushed was saved, with 3 where
+    frames are lost, with 2 where a file is refused, with 1 where the disk is full.
+
+    Example: nightbeam recover pass1.h5.partial
+    """
+    from flows.cli.files_text import print_outcome
+    from flows.files import UNCLOSED, asked_for, database
+    from flows.recover import recover_files
+    from storage.settings import load_settings
+
+    settings, done = load_settings(), []
+    with database(settings) as known, _reading() as on_bytes:
+        asked = asked_for(settings, known, files, (UNCLOSED,))
+        for one in recover_files(settings, known, asked, to, on_bytes):
+            done.append(one)
+            if not as_json:
+                print_outcome(one)
+    if as_json:
+        print_json({"files": [one.as_dict() for one in done]})
+    elif not done:
+        print("nothing to recover: no .partial file there")
+    return _recovered(done)
+
+
+def _recovered(done: "list[Outcome]") -> Code:
+    states = {one.state for one in done}
+    if "failed" in states:
+        return Code.FAILED
+    if "refused" in states:
+        return Code.REFUSED
+    return Code.DONE if all(one.whole for one in done) else Code.WARNINGS
+
+
+@contextmanager
+def _reading() -> Iterator[Callable[[Path, int], None]]:
+    """A bar of the bytes read of the file at hand, where somebody looks at a screen."""
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        bars: dict[Path, Any] = {}
+
+        def on_bytes(path: Path, read: int) -> None:
+            if path not in bars:
+                for old in bars.values():
+                    progress.remove_task(old)
+                bars.clear()
+                bars[path] = progress.add_task(path.name, total=path.stat().st_size)
+            progress.update(bars[path], completed=read)
+
+        yield on_bytes

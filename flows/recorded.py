@@ -1,0 +1,31 @@
+"""The database as runs left it, opened without an instrument."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from db.engine import Engine, open_engine
+from stem4d.errors import BadInput
+from storage.settings import Settings
+
+
+@contextmanager
+def recorded_database(settings: Settings) -> Iterator[Engine]:
+    """The database of a home where something was run; a home that is not there is not made.
+
+    Raises
+    ------
+    BadInput
+        Where there is no such home, or its database cannot be used.
+    """
+    if not settings.home.exists():
+        raise BadInput(
+            field="NIGHTBEAM_HOME",
+            value=str(settings.home),
+            limit="nothing was run there yet",
+            remedy="Set NIGHTBEAM_HOME to where it was: `make demo` uses .nightbeam in the checkout",
+        )
+    engine = open_engine(settings.database_url.get_secret_value())
+    try:
+        yield engine
+    finally:
+        engine.dispose()
