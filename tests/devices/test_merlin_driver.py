@@ -104,12 +104,12 @@ def test_names_that_older_software_has_not_are_left_out(
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [
-        ("COUNTERDEPTH", "6", "asked for COUNTERDEPTH = 12 , it reads back 6"),
+        ("COUNTERDEPTH", "6", "asked for COUNTERDEPTH = 12, it reads back 6"),
         ("ACQUISITIONTIME", "0.6", "asked for ACQUISITIONTIME = 0.5 ms, it reads back 0.6 ms"),
         ("ACQUISITIONPERIOD", "1.64", "asked for ACQUISITIONPERIOD = 0.5 ms, it reads back 1.64 ms"),
-        ("NUMFRAMESTOACQUIRE", "41", "asked for NUMFRAMESTOACQUIRE = 40 , it reads back 41"),
-        ("COLOURMODE", "1", "asked for COLOURMODE = 0 , it reads back 1"),
-        ("TRIGGERSTART", "0", "asked for TRIGGERSTART = 5 , it reads back 0"),
+        ("NUMFRAMESTOACQUIRE", "41", "asked for NUMFRAMESTOACQUIRE = 40, it reads back 41"),
+        ("COLOURMODE", "1", "asked for COLOURMODE = 0, it reads back 1"),
+        ("TRIGGERSTART", "0", "asked for TRIGGERSTART = 5, it reads back 0"),
     ],
 )
 def test_what_reads_back_otherwise_is_not_confirmed(

@@ -29,7 +29,7 @@ def received(frames: SimplonFrames) -> tuple[list[int], list[bytes], int]:
 
 def arrived(frames: SimplonFrames, messages: int) -> None:
     """Wait until so many messages are in the queue: however slowly they came, one look takes them."""
-    wait_for(lambda: len(frames._queue._messages) >= messages)
+    wait_for(lambda: len(frames._queue._items) >= messages)
 
 
 def test_frames_come_as_they_were_packed() -> None:
