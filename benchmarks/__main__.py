@@ -4,12 +4,13 @@ import os
 import sys
 from pathlib import Path
 
-from benchmarks import accumulator, harness, multislice, plans, simulate, stream
+from benchmarks import accumulator, harness, multislice, plans, recorded, simulate, stream
 
 BENCHES = {
     "accumulator": accumulator.run,
     "multislice": multislice.run,
     "plans": plans.run,
+    "recorded": recorded.run,
     "simulate": simulate.run,
     "stream": stream.run,
 }

@@ -7,11 +7,13 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 from threading import Thread
 
 import numpy as np
+import numpy.typing as npt
 
 from benchmarks.harness import Figure
 from devices.acquire import AcquisitionJob, AcquisitionResult
@@ -84,10 +86,10 @@ def _measured(case: Case, folder: Path) -> Iterator[Figure]:
         f"{case.frames} frames in {seconds:.1f} s; us of processor a frame: sender {sent_s / case.frames * 1e6:.0f}, "
         f"worker {worker_s / case.frames * 1e6:.0f}; each part alone on one core: {parts}",
     )
-    limit = "decoding by DECTRIS's library" if "DECTRIS" in us else "decoding by hdf5plugin's library"
+    limit = decoders()[-1][0]
     yield Figure(
         f"{case.name}: share of the decode limit",
-        rate_hz * (alone.get("DECTRIS") or alone["decode"]) / 2,
+        rate_hz * alone[limit] / 2,
         "",
         "",
         f"{limit} alone on 2 cores",
@@ -124,7 +126,7 @@ def _emulator(case: Case) -> Iterator[tuple[tuple[int, int], Callable[[], float]
 
 
 def _emulate(pipe: Connection, side_px: int) -> None:
-    source = SyntheticFrames((side_px, side_px), distinct=DISTINCT, disk_counts=1.0, background_counts=1.0)
+    source = _source(side_px)
     with start_emulator(source=source, rate_hz=float("inf"), ring_frames=DISTINCT, patience_s=30.0) as emulator:
         began = time.process_time()
         pipe.send((emulator.rest_port, emulator.stream_port))
@@ -155,7 +157,7 @@ def _acquired(case: Case, ports: tuple[int, int], path: Path) -> tuple[float, Ac
                 frames=case.frames,
             )
         )
-        job = AcquisitionJob(detector.source(), _file(case, path), _spec(case, threads=2))
+        job = AcquisitionJob(detector.source(), bench_file(case, path), bench_spec(case.side_px, threads=2))
         began = 0.0
         answered: list[Thread] = []
 
@@ -175,7 +177,8 @@ def _acquired(case: Case, ports: tuple[int, int], path: Path) -> tuple[float, Ac
         rest.close()
 
 
-def _file(case: Case, path: Path) -> FileSpec:
+def bench_file(case: Case, path: Path) -> FileSpec:
+    """The file that a case is written to."""
     return FileSpec(
         path=path,
         scan_shape=case.scan,
@@ -188,28 +191,26 @@ def _file(case: Case, path: Path) -> FileSpec:
     )
 
 
-def _spec(case: Case, threads: int) -> AccumulatorSpec:
-    middle = ((case.side_px - 1) / 2,) * 2
-    hot = np.zeros((case.side_px, case.side_px), bool)
+def bench_spec(side_px: int, threads: int) -> AccumulatorSpec:
+    """Bright and dark field, and two hot pixels."""
+    middle = ((side_px - 1) / 2,) * 2
+    hot = np.zeros((side_px, side_px), bool)
     hot[3, 4] = hot[50, 60] = True
-    bright = Annulus("bf", middle, 0.0, case.side_px / 6)
-    dark = Annulus("adf", middle, case.side_px / 5, case.side_px / 2)
-    return AccumulatorSpec(
-        (case.side_px, case.side_px), "uint16", (bright, dark), FULL_SCALE, bad_pixels=hot, threads=threads
-    )
+    bright = Annulus("bf", middle, 0.0, side_px / 6)
+    dark = Annulus("adf", middle, side_px / 5, side_px / 2)
+    return AccumulatorSpec((side_px, side_px), "uint16", (bright, dark), FULL_SCALE, bad_pixels=hot, threads=threads)
 
 
 def _alone(case: Case, folder: Path) -> dict[str, float]:
     """Seconds a frame of each part by itself on one core, the best of some rounds."""
-    source = SyntheticFrames((case.side_px, case.side_px), distinct=DISTINCT, disk_counts=1.0, background_counts=1.0)
-    frames = np.stack([source.counts(number) for number in range(DISTINCT)]).astype(np.uint16)
+    frames = one_count_a_pixel(case.side_px)
     codec = bitshuffle_lz4()
     assert codec is not None
     chunks = codec.pack(frames)
     messages = [_image(number, chunk, frames.shape[1:]) for number, chunk in enumerate(chunks)]
-    accumulator = Accumulator(_spec(case, threads=1))
+    accumulator = Accumulator(bench_spec(case.side_px, threads=1))
     room = np.empty_like(frames)
-    with FrameWriter(_file(Case(case.side_px, (DISTINCT, 16), 0.0), folder / "alone.h5")) as writer:
+    with FrameWriter(bench_file(Case(case.side_px, (DISTINCT, 16), 0.0), folder / "alone.h5")) as writer:
         rows = iter(range(0, DISTINCT * 16, DISTINCT))
 
         def write() -> None:
@@ -218,14 +219,12 @@ def _alone(case: Case, folder: Path) -> dict[str, float]:
 
         done = {
             "read CBOR": _best(lambda: [decode(each) for each in messages]),
-            "decode": _best(lambda: codec.unpack(chunks, room)),
+            decoders()[0][0]: _best(lambda: codec.unpack(chunks, room)),
             "accumulate": _best(lambda: accumulator.add(frames)),
             "checksum and write": _best(write),
         }
         writer.abandon("a bench", {})
-    if (dectris := _dectris()) is not None:
-        done["DECTRIS"] = _best(lambda: [dectris(each) for each in chunks])
-    return done
+    return done | {library: _best(partial(decode, chunks)) for library, decode in decoders()[1:]}
 
 
 def _image(number: int, chunk: bytes, shape: tuple[int, ...]) -> bytes:
@@ -244,10 +243,35 @@ def _best(work: Callable[[], object], rounds: int = 15) -> float:
     return min(taken) / DISTINCT
 
 
-def _dectris() -> Callable[[bytes], bytes] | None:
-    """DECTRIS's own decoder, where it is installed: it has no wheel for this Python."""
+def decoders() -> list[tuple[str, Callable[[list[bytes]], object]]]:
+    """hdf5plugin's library by our checks, and DECTRIS's own where it is installed: it has no wheel for this Python."""
+    codec = bitshuffle_lz4()
+    assert codec is not None
+    found: list[tuple[str, Callable[[list[bytes]], object]]] = []
+
+    def ours(chunks: list[bytes]) -> None:
+        size = int.from_bytes(chunks[0][:8], "big") // 2
+        codec.unpack(chunks, np.empty((len(chunks), size), np.uint16))
+
+    found.append(("decoding by hdf5plugin's library", ours))
     try:
         from dectris.compression import decompress
     except ImportError:
-        return None
-    return lambda chunk: bytes(decompress(chunk, "bslz4", elem_size=2))
+        return found
+
+    def theirs(chunks: list[bytes]) -> None:
+        for each in chunks:
+            decompress(each, "bslz4", elem_size=2)
+
+    found.append(("decoding by DECTRIS's library", theirs))
+    return found
+
+
+def one_count_a_pixel(side_px: int) -> npt.NDArray[np.uint16]:
+    """Different frames of Poisson counts, as many as are sent in turn."""
+    source = _source(side_px)
+    return np.stack([source.counts(number) for number in range(DISTINCT)]).astype(np.uint16)
+
+
+def _source(side_px: int) -> SyntheticFrames:
+    return SyntheticFrames((side_px, side_px), distinct=DISTINCT, disk_counts=1.0, background_counts=1.0)
