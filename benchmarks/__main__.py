@@ -4,9 +4,16 @@ import os
 import sys
 from pathlib import Path
 
-from benchmarks import accumulator, harness, multislice, plans, simulate
+from benchmarks import accumulator, harness, multislice, plans, recorded, simulate, stream
 
-BENCHES = {"accumulator": accumulator.run, "multislice": multislice.run, "plans": plans.run, "simulate": simulate.run}
+BENCHES = {
+    "accumulator": accumulator.run,
+    "multislice": multislice.run,
+    "plans": plans.run,
+    "recorded": recorded.run,
+    "simulate": simulate.run,
+    "stream": stream.run,
+}
 
 if __name__ == "__main__":
     sys.exit(harness.run(BENCHES, os.environ.get("ONLY", ""), Path("bench.json")))

@@ -103,7 +103,7 @@ def _measure(
     }
     masks = {case: str(folder / f"{case}.npy") for case in specs}
     for case, spec in specs.items():
-        np.save(masks[case], _peer_masks(spec))
+        np.save(masks[case], peer_masks(spec))
     libertem.ask(do="open", path=str(path), scan_shape=SCAN, detector_shape=DETECTOR, masks=masks)
     seconds = {case: Seconds() for case in specs}
     pool = ThreadPoolExecutor(THREADS)
@@ -167,7 +167,7 @@ def _figures(seconds: dict[str, Seconds], gigabytes: float) -> Iterator[Figure]:
         )
 
 
-def _peer_masks(spec: AccumulatorSpec) -> npt.NDArray[np.float32]:
+def peer_masks(spec: AccumulatorSpec) -> npt.NDArray[np.float32]:
     """Masks of the detectors, then of the total and the two first moments, hot pixels 0 in all of them."""
     y, x = np.indices(spec.detector_shape)
     masks = [detector.weights(spec.detector_shape) for detector in spec.detectors] + [np.ones_like(y), y, x]

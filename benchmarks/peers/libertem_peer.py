@@ -4,10 +4,12 @@ One JSON line in, one out. ``open`` maps the array, ``time`` runs everything onc
 """
 
 import json
+import os
 import sys
 import time
 from functools import partial
 
+import hdf5plugin
 import numpy as np
 from libertem.api import Context
 from libertem.udf import UDF
@@ -36,9 +38,18 @@ class MaxUDF(UDF):
 class Runner:
     """The open array, and a context with its dataset for each executor asked for."""
 
+    hdf5 = None
+
     def open(self, *, path, scan_shape, detector_shape, masks):
         self.raw = {"path": path, "nav_shape": scan_shape, "sig_shape": detector_shape, "dtype": "uint16"}
         self.data = np.memmap(path, np.uint16, "r", shape=(*scan_shape, *detector_shape))
+        self.masks = masks
+        self.contexts = {}
+        return {}
+
+    def open_hdf5(self, *, path, dataset, masks):
+        os.environ["HDF5_PLUGIN_PATH"] = hdf5plugin.PLUGIN_PATH  # for the workers that are to come
+        self.hdf5 = {"path": path, "ds_path": dataset}
         self.masks = masks
         self.contexts = {}
         return {}
@@ -71,7 +82,9 @@ class Runner:
         if executor not in self.contexts:
             context = Context.make_with(executor, cpus=CPUS)
             # Only threads can use this process's mapping; the worker processes of the others map the file themselves.
-            if executor == "threads":
+            if self.hdf5:
+                dataset = context.load("hdf5", **self.hdf5)
+            elif executor == "threads":
                 dataset = context.load("memory", data=self.data, sig_dims=2)
             else:
                 dataset = context.load("raw", **self.raw)
