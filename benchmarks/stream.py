@@ -153,7 +153,7 @@ def _acquired(case: Case, ports: tuple[int, int], path: Path) -> tuple[float, Ac
                 detector="bench",
                 shape=facts.shape,
                 bit_depth=16,
-                exposure_time_us=100.0,
+                exposure_time_us=500.0,
                 frames=case.frames,
             )
         )
