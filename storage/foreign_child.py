@@ -6,12 +6,12 @@ header (4 bytes, big-endian), the header (JSON, see ``storage.foreign.Header``),
 
 import json
 import os
-import resource
 import struct
 import sys
-import threading
 from collections.abc import Iterator
 from typing import Any, BinaryIO
+
+from storage.confined import confine, end_with_parent
 
 FILE_WRITE_BYTES = 2**20
 BLOCK_BYTES = 32 * 2**20
@@ -23,7 +23,7 @@ def main() -> None:
     _confine(memory, beside, cpu)
     output = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # a reader that prints must not end up among the frames
-    threading.Thread(target=_die_with_parent, daemon=True).start()
+    end_with_parent()
     from stem4d.errors import BadInput
     from storage.foreign import OUT_OF_MEMORY
 
@@ -39,28 +39,13 @@ def main() -> None:
 
 
 def _confine(memory: int, beside: int, cpu: int) -> None:
-    # A mapped file counts as address space but not as data: the first limit leaves room for it, the second does not.
-    for kind, value in (
-        (resource.RLIMIT_AS, memory + 2 * beside),
-        (resource.RLIMIT_DATA, memory),
-        (resource.RLIMIT_CPU, cpu),
-        (resource.RLIMIT_FSIZE, FILE_WRITE_BYTES),
-        (resource.RLIMIT_CORE, 0),
-    ):
-        hard = resource.getrlimit(kind)[1]
-        allowed = value if hard == resource.RLIM_INFINITY else min(value, hard)
-        resource.setrlimit(kind, (allowed, allowed))
+    confine(memory, beside, cpu, FILE_WRITE_BYTES)
     sys.addaudithook(_no_network)
 
 
 def _no_network(event: str, _: tuple[object, ...]) -> None:
     if event in ("socket.connect", "socket.bind", "socket.getaddrinfo", "socket.sendto", "subprocess.Popen"):
         raise PermissionError(f"{event} is not allowed in a file reader")
-
-
-def _die_with_parent() -> None:
-    os.read(0, 1)  # nothing is ever written there: it returns when the parent closes it or dies
-    os._exit(1)
 
 
 def _send(path: str, output: BinaryIO) -> None:

@@ -2,18 +2,18 @@
 
 Usage: python -m storage.rescue_child verify FILE MEMORY_BYTES CPU_SECONDS
        python -m storage.rescue_child save FILE MEMORY_BYTES CPU_SECONDS TARGET FACTS_JSON
-On standard output lines of JSON, each {topic: facts}: bytes as they are read, then refused, destroyed, or findings, and
-what else there is to say.
+On standard output lines of JSON, each {topic: facts}: bytes as they are read, then refused, destroyed, full, or
+findings and what else there is to say.
 """
 
 import json
 import os
-import resource
 import sys
-import threading
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
+
+from storage.confined import confine, end_with_parent
 
 TELL_EVERY_BYTES = 32 * 2**20
 
@@ -21,10 +21,10 @@ TELL_EVERY_BYTES = 32 * 2**20
 def main() -> None:
     """Set the limits first, then read."""
     verb, path, memory, cpu = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
-    _confine(memory, path.stat().st_size, cpu)
+    confine(memory, path.stat().st_size, cpu)
     output = os.dup(1)
     os.dup2(2, 1)  # a library that prints must not end up among the facts
-    threading.Thread(target=_die_with_parent, daemon=True).start()
+    end_with_parent()
 
     def say(topic: str, facts: dict[str, Any]) -> None:
         line = memoryview(json.dumps({topic: facts}, allow_nan=False).encode() + b"\n")
@@ -33,6 +33,7 @@ def main() -> None:
 
     from stem4d.errors import BadInput
     from storage.contents import Destroyed
+    from storage.disk import refusal
 
     try:
         if verb == "verify":
@@ -43,6 +44,12 @@ def main() -> None:
         say("refused", error.as_dict())
     except Destroyed as error:
         say("destroyed", {"part": error.part, "why": error.why})
+    except (OSError, RuntimeError) as error:
+        why = refusal(error)
+        if not why:
+            raise
+        say("full", {"why": why})
+        os._exit(0)  # to take down in order what HDF5 could not write may crash
 
 
 def _verify(path: Path, say: Any) -> None:
@@ -78,23 +85,6 @@ class _Teller:
         if done - self.told >= TELL_EVERY_BYTES or done < self.told:
             self.told = done
             self._say("bytes", {"read": done})
-
-
-def _confine(memory: int, size: int, cpu: int) -> None:
-    for kind, value in (
-        (resource.RLIMIT_AS, memory + 2 * size),
-        (resource.RLIMIT_DATA, memory),
-        (resource.RLIMIT_CPU, cpu),
-        (resource.RLIMIT_CORE, 0),
-    ):
-        hard = resource.getrlimit(kind)[1]
-        allowed = value if hard == resource.RLIM_INFINITY else min(value, hard)
-        resource.setrlimit(kind, (allowed, allowed))
-
-
-def _die_with_parent() -> None:
-    os.read(0, 1)  # nothing is ever written there: it returns when the parent closes it or dies
-    os._exit(1)
 
 
 if __name__ == "__main__":

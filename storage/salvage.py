@@ -106,10 +106,9 @@ def salvage(
         if "destroyed" in said:
             raise NotSaved(_hopeless(path, "{part} cannot be read: {why}".format(**said["destroyed"])))
         if "saved" not in said:
-            why = said.get("lost", {}).get("why", "its reader said nothing")
-            if free_bytes(final.parent) < reserve_bytes + SKELETON_BYTES or "No space left" in why:
-                raise disk.DiskFull(final.parent, needed, free_bytes(final.parent))
-            raise NotSaved(_hopeless(path, why))
+            if "full" in said:
+                raise disk.DiskFull(final.parent, needed, free_bytes(final.parent), said["full"]["why"])
+            raise NotSaved(_hopeless(path, said.get("lost", {}).get("why", "its reader said nothing")))
         try:
             found = TypeAdapter(Findings).validate_python(said["findings"])
             saved = TypeAdapter(Saved).validate_python(said["saved"])

@@ -3,12 +3,12 @@
 Usage of the child: python -m storage.trial FILE MEMORY_BYTES CPU_SECONDS.
 """
 
-import resource
 import subprocess
 import sys
 from pathlib import Path
 
 from stem4d.errors import BadInput
+from storage.confined import confine
 from storage.foreign import ChildLimits
 
 REMEDY = "The file may be damaged; copy it again from its source"
@@ -48,16 +48,7 @@ def is_sound_and_ours(path: Path, limits: ChildLimits) -> bool:
 def main() -> None:
     """Set the limits first, then read."""
     path, memory, cpu = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
-    size = path.stat().st_size
-    for kind, value in (
-        (resource.RLIMIT_AS, memory + 2 * size),
-        (resource.RLIMIT_DATA, memory),
-        (resource.RLIMIT_CPU, cpu),
-        (resource.RLIMIT_CORE, 0),
-    ):
-        hard = resource.getrlimit(kind)[1]
-        allowed = value if hard == resource.RLIM_INFINITY else min(value, hard)
-        resource.setrlimit(kind, (allowed, allowed))
+    confine(memory, path.stat().st_size, cpu)
     from storage.hdf5 import is_ours, open_hdf5
 
     try:

@@ -11,7 +11,10 @@ import struct
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 _FIELDS = struct.Struct("<8sBBBBQQQQ")
@@ -66,7 +69,7 @@ class Unclosed(io.RawIOBase):
         self._at = offset + {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: _SHOWN_BYTES}[whence]
         return self._at
 
-    def readinto(self, room: "memoryview | bytearray") -> int:  # type: ignore[override]
+    def readinto(self, room: "WriteableBuffer", /) -> int:
         """Fill a buffer: the superblock as it should be, then the file, then zeros."""
         view = memoryview(room).cast("B")
         number = max(0, min(len(view), _SHOWN_BYTES - self._at))

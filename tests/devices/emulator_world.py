@@ -12,14 +12,26 @@ import numpy as np
 import numpy.typing as npt
 import zmq
 
+from devices.protocols import ExposureRequest
 from devices.simplon.emulator import Emulator, start_emulator
 from devices.simplon.emulator.frames import SyntheticFrames
 from devices.simplon.emulator.truth import SeriesTruth
 from devices.simplon.messages import End, Image, Message, PackedFrame, decode
+from stem4d.detector import DetectorFacts
 from tests.packing import bitshuffle
 
 SHAPE = (24, 32)
 SOURCE = SyntheticFrames(SHAPE, seed=7, distinct=5)
+SMALL = DetectorFacts(
+    name="small",
+    shape=(64, 48),
+    pixel_pitch_um=75.0,
+    bit_depths=(8, 16, 32),
+    max_frame_rate_hz=4500.0,
+    max_count_rate_per_px_hz=1e7,
+)
+"""A detector that the emulator stands for, as the driver is told of it."""
+EXPOSURE = ExposureRequest(detector="small", shape=SMALL.shape, bit_depth=16, exposure_time_us=500.0, frames=300)
 WITHIN_S = 20.0
 """What a busy machine may need for anything that ends by itself at once."""
 

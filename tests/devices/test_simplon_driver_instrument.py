@@ -219,14 +219,14 @@ def test_a_refused_trigger_is_told_once(tmp_path: Path) -> None:
         instrument.close()
 
 
-def test_a_beam_that_the_other_driver_found_is_told(tmp_path: Path) -> None:
+def test_a_beam_that_the_other_driver_found_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     beam = BeamFound("sample", "2026-11-27T01:00:00+00:00")
     with Sender() as sender:
         instrument = beside(unit_of(), tmp_path, sender)
         assert isinstance(instrument, BeamWitness)
         # The simulator within this process tells nothing.
         assert instrument.found is None
-        instrument._other.found = beam  # type: ignore[attr-defined]
+        monkeypatch.setattr(instrument._other, "found", beam, raising=False)
         assert instrument.found == beam
         instrument.close()
 

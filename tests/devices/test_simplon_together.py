@@ -9,7 +9,6 @@ from typing import Any, Literal
 import numpy as np
 import pytest
 
-from devices.protocols import ExposureRequest
 from devices.simplon import emulator
 from devices.simplon.configure import Trigger
 from devices.simplon.driver import SimplonDetector
@@ -17,25 +16,16 @@ from devices.simplon.rest import Simplon
 from stem4d.detector import DetectorFacts
 from stem4d.errors import DeviceFault
 from storage.read import open_frames
-from tests.devices.emulator_world import wait_for
+from tests.devices.emulator_world import EXPOSURE, SMALL, wait_for
 from tests.devices.simplon_world import scanned
 from tests.packing import bitshuffle
 
-SHAPE, FRAMES = (64, 48), 300
-FACTS = DetectorFacts(
-    name="small",
-    shape=SHAPE,
-    pixel_pitch_um=75.0,
-    bit_depths=(8, 16, 32),
-    max_frame_rate_hz=4500.0,
-    max_count_rate_per_px_hz=1e7,
-)
-REQUEST = ExposureRequest(detector="small", shape=SHAPE, bit_depth=16, exposure_time_us=500.0, frames=FRAMES)
+SHAPE, FRAMES = SMALL.shape, EXPOSURE.frames
 
 
 @contextmanager
 def exposure(
-    trigger_by: Trigger = "software", pulses: Literal["free", "asked"] = "free", facts: DetectorFacts = FACTS
+    trigger_by: Trigger = "software", pulses: Literal["free", "asked"] = "free", facts: DetectorFacts = SMALL
 ) -> Iterator[tuple[emulator.Emulator, SimplonDetector]]:
     """An emulated detector, initialised, and its driver."""
     with emulator.start_emulator(source=emulator.SyntheticFrames(facts.shape), pulses=pulses) as running:
@@ -56,7 +46,7 @@ def counted(
 ) -> tuple[list[int], int, int, int]:
     """Frame numbers as they came, the sum of all pixels, frames that could not be unpacked, and strays."""
     codec = bitshuffle()
-    detector.prepare(REQUEST)
+    detector.prepare(EXPOSURE)
     running.faults.set(emulator.faults.read_faults(faults))
     source = detector.source()
     frame = np.empty((1, *source.detector_shape), source.dtype)
@@ -100,9 +90,9 @@ def test_every_count_arrives(trigger: Trigger) -> None:
 @pytest.mark.parametrize("bit_depth", [8, 16])
 @pytest.mark.parametrize("trigger", ["software", "position", "scan"])
 def test_a_full_scan_is_in_the_file_as_it_was_sent(tmp_path: Path, trigger: Trigger, bit_depth: int) -> None:
-    scan, facts = (128, 96), FACTS.model_copy(update={"shape": (192, 192)})
+    scan, facts = (128, 96), SMALL.model_copy(update={"shape": (192, 192)})
     frames = scan[0] * scan[1]
-    request = REQUEST.model_copy(update={"shape": facts.shape, "bit_depth": bit_depth, "frames": frames})
+    request = EXPOSURE.model_copy(update={"shape": facts.shape, "bit_depth": bit_depth, "frames": frames})
     with exposure(trigger, pulses="asked", facts=facts) as (running, detector):
         pulse = None if trigger == "software" else lambda: running.state.pulse(frames)
         result = scanned(detector, request, scan, tmp_path / "pass1.h5", pulse)
@@ -156,7 +146,7 @@ def test_a_detector_that_fails_is_seen_and_recovered() -> None:
         assert counted(running, detector, [{"kind": "fail", "frame": 50}])[0] == list(range(50))
         detector.ensure_stopped()
         with pytest.raises(DeviceFault, match=r"state error.*recovery"):
-            detector.prepare(REQUEST)
+            detector.prepare(EXPOSURE)
         running.faults.set(())
         detector.recover()
         detector.gap_timeout_s = 10.0

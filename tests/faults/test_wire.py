@@ -14,32 +14,22 @@ import numpy.typing as npt
 import pytest
 
 from devices.acquire import AcquisitionResult, Progress, acquire
-from devices.protocols import ExposureRequest
 from devices.simplon import emulator
 from devices.simplon import rest as rest_module
 from devices.simplon.driver import SimplonDetector
 from devices.simplon.emulator.frames import SyntheticFrames
 from devices.simplon.rest import Simplon
 from devices.simplon.stream import SimplonStream
-from stem4d.detector import DetectorFacts
 from stem4d.errors import DeviceFault
 from storage import write
 from storage.layout import FRAMES, LEDGER_STATE, OK
+from tests.devices.emulator_world import EXPOSURE, SMALL
 from tests.faults.packed_world import job
 from tests.faults.wire_world import FAILURES, Failure, proxy_to
 
-SHAPE, SCAN = (64, 48), (15, 20)
+SHAPE, SCAN = SMALL.shape, (15, 20)
 TOTAL = SCAN[0] * SCAN[1]
 SOURCE = SyntheticFrames(SHAPE, distinct=31)
-FACTS = DetectorFacts(
-    name="small",
-    shape=SHAPE,
-    pixel_pitch_um=75.0,
-    bit_depths=(8, 16, 32),
-    max_frame_rate_hz=4500.0,
-    max_count_rate_per_px_hz=1e7,
-)
-REQUEST = ExposureRequest(detector="small", shape=SHAPE, bit_depth=16, exposure_time_us=500.0, frames=TOTAL)
 GAP_S = 0.5
 
 
@@ -53,7 +43,7 @@ class Rig:
         """The source of an exposure that is prepared, with faults set."""
         self.running.faults.set(())
         self.detector.ensure_stopped()
-        self.detector.prepare(REQUEST)
+        self.detector.prepare(EXPOSURE)
         self.running.faults.set(emulator.faults.read_faults(faults))
         return self.detector.source()
 
@@ -81,7 +71,7 @@ def rig() -> Iterator[Rig]:
     with emulator.start_emulator(source=SOURCE, pulses="free") as running:
         rest = Simplon("127.0.0.1", running.rest_port)
         detector = SimplonDetector(
-            rest, FACTS, "software", running.stream_port, first_frame_timeout_s=5.0, gap_timeout_s=GAP_S
+            rest, SMALL, "software", running.stream_port, first_frame_timeout_s=5.0, gap_timeout_s=GAP_S
         )
         detector.recover()
         yield Rig(running, detector, rest)

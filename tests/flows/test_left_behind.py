@@ -225,7 +225,9 @@ def _no_more_pages(connection: Any) -> None:
     connection.execute("PRAGMA max_page_count = 1").fetchone()
 
 
-def test_an_instrument_that_cannot_be_closed_is_told_beside_the_error_before_it(tmp_path: Path) -> None:
+def test_an_instrument_that_cannot_be_closed_is_told_beside_the_error_before_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     lines: list[Told] = []
 
     def fail() -> None:
@@ -237,7 +239,7 @@ def test_an_instrument_that_cannot_be_closed_is_told_beside_the_error_before_it(
                 closed()
                 raise DeviceFault("the line is dead")
 
-            opened.instrument.close = close  # type: ignore[method-assign]
+            monkeypatch.setattr(opened.instrument, "close", close)
             raise DeviceFault("the valve is shut")
 
     with pytest.raises(DeviceFault, match="the valve is shut"):
