@@ -91,20 +91,21 @@ def _row(metric: str, cases: list[Case]) -> Row:
     )
 
 
-HEAD = (
-    "metric                     positives misses (95 %)            negatives alarms (95 %)            unknown doubtful"
-)
-
-
 def table(rows: Iterable[Row]) -> str:
     """The rows to be read by people, a line each under a head."""
-    lines = [
-        f"{row.metric:<26} {row.positives:>9} {_rate(row.misses, row.miss_interval):<22} "
-        f"{row.negatives:>9} {_rate(row.false_alarms, row.false_alarm_interval):<22} "
-        f"{row.not_measured:>7} {row.doubtful:>8}"
-        for row in rows
-    ]
-    return "\n".join([HEAD, *lines])
+    lines = [_line("metric", "positives", "misses (95 %)", "negatives", "alarms (95 %)", "unknown", "doubtful")]
+    for row in rows:
+        misses, alarms = _rate(row.misses, row.miss_interval), _rate(row.false_alarms, row.false_alarm_interval)
+        lines.append(_line(row.metric, row.positives, misses, row.negatives, alarms, row.not_measured, row.doubtful))
+    return "\n".join(lines)
+
+
+def _line(*cells: str | int) -> str:
+    widths = (-26, 9, -22, 9, -22, 7, 8)
+    each = (
+        f"{cell!s:<{-width}}" if width < 0 else f"{cell!s:>{width}}" for cell, width in zip(cells, widths, strict=True)
+    )
+    return " ".join(each)
 
 
 def _rate(events: int, ends: tuple[float, float]) -> str:

@@ -3,6 +3,7 @@
 from math import isnan
 
 import pytest
+from scipy.stats import binom
 
 from stem4d.verdict import Verdict
 from tests.quality_trial.tally import Case, assert_at_most, interval, table, tally
@@ -54,8 +55,10 @@ def test_the_interval_is_the_exact_one() -> None:
     # Closed forms at the ends: none of n has 1 - (0.025)^(1/n) for its upper end, all of n the mirror of that.
     assert interval(0, 150) == pytest.approx((0.0, 1 - 0.025 ** (1 / 150)))
     assert interval(150, 150) == pytest.approx((0.025 ** (1 / 150), 1.0))
-    # Tabulated by Clopper and Pearson's definition: 3 of 150.
-    assert interval(3, 150) == pytest.approx((0.00414, 0.05735), abs=2e-5)
+    # By definition: at the lower end 3 or more have 2.5 %, at the upper end 3 or fewer.
+    low, high = interval(3, 150)
+    assert binom.sf(2, 150, low) == pytest.approx(0.025)
+    assert binom.cdf(3, 150, high) == pytest.approx(0.025)
     assert all(isnan(end) for end in interval(0, 0))
 
 
