@@ -8,7 +8,10 @@ from stem4d.calibrate.disk import DiskFit
 from stem4d.calibrate.pixels import Mask
 from stem4d.maps import RunMaps
 from stem4d.plan import QualityPolicy
+from stem4d.quality.between import compare
 from stem4d.quality.centring import check_centring
+from stem4d.quality.contamination import check_contamination
+from stem4d.quality.damage import check_damage
 from stem4d.quality.descan import check_descan
 from stem4d.quality.dose import check_dose
 from stem4d.quality.drift import check_drift
@@ -70,6 +73,7 @@ def judge_file(
         policy=policy or QualityPolicy(),
         known=completed,
     )
+    between = compare((maps,), subject)
     return (
         *check_frames((maps,)),
         *check_saturation(maps, subject),
@@ -77,6 +81,8 @@ def judge_file(
         *check_descan(maps, subject),
         *check_drift((maps,), (0.0,), subject),
         *check_dose((maps,), subject),
+        *check_damage(between, subject),
+        *check_contamination(between, subject),
         *_scale(disk, known),
         *_not_known(known),
     )

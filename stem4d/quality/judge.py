@@ -8,7 +8,10 @@ from stem4d.calibrate.pixels import Mask
 from stem4d.errors import BadInput
 from stem4d.maps import RunMaps
 from stem4d.plan import Plan
+from stem4d.quality.between import compare
 from stem4d.quality.centring import check_centring
+from stem4d.quality.contamination import check_contamination
+from stem4d.quality.damage import check_damage
 from stem4d.quality.descan import check_descan
 from stem4d.quality.dose import check_dose
 from stem4d.quality.drift import check_drift
@@ -54,6 +57,7 @@ def judge(
     subject = subject_of_plan(plan, whole, bad | new, geometry)
     # Each pass has its own movement; the one that moves furthest is judged.
     movements = [check_descan(one, subject) for one in passes]
+    between = compare(passes, subject)
     return (
         *check_frames(passes),
         check_pixels(whole, new),
@@ -62,6 +66,8 @@ def judge(
         *max(movements, key=lambda results: max((one.value or 0.0 for one in results), default=0.0)),
         *check_drift(passes, started_s, subject),
         *check_dose(passes, subject, new),
+        *check_damage(between, subject),
+        *check_contamination(between, subject),
     )
 
 
