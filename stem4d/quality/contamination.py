@@ -123,8 +123,10 @@ def layer_between(first: RunMaps, last: RunMaps, subject: Subject) -> tuple[Laye
     # A frame lost here and there is a place without deflection, once the mean deflection is off.
     lines = np.nan_to_num(lines - np.nanmean(lines, axis=2, keepdims=True))
     step_a, wavelength_a = 10 * known.scan_step_nm, optics.wavelength_a(known.beam_energy_kev)
-    half = columns // 2
-    across = lines[:, :, :half].sum(axis=2) - lines[:, :, columns - half :].sum(axis=2)
+    side = -np.sign(np.arange(columns) - (columns - 1) / 2)
+    # From the middle to the outermost positions: their steps count half.
+    side[[0, -1]] /= 2
+    across = lines @ side
     gained = (2 * pi / wavelength_a * step_a * across / 2).reshape(2, blocks, LINES_TOGETHER).mean(axis=2)
     both = gained.mean(axis=1)
     size = float(np.hypot(*both))

@@ -6,9 +6,19 @@ from typing import Any
 import numpy as np
 from scipy import ndimage
 
-from devices.simulator.scene import Scene, dose_after_all, make_ready, render, shifts_px, specimen_positions_nm
+from devices.simulator.scene import (
+    Scene,
+    damage_of,
+    detector_of,
+    dose_after,
+    make_ready,
+    shifts_px,
+    specimen_positions_nm,
+    times_s,
+)
 from stem4d.calibrate.pixels import Mask
 from stem4d.maps import RunMaps
+from stem4d.optics import wavelength_a
 from stem4d.quality.between import compare
 from stem4d.quality.contamination import MOST_RAD
 from stem4d.quality.damage import LARGEST_CHANGE, MOST_AREA, MOST_LOST
@@ -18,18 +28,22 @@ from stem4d.quality.pass_images import SMOOTH_PX
 from stem4d.quality.regions import subject_of_plan
 from stem4d.simulate import fluence as doses
 from stem4d.simulate import patterns as physics
-from stem4d.simulate.damage import Damage, contamination_rad, shrinkage
+from stem4d.simulate.counts import noise_keys, record
+from stem4d.simulate.damage import Damage, contamination_rad, damaged, shrinkage
+from stem4d.simulate.wander import current_part
 from stem4d.verdict import QualityResult
-from tests.blind.world import TOGETHER, Setup, bad_pixels, mask_of, scene, seed_of
+from tests.blind.world import Setup, bad_pixels, mask_of, scene, seed_of
 from tests.quality_trial.simulated import maps_of, plan_of
 from tests.quality_trial.tally import Case
 
-SETUP = Setup(200.0, 10.0, 1.25, 40, (24, 24), 0.2, 2000.0)
-"""A focused probe of 3 Å; 500 e/Å² a pass."""
-PASSES = 3
-PASS_E_PER_A2 = SETUP.electrons / (10 * SETUP.step_nm) ** 2
-BETWEEN_E_PER_A2 = (PASSES - 1) * PASS_E_PER_A2
-"""From the middle of the first pass to that of the last."""
+WIDE = Setup(200.0, 4.0, 4 / 7, 36, (24, 24), 0.25, 2e4)
+"""A focused probe of 7 Å over 6 nm, as wide as a layer's edge and bubbles need."""
+FINE = Setup(200.0, 10.0, 10 / 7, 36, (32, 32), 0.06, 8e3)
+"""A focused probe of 3 Å, sampled as well as a change of scale needs."""
+PARTS = 4
+"""Parts of a pass that see the same damage."""
+NO_BUBBLES = {"bubble_onset_e_per_a2": None}
+ANALYSES: tuple[dict[str, Any], ...] = ({"kind": "com", "target_d_a": 7.0},)
 
 
 @dataclass(frozen=True)
@@ -47,46 +61,49 @@ class Told:
         return Case(found.metric, self.truth > self.limit, abs(self.truth - self.limit) <= doubt, found.verdict, text)
 
 
-def knobs(random: np.random.Generator) -> dict[str, float]:
+def knobs(random: np.random.Generator, setup: Setup, passes: int) -> dict[str, float]:
     """What the beam does, each independently and every other time; sizes from far below to far above the limits."""
     drawn: dict[str, float] = {}
+    one_pass = setup.electrons / (10 * setup.step_nm) ** 2
+    between = (passes - 1) * one_pass
 
     def log_uniform(low: float, high: float) -> float:
         return float(np.exp(random.uniform(np.log(low), np.log(high))))
 
     if random.random() < 0.6:
-        # Angles about 0.7 1/Å fade at 1.4 times the fluence that detail of 1 Å does.
-        drawn["critical_e_per_a2"] = BETWEEN_E_PER_A2 / 1.4 / -np.log(1 - log_uniform(0.02, 0.7))
-    if random.random() < 0.6:
-        drawn["shrinkage_per_e_per_a2"] = log_uniform(0.004, 0.12) / BETWEEN_E_PER_A2
-    if random.random() < 0.5:
-        drawn["bubble_onset_e_per_a2"] = float(random.uniform(1.0, 2.0)) * PASS_E_PER_A2
-        drawn["bubble_radius_a"] = float(random.uniform(4, 8))
+        # Angles about 1.7 α fade at the fluence for 1 Å over their own frequency.
+        per_a = 1.7e-3 * setup.alpha_mrad / wavelength_a(setup.energy_kev)
+        drawn["critical_e_per_a2"] = between * per_a / -np.log(1 - log_uniform(0.02, 0.8))
+    if random.random() < 0.7:
+        drawn["shrinkage_per_e_per_a2"] = log_uniform(0.006, 0.2) / between
+    if setup is WIDE and random.random() < 0.7:
+        drawn["bubble_onset_e_per_a2"] = float(random.uniform(0.4, 0.8)) * (between + one_pass / 2)
+        drawn["bubble_radius_a"] = float(random.uniform(8, 16))
         drawn["bubble_phase_rad"] = float(random.uniform(0.5, 2.0))
         drawn["bubble_spacing_a"] = 40.0
-    if random.random() < 0.6:
-        drawn["contamination_rad_per_e_per_a2"] = log_uniform(0.1, 8.0) / BETWEEN_E_PER_A2
+    if random.random() < 0.8:
+        # A field of 6 nm shows a tenth to a fifth of a layer whose edge is 6 nm wide.
+        drawn["contamination_rad_per_e_per_a2"] = log_uniform(0.5, 50.0) / between
     return drawn
 
 
-def instrument(random: np.random.Generator, damage: dict[str, float]) -> Scene:
-    """A microscope in good order over a film of small grains that suffers."""
+def instrument(random: np.random.Generator, setup: Setup, damage: dict[str, float]) -> Scene:
+    """A microscope in good order over a film that suffers."""
     area = {
-        "specimen": "polycrystal",
-        "material": "Au",
-        "grain_nm": 1.5,
-        "thickness_nm": float(random.uniform(2.0, 5.0)),
+        "specimen": "amorphous",
+        "thickness_nm": float(random.uniform(10.0, 30.0)),
         "seed": seed_of(random),
         "beam_damage": damage,
-        "drift_nm_per_min": random.uniform(-0.05, 0.05, 2).tolist(),
+        # Up to a quarter of a step from pass to pass.
+        "drift_nm_per_min": (random.uniform(-0.5, 0.5, 2) * setup.step_nm).tolist(),
     }
     return scene(
-        SETUP,
+        setup,
         "there",
         seed=seed_of(random),
         areas={"there": area},
         beam={"drift_per_h": float(random.uniform(-1.0, 1.0))},
-        **bad_pixels(SETUP.pixels, random),
+        **bad_pixels(setup.pixels, random),
     )
 
 
@@ -94,74 +111,83 @@ def instrument(random: np.random.Generator, damage: dict[str, float]) -> Scene:
 class Passes:
     """All passes over one area: what was counted, and what was to be expected."""
 
+    setup: Setup
+    scene: Scene
+    ready: physics.Prepared
     counted: tuple[RunMaps, ...]
     expected: tuple[np.ndarray, np.ndarray]
     """Frames of the first and the last without noise, in electrons."""
     fluences: tuple[doses.Fluence, ...]
     """Before the first pass, and after each."""
+    lost: tuple[tuple[float, ...], ...]
+    """Of the area, in each part of each pass, by the simulator's law."""
     starts_s: tuple[float, ...]
-    scenes: tuple[Scene, ...]
 
 
-def expose(one: Scene, bad: Mask) -> Passes:
-    """Passes half a minute apart."""
-    starts = tuple(30.0 * which for which in range(PASSES))
-    scenes = tuple(replace(one, run=which + 1) for which in range(PASSES))
-    plan = plan_of(SETUP, ANALYSES, PASSES)
-    fluences, counted, expected = [doses.untouched()], [], []
+def expose(setup: Setup, one: Scene, bad: Mask, passes: int) -> Passes:
+    """Passes half a minute apart; what would have been counted without noise is kept of the first and the last."""
+    starts = tuple(30.0 * which for which in range(passes))
+    plan, detector = plan_of(setup, ANALYSES, passes), detector_of(one)
+    ready = make_ready(one).move_to(0.0, 0.0)[1]
+    fluences, counted, expected, lost = [doses.untouched()], [], [], []
     everything = np.arange(one.frames)
-    parts = np.split(everything, range(TOGETHER, one.frames, TOGETHER))
-    for now, start in zip(scenes, starts, strict=True):
-        bench = make_ready(now, start)
-        bench.expose_first(fluences[-1])
-        come = [render(now, bench, part, start, np.ones(len(part), np.bool_)) for part in parts]
-        counted.append(maps_of(np.concatenate(come), plan, bad))
-        if start in (starts[0], starts[-1]):
-            expected.append(expectation(now, fluences[-1], start))
-        fluences.append(dose_after_all(now, fluences[-1], everything, start))
-    return Passes(tuple(counted), (expected[0], expected[1]), tuple(fluences), starts, scenes)
+    for which, start in enumerate(starts):
+        fractions, after, shrunk = fractions_of(one, ready, fluences[-1], start)
+        electrons = setup.electrons * current_part(one.truth.beam.emission, start + times_s(one, everything))
+        keys = noise_keys(one.truth.seed, which, *np.divmod(everything, one.scan.shape[1]))
+        counted.append(maps_of(record(fractions, electrons, keys, detector), plan, bad))
+        expected.append(fractions * setup.electrons)
+        fluences.append(after)
+        lost.append(shrunk)
+    return Passes(setup, one, ready, tuple(counted), (expected[0], expected[-1]), tuple(fluences), tuple(lost), starts)
 
 
-def expectation(now: Scene, before: doses.Fluence, start_s: float) -> np.ndarray:
-    """Electrons in every pixel of every frame (n, det_y, det_x), without noise, as ``render`` goes about it."""
-    bench = make_ready(now, start_s)
-    bench.expose_first(before)
-    shape = now.scan.shape
-    found = []
-    for row in range(shape[0]):
-        frames = np.arange(row * shape[1], (row + 1) * shape[1])
-        _, ready = bench.move_to(start_s, start_s)
-        ready = bench.suffer(ready, frames, start_s, np.ones(len(frames), np.bool_))
-        found.append(physics.patterns(ready, specimen_positions_nm(now, frames, start_s), shifts_px(now, frames)))
-    return np.concatenate(found).astype(np.float64) * SETUP.electrons
-
-
-ANALYSES: tuple[dict[str, Any], ...] = ({"kind": "com", "target_d_a": 7.0},)
+def fractions_of(
+    one: Scene, ready: physics.Prepared, before: doses.Fluence, start_s: float
+) -> tuple[np.ndarray, doses.Fluence, tuple[float, ...]]:
+    """Part of the beam in every pixel of every frame (n, det_y, det_x), the fluence afterwards, and the area lost."""
+    damage, found, lost = damage_of(one), [], []
+    assert damage is not None
+    assert ready.layout is not None
+    assert ready.phase is not None
+    for frames in np.split(np.arange(one.frames), PARTS):
+        tile = doses.on_tile(before, ready.layout)
+        suffered = damaged(ready, ready.phase, tile, damage)
+        lost.append(shrinkage(tile, damage))
+        found.append(physics.patterns(suffered, specimen_positions_nm(one, frames, start_s), shifts_px(one, frames)))
+        before = dose_after(one, before, frames, start_s)
+    return np.concatenate(found), before, tuple(lost)
 
 
 def trial(number: int) -> list[Case]:
-    """One run with its faults, judged as the product does."""
+    """Two runs with their faults, judged as the product does: a wide field, and a fine one for the change of scale."""
     random = np.random.default_rng((6, 3, number))
-    damage = knobs(random)
-    one = instrument(random, damage)
-    bad = mask_of(one)
-    passes = expose(one, bad)
-    plan = plan_of(SETUP, ANALYSES, PASSES)
-    results = {each.metric: each for each in judge(plan, passes.counted, passes.starts_s, None, bad)}
-    inner_px = compare(passes.counted, subject_of_plan(plan, joined(passes.counted), bad)).inner_px
-    truths = {
-        "damage.decay": Told(decay(passes, bad, inner_px), MOST_LOST),
-        "damage.area": Told(area_lost(passes, damage), MOST_AREA),
-        "damage.change": Told(bubble_height(passes, damage, bad), LARGEST_CHANGE),
-        "contamination.frame": Told(layer_rad(passes, damage), MOST_RAD),
-    }
-    note = f"trial {number} {({key: f'{value:.3g}' for key, value in damage.items()})}"
-    return [told.case(results[metric], note) for metric, told in truths.items()]
+    cases = []
+    for setup in (WIDE, FINE):
+        count = int(random.integers(2, 4)) if setup is WIDE else 2
+        damage = knobs(random, setup, count)
+        one = instrument(random, setup, damage)
+        bad = mask_of(one)
+        passes = expose(setup, one, bad, count)
+        plan = plan_of(setup, ANALYSES, count)
+        results = {each.metric: each for each in judge(plan, passes.counted, passes.starts_s, None, bad)}
+        if setup is WIDE:
+            inner_px = compare(passes.counted, subject_of_plan(plan, joined(passes.counted), bad)).inner_px
+            truths = {
+                "damage.decay": Told(decay(passes, bad, inner_px), MOST_LOST),
+                "damage.change": Told(bubble_height(passes, damage, bad), LARGEST_CHANGE),
+                "contamination.frame": Told(layer_rad(passes, damage), MOST_RAD),
+            }
+        else:
+            truths = {"damage.area": Told(area_lost(passes), MOST_AREA)}
+        note = f"trial {number} {count} passes { ({key: f'{value:.3g}' for key, value in damage.items()}) }"
+        cases += [told.case(results[metric], note) for metric, told in truths.items()]
+    return cases
 
 
 def decay(passes: Passes, bad: Mask, inner_px: float) -> float:
     """Part of the share of counts beyond a radius that the last pass lacks."""
-    y, x = np.indices(bad.shape) - (SETUP.pixels - 1) / 2
+    y, x = np.indices(bad.shape) - (passes.setup.pixels - 1) / 2
     ring = (np.hypot(y, x) >= inner_px) & ~bad
     first, last = (each[:, ring].sum() / each[:, ~bad].sum() for each in passes.expected)
     return float(1 - last / first)
@@ -173,25 +199,25 @@ def middles(passes: Passes, what: Any) -> tuple[Any, Any]:
     return (values[0] + values[1]) / 2, (values[-2] + values[-1]) / 2
 
 
-def area_lost(passes: Passes, damage: dict[str, float]) -> float:
-    """Part of the area lost between the first pass and the last, by the simulator's law."""
-    first, last = middles(passes, lambda one: shrinkage(one.values, Damage(**damage)) if one.values.size else 0.0)
-    return float((last - first) / (1 - first))
+def area_lost(passes: Passes) -> float:
+    """Part of the area lost between the first pass and the last, line by line."""
+    ratios = [(1 - last) / (1 - first) for first, last in zip(passes.lost[0], passes.lost[-1], strict=True)]
+    return float(1 - np.mean(ratios))
 
 
 def layer_rad(passes: Passes, damage: dict[str, float]) -> float:
     """Phase of the layer between the middle column of the field and its outer ones, grown between first and last."""
     if "contamination_rad_per_e_per_a2" not in damage:
         return 0.0
-    layout = make_ready(passes.scenes[0]).move_to(0.0, 0.0)[1].layout
+    layout = passes.ready.layout
     assert layout is not None
-    places = specimen_positions_nm(passes.scenes[0], np.arange(passes.scenes[0].frames), 0.0)
+    places = specimen_positions_nm(passes.scene, np.arange(passes.scene.frames), 0.0)
     at = np.rint(10 * places @ np.array(layout.to_px).T - layout.origin).astype(int)
 
     def across(fluence: doses.Fluence) -> float:
         layer = contamination_rad(layout, doses.on_tile(fluence, layout), Damage(**damage))
-        lines = layer[at[:, 0], at[:, 1]].reshape(SETUP.scan)
-        middle = SETUP.scan[1] // 2
+        lines = layer[at[:, 0], at[:, 1]].reshape(passes.setup.scan)
+        middle = passes.setup.scan[1] // 2
         return float(lines[:, middle - 1 : middle + 1].mean() - lines[:, [0, -1]].mean())
 
     first, last = middles(passes, across)
@@ -202,30 +228,30 @@ def bubble_height(passes: Passes, damage: dict[str, float], bad: Mask) -> float:
     """Largest change that bubbles make, in standard deviations of shot noise, of all images that the check looks at."""
     if "bubble_onset_e_per_a2" not in damage:
         return 0.0
-    area = passes.scenes[-1].truth.areas["there"]
+    area = passes.scene.truth.areas["there"]
     assert area.beam_damage is not None
     without = area.model_copy(update={"beam_damage": area.beam_damage.model_copy(update=NO_BUBBLES)})
-    truth = passes.scenes[-1].truth.model_copy(update={"areas": {"there": without}})
-    smooth = expectation(replace(passes.scenes[-1], truth=truth), passes.fluences[-2], passes.starts_s[-1])
-    y, x = (axis - (SETUP.pixels - 1) / 2 for axis in np.indices(bad.shape))
-    disk = SETUP.alpha_mrad / SETUP.mrad_per_pixel
+    truth = passes.scene.truth.model_copy(update={"areas": {"there": without}})
+    one = replace(passes.scene, truth=truth)
+    smooth = passes.setup.electrons * fractions_of(one, passes.ready, passes.fluences[-2], passes.starts_s[-1])[0]
+    y, x = (axis - (passes.setup.pixels - 1) / 2 for axis in np.indices(bad.shape))
+    disk = passes.setup.alpha_mrad / passes.setup.mrad_per_pixel
     heights = []
     for ring in (np.hypot(y, x) < disk, np.hypot(y, x) >= 1.2 * disk, np.hypot(y, x) >= 0):
-        one, other = (each[:, ring & ~bad].sum(axis=1).reshape(SETUP.scan) for each in (passes.expected[1], smooth))
-        heights.append(np.abs(filtered(2 * np.sqrt(one) - 2 * np.sqrt(other))))
+        some, other = (
+            each[:, ring & ~bad].sum(axis=1).reshape(passes.setup.scan) for each in (passes.expected[1], smooth)
+        )
+        heights.append(np.abs(filtered(2 * np.sqrt(some) - 2 * np.sqrt(other))))
     near = (np.hypot(y, x) < 1.25 * disk) & ~bad
     for axis in (y, x):
-        one, other = (
-            ((each[:, near] * axis[near]).sum(axis=1) / each[:, near].sum(axis=1)).reshape(SETUP.scan)
+        some, other = (
+            ((each[:, near] * axis[near]).sum(axis=1) / each[:, near].sum(axis=1)).reshape(passes.setup.scan)
             for each in (passes.expected[1], smooth)
         )
         # A disk of radius r has r/2 for the spread of one electron along an axis.
         noise = disk / 2 / np.sqrt(smooth[:, near].sum(axis=1).mean())
-        heights.append(np.abs(filtered((one - other) / noise)))
+        heights.append(np.abs(filtered((some - other) / noise)))
     return float(np.max([each[2:-2, 2:-2].max() for each in heights]))
-
-
-NO_BUBBLES = {"bubble_onset_e_per_a2": None}
 
 
 def filtered(change: np.ndarray) -> np.ndarray:
