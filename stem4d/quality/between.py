@@ -84,7 +84,7 @@ def _high_angles(
     patterns = [np.where(subject.bad_pixels, 0, one.sum_pattern).astype(np.float64) for one in passes]
     totals = np.array([pattern.sum() for pattern in patterns])
     distance = subject.geometry.distance_px(subject.shape)
-    extra = _other_specimen(passes[0], last)
+    extra = _other_specimen(passes, last)
     gain = _gain(totals.sum() / sum(one.frames for one in passes), subject)
     order = np.argsort(distance[beyond], kind="stable")
     summed = np.cumsum(np.sum(patterns, axis=0)[beyond][order])
@@ -111,16 +111,20 @@ def _gain(counts_a_pattern: float, subject: Subject) -> float:
     return max(counts_a_pattern / predict(subject.plan).electrons_per_pattern, 1.0)
 
 
-def _other_specimen(first: RunMaps, last: Overlay) -> float:
-    """Relative error of a share of counts because drift took lines away and brought in others like them."""
-    if last.reason and not last.features:
-        return 0.0
+def _other_specimen(passes: Sequence[RunMaps], last: Overlay) -> float:
+    """Relative error of a share of counts because the passes do not show the same places.
+
+    Drift takes lines away and brings in others like them; frames that are missing are missing somewhere.
+    """
+    first = passes[0]
     image = first.virtual.get("beyond_disk")
+    missing = 1 - min(one.frames / one.recorded.size for one in passes)
+    drifted = last.shift_px if last.features else (0.0, 0.0)
     squares = 0.0
-    for axis, (moved, lines) in enumerate(zip(last.shift_px, first.scan_shape, strict=True)):
+    for axis, (moved, lines) in enumerate(zip(drifted, first.scan_shape, strict=True)):
         spread = UNKNOWN_CONTRAST
         if image is not None and first.recorded.all() and image.any():
             means = image.mean(axis=1 - axis)
             spread = float(means.std() / means.mean())
-        squares += 2 * (min(abs(moved) / lines, 1.0) * spread) ** 2
+        squares += (2 * min(abs(moved) / lines, 1.0) ** 2 + missing**2) * spread**2
     return sqrt(squares)

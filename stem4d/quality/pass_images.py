@@ -25,6 +25,8 @@ BORDER_PX = 2
 """Left out along the borders, where a moved image has to be guessed."""
 BLOCK_PX = 4
 """Errors are taken as independent from block to block: a feature's width, as scan steps are chosen."""
+TRUSTED = 2.5
+"""Differences beyond this many standard deviations count no more than these in the fit."""
 PARAMETERS = 6
 
 
@@ -41,7 +43,7 @@ class Overlay:
     left: tuple[Array, ...]
     """For each image the second, moved back, less the first with its contrast matched, (scan_y, scan_x)."""
     slope: tuple[Array, ...]
-    """Steepness of each image per position: what an error of place makes of it."""
+    """Steepness of each image of the first pass per position: what an error of place makes of it."""
     seen: Mask
     """Where both were recorded, borders left out."""
     features: bool
@@ -116,13 +118,15 @@ def _fitted(
             rest, mean = _matched(one, back, seen)
             gradient = np.gradient(mean)
             left.append(rest)
-            slopes.append(np.hypot(*gradient))
+            slopes.append(np.hypot(*np.gradient(one)))
             noise = max(spread_of(rest[seen]), 1e-12)
+            # Huber's weight: what is new in one place must not bend the whole field.
+            trust = seen * np.minimum(1.0, TRUSTED * noise / np.maximum(np.abs(rest), 1e-12))
             each = np.stack([gradient[0] * basis[0][i] + gradient[1] * basis[1][i] for i in range(PARAMETERS)])
             # What a change of contrast explains as well says nothing about the scale.
-            each = _without(each, mean, seen) * seen / noise
-            normal += np.einsum("iyx,jyx->ij", each, each)
-            scores += each * (rest * seen / noise)
+            each = _without(each, mean, seen) / noise
+            normal += np.einsum("iyx,jyx->ij", each * trust, each)
+            scores += each * trust * (rest / noise)
         if np.linalg.cond(normal) > 1e12:
             return _still(pairs, seen, "the images have too few features", together, features=True)
         step = -np.linalg.solve(normal, scores.sum(axis=(1, 2)))
@@ -166,7 +170,7 @@ def _still(
         np.zeros((2, 2)),
         np.full((4, 4), np.inf),
         tuple(rest for rest, _ in matched),
-        tuple(np.hypot(*np.gradient(mean)) for _, mean in matched),
+        tuple(np.hypot(*np.gradient(one)) for one, _ in smooth) if matched else (),
         inner,
         features,
         reason,

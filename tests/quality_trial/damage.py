@@ -70,17 +70,18 @@ def knobs(random: np.random.Generator, setup: Setup, passes: int) -> dict[str, f
     def log_uniform(low: float, high: float) -> float:
         return float(np.exp(random.uniform(np.log(low), np.log(high))))
 
-    if random.random() < 0.6:
+    if random.random() < 0.5:
         # Angles about 1.7 α fade at the fluence for 1 Å over their own frequency.
         per_a = 1.7e-3 * setup.alpha_mrad / wavelength_a(setup.energy_kev)
-        drawn["critical_e_per_a2"] = between * per_a / -np.log(1 - log_uniform(0.02, 0.8))
+        drawn["critical_e_per_a2"] = between * per_a / -np.log(1 - log_uniform(0.01, 0.8))
     if random.random() < 0.7:
         drawn["shrinkage_per_e_per_a2"] = log_uniform(0.006, 0.2) / between
-    if setup is WIDE and random.random() < 0.7:
+    if setup is WIDE and random.random() < 0.6:
+        # One or two bubbles, small against the field: what changes everywhere is no local change.
         drawn["bubble_onset_e_per_a2"] = float(random.uniform(0.4, 0.8)) * (between + one_pass / 2)
-        drawn["bubble_radius_a"] = float(random.uniform(8, 16))
-        drawn["bubble_phase_rad"] = float(random.uniform(0.5, 2.0))
-        drawn["bubble_spacing_a"] = 40.0
+        drawn["bubble_radius_a"] = float(random.uniform(4, 8))
+        drawn["bubble_phase_rad"] = float(random.uniform(1.0, 3.0))
+        drawn["bubble_spacing_a"] = 60.0
     if random.random() < 0.8:
         # A field of 6 nm shows a tenth to a fifth of a layer whose edge is 6 nm wide.
         drawn["contamination_rad_per_e_per_a2"] = log_uniform(0.5, 50.0) / between
