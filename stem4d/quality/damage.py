@@ -9,14 +9,13 @@ from math import sqrt
 import numpy as np
 import numpy.typing as npt
 from scipy import fft, ndimage
-from scipy.stats import norm
 
 from stem4d.maps import RunMaps
 from stem4d.predict import predict
 from stem4d.quality.between import Between
 from stem4d.quality.fading import Fading, critical_fluence, fit_common, fit_shares
 from stem4d.quality.grade import DOUBT_SIGMAS, grade, result
-from stem4d.quality.pass_images import Overlay, images_of
+from stem4d.quality.pass_images import Overlay, images_of, middle_of, quiet_spread
 from stem4d.quality.regions import Subject
 from stem4d.verdict import QualityResult, Verdict
 
@@ -31,10 +30,9 @@ OPTIMUM = 2.5
 """Best exposure in critical fluences (Hayward and Glaeser 1979): more dose adds noise and no signal."""
 MOST_AREA, AREA_FAILS = 0.02, 0.1
 """Change of the area: lengths by 1 % and by 5 %, as a scan step may be wrong without and with refinement."""
-LARGEST_CHANGE = 8.0
-"""Local change in standard deviations: among 1e5 places chance alone makes 4.4, less the width of doubt it is 5.5."""
-QUIET = 1 / 3
-"""Part of the places that is taken as unchanged for the noise."""
+LARGEST_CHANGE = 10.0
+"""Local change in standard deviations. Chance alone makes 4.4 among 1e5 places, and what a shrinking specimen leaves
+beside its best fit up to 6: the width of doubt ends at 7.5."""
 FINE = 0.5
 """Fine detail begins at this part of the Nyquist frequency of the scan."""
 
@@ -187,7 +185,10 @@ def _change(last: Overlay) -> QualityResult:
     y, x = np.unravel_index(int(np.argmax(heights)), heights.shape)
     text = f"The largest local change between the first pass and the last is {top:.1f} standard deviations."
     if verdict is Verdict.WARN:
-        text += f" {max(blobs, 1)} places changed, the strongest at position ({y}, {x}): look for bubbles or holes."
+        text += (
+            f" {max(blobs, 1)} places changed, the strongest at position ({y}, {x}): look for bubbles, holes, or a "
+            f"drift that brought in other places."
+        )
     return result(name, None, verdict, text, value=top, limit=limit, unit=unit, uncertainty=1.0)
 
 
@@ -203,27 +204,13 @@ def local_changes(last: Overlay) -> Array | None:
     for rest, slope in zip(last.left, last.slope, strict=True):
         steep = last.seen & (slope > np.median(slope[last.seen]))
         flat = last.seen & ~steep
-        off = rest - _middle(rest[last.seen])
-        noise = _quiet_spread(off[flat]) if flat.any() else 0.0
+        off = rest - middle_of(rest[last.seen])
+        noise = quiet_spread(off[flat]) if flat.any() else 0.0
         size = float(np.median(slope[steep])) if steep.any() else 0.0
-        place = sqrt(max(_quiet_spread(off[steep]) ** 2 - noise**2, 0.0)) / size if size > 0 else 0.0
+        place = sqrt(max(quiet_spread(off[steep]) ** 2 - noise**2, 0.0)) / size if size > 0 else 0.0
         sigma = np.hypot(max(noise, 1e-12), place * slope)
         most = np.maximum(most, np.where(last.seen, np.abs(off) / sigma, 0.0))
     return most
-
-
-def _middle(values: Array) -> float:
-    """The middle of the narrowest half of the values, which a new feature does not move (Rousseeuw's shorth)."""
-    ordered = np.sort(values)
-    half = (len(ordered) + 1) // 2
-    widths = ordered[half - 1 :] - ordered[: len(ordered) - half + 1]
-    first = int(np.argmin(widths))
-    return float(ordered[first : first + half].mean())
-
-
-def _quiet_spread(departures: Array) -> float:
-    """Standard deviation of normal departures by the smallest third of them: new features may cover half a field."""
-    return float(np.quantile(np.abs(departures), QUIET) / norm.ppf((1 + QUIET) / 2))
 
 
 def _hint(passes: Sequence[RunMaps], subject: Subject) -> str:

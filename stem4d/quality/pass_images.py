@@ -7,8 +7,8 @@ from math import sqrt
 import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
+from scipy.stats import norm
 
-from stem4d.calibrate.robust import spread_of
 from stem4d.calibrate.shift import register, without_surface
 from stem4d.maps import RunMaps
 
@@ -27,6 +27,8 @@ BLOCK_PX = 4
 """Errors are taken as independent from block to block: a feature's width, as scan steps are chosen."""
 TRUSTED = 2.5
 """Differences beyond this many standard deviations count no more than these in the fit."""
+QUIET = 1 / 2
+"""Part of the places that is taken as unchanged where a spread is asked for."""
 PARAMETERS = 6
 
 
@@ -119,7 +121,7 @@ def _fitted(
             gradient = np.gradient(mean)
             left.append(rest)
             slopes.append(np.hypot(*np.gradient(one)))
-            noise = max(spread_of(rest[seen]), 1e-12)
+            noise = max(quiet_spread(rest[seen]), 1e-12)
             # Huber's weight: what is new in one place must not bend the whole field.
             trust = seen * np.minimum(1.0, TRUSTED * noise / np.maximum(np.abs(rest), 1e-12))
             each = np.stack([gradient[0] * basis[0][i] + gradient[1] * basis[1][i] for i in range(PARAMETERS)])
@@ -195,14 +197,26 @@ def _eroded(seen: Mask) -> Mask:
 
 def _matched(one: Array, two: Array, seen: Mask) -> tuple[Array, Array]:
     """The second less the first with level and contrast matched, and the mean of the two."""
-    level, contrast = float(one[seen].mean()), 1.0
-    inside, other = one[seen] - level, two[seen] - two[seen].mean()
-    power = float(inside @ inside)
-    if power > 0:
-        # By the spreads: a regression on noisy values would come out low, and the fit of the scale with it.
-        contrast = float(np.copysign(sqrt(float(other @ other) / power), inside @ other))
-    like = float(two[seen].mean()) + contrast * (one - level)
+    level, other = middle_of(one[seen]), middle_of(two[seen])
+    # By the spreads: a regression on noisy values would come out low, and the fit of the scale with it.
+    spread = quiet_spread(one[seen] - level)
+    contrast = quiet_spread(two[seen] - other) / spread if spread > 0 else 1.0
+    like = other + contrast * (one - level)
     return two - like, (two + like) / 2
+
+
+def middle_of(values: Array) -> float:
+    """The middle of the narrowest half of the values, which a new feature does not move (Rousseeuw's shorth)."""
+    ordered = np.sort(values)
+    half = (len(ordered) + 1) // 2
+    widths = ordered[half - 1 :] - ordered[: len(ordered) - half + 1]
+    first = int(np.argmin(widths))
+    return float(ordered[first : first + half].mean())
+
+
+def quiet_spread(departures: Array) -> float:
+    """Standard deviation of normal departures by the smallest of them: new features may cover half a field."""
+    return float(np.quantile(np.abs(departures), QUIET) / norm.ppf((1 + QUIET) / 2))
 
 
 def _without(each: Array, image: Array, seen: Mask) -> Array:

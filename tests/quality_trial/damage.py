@@ -74,7 +74,7 @@ def knobs(random: np.random.Generator, setup: Setup, passes: int) -> dict[str, f
         # Angles about 1.7 α fade at the fluence for 1 Å over their own frequency.
         per_a = 1.7e-3 * setup.alpha_mrad / wavelength_a(setup.energy_kev)
         drawn["critical_e_per_a2"] = between * per_a / -np.log(1 - log_uniform(0.01, 0.8))
-    if random.random() < 0.7:
+    if setup is FINE and random.random() < 0.7:
         drawn["shrinkage_per_e_per_a2"] = log_uniform(0.006, 0.2) / between
     if setup is WIDE and random.random() < 0.6:
         # One or two bubbles, small against the field: what changes everywhere is no local change.
