@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import fft, ndimage
 
+from stem4d.calibrate.shift import white_noise
 from stem4d.maps import RunMaps
 from stem4d.predict import predict
 from stem4d.quality.between import Between
@@ -30,9 +31,9 @@ OPTIMUM = 2.5
 """Best exposure in critical fluences (Hayward and Glaeser 1979): more dose adds noise and no signal."""
 MOST_AREA, AREA_FAILS = 0.02, 0.1
 """Change of the area: lengths by 1 % and by 5 %, as a scan step may be wrong without and with refinement."""
-LARGEST_CHANGE = 10.0
+LARGEST_CHANGE = 9.0
 """Local change in standard deviations. Chance alone makes 4.4 among 1e5 places, and what a shrinking specimen leaves
-beside its best fit up to 6: the width of doubt ends at 7.5."""
+beside its best fit up to 6: the width of doubt ends at 6.5."""
 FINE = 0.5
 """Fine detail begins at this part of the Nyquist frequency of the scan."""
 
@@ -134,7 +135,7 @@ def _detail(between: Between) -> QualityResult:
 
 
 def _fine(maps: RunMaps, first: RunMaps, shift_px: tuple[float, float]) -> npt.NDArray[np.complex128]:
-    """Fine part of the spectra of all images, moved back, each in units of its spread in the first pass."""
+    """Fine part of the spectra of all images, moved back, each in units of its noise."""
     seen = maps.recorded
     window = np.outer(*(np.hanning(n + 2)[1:-1] for n in seen.shape)) * seen
     ky, kx = np.meshgrid(*(fft.fftfreq(n) for n in seen.shape), indexing="ij")
@@ -148,10 +149,11 @@ def _fine(maps: RunMaps, first: RunMaps, shift_px: tuple[float, float]) -> npt.N
     images, before = images_of(maps), images_of(first)
     for index, (image, old) in enumerate(zip(images, before, strict=True)):
         level = float((image * window).sum() / max(window.sum(), 1e-9))
-        spectrum = fft.fft2((image - level) * window) * turn
-        scale = float(old[first.recorded].std()) / (current if index < len(images) - 2 else 1.0)
-        if scale > 0:
-            parts.append(spectrum[fine] / scale)
+        counts = index < len(images) - 2
+        # Twice the root of counts has a noise of one already.
+        noise = 1.0 if counts else white_noise(old, first.recorded)
+        if noise > 0 and old[first.recorded].std() > 0:
+            parts.append(fft.fft2((image - level) * window)[fine] * turn[fine] * (current if counts else 1.0) / noise)
     return np.concatenate(parts) if parts else np.zeros(0, np.complex128)
 
 

@@ -38,7 +38,7 @@ from tests.quality_trial.tally import Case
 
 WIDE = Setup(200.0, 4.0, 4 / 7, 36, (24, 24), 0.25, 2e4)
 """A focused probe of 7 Å over 6 nm, as wide as a layer's edge and bubbles need."""
-FINE = Setup(200.0, 10.0, 10 / 7, 36, (32, 32), 0.06, 8e3)
+FINE = Setup(200.0, 10.0, 10 / 7, 36, (28, 28), 0.06, 8e3)
 """A focused probe of 3 Å, sampled as well as a change of scale needs."""
 PARTS = 4
 """Parts of a pass that see the same damage."""
@@ -70,15 +70,15 @@ def knobs(random: np.random.Generator, setup: Setup, passes: int) -> dict[str, f
     def log_uniform(low: float, high: float) -> float:
         return float(np.exp(random.uniform(np.log(low), np.log(high))))
 
-    if random.random() < 0.5:
+    if random.random() < 0.75:
         # Angles about 1.7 α fade at the fluence for 1 Å over their own frequency.
         per_a = 1.7e-3 * setup.alpha_mrad / wavelength_a(setup.energy_kev)
-        drawn["critical_e_per_a2"] = between * per_a / -np.log(1 - log_uniform(0.01, 0.8))
-    if setup is FINE and random.random() < 0.7:
-        drawn["shrinkage_per_e_per_a2"] = log_uniform(0.006, 0.2) / between
-    if setup is WIDE and random.random() < 0.6:
+        drawn["critical_e_per_a2"] = between * per_a / -np.log(1 - log_uniform(0.02, 0.8))
+    if setup is FINE and random.random() < 0.8:
+        drawn["shrinkage_per_e_per_a2"] = log_uniform(0.01, 0.25) / between
+    if setup is WIDE and random.random() < 0.75:
         # One or two bubbles, small against the field: what changes everywhere is no local change.
-        drawn["bubble_onset_e_per_a2"] = float(random.uniform(0.4, 0.8)) * (between + one_pass / 2)
+        drawn["bubble_onset_e_per_a2"] = float(random.uniform(0.3, 0.7)) * (between + one_pass / 2)
         drawn["bubble_radius_a"] = float(random.uniform(4, 8))
         drawn["bubble_phase_rad"] = float(random.uniform(1.0, 3.0))
         drawn["bubble_spacing_a"] = 60.0

@@ -190,6 +190,33 @@ def test_a_new_blob_is_a_local_change_and_scan_noise_is_none() -> None:
         assert told is None or np.hypot(int(told[1]) - 20, int(told[2]) - 9) < 2
 
 
+def _shifted(image: np.ndarray, by: tuple[float, float]) -> np.ndarray:
+    return np.asarray(np.fft.ifft2(ndimage.fourier_shift(np.fft.fft2(image), by)).real)
+
+
+@pytest.mark.parametrize("left", [1.0, 0.95, 0.7])
+def test_fine_detail_that_fades_is_measured_through_drift(left: float) -> None:
+    """Each pass has ``left`` of the amplitude of what the one before it had, and the specimen drifts by 0.4 px."""
+    rng = np.random.default_rng(11)
+    white = rng.normal(size=(48, 48))
+    # Flat in the middle of the field, where it is looked at, and sharp enough for the fine half of frequencies.
+    base = 0.25 * ndimage.gaussian_filter(white, 0.7) / ndimage.gaussian_filter(white, 0.7).std()
+    passes = tuple(_as_maps(1 + _shifted(base, (0.4 * k, -0.2 * k)) * left**k, k, 1e6) for k in range(3))
+    subject = _subject(passes)
+    found = one(check_damage(compare(passes, subject), subject), "damage.detail")
+    assert found.value is not None
+    assert found.uncertainty is not None
+    # The root of the counts is no straight line, and drift brings in other places at the borders: 2 %.
+    assert found.value == pytest.approx(1 - left**4, abs=3 * found.uncertainty + 0.02)
+    assert found.uncertainty < 0.03
+    assert found.verdict is (Verdict.PASS if left == 1.0 else Verdict.FAIL if left == 0.7 else Verdict.WARN)
+
+
+def test_two_passes_leave_fine_detail_open() -> None:
+    passes = (recording(0), recording(1))
+    assert one(_judged(passes), "damage.detail").verdict is Verdict.NOT_MEASURABLE
+
+
 def test_what_the_rows_show_of_one_pass_is_told_but_never_judged() -> None:
     image = np.ones((16, 16)) * np.linspace(1.3, 0.7, 16)[:, None]
     found = _judged((_as_maps(image, 1),))
