@@ -20,6 +20,8 @@ ANNULI = 3
 """Most annuli beyond the disk, of equal counts; fine detail goes first, so the outermost is judged."""
 SURE = 0.025
 """Width of doubt, as a part of the counts, up to which a narrower annulus is taken: a quarter of what may be lost."""
+STEADY = 0.002
+"""Relative error of a share of counts that stays however many: a detector and a tilt hold no better (habit)."""
 UNKNOWN_CONTRAST = 0.3
 """Relative spread of the lines' high-angle counts where no image tells it (habit)."""
 
@@ -117,10 +119,10 @@ def _other_specimen(passes: Sequence[RunMaps], last: Overlay) -> float:
     Drift takes lines away and brings in others like them; frames that are missing are missing somewhere.
     """
     first = passes[0]
+    squares = STEADY**2
     image = first.virtual.get("beyond_disk")
     missing = 1 - min(one.frames / one.recorded.size for one in passes)
     drifted = last.shift_px if last.features else (0.0, 0.0)
-    squares = 0.0
     for axis, (moved, lines) in enumerate(zip(drifted, first.scan_shape, strict=True)):
         spread = UNKNOWN_CONTRAST
         if image is not None and first.recorded.all() and image.any():
