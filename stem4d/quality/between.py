@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from stem4d.maps import RunMaps
 from stem4d.predict import predict
-from stem4d.quality.fading import Fading, fit_shares
+from stem4d.quality.fading import FEWEST_COUNTS, Fading, fit_shares
 from stem4d.quality.grade import DOUBT_SIGMAS
 from stem4d.quality.pass_images import Overlay, lay_over
 from stem4d.quality.regions import Subject
@@ -20,6 +20,7 @@ ANNULI = 3
 """Most annuli beyond the disk, of equal counts; fine detail goes first, so the outermost is judged."""
 SURE = 0.025
 """Width of doubt, as a part of the counts, up to which a narrower annulus is taken: a quarter of what may be lost."""
+ONE_IS_NOT_ENOUGH = "one pass cannot tell it from the specimen: split the dose into passes over the same area"
 STEADY = 0.002
 """Relative error of a share of counts that stays however many: a detector and a tilt hold no better (habit)."""
 UNKNOWN_CONTRAST = 0.3
@@ -45,7 +46,7 @@ class Between:
 
     @property
     def last(self) -> Overlay | None:
-        """The last pass over the first; None of a single pass."""
+        """The last pass over the first; None where they were not compared."""
         return self.overlays[-1] if self.overlays else None
 
 
@@ -53,7 +54,11 @@ def compare(passes: Sequence[RunMaps], subject: Subject) -> Between:
     """Compare the passes over one area, in order and of equal planned dose."""
     recorded, moments = tuple(one for one in passes if one.frames), _moments(passes)
     if len(recorded) < 2:
-        return Between(recorded, moments, (), None, nan, "there is one pass")
+        return Between(recorded, moments, (), None, nan, ONE_IS_NOT_ENOUGH)
+    if not subject.fit.ok:
+        # Noise alone does not change from pass to pass, and that is not a specimen without damage.
+        reason = f"no disk was found in the data ({subject.fit.reason}), so that they may be noise"
+        return Between(recorded, moments, (), None, nan, reason)
     overlays = tuple(_overlays(recorded))
     return Between(recorded, moments, overlays, *_high_angles(recorded, moments, subject, overlays[-1]))
 
@@ -101,7 +106,7 @@ def _high_angles(
             break
         best, inner = fading, start
     if best is None:
-        return None, nan, "no counts beyond the bright-field disk"
+        return None, nan, f"fewer than {FEWEST_COUNTS:.0f} counts a pass beyond the bright-field disk"
     unit = "px" if subject.mrad_per_pixel is None else "mrad"
     return best, inner, f"beyond {inner * (subject.mrad_per_pixel or 1.0):.3g} {unit}"
 

@@ -31,10 +31,6 @@ WHOLE_LINE = 0.9
 FEWEST_BLOCKS = 3
 """Blocks of lines to take an error from."""
 
-ONE_IS_NOT_ENOUGH = (
-    "one pass cannot tell contamination from the specimen: split the dose into passes over the same area"
-)
-
 
 @dataclass(frozen=True)
 class Layer:
@@ -57,11 +53,11 @@ def check_contamination(between: Between, subject: Subject) -> tuple[QualityResu
     Returns
     -------
     tuple of QualityResult
-        ``contamination.growth`` of high-angle counts and ``contamination.frame``, the layer by its gradient. Of one
-        pass the first alone.
+        ``contamination.growth`` of high-angle counts and ``contamination.frame``, the layer by its gradient. Of
+        what cannot be compared the first alone.
     """
     if between.last is None:
-        text = f"Contamination is not known: {ONE_IS_NOT_ENOUGH}."
+        text = f"Contamination is not known: {between.where}."
         return (result("contamination.growth", None, Verdict.NOT_MEASURABLE, text, limit=MOST_GROWN),)
     return _growth(between.fading, between.where), _frame(between.passes, subject)
 

@@ -16,7 +16,7 @@ from stem4d.predict import predict
 from stem4d.quality.between import Between
 from stem4d.quality.fading import Fading, critical_fluence, fit_common, fit_shares
 from stem4d.quality.grade import DOUBT_SIGMAS, grade, result
-from stem4d.quality.pass_images import Overlay, images_of, middle_of, quiet_spread
+from stem4d.quality.pass_images import Overlay, images_of, quiet_spread
 from stem4d.quality.regions import Subject
 from stem4d.verdict import QualityResult, Verdict
 
@@ -37,8 +37,6 @@ beside its best fit up to 6: the width of doubt ends at 6.5."""
 FINE = 0.5
 """Fine detail begins at this part of the Nyquist frequency of the scan."""
 
-ONE_IS_NOT_ENOUGH = "one pass cannot tell damage from the specimen: split the dose into passes over the same area"
-
 
 def check_damage(between: Between, subject: Subject) -> tuple[QualityResult, ...]:
     """Judge damage between the passes over one area.
@@ -54,10 +52,10 @@ def check_damage(between: Between, subject: Subject) -> tuple[QualityResult, ...
     -------
     tuple of QualityResult
         ``damage.decay`` of high-angle counts, ``damage.critical_fluence``, ``damage.detail`` of the images,
-        ``damage.area`` of what the scan shows, ``damage.change`` in places. Of one pass the first alone.
+        ``damage.area`` of what the scan shows, ``damage.change`` in places. Of what cannot be compared the first alone.
     """
     if between.last is None:
-        text = f"Damage is not known: {ONE_IS_NOT_ENOUGH}.{_hint(between.passes, subject)}"
+        text = f"Damage is not known: {between.where}.{_hint(between.passes, subject)}"
         return (result("damage.decay", None, Verdict.NOT_MEASURABLE, text, limit=MOST_LOST),)
     return (
         _decay(between, subject),
@@ -198,7 +196,7 @@ def local_changes(last: Overlay) -> Array | None:
     """Change of every place in standard deviations (scan_y, scan_x), the largest of all images; 0 where not seen.
 
     The noise is that of the field's own differences; where an image is steep, what an error of place makes of it is
-    added: scan noise moves features, and that is no change of the specimen.
+    added: scan noise moves features, and that is no change of the specimen. Whole rows and columns may change.
     """
     if last.seen.sum() < 50 or not last.left:
         return None
@@ -206,7 +204,7 @@ def local_changes(last: Overlay) -> Array | None:
     for rest, slope in zip(last.left, last.slope, strict=True):
         steep = last.seen & (slope > np.median(slope[last.seen]))
         flat = last.seen & ~steep
-        off = rest - middle_of(rest[last.seen])
+        off = _polished(rest, last.seen)
         noise = quiet_spread(off[flat]) if flat.any() else 0.0
         size = float(np.median(slope[steep])) if steep.any() else 0.0
         place = sqrt(max(quiet_spread(off[steep]) ** 2 - noise**2, 0.0)) / size if size > 0 else 0.0
@@ -215,9 +213,18 @@ def local_changes(last: Overlay) -> Array | None:
     return most
 
 
+def _polished(rest: Array, seen: npt.NDArray[np.bool_]) -> Array:
+    """Less the median of each row and then of each column: what goes on along the scan is not local (Tukey 1977)."""
+    off = np.where(seen, rest, np.nan)
+    for axis in (1, 0):
+        some = seen.any(axis=axis, keepdims=True)
+        off = off - np.nanmedian(np.where(some, off, 0.0), axis=axis, keepdims=True)
+    return np.where(seen, off, 0.0)
+
+
 def _hint(passes: Sequence[RunMaps], subject: Subject) -> str:
     """What the one pass shows over its time, which the specimen may do as well."""
-    image = passes[0].virtual.get("beyond_disk") if passes else None
+    image = passes[0].virtual.get("beyond_disk") if len(passes) == 1 else None
     if image is None or subject.geometry is None or image.shape[0] < 4:
         return ""
     seen = passes[0].recorded.all(axis=1)

@@ -11,6 +11,8 @@ import numpy.typing as npt
 Array = npt.NDArray[np.float64]
 Values = npt.NDArray[np.float64 | np.complex128]
 
+FEWEST_COUNTS = 100.0
+"""Counts that a share needs in each pass: the logarithm of fewer is skewed, and its error with it."""
 GROUPS = 24
 """Groups of the jackknife: its error is then known to a seventh, whatever the number of places."""
 
@@ -53,10 +55,10 @@ def fit_shares(counts: Array, totals: Array, moments: Array, gain: float = 1.0, 
     Returns
     -------
     Fading or None
-        None where a pass has no counts. The error is that of counting, or the scatter of the passes about the decay
-        where that is larger (Birge's ratio).
+        None where a pass has fewer than FEWEST_COUNTS. The error is that of counting, or the passes' scatter about
+        the decay where that is larger (Birge's ratio).
     """
-    if not ((counts > 0) & (totals > 0)).all():
+    if not ((counts >= FEWEST_COUNTS) & (totals > 0)).all():
         return None
     share = counts / totals
     variance = gain * np.maximum(1 - share, 0.0) / counts + extra**2

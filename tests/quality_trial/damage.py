@@ -38,7 +38,7 @@ from tests.quality_trial.tally import Case
 
 WIDE = Setup(200.0, 4.0, 4 / 7, 36, (24, 24), 0.25, 2e4)
 """A focused probe of 7 Å over 6 nm, as wide as a layer's edge and bubbles need."""
-FINE = Setup(200.0, 10.0, 10 / 7, 36, (28, 28), 0.06, 8e3)
+FINE = Setup(200.0, 10.0, 10 / 7, 36, (28, 28), 0.06, 4e4)
 """A focused probe of 3 Å, sampled as well as a change of scale needs."""
 PARTS = 4
 """Parts of a pass that see the same damage."""
@@ -52,13 +52,21 @@ class Told:
 
     truth: float
     limit: float
+    open: bool = False
+    """Whether the check cannot be held to it: it lies where the check does not look."""
 
     def case(self, found: QualityResult, note: str) -> Case:
         """The verdict beside the truth."""
         sigma = found.uncertainty or 0.0
         doubt = max(0.1 * self.limit, DOUBT_SIGMAS * sigma)
         text = f"{note}: true {self.truth:.4g}, found {found.value} ± {found.uncertainty}, limit {self.limit}"
-        return Case(found.metric, self.truth > self.limit, abs(self.truth - self.limit) <= doubt, found.verdict, text)
+        return Case(
+            found.metric,
+            self.truth > self.limit,
+            self.open or abs(self.truth - self.limit) <= doubt,
+            found.verdict,
+            text,
+        )
 
 
 def knobs(random: np.random.Generator, setup: Setup, passes: int) -> dict[str, float]:
@@ -176,7 +184,7 @@ def trial(number: int) -> list[Case]:
             inner_px = compare(passes.counted, subject_of_plan(plan, joined(passes.counted), bad)).inner_px
             truths = {
                 "damage.decay": Told(decay(passes, bad, inner_px), MOST_LOST),
-                "damage.change": Told(bubble_height(passes, damage, bad), LARGEST_CHANGE),
+                "damage.change": bubble(passes, damage, bad),
                 "contamination.frame": Told(layer_rad(passes, damage), MOST_RAD),
             }
         else:
@@ -225,10 +233,13 @@ def layer_rad(passes: Passes, damage: dict[str, float]) -> float:
     return last - first
 
 
-def bubble_height(passes: Passes, damage: dict[str, float], bad: Mask) -> float:
-    """Largest change that bubbles make, in standard deviations of shot noise, of all images that the check looks at."""
+def bubble(passes: Passes, damage: dict[str, float], bad: Mask) -> Told:
+    """Largest change that bubbles make, in standard deviations of shot noise, of all images that the check looks at.
+
+    What they change at the border alone, where the check does not look, or sees half of, is left open.
+    """
     if "bubble_onset_e_per_a2" not in damage:
-        return 0.0
+        return Told(0.0, LARGEST_CHANGE)
     area = passes.scene.truth.areas["there"]
     assert area.beam_damage is not None
     without = area.model_copy(update={"beam_damage": area.beam_damage.model_copy(update=NO_BUBBLES)})
@@ -252,7 +263,8 @@ def bubble_height(passes: Passes, damage: dict[str, float], bad: Mask) -> float:
         # A disk of radius r has r/2 for the spread of one electron along an axis.
         noise = disk / 2 / np.sqrt(smooth[:, near].sum(axis=1).mean())
         heights.append(np.abs(filtered((some - other) / noise)))
-    return float(np.max([each[2:-2, 2:-2].max() for each in heights]))
+    inside = float(np.max([each[4:-4, 4:-4].max() for each in heights]))
+    return Told(inside, LARGEST_CHANGE, bool(inside < LARGEST_CHANGE < np.max(heights)))
 
 
 def filtered(change: np.ndarray) -> np.ndarray:

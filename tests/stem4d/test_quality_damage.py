@@ -301,6 +301,7 @@ def test_odd_passes_get_a_verdict_and_no_silent_pass(name: str) -> None:
     assert all(each.message for each in found)
     unknowable = {
         "nothing recorded": METRICS,
+        "noise only": METRICS,
         "second pass empty": METRICS,
         "no beam": METRICS,
         "beam lost in the second": {"damage.decay", "damage.critical_fluence", "contamination.growth"},
@@ -317,7 +318,7 @@ def test_a_disk_that_fills_the_detector_leaves_no_high_angles() -> None:
     found = judge(plan_for(Truth(radius=40.0)), passes, (0.0, 60.0))
     for metric in ("damage.decay", "contamination.growth"):
         assert one(found, metric).verdict is Verdict.NOT_MEASURABLE
-        assert "nothing is recorded beyond" in one(found, metric).message
+        assert "no disk was found" in one(found, metric).message
 
 
 def test_a_mask_over_the_disk_or_everything_is_told() -> None:
@@ -325,7 +326,8 @@ def test_a_mask_over_the_disk_or_everything_is_told() -> None:
     y, x = np.indices((48, 48)) - 23.5
     for bad in (np.hypot(y, x) < 12, np.ones((48, 48), bool)):
         found = judge(plan_for(Truth()), passes, (0.0, 60.0), None, bad)
-        assert bad.all() == (one(found, "damage.decay").verdict is Verdict.NOT_MEASURABLE)
+        assert one(found, "damage.decay").verdict is Verdict.NOT_MEASURABLE
+        assert one(found, "contamination.growth").verdict is Verdict.NOT_MEASURABLE
 
 
 @settings(max_examples=25, deadline=None)
