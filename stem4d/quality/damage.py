@@ -58,7 +58,7 @@ def check_damage(between: Between, subject: Subject) -> tuple[QualityResult, ...
         text = f"Damage is not known: {between.where}.{_hint(between.passes, subject)}"
         return (result("damage.decay", None, Verdict.NOT_MEASURABLE, text, limit=MOST_LOST),)
     return (
-        _decay(between, subject),
+        _decay(between),
         _critical(between.fading, subject),
         _detail(between),
         _area(between.last),
@@ -66,7 +66,7 @@ def check_damage(between: Between, subject: Subject) -> tuple[QualityResult, ...
     )
 
 
-def _decay(between: Between, subject: Subject) -> QualityResult:
+def _decay(between: Between) -> QualityResult:
     fading, where = between.fading, between.where
     if fading is None:
         text = f"Damage is not known from high angles: {where}."
@@ -75,7 +75,7 @@ def _decay(between: Between, subject: Subject) -> QualityResult:
     verdict, limit = grade(lost, error, soft=MOST_LOST, hard=CRITICAL_LOST)
     text = (
         f"Counts {where} fell by {lost:.1%} ± {error:.1%} between the first pass and the last, "
-        f"as a share of all counts. {subject.doubt}"
+        f"as a share of all counts."
     )
     if verdict in (Verdict.WARN, Verdict.FAIL):
         text += " Lower the dose, use the first passes only, or weight them by dose."
@@ -182,7 +182,7 @@ def _change(last: Overlay) -> QualityResult:
     top = float(heights.max())
     verdict, limit = grade(top, 1.0, soft=LARGEST_CHANGE)
     blobs = int(ndimage.label(heights > LARGEST_CHANGE)[1])
-    y, x = np.unravel_index(int(np.argmax(heights)), heights.shape)
+    y, x = (int(at) * last.positions for at in np.unravel_index(int(np.argmax(heights)), heights.shape))
     text = f"The largest local change between the first pass and the last is {top:.1f} standard deviations."
     if verdict is Verdict.WARN:
         text += (

@@ -52,6 +52,8 @@ class Overlay:
     """Whether the images have features by which they could be laid over each other."""
     reason: str
     """Why the change of scale is not known; empty where it is."""
+    positions: int = 1
+    """Positions each way that one value of ``left``, ``slope`` and ``seen`` stands for: large fields are binned."""
 
     @property
     def area(self) -> float:
@@ -146,6 +148,7 @@ def _fitted(
         seen,
         features=True,
         reason="" if good else "the fit of the change of scale did not converge",
+        positions=together,
     )
 
 
@@ -176,6 +179,7 @@ def _still(
         inner,
         features,
         reason,
+        together,
     )
 
 
