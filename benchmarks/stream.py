@@ -4,6 +4,7 @@ import multiprocessing
 import resource
 import tempfile
 import time
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ from devices.protocols import ExposureRequest
 from devices.simplon.driver import SimplonDetector
 from devices.simplon.emulator import start_emulator
 from devices.simplon.emulator.frames import SyntheticFrames
-from devices.simplon.messages import Image, PackedFrame, decode, encode, image_content
+from devices.simplon.messages import ImageEncoder, PackedFrame, decode
 from devices.simplon.rest import Simplon
 from devices.worker import acquire_in_child
 from stem4d.accumulate import Accumulator, AccumulatorSpec, Annulus
@@ -215,7 +216,7 @@ def _alone(case: Case, folder: Path) -> dict[str, float]:
 
         def write() -> None:
             first = next(rows)
-            writer.write_chunks(range(first, first + DISTINCT), chunks)
+            writer.write_chunks(range(first, first + DISTINCT), chunks, [zlib.crc32(chunk) for chunk in chunks])
 
         done = {
             "read CBOR": _best(lambda: [decode(each) for each in messages]),
@@ -229,8 +230,7 @@ def _alone(case: Case, folder: Path) -> dict[str, float]:
 
 def _image(number: int, chunk: bytes, shape: tuple[int, ...]) -> bytes:
     frame = PackedFrame((shape[0], shape[1]), np.dtype("<u2"), "bslz4", chunk)
-    image = Image(1, "bench", number, {"threshold_1": frame}, 0.0, 1e-4)
-    return encode(image_content(image, "2026-11-27T00:00:00Z"))
+    return ImageEncoder(1, "bench", "2026-11-27T00:00:00Z").encode(number, {"threshold_1": frame}, 0.0, 1e-4)
 
 
 def _best(work: Callable[[], object], rounds: int = 15) -> float:
