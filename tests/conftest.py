@@ -8,6 +8,11 @@ from hypothesis import settings
 from xdist.remote import Producer
 from xdist.scheduler import LoadFileScheduling
 
+# Before numpy is loaded, and for children too. The processes of xdist fill the cores: a second thread of linear algebra
+# in each burns twice the time for the same answer.
+for _threads in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+    os.environ.setdefault(_threads, "1")
+
 # A first call compiles; how long an example takes is a matter for `make bench`.
 settings.register_profile("nightbeam", deadline=None)
 settings.load_profile("nightbeam")
