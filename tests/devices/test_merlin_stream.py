@@ -296,7 +296,7 @@ def test_a_detector_that_does_not_stop_sending_is_not_armed(monkeypatch: pytest.
     with MerlinEmulator() as emulator:
         detector = detector_of(emulator)
         detector.prepare(asked())
-        emulator.begin()
+        emulator.make_frames()
 
         def flood() -> None:
             while not enough.is_set():
