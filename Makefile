@@ -16,7 +16,6 @@ help: ## this list
 demo: $(MADE) ## a small simulated night, end to end; its state and report go into .nightbeam
 	NIGHTBEAM_HOME='$(CURDIR)/.nightbeam' $(BIN)/nightbeam demo
 
-# The linters run beside the tests, which wait for servers and children a part of their time.
 test: $(MADE) ## lint, and every test but the slow ones
 # The linters run beside the tests, which wait for servers and children a part of their time.
 	@{ told=$$({ $(LINT); } 2>&1); code=$$?; echo "$$told"; exit $$code; } & lint=$$!; \
