@@ -1,18 +1,19 @@
-"""Blind trial of damage and contamination: a dozen runs always, and enough for the promise where there is time."""
+"""Blind trial of damage and contamination: a few runs always, and enough for the promise where there is time."""
 
 import pytest
 
 from tests.quality_trial.damage import trial
 from tests.quality_trial.tally import assert_at_most, table, tally
 
-TRIALS = 360
+TRIALS = 450
+"""A third of the runs lose more than the limit at high angles: 150 and some of each kind."""
 
 
 def test_a_few_runs_are_judged_without_an_error() -> None:
-    cases = [case for number in range(3) for case in trial(number)]
+    cases = [case for number in range(2) for case in trial(number)]
     assert {case.metric for case in cases} == {"damage.decay", "damage.change", "contamination.frame", "damage.area"}
     wrong = [case.note for case in cases if case.missed or case.false_alarm]
-    # One of 200 cases may be wrong; two of a dozen are a defect.
+    # One of 200 cases may be wrong; two of eight are a defect.
     assert len(wrong) < 2, wrong
 
 

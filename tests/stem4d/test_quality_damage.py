@@ -147,7 +147,7 @@ def _as_maps(image: np.ndarray, seed: int, electrons: float = 3000.0) -> RunMaps
 @pytest.mark.parametrize("shape", [(24, 24), (40, 24)])
 def test_a_change_of_scale_is_found_with_an_honest_error(shape: tuple[int, int]) -> None:
     pulls, sizes = [], []
-    for seed in range(40):
+    for seed in range(30):
         rng = np.random.default_rng(seed)
         # Small: the blobs keep their size, which a stretch of the image would change.
         stretch = np.diag(rng.uniform(-0.012, 0.012, 2)) + rng.uniform(-0.005, 0.005) * np.array([[0, 1], [0, 0]])
@@ -160,7 +160,7 @@ def test_a_change_of_scale_is_found_with_an_honest_error(shape: tuple[int, int])
         pulls.append(error / found.area_uncertainty)
         sizes.append(found.area_uncertainty)
         assert found.shift_px == pytest.approx(shift, abs=0.25)
-    # 40 pulls have an rms of 1 within a quarter at 2 sigma; the sandwich of few blocks adds as much again.
+    # 30 pulls have an rms of 1 within a quarter at 2 sigma; the sandwich of few blocks adds as much again.
     assert 0.6 < np.sqrt(np.mean(np.square(pulls))) < 1.5
     assert abs(np.mean(pulls)) < 0.5
     assert np.median(sizes) < 0.01
@@ -232,9 +232,9 @@ def test_a_layer_is_found_by_its_gradient_whichever_way_the_detector_is_turned()
     phase = 3.0 * np.exp(-(x**2))
     # 1 mrad a pixel at 300 kV, steps of 1 Å: the deflection is λ/2π of the slope.
     deflection = 19.6875e-3 / (2 * np.pi) * np.gradient(phase, 1.0) * 1e3
-    for angle in (0.0, 0.7, 2.0):
+    for angle in (0.0, 2.0):
         errors, sigmas = [], []
-        for seed in range(30):
+        for seed in range(20):
             first, last = (_as_maps(np.ones((24, 24)), 10 * seed + which) for which in (0, 1))
             last = replace(
                 last,
@@ -330,7 +330,7 @@ def test_a_mask_over_the_disk_or_everything_is_told() -> None:
         assert one(found, "contamination.growth").verdict is Verdict.NOT_MEASURABLE
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(
     scan=st.tuples(st.integers(1, 20), st.integers(1, 20)),
     passes=st.integers(1, 4),
