@@ -77,7 +77,7 @@ def open_run(
                 fluence_e_per_a2=expected.total_fluence_e_per_a2,
             ),
         )
-    opened.runs[name] = OpenRun(name, run_id, area_id, target_id, plan)
+    opened.runs[name] = OpenRun(name, run_id, area_id, target_id, plan, opened.instrument.now_s())
     attempt = f", attempt {len(earlier) + 1}" if earlier else ""
     what = "calibrations for " if calibrating else ""
     opened.show("run started", f"{what}{plan.title or plan.name}, area {plan.sample.area}{attempt}", name)

@@ -1,0 +1,55 @@
+"""Calibrations that the data contradict, measured again before the next attempt."""
+
+from collections.abc import Sequence
+
+from stem4d.plan import Plan
+from stem4d.quality.remedies.remedy import NoRemedy, Remedy, Situation
+from stem4d.verdict import QualityResult
+
+ALIGNMENT = ("centre", "descan")
+"""Measured in one vacuum scan: what moved the pattern may have moved either."""
+REPLACED_BY: tuple[tuple[str, tuple[str, ...]], ...] = (
+    ("pixels.", ("pixel_mask",)),
+    ("beam.current", ("current",)),
+    ("dose.current", ("current",)),
+)
+"""Metrics and the calibrations that they contradict, of those that a run measures by itself."""
+
+
+def recentre(now: Situation, causes: Sequence[QualityResult]) -> Remedy | NoRemedy:
+    """The pattern shifted back to the middle of the detector, after a vacuum scan."""
+    if not any(one.metric in ("centring.margin", "centring.offset") or off_centre(one, now.plan) for one in causes):
+        return NoRemedy("it takes a shorter camera length, which is another plan")
+    return _again("recentre", causes[0].metric, ALIGNMENT, "the pattern lies off the middle of the detector")
+
+
+def correct_descan(_now: Situation, causes: Sequence[QualityResult]) -> Remedy | NoRemedy:
+    """Descan measured and corrected again."""
+    return _again("correct_descan", causes[0].metric, ALIGNMENT, "the pattern moves over the field")
+
+
+def replace_calibration(_now: Situation, causes: Sequence[QualityResult]) -> Remedy | NoRemedy:
+    """Another calibration that the data contradict, measured again."""
+    metric = causes[0].metric
+    kinds = next((kinds for prefix, kinds in REPLACED_BY if metric.startswith(prefix)), ())
+    if not kinds:
+        return NoRemedy(f"no calibration that a run measures by itself mends {metric}")
+    return _again("replace_calibration", metric, kinds, f"the data contradict the calibration of {', '.join(kinds)}")
+
+
+def off_centre(one: QualityResult, plan: Plan) -> bool:
+    """Whether an angle is missing that a centred pattern would have."""
+    centred = min(plan.detector.shape) / 2 * plan.mrad_per_pixel
+    return one.metric == "centring.max_angle" and one.limit is not None and centred >= one.limit
+
+
+def _again(action: str, cause: str, kinds: tuple[str, ...], what: str) -> Remedy:
+    return Remedy.model_validate(
+        {
+            "action": action,
+            "cause": cause,
+            "withdraws": kinds,
+            "reason": f"{what}: the calibration no longer holds and is made again before the next exposure",
+            "cost": "a calibration in vacuum",
+        }
+    )

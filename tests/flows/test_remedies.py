@@ -1,0 +1,161 @@
+"""Each remedy on the simulator: fault in, verdict, remedy, verdict again, within the dose; or refused by it."""
+
+from pathlib import Path
+
+import pytest
+
+from flows.night import run_night
+from flows.queue import Queued
+from stem4d.night import Night, Target, TargetState
+from stem4d.plan import Plan
+from stem4d.predict import predict
+from tests.flows.night_world import small
+from tests.flows.remedy_world import faulty_lab, mended, told
+
+SPARE_GRAIN = """
+[settings.areas.grain-5]
+specimen = "square"
+seed = 15
+spacing_a = 4.08
+atom_phase_rad = 2.4
+modulation = 0.2
+"""
+SETTLES_AT_S = 40.0
+SETTLING = f"""
+[[settings.schedule]]
+at_s = {SETTLES_AT_S}
+knob = "areas.edge-3.drift_nm_per_min"
+value = [0.3, -0.2]
+"""
+DROPOUT = """
+[settings.beam]
+dropouts = [{ at_s = 50.0, seconds = 1.0e6, part = 0.0 }]
+"""
+
+
+def saturating(*changes: str) -> Plan:
+    """A beam three times as bright as it says, into a counter of 8 bits."""
+    return small("3_saturating.yaml", 16, *changes)
+
+
+def drifting(*changes: str) -> Plan:
+    """Two passes over an area that drifts by 15 nm/min, where 5 are allowed."""
+    return small("5_drifting.yaml", 40, *changes)
+
+
+def test_a_lower_current_mends_saturation_within_the_dose(tmp_path: Path) -> None:
+    plan = saturating("quality.remedies=[reduce_current]")
+    with faulty_lab(tmp_path) as opened:
+        done = mended(opened, plan)
+    assert done.outcome.state is TargetState.MENDED, done.outcome.reason
+    assert set(done.actions()) == {"reduce_current"}
+    first, last = done.runs[0], done.runs[-1]
+    assert first["state"] == "stopped"
+    assert last["plan"]["document"]["optics"]["probe_current_pa"] < 90
+    assert last["plan"]["document"]["exposure"] == first["plan"]["document"]["exposure"]
+    assert "fail" in done.verdicts("saturation.disk")[0]
+    assert done.verdicts("saturation.disk")[-1] == {"pass"}
+    assert last["parent"] == done.runs[-2]["name"]
+    assert done.delivered()["grain-2"] <= plan.sample.fluence_budget_e_per_a2
+
+
+def test_a_spent_area_sends_the_mended_plan_to_the_spare_one(tmp_path: Path) -> None:
+    """The budget bears the first attempt with its bright beam and not a second one."""
+    planned = predict(saturating()).total_fluence_e_per_a2
+    budget = f"sample.fluence_budget_e_per_a2={3.2 * planned}"
+    with faulty_lab(tmp_path, SPARE_GRAIN) as opened:
+        done = mended(opened, saturating(budget, "sample.spare_areas=[grain-5]"))
+    assert done.outcome.state is TargetState.MENDED, done.outcome.reason
+    assert [run["area"]["name"] for run in done.runs] == ["grain-2", "grain-5"]
+    assert done.runs[0]["remedies"][0]["to_value"]["sample.area"] == "grain-5"
+    assert done.runs[1]["verdict"] != "fail"
+    assert all(given <= 3.2 * planned * 1.01 for given in done.delivered().values())
+
+
+def test_without_a_spare_area_a_spent_one_is_not_exposed_again(tmp_path: Path) -> None:
+    planned = predict(saturating()).total_fluence_e_per_a2
+    with faulty_lab(tmp_path) as opened:
+        done = mended(opened, saturating(f"sample.fluence_budget_e_per_a2={3.2 * planned}"))
+    assert done.outcome.state is TargetState.MARKED
+    assert "e/Å² left" in done.outcome.reason
+    assert len(done.runs) == 1
+    assert done.delivered()["grain-2"] <= 3.2 * planned * 1.01
+
+
+def test_waiting_until_the_drift_has_settled_mends_it_within_the_dose(tmp_path: Path) -> None:
+    plan = drifting("quality.remedies=[settle]")
+    with faulty_lab(tmp_path, SETTLING) as opened:
+        done = mended(opened, plan)
+    assert done.outcome.state is TargetState.MENDED, done.outcome.reason
+    assert done.actions() == ["settle"]
+    assert done.verdicts("drift.rate") == [{"fail"}, {"pass"}]
+    second = done.runs[1]
+    waits = [one for one in second["events"] if one["kind"] == "settling"]
+    assert waits[-1]["data"]["waited_s"] > SETTLES_AT_S - 10
+    assert waits[-1]["data"]["speed_nm_per_min"] == pytest.approx(0.36, abs=0.5)
+    # Reference scans are booked on the area like every exposure, and cost less than the passes do.
+    scans = [one["delivered_e_per_a2"] for one in second["exposures"] if one["area"] == "edge-3"]
+    assert len(scans) > plan.exposure.passes
+    assert min(scans) < 0.2 * max(scans)
+    assert done.delivered()["edge-3"] <= plan.sample.fluence_budget_e_per_a2
+
+
+def test_a_drift_that_does_not_settle_costs_reference_scans_only(tmp_path: Path) -> None:
+    plan = drifting("quality.remedies=[settle]")
+    with faulty_lab(tmp_path) as opened:
+        done = mended(opened, plan)
+    assert done.outcome.state is TargetState.MARKED
+    assert "settle" in done.outcome.reason
+    assert [one["purpose"] for one in done.runs[1]["datasets"] if one["purpose"] == "acquisition"] == []
+
+
+def test_the_time_for_mending_bounds_the_wait(tmp_path: Path) -> None:
+    plan = drifting("quality.remedies=[settle]", "quality.max_mending_min=0.8")
+    with faulty_lab(tmp_path) as opened:
+        done = mended(opened, plan)
+        spent_s = opened.instrument.now_s()
+    assert done.outcome.state is TargetState.MARKED
+    assert "has not settled within" in done.outcome.reason
+    assert spent_s < 60
+
+
+def test_no_dose_for_reference_scans_and_another_exposure_means_no_waiting(tmp_path: Path) -> None:
+    planned = predict(drifting()).total_fluence_e_per_a2
+    plan = drifting("quality.remedies=[settle]", f"sample.fluence_budget_e_per_a2={1.9 * planned}")
+    with faulty_lab(tmp_path, SETTLING) as opened:
+        done = mended(opened, plan)
+    assert done.outcome.state is TargetState.MARKED
+    assert "e/Å² left" in done.outcome.reason
+    assert len(done.runs) == 1
+
+
+def _night(*plans: tuple[str, Plan]) -> tuple[Night, tuple[Queued, ...]]:
+    targets = tuple(Target(name=name, plan=f"{name}.yaml") for name, _plan in plans)
+    night = Night(format_version=1, name="faults", instrument="instrument.toml", targets=targets)
+    return night, tuple(Queued(one, plan) for one, (_name, plan) in zip(targets, plans, strict=True))
+
+
+def test_a_beam_that_is_gone_ends_the_night_where_the_plan_says_so(tmp_path: Path) -> None:
+    lost = small("5_drifting.yaml", 16, "exposure.pause_between_passes_s=100.0", "quality.remedies=[end_night, skip]")
+    night, queued = _night(("lost", lost), ("never", small("1_overview.yaml", 16)))
+    with faulty_lab(tmp_path, DROPOUT) as opened:
+        result = run_night(opened, night, queued, with_prefect=False)
+        first = told(opened, result.outcomes[0][1])
+    (_, ended), (_, never) = result.outcomes
+    assert (ended.state, ended.ends_night) == (TargetState.MARKED, True)
+    assert "no beam" in ended.reason
+    assert (never.state, never.runs) == (TargetState.SKIPPED, ())
+    assert "lost ended the night" in never.reason
+    assert first.runs[0]["remedies"][0]["outcome"] == "the night was ended"
+    assert "ended the night" in result.reason
+
+
+def test_a_target_that_nothing_mends_is_left_and_the_night_goes_on(tmp_path: Path) -> None:
+    night, queued = _night(("left", drifting("quality.remedies=[skip]")), ("goes_on", small("1_overview.yaml", 16)))
+    with faulty_lab(tmp_path) as opened:
+        result = run_night(opened, night, queued, with_prefect=False)
+        left = told(opened, result.outcomes[0][1])
+    assert [outcome.state for _target, outcome in result.outcomes] == [TargetState.SKIPPED, TargetState.DONE]
+    assert left.actions() == ["skip"]
+    assert left.runs[0]["analyses"] == []
+    assert left.runs[0]["state"] == "marked"
