@@ -7,7 +7,7 @@ from db.engine import writer
 from db.results import add_quality
 from stem4d.maps import RunMaps, maps_from_arrays
 from stem4d.quality.judge import judge, verdict_by_analysis
-from stem4d.quality.pixels import METRIC
+from stem4d.quality.remedies.recalibrate import contradicted
 from stem4d.verdict import QualityResult, Verdict
 from storage.read import open_frames
 from tasks.calibrated import Calibrated
@@ -45,8 +45,8 @@ def check_quality(instrument: str, run: str, calibrated_json: str, exposed: dict
     told = ", ".join(f"{analysis}: {verdict.value}" for analysis, verdict in by_analysis.items())
     opened.tell("quality checked", f"{told}{'. ' + reason if reason else ''}", run)
     for one in results:
-        if one.metric == METRIC and one.verdict is Verdict.WARN:
-            withdraw(opened, run, f"{one.value:.0f} new hot pixel(s)", ("pixel_mask",))
+        if kinds := contradicted(one, calibrated.descan_range_px):
+            withdraw(opened, run, one.message, kinds)
     return {
         "fails": bool(failed),
         "reason": reason,

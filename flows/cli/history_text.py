@@ -60,6 +60,20 @@ def print_run(facts: Facts, measured: list[Facts], reports: Path) -> None:
         print(f"{one['time'][11:19]}  {one['kind']:<20} {one['message']}")
 
 
+def print_affected(facts: Facts) -> None:
+    """A calibration, whether it still stands, and the data that were acquired with it."""
+    print(
+        f"{title_of(facts['kind'])}, number {facts['id']} of {facts['instrument']}: {standing_words(facts, utc_now())}"
+    )
+    count = len(facts["datasets"])
+    print(f"{count} data set(s) were acquired with it{':' if count else '.'}")
+    for one in facts["datasets"]:
+        own = one["own_verdict"]
+        judged = f"own verdict {own.replace('_', ' ')}" if own else "no verdict of its own"
+        where = one["path"] or "place not recorded"
+        print(f"{one['run']:<22} pass {one['pass_index'] + 1:<3} {one['state']:<8} {judged:<26} {where}")
+
+
 def _ended(facts: Facts) -> str:
     verdict = (facts["verdict"] or "none").replace("_", " ")
     unknown = dict.fromkeys(metric(one["metric"]) for one in facts["quality"]
@@ -81,6 +95,8 @@ def _print_calibrations(facts: Facts, measured: list[Facts]) -> None:
     for one in facts["calibrations"]:
         when = f"measured {_when(one['measured_at'])} in {one['evidence_run'] or 'no run'}, {one['verdict']}"
         print(f"\ncalibration  {title_of(one['kind'])}, number {one['id']}: {when}; {used_for(one, facts)}")
+        if one["withdrawn"]:
+            print(f"             withdrawn since by {one['withdrawn']['by']}: {one['withdrawn']['reason']}")
         if one["id"] not in own:
             _print_values({**one, "value": main_figures(one["kind"], one["value"])})
     for one in facts["withdrawn"]:

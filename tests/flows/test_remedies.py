@@ -1,9 +1,13 @@
 """Each remedy on the simulator: fault in, verdict, remedy, verdict again, within the dose; or refused by it."""
 
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
+from flows.cli.app import app
 from flows.night import run_night
 from flows.queue import Queued
 from stem4d.night import Night, Target, TargetState
@@ -31,6 +35,34 @@ DROPOUT = """
 [settings.beam]
 dropouts = [{ at_s = 50.0, seconds = 1.0e6, part = 0.0 }]
 """
+MOVED_AT_S = 20.0
+MOVED = f"""
+[[settings.schedule]]
+at_s = {MOVED_AT_S}
+knob = "descan_error_mrad_per_nm"
+value = [[1.6, 0.15], [-0.2, 0.1]]
+"""
+SHIFTED = f"""
+[[settings.schedule]]
+at_s = {MOVED_AT_S}
+knob = "misalignment_mrad"
+value = [12.0, -9.0]
+"""
+
+
+class NoPage:
+    """Stands where the stage of the report stands: pages are drawn and looked at elsewhere."""
+
+    @staticmethod
+    def fn(*_arguments: object) -> None:
+        """Write none."""
+
+
+@pytest.fixture(autouse=True)
+def without_pages(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pages of runs cost more than the runs do."""
+    monkeypatch.setattr("flows.run.report_run", NoPage)
+    monkeypatch.setattr("flows.night.write_night", NoPage.fn)
 
 
 def saturating(*changes: str) -> Plan:
@@ -159,3 +191,60 @@ def test_a_target_that_nothing_mends_is_left_and_the_night_goes_on(tmp_path: Pat
     assert left.actions() == ["skip"]
     assert left.runs[0]["analyses"] == []
     assert left.runs[0]["state"] == "marked"
+
+
+def flake(*changes: str) -> Plan:
+    """A plan whose pattern may move by half a pixel."""
+    return small("2_ptychography.yaml", 24, *changes)
+
+
+def test_descan_that_changed_withdraws_its_calibration_marks_the_data_and_is_measured_again(tmp_path: Path) -> None:
+    with faulty_lab(tmp_path, MOVED) as opened:
+        before = mended(opened, flake())
+        opened.instrument.pause(MOVED_AT_S)
+        done = mended(opened, flake())
+    assert before.outcome.state is TargetState.DONE, before.outcome.reason
+    assert done.outcome.state is TargetState.MENDED, done.outcome.reason
+    assert done.actions() == ["correct_descan"]
+    assert done.verdicts("descan.range") == [{"fail"}, {"pass"}]
+    old, new = (run["calibrations"] for run in done.runs)
+    (number,) = {one["id"] for one in old if one["role"] == "descan"}
+    assert number not in {one["id"] for one in new}
+    told = affected(tmp_path, number)
+    assert [one["run"] for one in told["datasets"]] == [before.runs[0]["name"], done.runs[0]["name"]]
+    assert [one["own_verdict"] for one in told["datasets"]] == ["pass", "fail"]
+    assert told["withdrawn"]["by"] == done.runs[0]["name"]
+
+
+def test_a_descan_that_nothing_may_mend_withdraws_its_calibration_all_the_same(tmp_path: Path) -> None:
+    with faulty_lab(tmp_path, MOVED) as opened:
+        mended(opened, flake())
+        opened.instrument.pause(MOVED_AT_S)
+        done = mended(opened, flake("quality.remedies=[reduce_dwell]"))
+    assert done.outcome.state is TargetState.MARKED
+    assert "correct_descan would mend it, and the plan's policy does not allow that" in done.outcome.reason
+    assert [one["kind"] for one in done.runs[0]["withdrawn"]] == ["descan"]
+
+
+def test_a_pattern_that_moved_off_the_middle_is_brought_back(tmp_path: Path) -> None:
+    with faulty_lab(tmp_path, SHIFTED) as opened:
+        mended(opened, small("1_overview.yaml", 24))
+        opened.instrument.pause(MOVED_AT_S)
+        done = mended(opened, small("1_overview.yaml", 24))
+    assert done.outcome.state is TargetState.MENDED, done.outcome.reason
+    assert done.actions() == ["recentre"]
+
+
+def affected(home: Path, number: int) -> dict[str, Any]:
+    done = CliRunner().invoke(app, ["affected", str(number), "--json"], env={"NIGHTBEAM_HOME": str(home)})
+    assert done.exit_code == 0, done.output
+    told: dict[str, Any] = json.loads(done.stdout)
+    return told
+
+
+def test_an_unknown_calibration_is_refused_in_one_line(tmp_path: Path) -> None:
+    with faulty_lab(tmp_path):
+        pass
+    done = CliRunner().invoke(app, ["affected", "7"], env={"NIGHTBEAM_HOME": str(tmp_path)})
+    assert done.exit_code == 2
+    assert "calibration: got 7; there is none of this number" in done.output

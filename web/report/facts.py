@@ -214,6 +214,8 @@ def _standing(one: Facts, used_at: datetime) -> str:
     words = "had expired" if end is not None and end <= used_at else "fresh"
     if one["superseded_by"] is not None:
         words += f", superseded since by number {one['superseded_by']}"
+    if one["withdrawn"]:
+        words += f"; withdrawn by {one['withdrawn']['by']}: {one['withdrawn']['reason']}"
     if one["accepted_stale"]:
         words += f"; used past its time, as the run was told to: {one['accepted_stale']}"
     return f"{words}; measured in run {one['evidence_run']}" if one["evidence_run"] else words

@@ -3,8 +3,10 @@
 from collections.abc import Sequence
 
 from stem4d.plan import Plan
+from stem4d.quality.grade import DOUBT_SIGMAS
+from stem4d.quality.pixels import METRIC as MASK
 from stem4d.quality.remedies.remedy import NoRemedy, Remedy, Situation
-from stem4d.verdict import QualityResult
+from stem4d.verdict import QualityResult, Verdict
 
 ALIGNMENT = ("centre", "descan")
 """Measured in one vacuum scan: what moved the pattern may have moved either."""
@@ -14,6 +16,19 @@ REPLACED_BY: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("dose.current", ("current",)),
 )
 """Metrics and the calibrations that they contradict, of those that a run measures by itself."""
+
+
+def contradicted(one: QualityResult, descan_range_px: float) -> tuple[str, ...]:
+    """Kinds of calibration that a figure of a run's data contradicts, whatever is done about it.
+
+    ``descan_range_px`` is what the calibration itself says is left of the movement: no more than that is no news.
+    """
+    if one.metric == MASK and one.verdict is Verdict.WARN:
+        return ("pixel_mask",)
+    if one.metric == "descan.range" and one.verdict is Verdict.FAIL and one.value is not None:
+        surely = one.value - DOUBT_SIGMAS * (one.uncertainty or 0.0)
+        return ("descan",) if surely > descan_range_px else ()
+    return ()
 
 
 def recentre(now: Situation, causes: Sequence[QualityResult]) -> Remedy | NoRemedy:
