@@ -153,11 +153,13 @@ def _attempt(call: Call, instrument: str, runs: list[str], wait: dict[str, float
             return Attempt("marked", waited["reason"], lacking=lacking)
     exposed = call(expose, instrument, run, calibrated)
     quality = call(check_quality, instrument, run, calibrated, exposed)
-    if exposed["stopped"] or quality["fails"]:
-        reason = exposed["stopped"] or quality["reason"]
+    ended_early = bool(exposed["stopped"] or exposed["failing"])
+    if ended_early or quality["fails"]:
+        between = " ".join(dict.fromkeys(one["message"] for one in exposed["failing"]))
+        reason = exposed["stopped"] or between or quality["reason"]
         remedy = call(mend, instrument, run, calibrated, exposed, quality, runs)
         if remedy["plan_json"] is not None:
-            state = "stopped" if exposed["stopped"] else "marked"
+            state = "stopped" if ended_early else "marked"
             return Attempt(state, reason, exposed, remedy["words"], remedy["plan_json"], remedy["wait"])
         if not exposed["stopped"] and remedy["leave"] != "skip":
             call(analyse, instrument, run, calibrated, exposed, quality)

@@ -19,7 +19,9 @@ from stem4d.errors import DeviceFault, DoseRefused, InstrumentTaken, NightbeamEr
 from stem4d.plan import Plan
 from stem4d.predict import predict
 from stem4d.quality.online import stop_reason
+from stem4d.verdict import QualityResult
 from storage.spec import FileSpec
+from tasks.between import failing_so_far
 from tasks.calibrated import Calibrated, accumulator_spec
 from tasks.column import confirm, set_and_confirm
 from tasks.files import file_metadata
@@ -250,12 +252,20 @@ def _file_spec(one: Pass, reserve_bytes: int) -> FileSpec:
 
 @stage("expose")
 def expose(instrument: str, run: str, calibrated_json: str) -> dict[str, Any]:
-    """All passes of a run; gives the files, when they were taken, and why it was stopped if it was."""
+    """All passes of a run, or those before the first after which something fails.
+
+    Returns
+    -------
+    dict
+        ``passes``: files and when they were taken; ``stopped``: why the last one was broken off, or empty; ``failing``:
+        what fails in whole passes, so that the rest of them was not exposed.
+    """
     opened = lab(instrument)
     plan = opened.runs[run].plan
     calibrated = Calibrated.model_validate_json(calibrated_json)
     passes: list[dict[str, Any]] = []
     stopped = ""
+    failing: tuple[QualityResult, ...] = ()
     for index in range(plan.exposure.passes):
         if index:
             opened.instrument.pause(plan.exposure.pause_between_passes_s)
@@ -276,7 +286,13 @@ def expose(instrument: str, run: str, calibrated_json: str) -> dict[str, Any]:
             opened.tell("stopped early", stopped, run=run)
             break
         opened.tell("pass recorded", which, run=run, held_up_s=round(done.result.held_up_s, 3))
-    return {"passes": passes, "stopped": stopped}
+        if index + 1 < plan.exposure.passes and plan.quality.stop_early:
+            failing = failing_so_far(opened, run, plan, calibrated, passes)
+        if failing:
+            reason = " ".join(dict.fromkeys(one.message for one in failing))
+            opened.tell("stopped early", f"after {which}: {reason}", run=run)
+            break
+    return {"passes": passes, "stopped": stopped, "failing": [one.model_dump(mode="json") for one in failing]}
 
 
 def _one_pass(opened: Lab, run: str, plan: Plan, calibrated: Calibrated, index: int) -> Exposed:

@@ -11,9 +11,9 @@ from stem4d.quality.remedies.choose import LAST, propose
 from stem4d.quality.remedies.remedy import NoRemedy, Remedy, Situation, changed
 from stem4d.verdict import QualityResult, Verdict
 from tasks.calibrated import Calibrated
-from tasks.check import recorded_passes
 from tasks.lab import Lab, lab
 from tasks.means import means_of
+from tasks.recorded_maps import recorded_passes
 from tasks.stage import stage
 from tasks.withdraw import withdraw
 
@@ -44,7 +44,7 @@ def mend(
     bad = calibrated.bad_pixel_mask(known.plan.detector.shape)
     found = propose(
         Situation(
-            results=_results(quality, exposed["stopped"]),
+            results=_results(quality, exposed),
             plan=known.plan,
             maps=maps,
             means=means_of(opened, runs, calibrated.current_ratio),
@@ -68,9 +68,11 @@ def mend(
     }
 
 
-def _results(quality: dict[str, Any], stopped: str) -> tuple[QualityResult, ...]:
-    """What was judged, and the stop itself where the recorded rows alone do not fail."""
-    results = [QualityResult.model_validate_json(json.dumps(one)) for one in quality["results"]]
+def _results(quality: dict[str, Any], exposed: dict[str, Any]) -> tuple[QualityResult, ...]:
+    """What was judged at the end and between passes, and a stop itself where the recorded rows alone do not fail."""
+    stopped: str = exposed["stopped"]
+    told = [*quality["results"], *exposed["failing"]]
+    results = [QualityResult.model_validate_json(json.dumps(one)) for one in told]
     if stopped:
         # The frames that did not come after a stop are missing because of it.
         results = [one for one in results if not one.metric.startswith("frames.")]

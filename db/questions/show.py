@@ -30,6 +30,7 @@ from db.models import (
     SoftwareEnvironment,
     Target,
 )
+from db.questions.attempts import attempts_of
 from db.questions.calibrations import withdrawal_facts, withdrawn_by
 from db.questions.plain import plain, plain_rows, plain_value
 from db.rows import existing, named
@@ -48,6 +49,7 @@ def show_run(session: Session, *, name: str) -> dict[str, Any]:
         **plain(run, *_RUN_PARTS),
         "parent": parent,
         "children": list(children),
+        "attempts": attempts_of(session, run),
         **_place(session, run),
         "plan": {**plain(plan, "canonical_json"), "document": json.loads(plan.canonical_json)},
         "environment": None if environment is None else plain(environment),

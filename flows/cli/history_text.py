@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from db.clock import utc_now
+from web.report.attempts import attempts_lines
 from web.report.measured_words import title_of
 from web.report.parts import standing_words, value_lines
 from web.report.tables import metric, plain
@@ -55,6 +56,10 @@ def print_run(facts: Facts, measured: list[Facts], reports: Path) -> None:
         print(_line("data", f"{path}  {shape}  sha256 {one['sha256'][:16]}..."))
     _print_calibrations(facts, measured)
     _print_quality(facts)
+    if len(facts["attempts"]) > 1 or facts["remedies"]:
+        print()
+        for line in attempts_lines(facts["attempts"]):
+            print(line)
     print()
     for one in facts["events"]:
         print(f"{one['time'][11:19]}  {one['kind']:<20} {one['message']}")

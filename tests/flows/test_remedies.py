@@ -15,6 +15,7 @@ from stem4d.plan import Plan
 from stem4d.predict import predict
 from tests.flows.night_world import small
 from tests.flows.remedy_world import faulty_lab, mended, told
+from web.report.attempts import attempts_lines
 
 SPARE_GRAIN = """
 [settings.areas.grain-5]
@@ -86,6 +87,14 @@ def test_a_lower_current_mends_saturation_within_the_dose(tmp_path: Path) -> Non
     assert last["plan"]["document"]["optics"]["probe_current_pa"] < 90
     assert last["plan"]["document"]["exposure"] == first["plan"]["document"]["exposure"]
     assert "fail" in done.verdicts("saturation.disk")[0]
+    story = last["attempts"]
+    assert [one["run"] for one in story] == list(done.outcome.runs)
+    assert "saturation.disk" in {one["metric"] for one in story[0]["seen"]}
+    assert story[-1]["seen"] == []
+    assert sum(one["fluence_e_per_a2"] for one in story) == pytest.approx(done.delivered()["grain-2"])
+    assert all(one["seconds"] > 0 for one in story)
+    said = "\n".join(attempts_lines(story))
+    assert "tried next: reduce current, optics, probe current 90" in said.replace("\u00a0", " ")
     assert done.verdicts("saturation.disk")[-1] == {"pass"}
     assert last["parent"] == done.runs[-2]["name"]
     assert done.delivered()["grain-2"] <= plan.sample.fluence_budget_e_per_a2
@@ -233,6 +242,30 @@ def test_a_pattern_that_moved_off_the_middle_is_brought_back(tmp_path: Path) -> 
         done = mended(opened, small("1_overview.yaml", 24))
     assert done.outcome.state is TargetState.MENDED, done.outcome.reason
     assert done.actions() == ["recentre"]
+
+
+def test_passes_that_would_fail_too_are_not_exposed(tmp_path: Path) -> None:
+    """Drift shows after the second of four passes."""
+    plan = drifting("exposure.passes=4", "sample.fluence_budget_e_per_a2=8e5")
+    with faulty_lab(tmp_path) as opened:
+        done = mended(opened, plan)
+    (run,) = done.runs
+    assert done.outcome.state is TargetState.MARKED
+    assert "drifts" in done.outcome.reason
+    assert [one["complete"] for one in run["datasets"] if one["purpose"] == "acquisition"] == [True, True]
+    assert {one["metric"] for one in run["quality"] if one["stage"] == "online"} == {"drift.rate"}
+    # What is there is whole, and is analysed.
+    assert run["analyses"]
+    assert any(
+        one["message"].startswith("after pass 2 of 4") for one in run["events"] if one["kind"] == "stopped early"
+    )
+
+
+def test_a_plan_that_does_not_stop_early_exposes_all_its_passes(tmp_path: Path) -> None:
+    plan = drifting("exposure.passes=3", "sample.fluence_budget_e_per_a2=8e5", "quality.stop_early=false")
+    with faulty_lab(tmp_path) as opened:
+        (run,) = mended(opened, plan).runs
+    assert len([one for one in run["datasets"] if one["purpose"] == "acquisition"]) == 3
 
 
 def affected(home: Path, number: int) -> dict[str, Any]:

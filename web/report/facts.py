@@ -57,7 +57,7 @@ def run_report(facts: Facts, plan: Plan, plates: tuple[Plate, ...], missing_pict
         story=tuple(_line(event) for event in facts["events"]),
         parameters=plan_parameters(plan),
         findings=tuple(_judgement(one) for one in facts["quality"] if one["stage"] == "plan"),
-        quality=tuple(_judgement(one) for one in facts["quality"] if one["stage"] != "plan"),
+        quality=tuple(_judgement(one) for one in facts["quality"] if one["stage"] == "final"),
         calibrations=tuple(_calibration(one, started, facts) for one in facts["calibrations"]),
         remedies=tuple(_remedy(one) for one in facts["remedies"]),
         dose=dose_account([facts]),
@@ -70,6 +70,7 @@ def run_report(facts: Facts, plan: Plan, plates: tuple[Plate, ...], missing_pict
         missing_pictures=missing_pictures,
         withdrawn=tuple(Withdrawn(one["id"], one["kind"], one["reason"]) for one in facts["withdrawn"]),
         lacking=lacking(facts),
+        attempts=tuple(facts["attempts"]),
     )
 
 
