@@ -14,9 +14,9 @@ from stem4d.plan import Plan
 from tasks.analyse import analyse
 from tasks.calibrate import calibrate, lacking_in
 from tasks.check import check_quality
-from tasks.expose import expose
 from tasks.lab import Lab, lab
 from tasks.mend import mend
+from tasks.passes import expose
 from tasks.prepare import prepare
 from tasks.record import close_run, not_hiding, open_run
 from tasks.settle import settle

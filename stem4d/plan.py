@@ -198,6 +198,8 @@ class Exposure(Strict):
     pause_between_passes_s: Annotated[float, Field(ge=0, le=86400)] = 0.0
     time_available_min: Annotated[float, Field(gt=0, le=1e5)] | None = None
     """For all passes with their pauses."""
+    track_drift: bool = False
+    """Whether the field follows the specimen, as reference scans before each pass tell; they cost dose of the area."""
 
     @model_validator(mode="after")
     def _counts_within_dwell(self) -> "Exposure":
@@ -238,6 +240,7 @@ Action = Literal[
     "replace_calibration",
     "spare_area",
     "settle",
+    "track",
     "end_night",
     "skip",
 ]

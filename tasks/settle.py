@@ -2,21 +2,17 @@
 
 from typing import Any
 
-from devices.protocols import ScanRequest
 from stem4d.errors import DoseRefused
-from stem4d.maps import RunMaps
-from stem4d.plan import Plan
 from stem4d.predict import predict
 from stem4d.quality.drift import DriftRate, fit_rate, shift_between
 from stem4d.quality.grade import grade
 from stem4d.quality.remedies.remedy import Wait
-from stem4d.quality.remedies.settle import reference_dwell_us, waits_s
+from stem4d.quality.remedies.settle import waits_s
 from stem4d.verdict import Verdict
 from tasks.calibrated import Calibrated
-from tasks.calibrations.bench import Bench
-from tasks.expose import scan_request
-from tasks.lab import Lab, lab
+from tasks.lab import lab
 from tasks.means import mending_left_s
+from tasks.reference import Reference
 from tasks.stage import stage
 
 STEADY = 0.9
@@ -38,7 +34,7 @@ def settle(instrument: str, run: str, calibrated_json: str, wait: dict[str, floa
     try:
         for seconds in waits_s(left_s, wanted.baseline_s):
             opened.instrument.pause(seconds)
-            rate = reference.rate(wanted.baseline_s)
+            rate = _rate(reference, wanted.baseline_s)
             waited_s = opened.instrument.now_s() - began_s
             if rate is None:
                 last = "the reference scans show nothing that can be registered"
@@ -60,40 +56,9 @@ def settle(instrument: str, run: str, calibrated_json: str, wait: dict[str, floa
     return {"settled": False, "reason": f"the specimen has not settled within {waited_s:.0f} s: {last}"}
 
 
-class Reference:
-    """Reference scans of a run's area, booked on its budget like every exposure."""
-
-    def __init__(self, opened: Lab, run: str, plan: Plan, calibrated: Calibrated) -> None:
-        self._bench = Bench(opened, run, plan, {})
-        self._calibrated = calibrated
-        self._request = reference_request(opened, plan)
-        self._taken = 0
-
-    def rate(self, baseline_s: float) -> DriftRate | None:
-        """The drift between two scans so far apart; None where they cannot be registered.
-
-        Raises
-        ------
-        DoseRefused
-            Where the area could not bear its plan any more after the next scan; that one is not made then.
-        """
-        before_s, before = self._scan()
-        self._bench.opened.instrument.pause(baseline_s)
-        after_s, after = self._scan()
-        return fit_rate([shift_between(before, after)], [(after_s - before_s) / 60], self._request.step_nm)
-
-    def _scan(self) -> tuple[float, RunMaps]:
-        self._taken += 1
-        started_s = self._bench.opened.instrument.now_s()
-        name = f"reference-{self._taken}"
-        return started_s, self._bench.scan(name, self._bench.this_area, self._request, self._calibrated).maps()
-
-
-def reference_request(opened: Lab, plan: Plan) -> ScanRequest:
-    """The plan's own raster with a dwell of few electrons, or what the deepest counter needs."""
-    facts = opened.file.facts
-    detector = facts.detector(plan.detector.name)
-    # Recorded with the deepest counter, as every calibration's scan is.
-    frame_us = 1e6 / detector.frame_rate_hz(max(detector.bit_depths), plan.detector.shape) if detector else 0.0
-    shortest = max(facts.dwell_time_us.lowest, frame_us)
-    return scan_request(plan).model_copy(update={"dwell_time_us": reference_dwell_us(plan, shortest)})
+def _rate(reference: Reference, baseline_s: float) -> DriftRate | None:
+    """The drift between two reference scans so far apart; None where they cannot be registered."""
+    before_s, before = reference.scan()
+    reference.pause(baseline_s)
+    after_s, after = reference.scan()
+    return fit_rate([shift_between(before, after)], [(after_s - before_s) / 60], reference.step_nm)

@@ -170,6 +170,31 @@ def test_no_dose_for_reference_scans_and_another_exposure_means_no_waiting(tmp_p
     assert len(done.runs) == 1
 
 
+def test_following_the_specimen_mends_a_steady_drift_within_the_dose(tmp_path: Path) -> None:
+    plan = drifting("quality.remedies=[track]")
+    with faulty_lab(tmp_path) as opened:
+        done = mended(opened, plan)
+    assert done.outcome.state is TargetState.MENDED, done.outcome.reason
+    assert done.actions() == ["track"]
+    assert done.verdicts("drift.rate") == [{"fail"}, {"pass"}]
+    (rate,) = (one for one in done.runs[1]["quality"] if one["metric"] == "drift.rate" and one["stage"] == "final")
+    # Of 15 nm/min; the reference scans know the rate to a twentieth of a step of 0.06 nm over 2 s.
+    assert rate["value"] < 0.5
+    scans = [one["purpose"] for one in done.runs[1]["exposures"] if one["area"] == "edge-3"]
+    assert sorted(scans) == ["acquisition"] * 2 + ["calibration"] * 3
+    assert done.delivered()["edge-3"] <= plan.sample.fluence_budget_e_per_a2
+
+
+def test_no_dose_for_reference_scans_means_no_following(tmp_path: Path) -> None:
+    planned = predict(drifting()).total_fluence_e_per_a2
+    plan = drifting("quality.remedies=[track]", f"sample.fluence_budget_e_per_a2={2.05 * planned}")
+    with faulty_lab(tmp_path) as opened:
+        done = mended(opened, plan)
+    assert done.outcome.state is TargetState.MARKED
+    assert "track would mend it, but exposing again takes" in done.outcome.reason
+    assert len(done.runs) == 1
+
+
 def _night(*plans: tuple[str, Plan]) -> tuple[Night, tuple[Queued, ...]]:
     targets = tuple(Target(name=name, plan=f"{name}.yaml") for name, _plan in plans)
     night = Night(format_version=1, name="faults", instrument="instrument.toml", targets=targets)

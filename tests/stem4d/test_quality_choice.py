@@ -8,13 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from quality_world import Truth, plan_for, recording
-from remedies_world import SATURATED, among, failing, proposed, with_spares
+from remedies_world import SATURATED, among, drifting, failing, proposed, with_spares
 
 from stem4d.plan import Action
 from stem4d.predict import predict
 from stem4d.quality.remedies.choose import ACTIONS, LAST, TABLE
+from stem4d.quality.remedies.recalibrate import contradicted
 from stem4d.quality.remedies.remedy import NoRemedy, Remedy, changed
 from stem4d.quality.remedies.settle import waits_s
+from stem4d.verdict import Verdict
 
 
 def test_time_bounds_every_remedy() -> None:
@@ -83,12 +85,30 @@ def test_a_beam_that_overran_the_budget_goes_on_elsewhere_only_within_the_budget
     assert 3 * predict(changed(plan, found)).total_fluence_e_per_a2 <= 1.02 * budget
 
 
-def test_hot_pixels_and_a_wrong_current_replace_their_calibration() -> None:
+def test_bad_pixels_replace_the_mask() -> None:
     truth = Truth()
-    for metric, kinds in (("pixels.mask", ("pixel_mask",)), ("beam.current", ("current",))):
+    for metric, kinds in (("pixels.mask", ("pixel_mask",)), ("pixels.dead", ("pixel_mask",))):
         found = among((failing(metric),), plan_for(truth), recording(0, **vars(truth)))
         assert isinstance(found, Remedy)
         assert (found.action, found.withdraws) == ("replace_calibration", kinds)
+
+
+def test_following_costs_its_reference_scans_and_is_tried_once() -> None:
+    truth, maps = Truth(), recording(0, **vars(Truth()))
+    plan = plan_for(truth, quality__remedies=["track"], quality__max_drift_nm_per_min=4.0, exposure__passes=2)
+    found = among((drifting(10.0, 4.0),), plan, maps)
+    assert isinstance(found, Remedy)
+    follows = changed(plan, found)
+    assert follows.exposure.track_drift
+    assert found.words == "track (exposure.track_drift False to True)"
+    own = predict(plan).total_fluence_e_per_a2
+    assert found.fluence_e_per_a2 > own
+    again = among((drifting(10.0, 4.0),), follows, maps)
+    assert isinstance(again, NoRemedy)
+    assert "already" in again.reason
+    jump = among((failing("drift.jump"),), plan, maps)
+    assert isinstance(jump, NoRemedy)
+    assert "no steady drift" in jump.reason
 
 
 @pytest.mark.parametrize(
@@ -132,3 +152,25 @@ def test_the_documentation_has_every_action_with_its_cost() -> None:
     page = (Path(__file__).parents[2] / "docs" / "remedies.md").read_text()
     rows = [line.split("`")[1] for line in page.splitlines() if line.startswith("| `")]
     assert sorted(rows) == sorted(ACTIONS)
+
+
+@pytest.mark.parametrize(
+    ("metric", "verdict", "value", "limit", "kinds"),
+    [
+        ("descan.range", Verdict.FAIL, 1.5, 0.5, ("descan",)),
+        # What the calibration itself says is left is no news.
+        ("descan.range", Verdict.FAIL, 0.9, 0.5, ()),
+        ("descan.range", Verdict.WARN, 1.5, 0.5, ()),
+        ("pixels.mask", Verdict.WARN, 2.0, None, ("pixel_mask",)),
+        ("pixels.mask", Verdict.PASS, 0.0, None, ()),
+        # The beam is known to be twice as bright as commanded.
+        ("dose.electrons", Verdict.WARN, 210.0, 100.0, ()),
+        ("dose.electrons", Verdict.WARN, 300.0, 100.0, ("current",)),
+        ("saturation.disk", Verdict.FAIL, 1.0, 0.1, ()),
+    ],
+)
+def test_figures_contradict_their_calibrations(
+    metric: str, verdict: Verdict, value: float, limit: float | None, kinds: tuple[str, ...]
+) -> None:
+    one = failing(metric).model_copy(update={"verdict": verdict, "value": value, "limit": limit, "uncertainty": 0.02})
+    assert contradicted(one, descan_range_px=0.9, current_ratio=2.0) == kinds

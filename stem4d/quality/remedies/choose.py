@@ -11,6 +11,7 @@ from stem4d.quality.remedies.leave import end_night, skip
 from stem4d.quality.remedies.recalibrate import correct_descan, recentre, replace_calibration
 from stem4d.quality.remedies.remedy import NoRemedy, Remedy, Situation, changed
 from stem4d.quality.remedies.settle import settle
+from stem4d.quality.remedies.track import track
 from stem4d.verdict import QualityResult, Verdict
 
 Try = Callable[[Situation, Sequence[QualityResult]], Remedy | NoRemedy]
@@ -24,6 +25,7 @@ ACTIONS: Mapping[Action, Try] = {
     "replace_calibration": replace_calibration,
     "spare_area": spare_area,
     "settle": settle,
+    "track": track,
     "end_night": end_night,
     "skip": skip,
 }
@@ -36,11 +38,13 @@ TABLE: tuple[tuple[str, tuple[Action, ...]], ...] = (
     ("saturation.", ("reduce_dwell", "reduce_current", "split_passes")),
     ("damage.", ("spare_area",)),
     ("contamination.", ("spare_area",)),
-    ("descan.", ("correct_descan",)),
+    ("descan.range", ("correct_descan",)),
+    ("descan.strain", ("correct_descan",)),
+    ("descan.", ()),
     ("centring.", ("recentre",)),
-    ("drift.", ("split_passes", "settle")),
+    ("drift.", ("split_passes", "track", "settle")),
     ("pixels.", ("replace_calibration",)),
-    ("beam.current", ("replace_calibration",)),
+    ("beam.", ("spare_area",)),
     ("frames.", ()),
 )
 """Metrics by the beginning of their names, the worst first, and what may mend them. One failing figure is mended in an
@@ -50,6 +54,7 @@ NOT_MENDABLE = {
     "frames.missing": "frames were lost between detector and disk: that is for the machine, not for the plan",
     "dose.fluence": "the specimen has had more than its budget: no further exposure is allowed",
     "dose.electrons": "there was no beam: that is for the column, not for the plan",
+    "descan.residual": "what is left of the movement is no plane: map it in vacuum and take it out in analysis",
     "dose.noise": "it takes more electrons, and more dose is not given without being asked",
 }
 

@@ -59,8 +59,7 @@ def reduce_current(now: Situation, causes: Sequence[QualityResult]) -> Remedy | 
 
 def split_passes(now: Situation, causes: Sequence[QualityResult]) -> Remedy | NoRemedy:
     """The same dose in more and shorter passes: each clips less and drifts less."""
-    of_drift = causes[0].metric.startswith("drift.")
-    if of_drift:
+    if causes[0].metric.startswith("drift."):
         if now.plan.quality.max_drift_nm_per_min is not None:
             return NoRemedy("the plan limits the rate itself, which shorter passes do not change")
         value, limit = causes[0].value, causes[0].limit

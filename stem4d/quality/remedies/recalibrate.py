@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from stem4d.plan import Plan
+from stem4d.quality.dose import MOST_OF_PLANNED
 from stem4d.quality.grade import DOUBT_SIGMAS
 from stem4d.quality.pixels import METRIC as MASK
 from stem4d.quality.remedies.remedy import NoRemedy, Remedy, Situation
@@ -10,24 +11,24 @@ from stem4d.verdict import QualityResult, Verdict
 
 ALIGNMENT = ("centre", "descan")
 """Measured in one vacuum scan: what moved the pattern may have moved either."""
-REPLACED_BY: tuple[tuple[str, tuple[str, ...]], ...] = (
-    ("pixels.", ("pixel_mask",)),
-    ("beam.current", ("current",)),
-    ("dose.current", ("current",)),
-)
+REPLACED_BY: tuple[tuple[str, tuple[str, ...]], ...] = (("pixels.", ("pixel_mask",)),)
 """Metrics and the calibrations that they contradict, of those that a run measures by itself."""
 
 
-def contradicted(one: QualityResult, descan_range_px: float) -> tuple[str, ...]:
+def contradicted(one: QualityResult, descan_range_px: float, current_ratio: float = 1.0) -> tuple[str, ...]:
     """Kinds of calibration that a figure of a run's data contradicts, whatever is done about it.
 
-    ``descan_range_px`` is what the calibration itself says is left of the movement: no more than that is no news.
+    ``descan_range_px`` is what the calibration itself says is left of the movement, ``current_ratio`` how much brighter
+    the beam is than commanded: no more than that is no news.
     """
     if one.metric == MASK and one.verdict is Verdict.WARN:
         return ("pixel_mask",)
     if one.metric == "descan.range" and one.verdict is Verdict.FAIL and one.value is not None:
         surely = one.value - DOUBT_SIGMAS * (one.uncertainty or 0.0)
         return ("descan",) if surely > descan_range_px else ()
+    if one.metric == "dose.electrons" and one.verdict is Verdict.WARN and one.value and one.limit:
+        # No specimen adds electrons: more than the calibrated beam holds is a beam that has changed.
+        return ("current",) if one.value > MOST_OF_PLANNED * max(current_ratio, 1.0) * one.limit else ()
     return ()
 
 

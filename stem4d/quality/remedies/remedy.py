@@ -16,18 +16,23 @@ from stem4d.rules.advice import apply_change
 from stem4d.verdict import Change, QualityResult
 
 AREA = "sample.area"
+TRACK = "exposure.track_drift"
+
+
+def _number(value: bool | float | str) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 class Setting(Strict):
     """One setting of the plan that a remedy changes."""
 
     field: str
-    before: float | str
-    after: float | str
+    before: bool | float | str
+    after: bool | float | str
     unit: str = ""
 
     def __str__(self) -> str:
-        if isinstance(self.before, str) or isinstance(self.after, str):
+        if not _number(self.before) or not _number(self.after):
             return f"{self.field} {self.before} to {self.after}"
         return f"{self.field} {self.before:g} to {self.after:g} {self.unit}".rstrip()
 
@@ -119,6 +124,11 @@ class Situation:
         return max(1.0, self.means.current_ratio, self.counted / predict(self.plan).electrons_per_pattern)
 
     @property
+    def pass_time_s(self) -> float:
+        """Of one pass as it was planned [s]."""
+        return predict(self.plan).pass_time_s
+
+    @property
     def shortest_dwell_us(self) -> float:
         """Of scan and detector [µs]; 0 where nothing is known of them."""
         facts = self.means.facts
@@ -140,6 +150,8 @@ def changed(plan: Plan, remedy: Remedy) -> Plan:
     for each in remedy.changes:
         if isinstance(each.after, str):
             plan = plan.model_copy(update={"sample": _moved(plan.sample, each.after)})
+        elif isinstance(each.after, bool):
+            plan = plan.model_copy(update={"exposure": plan.exposure.model_copy(update={"track_drift": each.after})})
         else:
             plan = apply_change(plan, Change(field=each.field, value=each.after, unit=each.unit))
     return plan

@@ -16,6 +16,7 @@ LONGER = 1.5
 """Each wait over the one before: it settles within minutes at first, then within hours."""
 MOST_LOOKS = 30
 """The last of them is after months: more than any policy has time for."""
+RATE = "nm/min"
 SCANS = 2
 """Reference scans that tell the rate once."""
 LONGEST_BASELINE_S = 30.0
@@ -26,7 +27,7 @@ REACH = 0.2
 
 def settle(now: Situation, causes: Sequence[QualityResult]) -> Remedy | NoRemedy:
     """Wait for the rate that the failing figure was held against."""
-    known = [(one.limit, one.value) for one in causes if one.metric == "drift.rate" and one.limit and one.value]
+    known = [(one.limit, one.value) for one in causes if one.unit == RATE and one.limit and one.value]
     if not known:
         return NoRemedy("which drift would do is not known")
     limit, rate = min(known)
