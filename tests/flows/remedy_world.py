@@ -6,13 +6,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import pytest
+
 from db.engine import reader
 from db.questions.show import show_run
+from flows.queue import Queued
 from flows.run import Outcome, run_plan
+from stem4d.night import Night, Target
 from stem4d.plan import Plan
 from storage.settings import Settings
 from tasks.lab import Lab, open_lab
-from tests.flows.night_world import INSTRUMENT
+from tests.flows.night_world import INSTRUMENT, small
 
 
 @contextmanager
@@ -63,3 +67,34 @@ def told(opened: Lab, outcome: Outcome) -> Mended:
 def mended(opened: Lab, plan: Plan) -> Mended:
     """Run a plan to its end."""
     return told(opened, run_plan(opened, plan, with_prefect=False))
+
+
+def saturating(specimen: str, *changes: str) -> Plan:
+    """A beam three times as bright as it says, into a counter of 8 bits."""
+    return small("3_saturating.yaml", 16, f"sample.name={specimen}", *changes)
+
+
+def drifting(specimen: str, *changes: str) -> Plan:
+    """Two passes over an area that drifts by 15 nm/min, where 5 are allowed."""
+    return small("5_drifting.yaml", 40, f"sample.name={specimen}", *changes)
+
+
+def night_of(*plans: tuple[str, Plan]) -> tuple[Night, tuple[Queued, ...]]:
+    """A night of these plans, by the names of their targets."""
+    targets = tuple(Target(name=name, plan=f"{name}.yaml") for name, _plan in plans)
+    night = Night(format_version=1, name="faults", instrument="instrument.toml", targets=targets)
+    return night, tuple(Queued(one, plan) for one, (_name, plan) in zip(targets, plans, strict=True))
+
+
+class NoPage:
+    """Stands where the stage of the report stands: pages are drawn and looked at elsewhere."""
+
+    @staticmethod
+    def fn(*_arguments: object) -> None:
+        """Write none."""
+
+
+def without_pages(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pages of runs cost more than the runs do."""
+    monkeypatch.setattr("flows.run.report_run", NoPage)
+    monkeypatch.setattr("flows.night.write_night", NoPage.fn)
