@@ -112,6 +112,7 @@ def test_following_the_specimen_mends_a_steady_drift_within_the_dose(demo: Lab) 
     assert done.delivered()["edge-3"] <= plan.sample.fluence_budget_e_per_a2
 
 
+@pytest.mark.slow
 def test_no_dose_for_reference_scans_means_no_following(demo: Lab) -> None:
     planned = predict(drifting("s8")).total_fluence_e_per_a2
     plan = drifting("s8", "quality.remedies=[track]", f"sample.fluence_budget_e_per_a2={2.05 * planned}")
