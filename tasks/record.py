@@ -100,7 +100,7 @@ def close_run(instrument: str, run: str, state: str, reason: str, exposed: dict[
             exit_reason=reason,
             actual=_actual(show_run(session, name=run), exposed) if exposed else None,
         )
-        if took is not None:
+        if took:
             message = f"{took:.3g} s of the instrument's time, waiting and calibrating included"
             add_event(session, kind=TOOK, message=message, data={"seconds": took}, run_id=known.id)
     try:

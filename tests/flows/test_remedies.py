@@ -157,3 +157,15 @@ def test_a_plan_that_does_not_stop_early_exposes_all_its_passes(demo: Lab) -> No
     plan = drifting("s15", "exposure.passes=3", "sample.fluence_budget_e_per_a2=8e5", "quality.stop_early=false")
     (run,) = mended(demo, plan).runs
     assert len([one for one in run["datasets"] if one["purpose"] == "acquisition"]) == 3
+
+
+@pytest.mark.slow
+def test_more_and_shorter_passes_mend_saturation_and_keep_the_dose(demo: Lab) -> None:
+    plan = saturating("split", "quality.remedies=[split_passes]")
+    done = mended(demo, plan)
+    assert done.outcome.state is TargetState.MENDED, done.outcome.reason
+    first, *_rest, last = (run["plan"]["document"]["exposure"] for run in done.runs)
+    assert last["passes"] > first["passes"]
+    assert last["passes"] * last["dwell_time_us"] == pytest.approx(first["dwell_time_us"], rel=1e-3)
+    assert done.verdicts("saturation.disk")[-1] == {"pass"}
+    assert done.delivered()["grain-2"] <= plan.sample.fluence_budget_e_per_a2
