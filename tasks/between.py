@@ -3,10 +3,9 @@
 from typing import Any
 
 from stem4d.plan import Plan
-from stem4d.quality.judge import judge
 from stem4d.verdict import QualityResult, Verdict
 from tasks.calibrated import Calibrated
-from tasks.check import record_quality
+from tasks.check import judged, record_quality
 from tasks.lab import Lab
 from tasks.recorded_maps import recorded_maps
 
@@ -23,13 +22,8 @@ def failing_so_far(
     does not grow with the number of passes.
     """
     looked = [passes[0], passes[-1]] if len(passes) > 1 else passes
-    results = judge(
-        plan,
-        [recorded_maps(one) for one in looked],
-        [one["started_s"] for one in looked],
-        calibrated.geometry(),
-        calibrated.bad_pixel_mask(plan.detector.shape),
-    )
+    maps = [recorded_maps(one) for one in looked]
+    results = judged(plan, calibrated, maps, [one["started_s"] for one in looked])
     failing = tuple(one for one in results if one.verdict is Verdict.FAIL and not one.metric.startswith(BEARABLE))
     record_quality(opened, run, "online", failing)
     return failing

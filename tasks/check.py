@@ -1,10 +1,13 @@
 """The stage that judges what was recorded and writes every figure down with its limit."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from db.engine import writer
 from db.results import add_quality
 from db.vocabulary import Stage
+from stem4d.maps import RunMaps
+from stem4d.plan import Plan
 from stem4d.quality.judge import judge, verdict_by_analysis
 from stem4d.quality.remedies.recalibrate import contradicted
 from stem4d.verdict import QualityResult, Verdict
@@ -21,13 +24,7 @@ def check_quality(instrument: str, run: str, calibrated_json: str, exposed: dict
     opened = lab(instrument)
     plan = opened.runs[run].plan
     calibrated = Calibrated.model_validate_json(calibrated_json)
-    results = judge(
-        plan,
-        recorded_passes(exposed),
-        [one["started_s"] for one in exposed["passes"]],
-        calibrated.geometry(),
-        calibrated.bad_pixel_mask(plan.detector.shape),
-    )
+    results = judged(plan, calibrated, recorded_passes(exposed), [one["started_s"] for one in exposed["passes"]])
     record_quality(opened, run, "final", results)
     by_analysis = verdict_by_analysis(results)
     failed = [one for one in results if one.verdict is Verdict.FAIL]
@@ -43,6 +40,13 @@ def check_quality(instrument: str, run: str, calibrated_json: str, exposed: dict
         "verdicts": {analysis: verdict.value for analysis, verdict in by_analysis.items()},
         "results": [one.model_dump(mode="json") for one in results],
     }
+
+
+def judged(
+    plan: Plan, calibrated: Calibrated, passes: Sequence[RunMaps], started_s: Sequence[float]
+) -> tuple[QualityResult, ...]:
+    """All checks of passes with what the run's calibrations say: at its end, and while it goes on."""
+    return judge(plan, passes, started_s, calibrated.geometry(), calibrated.bad_pixel_mask(plan.detector.shape))
 
 
 def record_quality(opened: Lab, run: str, stage: Stage, results: tuple[QualityResult, ...]) -> None:
