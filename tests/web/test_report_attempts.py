@@ -24,7 +24,7 @@ def attempt(number: int, **more: Any) -> dict[str, Any]:
 
 def test_an_attempt_says_what_was_seen_and_tried_and_what_it_cost() -> None:
     first = attempt(1, state="stopped", verdict="fail", seen=[FAILED, FAILED], tried=[TRIED])
-    said = "\n".join(attempts_lines([first, attempt(2)])).replace("\u00a0", " ")
+    said = "\n".join(attempts_lines([first, attempt(2, exit_reason="with a warning for com")])).replace("\u00a0", " ")
     assert said.count("saturation, disk 0.25 (limit 10⁻⁴)") == 1
     assert (
         "tried next: reduce current, optics, probe current 90 pA to optics, probe current 30 pA, for saturation" in said
@@ -34,7 +34,9 @@ def test_an_attempt_says_what_was_seen_and_tried_and_what_it_cost() -> None:
 
 
 def test_an_attempt_without_data_says_how_it_ended_and_an_open_exposure_has_no_sum() -> None:
-    waiting = attempt(2, verdict=None, exit_reason="the specimen does not settle", fluence_e_per_a2=None, seconds=None)
+    waiting = attempt(
+        2, state="marked", verdict=None, exit_reason="the specimen does not settle", fluence_e_per_a2=None, seconds=None
+    )
     said = "\n".join(attempts_lines([attempt(1), waiting]))
     assert "seen: the specimen does not settle" in said
     assert "cost: not measured, not measured" in said

@@ -46,7 +46,7 @@ def seen_words(one: Facts) -> str:
     told = [_figure(each) for each in one["seen"]]
     if told:
         return "; ".join(dict.fromkeys(told))
-    return one["exit_reason"] or "nothing failed"
+    return "nothing failed" if one["state"] == "done" else one["exit_reason"] or "nothing failed"
 
 
 def tried_words(one: Facts) -> str:
