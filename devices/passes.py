@@ -1,5 +1,7 @@
 """A recorded file through the accumulator again: the same figures that an acquisition leaves, for any file."""
 
+from dataclasses import replace
+
 import numpy as np
 import numpy.typing as npt
 
@@ -30,7 +32,7 @@ def maps_of(frames: Frames, spec: AccumulatorSpec) -> RunMaps:
     for first, batch in frames.batches():
         there = slice(first, first + len(batch))
         buffers.put(there, accumulator.add(as_counts(batch, str(frames.path.name))))
-    return buffers.finished(accumulator)
+    return replace(buffers.finished(accumulator), came_twice=frames.came_twice, corrupt=frames.corrupt)
 
 
 def as_counts(frames: npt.NDArray[np.generic], name: str) -> npt.NDArray[np.unsignedinteger]:

@@ -1,5 +1,6 @@
 """The stage that judges what was recorded and writes every figure down with its limit."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,8 @@ def recorded_passes(exposed: dict[str, Any]) -> list[RunMaps]:
     passes = []
     for one in exposed["passes"]:
         with open_frames(Path(one["path"])) as frames:
-            passes.append(maps_from_arrays(frames.online(), frames.full_scale))
+            maps = maps_from_arrays(frames.online(), frames.full_scale)
+            passes.append(replace(maps, came_twice=frames.came_twice, corrupt=frames.corrupt))
     return passes
 
 
@@ -37,6 +39,7 @@ def check_quality(instrument: str, run: str, calibrated_json: str, exposed: dict
         [one["started_s"] for one in exposed["passes"]],
         calibrated.geometry(),
         calibrated.bad_pixel_mask(plan.detector.shape),
+        opened.file.facts.detector(plan.detector.name),
     )
     _record(opened, run, results)
     by_analysis = verdict_by_analysis(results)

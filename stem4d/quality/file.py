@@ -8,14 +8,18 @@ from stem4d.calibrate.disk import DiskFit
 from stem4d.calibrate.pixels import Mask
 from stem4d.maps import RunMaps
 from stem4d.plan import QualityPolicy
+from stem4d.quality.beam import check_beam
 from stem4d.quality.centring import check_centring
 from stem4d.quality.descan import check_descan
 from stem4d.quality.dose import check_dose
 from stem4d.quality.drift import check_drift
 from stem4d.quality.frames import check_frames
 from stem4d.quality.grade import result
+from stem4d.quality.pixels import check_dead_pixels
+from stem4d.quality.rate import check_rate
 from stem4d.quality.regions import FileKnowledge, PatternGeometry, Subject, mask_for, wanted_of_file
 from stem4d.quality.saturation import check_saturation
+from stem4d.quality.wrap import check_wrap
 from stem4d.verdict import QualityResult, Verdict
 
 __all__ = ["FileKnowledge", "judge_file"]
@@ -72,11 +76,15 @@ def judge_file(
     )
     return (
         *check_frames((maps,)),
+        check_dead_pixels(maps, subject),
         *check_saturation(maps, subject),
+        *check_rate(maps, subject),
+        *check_wrap(maps, subject),
         *check_centring(maps, subject),
         *check_descan(maps, subject),
         *check_drift((maps,), (0.0,), subject),
         *check_dose((maps,), subject),
+        *check_beam((maps,), (0.0,), None),
         *_scale(disk, known),
         *_not_known(known),
     )

@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from stem4d.calibrate.disk import DiskFit, find_disk
 from stem4d.calibrate.pixels import Mask
+from stem4d.detector import DetectorFacts
 from stem4d.errors import BadInput
 from stem4d.maps import RunMaps
 from stem4d.plan import Analysis, Plan, QualityPolicy, Virtual
@@ -85,6 +86,8 @@ class Subject:
     policy: QualityPolicy
     known: FileKnowledge
     plan: Plan | None = None
+    detector: DetectorFacts | None = None
+    """What is known of the detector; None where nobody named it."""
 
     @property
     def shape(self) -> tuple[int, ...]:

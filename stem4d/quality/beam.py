@@ -1,0 +1,237 @@
+"""The beam during a run: dropouts, slow drift and flicker of its current, as far as the specimen lets them be seen."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import ceil, isfinite, nan, sqrt
+
+import numpy as np
+import numpy.typing as npt
+
+from stem4d.calibrate.pixels import Mask
+from stem4d.maps import RunMaps
+from stem4d.quality.dropouts import DROP_PART, Dropouts, find_dropouts
+from stem4d.quality.grade import grade, result
+from stem4d.quality.row_factors import Factors, between_passes, within_pass
+from stem4d.verdict import QualityResult, Verdict
+
+MOST_LOST = 0.01
+"""Part of the positions that may have had less than half of the beam: they are as good as missing (habit)."""
+MOST_DRIFT = 0.05
+"""Change of the current over the recording that totals still normalise without a second thought (habit)."""
+MOST_FLICKER = 0.02
+"""Rms change of the current from row to row: cold field emission has 1 to 5 % (lit.)."""
+TELLING_COUNTS = 400
+"""Counts of a stretch in the dark field from which its share is known to a twentieth."""
+TOLD = 5
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """One pass without its steady pixels, and the stretches that the beam dropped."""
+
+    maps: RunMaps
+    total: npt.NDArray[np.float64]
+    dropouts: Dropouts
+    scattered: int
+    """Stretches that only scattered more: the specimen's."""
+
+    @property
+    def steady(self) -> Mask:
+        """Positions with their beam."""
+        steady: Mask = self.maps.recorded & ~self.dropouts.affected & (self.total > 0)
+        return steady
+
+
+def check_beam(
+    passes: Sequence[RunMaps], started_s: Sequence[float], pass_time_s: float | None, not_counted: Mask | None = None
+) -> tuple[QualityResult, ...]:
+    """Judge dropouts, drift and flicker of the current.
+
+    Parameters
+    ----------
+    passes : sequence of RunMaps
+        The passes over one area, in order.
+    started_s : sequence of float
+        When each began, on any one clock [s].
+    pass_time_s : float or None
+        How long a pass takes [s]; None where nobody knows.
+    not_counted : ndarray of bool, shape (det_y, det_x), optional
+        Steady pixels that the totals hold and no electron made.
+    """
+    seen = [_seen(maps, not_counted) for maps in passes]
+    if not any(one.total.any() for one in seen):
+        text = "The beam is not judged: not one electron was recorded."
+        return tuple(
+            result(metric, None, Verdict.NOT_MEASURABLE, text)
+            for metric in ("beam.dropouts", "beam.drift", "beam.flicker")
+        )
+    return (_dropouts(seen), _drift(seen, started_s, pass_time_s), _flicker(seen))
+
+
+def _seen(maps: RunMaps, not_counted: Mask | None) -> _Seen:
+    beside = 0.0 if not_counted is None else float(maps.mean_pattern[not_counted].sum())
+    total = np.where(maps.recorded, np.maximum(maps.total.astype(np.float64) - beside, 0.0), 0.0)
+    found = find_dropouts(total, maps.recorded)
+    kept = [stretch for stretch in found.stretches if not _scatters(maps, found, stretch)]
+    beams = np.zeros(total.size, np.bool_)
+    for first, end, _ in kept:
+        beams[first:end] = True
+    beam_only = beams.reshape(total.shape)
+    ours = Dropouts(found.affected & beam_only, found.lost & beam_only, tuple(kept), found.smallest_part)
+    return _Seen(maps, total, ours, len(found.stretches) - len(kept))
+
+
+def _scatters(maps: RunMaps, found: Dropouts, stretch: tuple[int, int, float]) -> bool:
+    """Whether a stretch lost counts to scattering: a current that falls takes the same part of bright and dark field.
+
+    Only where both are there; the share of the dark field is held against the rest of the stretch's rows and the ones
+    about them.
+    """
+    if not {"disk", "beyond_disk"} <= set(maps.virtual):
+        return False
+    first, end, level = stretch
+    columns = maps.scan_shape[1]
+    inside = np.zeros(maps.recorded.size, np.bool_)
+    inside[first:end] = True
+    top, bottom = max(first // columns - 2, 0), -(-end // columns) + 2
+    about = np.zeros(maps.recorded.shape, np.bool_)
+    about[top:bottom] = True
+    rest = about & maps.recorded & ~found.affected
+    within = inside.reshape(rest.shape) & maps.recorded
+    bright, dark = (maps.virtual[name].astype(np.float64) for name in ("disk", "beyond_disk"))
+    sums = [float(each[where].sum()) for each in (dark, bright) for where in (within, rest)]
+    if min(sums[0], sums[1]) < TELLING_COUNTS or min(sums) <= 0:
+        return False
+    ratio = (sums[0] / sums[2]) / (sums[1] / sums[3])
+    # Where the bright field lost d and the dark field nothing, the ratio is 1 / (1 - d).
+    return ratio > 1 + (1 / max(level, 1e-3) - 1) / 2
+
+
+def _dropouts(seen: Sequence[_Seen]) -> QualityResult:
+    positions = sum(int(one.maps.recorded.sum()) for one in seen)
+    stretches = [stretch for one in seen for stretch in one.dropouts.stretches]
+    affected = sum(int(one.dropouts.affected.sum()) for one in seen)
+    lost = sum(int(one.dropouts.lost.sum()) for one in seen)
+    smallest = max((one.dropouts.smallest_part for one in seen if isfinite(one.dropouts.smallest_part)), default=nan)
+    columns = seen[0].maps.scan_shape[1]
+    # A beam that is gone for one row has to show.
+    frames = ceil(max(smallest, 0.0) ** 2) if isfinite(smallest) else 0
+    scattered = sum(one.scattered for one in seen)
+    if not stretches and not 0 < frames <= max(columns, 2):
+        text = "Dropouts of the beam are not known: it takes more positions, or more counts in each."
+        return result("beam.dropouts", None, Verdict.NOT_MEASURABLE, text)
+    if not stretches:
+        text, verdict = "The beam did not drop out.", Verdict.PASS
+        text += f" A single frame that lost {max(smallest, DROP_PART):.0%} would be seen." if smallest < 1 else (
+            f" It takes {frames} dark frames in a row to be seen."
+        )
+    else:
+        verdict = Verdict.FAIL if lost > MOST_LOST * positions else Verdict.WARN
+        told = ", ".join(
+            f"frames {first} to {end - 1} at {level:.0%}" for first, end, level in sorted(stretches)[:TOLD]
+        )
+        more = f" and {len(stretches) - TOLD} more" if len(stretches) > TOLD else ""
+        text = (
+            f"The current fell in {len(stretches)} stretch(es) of {affected} positions, {lost} of them below half: "
+            f"{told}{more}. A part of the specimen that fills whole rows looks the same. Look at the gun; take these "
+            "positions out, or divide by the totals."
+        )
+    if scattered:
+        text += f" {scattered} stretch(es) lost counts to scattering only: the specimen's."
+    # Each end of a stretch is known to about a position.
+    error = sqrt(2 * len(stretches)) / positions if positions else None
+    return result(
+        "beam.dropouts", None, verdict, text, value=affected / positions, limit=0.0, uncertainty=error
+    )
+
+
+def _drift(seen: Sequence[_Seen], started_s: Sequence[float], pass_time_s: float | None) -> QualityResult:
+    if len(seen) > 1:
+        change, error = _between(seen, started_s, pass_time_s)
+        text = f"The counts of the same places change by {change:+.1%} ± {error:.1%} over the recording"
+        verdict, limit = grade(abs(change), error, soft=MOST_DRIFT)
+        text += ", by the current or by damage." if verdict is not Verdict.PASS else "."
+    else:
+        factors = within_pass(seen[0].total, seen[0].steady)
+        change, error = factors.change, factors.change_uncertainty
+        text = f"The counts change by {change:+.1%} ± {error:.1%} from the first row to the last."
+        verdict, limit = grade(abs(change), error, soft=MOST_DRIFT)
+        if verdict is Verdict.WARN and not _common(seen[0], change, error):
+            verdict = Verdict.NOT_MEASURABLE
+            text += " Whether the beam or the specimen changed cannot be told from one pass: take two."
+        elif verdict is Verdict.WARN:
+            text += " Bright and dark field change together, as with the current."
+    if not isfinite(change):
+        return _unknown("beam.drift", "it takes four rows with counts")
+    if verdict is Verdict.WARN:
+        text += " Divide by the totals; let the gun settle."
+    return result("beam.drift", None, verdict, text, value=abs(change), limit=limit, uncertainty=error)
+
+
+def _between(
+    seen: Sequence[_Seen], started_s: Sequence[float], pass_time_s: float | None
+) -> tuple[float, float]:
+    """Change of the current from the first start to the last end, by places that all passes saw, and its error."""
+    logs, errors = [], []
+    first = seen[0]
+    for one in seen[1:]:
+        both = first.steady & one.steady
+        before, after = float(first.total[both].sum()), float(one.total[both].sum())
+        if not before > 0 or not after > 0:
+            return nan, nan
+        logs.append(np.log(after / before))
+        errors.append(sqrt(1 / before + 1 / after))
+    times = np.array(started_s[1:]) - started_s[0]
+    slope = float((times * logs).sum() / (times**2).sum())
+    misfit = np.array(logs) - slope * times
+    scatter = float(np.sqrt((misfit**2).sum() / max(len(logs) - 1, 1)))
+    error = max(max(errors), scatter) / float(np.sqrt((times**2).sum()))
+    # Not rendered: pauses between the passes belong to the recording.
+    whole_s = float(times[-1]) + (pass_time_s if pass_time_s is not None else float(np.diff(started_s).min()))
+    return float(np.expm1(slope * whole_s)), error * whole_s
+
+
+def _common(one: _Seen, change: float, error: float) -> bool:
+    """Whether bright and dark field change by the same factor, and are known well enough to say so."""
+    if not {"disk", "beyond_disk"} <= set(one.maps.virtual):
+        return False
+    bright, dark = (
+        within_pass(one.maps.virtual[name].astype(np.float64), one.steady) for name in ("disk", "beyond_disk")
+    )
+    known = sqrt(bright.change_uncertainty**2 + dark.change_uncertainty**2 + error**2)
+    if not isfinite(known) or known > abs(change) / 2:
+        return False
+    return abs(bright.change - dark.change) < max(2 * known, abs(change) / 4)
+
+
+def _flicker(seen: Sequence[_Seen]) -> QualityResult:
+    several = len(seen) > 1
+    factors: Factors = (
+        between_passes(seen[0].total, seen[1].total, seen[0].steady & seen[1].steady)
+        if several
+        else within_pass(seen[0].total, seen[0].steady)
+    )
+    if not isfinite(factors.flicker):
+        return _unknown("beam.flicker", "it takes four rows with counts")
+    verdict, limit = grade(factors.flicker, factors.flicker_uncertainty, soft=MOST_FLICKER)
+    text = f"The counts of a row change by {factors.flicker:.2%} rms to the next beyond their noise."
+    if verdict is Verdict.WARN and not several:
+        verdict = Verdict.NOT_MEASURABLE
+        text += " Whether the beam flickers or the specimen changes from row to row cannot be told from one pass."
+    elif verdict is Verdict.WARN:
+        text += " The beam flickers: divide by the totals, and look at the gun."
+    return result(
+        "beam.flicker",
+        None,
+        verdict,
+        text,
+        value=factors.flicker,
+        limit=limit,
+        uncertainty=factors.flicker_uncertainty,
+    )
+
+
+def _unknown(metric: str, reason: str) -> QualityResult:
+    return result(metric, None, Verdict.NOT_MEASURABLE, f"{metric.split('.')[1].capitalize()} of the beam is not known: {reason}.")
+
+
