@@ -10,7 +10,7 @@ import numpy.typing as npt
 from stem4d.calibrate.pixels import Mask
 from stem4d.maps import RunMaps
 from stem4d.quality.dropouts import DROP_PART, Dropouts, find_dropouts
-from stem4d.quality.grade import grade, result
+from stem4d.quality.grade import DOUBT_SIGMAS, grade, result
 from stem4d.quality.row_factors import Factors, between_passes, within_pass
 from stem4d.verdict import QualityResult, Verdict
 
@@ -20,8 +20,12 @@ MOST_DRIFT = 0.05
 """Change of the current over the recording that totals still normalise without a second thought (habit)."""
 MOST_FLICKER = 0.02
 """Rms change of the current from row to row: cold field emission has 1 to 5 % (lit.)."""
-TELLING_COUNTS = 400
-"""Counts of a stretch in the dark field from which its share is known to a twentieth."""
+ROWS_ABOUT = 2
+"""Rows above and below a stretch that tell its dark field."""
+LEAST_RISE = 0.1
+"""Part by which the dark field rises where a specimen scatters more: what varies from row to row stays below (habit)."""
+MOST_CLIPPED = 0.05
+"""Part of the counts at full scale beyond which the totals no longer follow the current."""
 TOLD = 5
 
 
@@ -34,6 +38,10 @@ class _Seen:
     dropouts: Dropouts
     scattered: int
     """Stretches that only scattered more: the specimen's."""
+    clipped_part: float
+    """Part of the counts in pixels at full scale, which do not follow the current."""
+    rings: bool
+    """Whether bright and dark field can be held against each other."""
 
     @property
     def steady(self) -> Mask:
@@ -65,6 +73,9 @@ def check_beam(
             result(metric, None, Verdict.NOT_MEASURABLE, text)
             for metric in ("beam.dropouts", "beam.drift", "beam.flicker")
         )
+    if any(one.clipped_part > MOST_CLIPPED for one in seen):
+        reason = "the totals do not follow the current, as part of the pattern was clipped"
+        return (_dropouts(seen, reason), _unknown("beam.drift", reason), _unknown("beam.flicker", reason))
     return (_dropouts(seen), _drift(seen, started_s, pass_time_s), _flicker(seen))
 
 
@@ -72,42 +83,43 @@ def _seen(maps: RunMaps, not_counted: Mask | None) -> _Seen:
     beside = 0.0 if not_counted is None else float(maps.mean_pattern[not_counted].sum())
     total = np.where(maps.recorded, np.maximum(maps.total.astype(np.float64) - beside, 0.0), 0.0)
     found = find_dropouts(total, maps.recorded)
-    kept = [stretch for stretch in found.stretches if not _scatters(maps, found, stretch)]
+    rings = {"disk", "beyond_disk"} <= set(maps.virtual)
+    kept = [stretch for stretch in found.stretches if not (rings and _scatters(maps, found, stretch))]
     beams = np.zeros(total.size, np.bool_)
     for first, end, _ in kept:
         beams[first:end] = True
     beam_only = beams.reshape(total.shape)
     ours = Dropouts(found.affected & beam_only, found.lost & beam_only, tuple(kept), found.smallest_part)
-    return _Seen(maps, total, ours, len(found.stretches) - len(kept))
+    clipped = float(maps.saturated_px[maps.recorded].sum()) * (maps.full_scale or 0)
+    clipped_part = min(clipped / float(total.sum()), 1.0) if total.any() else 0.0
+    return _Seen(maps, total, ours, len(found.stretches) - len(kept), clipped_part, rings)
 
 
 def _scatters(maps: RunMaps, found: Dropouts, stretch: tuple[int, int, float]) -> bool:
-    """Whether a stretch lost counts to scattering: a current that falls takes the same part of bright and dark field.
+    """Whether a stretch lost counts to scattering: the dark field then rises, which a current that falls cannot do.
 
-    Only where both are there; the share of the dark field is held against the rest of the stretch's rows and the ones
-    about them.
+    It is held against the same columns of the rows about it. That the dark field stays proves nothing: hot pixels and
+    background stay too.
     """
-    if not {"disk", "beyond_disk"} <= set(maps.virtual):
-        return False
-    first, end, level = stretch
-    columns = maps.scan_shape[1]
-    inside = np.zeros(maps.recorded.size, np.bool_)
+    first, end, _ = stretch
+    height, columns = maps.scan_shape
+    inside = np.zeros(height * columns, np.bool_)
     inside[first:end] = True
-    top, bottom = max(first // columns - 2, 0), -(-end // columns) + 2
-    about = np.zeros(maps.recorded.shape, np.bool_)
-    about[top:bottom] = True
-    rest = about & maps.recorded & ~found.affected
-    within = inside.reshape(rest.shape) & maps.recorded
-    bright, dark = (maps.virtual[name].astype(np.float64) for name in ("disk", "beyond_disk"))
-    sums = [float(each[where].sum()) for each in (dark, bright) for where in (within, rest)]
-    if min(sums[0], sums[1]) < TELLING_COUNTS or min(sums) <= 0:
+    within = inside.reshape(height, columns) & maps.recorded
+    rows = np.arange(height)
+    near = (rows >= first // columns - ROWS_ABOUT) & (rows <= (end - 1) // columns + ROWS_ABOUT)
+    rest = near[:, None] & within.any(axis=0) & maps.recorded & ~found.affected
+    # As many positions of each column as the stretch has.
+    weight = within.sum(axis=0) / np.maximum(rest.sum(axis=0), 1)
+    dark = maps.virtual["beyond_disk"].astype(np.float64)
+    now = float(dark[within].sum())
+    usual, usual_variance = (float((dark * rest * weight**power).sum()) for power in (1, 2))
+    if not usual > 0 or not rest.any():
         return False
-    ratio = (sums[0] / sums[2]) / (sums[1] / sums[3])
-    # Where the bright field lost d and the dark field nothing, the ratio is 1 / (1 - d).
-    return ratio > 1 + (1 / max(level, 1e-3) - 1) / 2
+    return now - usual > max(DOUBT_SIGMAS * sqrt(now + usual_variance), LEAST_RISE * usual)
 
 
-def _dropouts(seen: Sequence[_Seen]) -> QualityResult:
+def _dropouts(seen: Sequence[_Seen], hidden: str = "") -> QualityResult:
     positions = sum(int(one.maps.recorded.sum()) for one in seen)
     stretches = [stretch for one in seen for stretch in one.dropouts.stretches]
     affected = sum(int(one.dropouts.affected.sum()) for one in seen)
@@ -117,6 +129,8 @@ def _dropouts(seen: Sequence[_Seen]) -> QualityResult:
     # A beam that is gone for one row has to show.
     frames = ceil(max(smallest, 0.0) ** 2) if isfinite(smallest) else 0
     scattered = sum(one.scattered for one in seen)
+    if not stretches and hidden:
+        return _unknown("beam.dropouts", hidden)
     if not stretches and not 0 < frames <= max(columns, 2):
         text = "Dropouts of the beam are not known: it takes more positions, or more counts in each."
         return result("beam.dropouts", None, Verdict.NOT_MEASURABLE, text)
@@ -193,7 +207,7 @@ def _between(
 
 def _common(one: _Seen, change: float, error: float) -> bool:
     """Whether bright and dark field change by the same factor, and are known well enough to say so."""
-    if not {"disk", "beyond_disk"} <= set(one.maps.virtual):
+    if not one.rings:
         return False
     bright, dark = (
         within_pass(one.maps.virtual[name].astype(np.float64), one.steady) for name in ("disk", "beyond_disk")

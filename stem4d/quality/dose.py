@@ -1,7 +1,7 @@
 """Dose: electrons that were counted against those planned, and what the specimen took (rules 7 and 8)."""
 
 from collections.abc import Iterator, Sequence
-from math import hypot, inf, sqrt
+from math import hypot, inf, isfinite, sqrt
 
 import numpy as np
 import numpy.typing as npt
@@ -40,9 +40,10 @@ def check_dose(
     # A specimen spreads the totals further than shot noise does, and a single frame has no spread at all.
     error = max(float(totals.std()), sqrt(max(counted, 1.0))) / sqrt(totals.size)
     factor, factor_error = counts_put_back(passes, subject)
-    measured = counted * factor
-    error = hypot(error * factor, counted * factor_error)
     clipped = _clipped_part(passes, subject)
+    measured = counted * factor
+    # What clipping took follows from steady counts, which a specimen's are not: half of it is uncertain.
+    error = hypot(error * factor, counted * factor_error, measured * clipped / 2 if isfinite(clipped) else 0.0)
     bound = " It is a lower bound: part of the pattern was clipped." if clipped else ""
     if factor > 1.001:
         bound += f" {factor - 1:.1%} of that was lost to the counting rate and is put back."
@@ -85,10 +86,11 @@ def _against_plan(
     planned = predict(subject.plan)
     part, part_error = (figure / planned.electrons_per_pattern for figure in (measured, error))
     text = f"{measured:.4g} electrons a pattern, {part:.0%} of the {planned.electrons_per_pattern:.4g} planned.{bound}"
-    verdict, limit = grade(part, part_error, soft=MOST_OF_PLANNED)
-    if verdict is Verdict.PASS and part * (1 + 2 * clipped) > MOST_OF_PLANNED:
+    likely = part * (1 + clipped) if isfinite(clipped) else part
+    verdict, limit = grade(likely, part_error, soft=MOST_OF_PLANNED)
+    if verdict is Verdict.PASS and not isfinite(clipped):
         verdict = Verdict.NOT_MEASURABLE
-        text += " How many electrons there were is not known."
+        text += " How many electrons there were is not known: pixels were clipped in all frames."
     elif verdict is Verdict.PASS and part < sqrt(LEAST_OF_PLANNED * MOST_OF_PLANNED):
         verdict, limit = grade_least(part, part_error, soft=LEAST_OF_PLANNED)
         if verdict is Verdict.WARN:

@@ -108,6 +108,8 @@ def _usual(counts: Array, rows: int) -> Array:
 
 
 def _median(values: Array, axis: int | None) -> Array:
+    if not np.isnan(values).any():
+        return np.asarray(np.median(values, axis=axis))
     empty = ~np.isfinite(values).any(axis=axis, keepdims=axis is not None)
     filled = np.where(empty & np.isnan(values), 0.0, values)
     return np.asarray(np.nanmedian(filled, axis=axis))

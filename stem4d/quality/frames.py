@@ -11,11 +11,11 @@ from stem4d.verdict import QualityResult, Verdict
 
 MOST_MISSING = 0.01
 """Part of the positions that may be missing before the map has holes that matter (habit)."""
-COUNTS_TO_TELL = 1000
-"""Counts from which on two frames are not alike by chance: the same total, 1 in 110, and the same centre of mass of a
-disk of 2 px radius, 1 in 110 for each axis, together are 1 in 10^6."""
-CHANCE_PAIRS = 2
-"""Pairs of alike frames that chance may still give in a scan of 10^6 positions."""
+COUNTS_TO_TELL = 200
+"""Counts from which on two frames are hardly alike by chance: the same total, 1 in 50, and the same centre of mass of a
+disk of 2 px radius, 1 in 50 for each axis, together are 1 in 10^5."""
+CHANCE_ALIKE, CHANCE_PAIRS = 1e-5, 2
+"""Part of the pairs that chance may still make alike, and so many more."""
 
 
 def check_frames(passes: Sequence[RunMaps]) -> tuple[QualityResult, ...]:
@@ -99,7 +99,7 @@ def _repeated(passes: Sequence[RunMaps]) -> QualityResult:
     text, verdict = f"Each of {looked} frames differs from the one before it.", Verdict.PASS
     if alike:
         text = f"{alike} of {looked} frames are the same as the one before them, to the last digit."
-    if alike > CHANCE_PAIRS:
+    if alike > CHANCE_PAIRS + CHANCE_ALIKE * looked:
         verdict = Verdict.FAIL if value > MOST_MISSING else Verdict.WARN
         text += " The detector or its reader handed out old frames: these positions hold no data of their own."
     return result("frames.repeated", None, verdict, text, value=value, limit=MOST_MISSING, uncertainty=0.0)

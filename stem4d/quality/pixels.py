@@ -5,13 +5,15 @@ import numpy as np
 from stem4d.calibrate.pixels import Mask, find_bad_pixels
 from stem4d.maps import RunMaps
 from stem4d.quality.grade import result
+from stem4d.quality.peaks import steady_peak
 from stem4d.quality.regions import Subject
 from stem4d.verdict import QualityResult, Verdict
 
 METRIC = "pixels.mask"
 DEAD = "pixels.dead"
 STEADY = 0.5
-"""Mean over largest counts from which on a pixel counted in all frames; what a beam does once in a scan stays below."""
+"""Mean over the level that explains the largest count, from which on a pixel counted in all frames; what a beam does
+once in a scan stays below."""
 ENOUGH_LIT = 0.5
 """Part of the disk's pixels that must have been lit enough for the absence of dead ones to mean anything."""
 LISTED = 5
@@ -26,7 +28,7 @@ def new_hot_pixels(maps: RunMaps, bad_pixels: Mask) -> Mask:
     if maps.frames == 0:
         return np.zeros(bad_pixels.shape, np.bool_)
     hot = find_bad_pixels(maps.mean_pattern, maps.frames, maps.max_pattern, gaps=bad_pixels).hot
-    steady = maps.mean_pattern >= STEADY * np.maximum(maps.max_pattern, 1)
+    steady = maps.mean_pattern >= STEADY * np.maximum(steady_peak(maps.max_pattern, maps.frames), 1 / maps.frames)
     found: Mask = hot & steady
     return found
 

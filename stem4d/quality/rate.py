@@ -2,16 +2,16 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from math import log, sqrt
+from math import sqrt
 
 import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
-from scipy.special import gammaincinv
 
 from stem4d.calibrate.pixels import Mask
 from stem4d.maps import RunMaps
 from stem4d.quality.grade import grade, result
+from stem4d.quality.peaks import steady_peak
 from stem4d.quality.regions import USES_BRAGG_DISKS, Subject, Wanted
 from stem4d.rules.limits import LIMITS
 from stem4d.verdict import QualityResult, Verdict
@@ -35,9 +35,12 @@ Array = npt.NDArray[np.float64]
 class _Counting:
     """The peak counts of a frame in each pixel, and what the detector can count in that time."""
 
+    mean: Array
+    """Mean counts of a frame."""
     peak: Array
     error: Array
     clipped: Mask
+    frames: int
     live_s: float
     limit_hz: float
 
@@ -73,13 +76,6 @@ def counts_put_back(passes: Sequence[RunMaps], subject: Subject) -> tuple[float,
     return factor, LOSS_ERROR * (factor - 1)
 
 
-def steady_peak(largest: npt.NDArray[np.number], frames: float) -> Array:
-    """Mean of the Poisson counts whose largest of so many frames is, half of the time, at least this one."""
-    counts = np.asarray(largest, np.float64)
-    found: Array = gammaincinv(np.maximum(counts, 1.0), log(2) / max(frames, 1.0))
-    return np.where(counts > 0, found, 0.0)
-
-
 def _not_known(maps: RunMaps, subject: Subject) -> str:
     if maps.frames == 0:
         return "no frame was recorded"
@@ -103,9 +99,11 @@ def _counting(maps: RunMaps, subject: Subject) -> _Counting:
     if subject.full_scale is not None:
         clipped = (maps.max_pattern >= subject.full_scale) & good
     return _Counting(
+        mean=mean,
         peak=np.maximum(some, mean),
         error=(few - most) / 2,
         clipped=clipped,
+        frames=maps.frames,
         live_s=subject.plan.exposure.live_time_us * 1e-6,
         limit_hz=subject.detector.max_count_rate_per_px_hz,
     )
@@ -154,7 +152,14 @@ def _judge(
     rate, limit_hz = peak / counting.live_s, counting.limit_hz
     # The counts that the peak comes from, over nine pixels, and what is not known of the specimen.
     error = sqrt(float(counting.error.flat[at]) ** 2 + peak / 9) / counting.live_s
-    verdict, limit = grade(rate, error, soft=_times(soft, limit_hz), hard=_times(hard, limit_hz))
+    limits = {"soft": _times(soft, limit_hz), "hard": _times(hard, limit_hz)}
+    verdict, limit = grade(rate, error, **limits)
+    if verdict in (Verdict.WARN, Verdict.NOT_MEASURABLE):
+        # Peaks of few counts are known badly; where the mean of all frames is beyond the limit that does not matter.
+        mean = float(counting.mean.flat[at])
+        sure, decided = grade(mean / counting.live_s, sqrt(mean / (9 * counting.frames)) / counting.live_s, **limits)
+        if sure in (Verdict.WARN, Verdict.FAIL):
+            verdict, limit = sure, decided
     text = f"The brightest pixels of {place} count {rate:.3g} ± {error:.2g} /s; a tenth is lost at {limit_hz:.3g} /s."
     if counting.clipped[region].mean() > 1 - BRIGHTEST:
         text += " It is a lower bound: they were clipped."

@@ -82,8 +82,11 @@ def _left_out(faults: Faults) -> npt.NDArray[np.bool_]:
 def _saturation(faults: Faults, made: list[Made], results: Results) -> Iterator[Case]:
     """Whether any good pixel of the disk stood at full scale in any frame."""
     full = (np.concatenate([one.deep[one.recorded] for one in made]) >= full_scale(faults.bits)).sum(axis=0)
-    full[_left_out(faults)] = 0
-    surely, perhaps = (int(full[_distance_px() <= RADIUS_PX + edge].sum()) for edge in (-EDGE_PX, EDGE_PX))
+    full[mask_of(faults)] = 0
+    hot = _left_out(faults)
+    # A hot pixel that is hardly brighter than its neighbours may be taken for one of them.
+    surely = int(full[(_distance_px() <= RADIUS_PX - EDGE_PX) & ~hot].sum())
+    perhaps = int(full[_distance_px() <= RADIUS_PX + EDGE_PX].sum())
     found = _of(results, "saturation.disk", "com")
     note = f"{surely} to {perhaps} readings of {full_scale(faults.bits)}; {found.message}"
     yield Case("saturation", surely > 0, surely == 0 and perhaps > 0, found.verdict, note)

@@ -1,5 +1,6 @@
 """Simulated runs with known faults of beam and detector: what is drawn, what flows, what is counted, what is lost."""
 
+import json
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -79,7 +80,11 @@ def draw(random: np.random.Generator) -> Faults:
         return bool(random.random() < 0.5)
 
     electrons = between(random, 1000, 8000)
-    ratio = between(random, 0.25, 2.5) if faulty() else float(random.uniform(0.97, 1.03))
+    ratio = (
+        float(random.uniform(0.97, 1.03)),
+        between(random, 1.0, 3.0),
+        between(random, 0.25, 1.0),
+    )[int(random.integers(3))]
     crest = 1.2 * ratio * electrons / DISK_PX
     passes = int(random.integers(1, 3))
     drops = tuple(_drop(random, passes) for _ in range(int(random.integers(1, 4)))) if faulty() else ()
@@ -90,14 +95,14 @@ def draw(random: np.random.Generator) -> Faults:
     return Faults(
         electrons=electrons,
         current_ratio=ratio,
-        bits=int(np.ceil(np.log2(crest * between(random, 0.3, 10)))),
-        rate_limit_hz=crest / (DWELL_US * 1e-6) * between(random, 0.3, 4) if faulty() else 1e9,
-        drift=float(random.choice([-1, 1])) * between(random, 0.01, 0.3) if faulty() else 0.0,
+        bits=int(np.ceil(np.log2(crest * (between(random, 0.35, 1.2) if faulty() else between(random, 2.5, 20))))),
+        rate_limit_hz=crest / (DWELL_US * 1e-6) * between(random, 0.15, 1.0) if random.random() < 0.7 else 1e9,
+        drift=float(random.choice([-1, 1])) * between(random, 0.03, 0.4) if faulty() else 0.0,
         drops=drops,
         hot=tuple(hot),
-        dead=tuple(dict.fromkeys(dead)),
+        dead=tuple(place for place in dict.fromkeys(dead) if place not in places[6:8]),
         masked=tuple(places[6:8]),
-        budget_over_plan=between(random, 1.0, 1.8),
+        budget_over_plan=between(random, 1.0, 1.2),
         passes=passes,
         loss=str(random.choice(["scattered", "row", "end", "twice", "corrupt", "repeated"])) if faulty() else "",
         lost=int(random.integers(3, 40)),
@@ -113,8 +118,8 @@ def _drop(random: np.random.Generator, passes: int) -> Drop:
 def plan_of(faults: Faults, planned_e_per_a2: float | None = None) -> Plan:
     """The plan of a run; its budget is a multiple of what it plans, if that is known."""
     budget = 1e9 if planned_e_per_a2 is None else planned_e_per_a2 * faults.budget_over_plan
-    return Plan.model_validate(
-        {
+    return Plan.model_validate_json(
+        json.dumps({
             "format_version": 1,
             "name": "blind",
             "sample": {
@@ -140,7 +145,7 @@ def plan_of(faults: Faults, planned_e_per_a2: float | None = None) -> Plan:
                 "bit_depth": faults.bits,
                 "mrad_per_pixel": ALPHA_MRAD / RADIUS_PX,
             },
-        }
+        })
     )
 
 
