@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import ceil, isfinite, nan, sqrt
+from math import ceil, hypot, isfinite, nan, sqrt
 
 import numpy as np
 import numpy.typing as npt
@@ -10,7 +10,7 @@ import numpy.typing as npt
 from stem4d.calibrate.pixels import Mask
 from stem4d.maps import RunMaps
 from stem4d.quality.dropouts import DROP_PART, Dropouts, find_dropouts
-from stem4d.quality.grade import DOUBT_SIGMAS, grade, result
+from stem4d.quality.grade import grade, result
 from stem4d.quality.row_factors import Factors, between_passes, within_pass
 from stem4d.verdict import QualityResult, Verdict
 
@@ -22,8 +22,9 @@ MOST_FLICKER = 0.02
 """Rms change of the current from row to row: cold field emission has 1 to 5 % (lit.)."""
 ROWS_ABOUT = 2
 """Rows above and below a stretch that tell its dark field."""
-LEAST_RISE = 0.1
-"""Part by which the dark field rises where a specimen scatters more: what varies from row to row stays below (habit)."""
+LEAST_RISE, RISE_SIGMAS = 0.5, 4.0
+"""Part by which the dark field rises where a specimen scatters a tenth of the beam off the detector: what atoms make it
+vary from row to row stays below (habit). And its certainty, for a run with many stretches."""
 MOST_CLIPPED = 0.05
 """Part of the counts at full scale beyond which the totals no longer follow the current."""
 TOLD = 5
@@ -51,7 +52,11 @@ class _Seen:
 
 
 def check_beam(
-    passes: Sequence[RunMaps], started_s: Sequence[float], pass_time_s: float | None, not_counted: Mask | None = None
+    passes: Sequence[RunMaps],
+    started_s: Sequence[float],
+    pass_time_s: float | None,
+    not_counted: Mask | None = None,
+    electrons_per_count: tuple[float, float] = (1.0, 0.0),
 ) -> tuple[QualityResult, ...]:
     """Judge dropouts, drift and flicker of the current.
 
@@ -65,6 +70,8 @@ def check_beam(
         How long a pass takes [s]; None where nobody knows.
     not_counted : ndarray of bool, shape (det_y, det_x), optional
         Steady pixels that the totals hold and no electron made.
+    electrons_per_count : tuple of float
+        What the counting rate cost, and its error; counts change by so much less than the current does.
     """
     seen = [_seen(maps, not_counted) for maps in passes]
     if not any(one.total.any() for one in seen):
@@ -76,7 +83,7 @@ def check_beam(
     if any(one.clipped_part > MOST_CLIPPED for one in seen):
         reason = "the totals do not follow the current, as part of the pattern was clipped"
         return (_dropouts(seen, reason), _unknown("beam.drift", reason), _unknown("beam.flicker", reason))
-    return (_dropouts(seen), _drift(seen, started_s, pass_time_s), _flicker(seen))
+    return (_dropouts(seen), _drift(seen, started_s, pass_time_s, electrons_per_count), _flicker(seen))
 
 
 def _seen(maps: RunMaps, not_counted: Mask | None) -> _Seen:
@@ -116,7 +123,7 @@ def _scatters(maps: RunMaps, found: Dropouts, stretch: tuple[int, int, float]) -
     usual, usual_variance = (float((dark * rest * weight**power).sum()) for power in (1, 2))
     if not usual > 0 or not rest.any():
         return False
-    return now - usual > max(DOUBT_SIGMAS * sqrt(now + usual_variance), LEAST_RISE * usual)
+    return now - usual > max(RISE_SIGMAS * sqrt(now + usual_variance), LEAST_RISE * usual)
 
 
 def _dropouts(seen: Sequence[_Seen], hidden: str = "") -> QualityResult:
@@ -159,24 +166,32 @@ def _dropouts(seen: Sequence[_Seen], hidden: str = "") -> QualityResult:
     )
 
 
-def _drift(seen: Sequence[_Seen], started_s: Sequence[float], pass_time_s: float | None) -> QualityResult:
-    if len(seen) > 1:
-        change, error = _between(seen, started_s, pass_time_s)
-        text = f"The counts of the same places change by {change:+.1%} ± {error:.1%} over the recording"
+def _drift(
+    seen: Sequence[_Seen],
+    started_s: Sequence[float],
+    pass_time_s: float | None,
+    electrons_per_count: tuple[float, float],
+) -> QualityResult:
+    steepness, doubt = electrons_per_count
+    several = len(seen) > 1
+    counted, spread = (
+        _between(seen, started_s, pass_time_s) if several else within_pass(seen[0].total, seen[0].steady).line
+    )
+    change, error = counted * steepness, hypot(spread * steepness, counted * doubt)
+    if not isfinite(change):
+        return _unknown("beam.drift", "it takes four rows with counts")
+    if several:
+        text = f"The current changes by {change:+.1%} ± {error:.1%} over the recording, by the counts of the same places"
         verdict, limit = grade(abs(change), error, soft=MOST_DRIFT)
         text += ", by the current or by damage." if verdict is not Verdict.PASS else "."
     else:
-        factors = within_pass(seen[0].total, seen[0].steady)
-        change, error = factors.change, factors.change_uncertainty
         text = f"The counts change by {change:+.1%} ± {error:.1%} from the first row to the last."
         verdict, limit = grade(abs(change), error, soft=MOST_DRIFT)
-        if verdict is Verdict.WARN and not _common(seen[0], change, error):
+        if verdict is Verdict.WARN and not _common(seen[0], counted, spread):
             verdict = Verdict.NOT_MEASURABLE
             text += " Whether the beam or the specimen changed cannot be told from one pass: take two."
         elif verdict is Verdict.WARN:
             text += " Bright and dark field change together, as with the current."
-    if not isfinite(change):
-        return _unknown("beam.drift", "it takes four rows with counts")
     if verdict is Verdict.WARN:
         text += " Divide by the totals; let the gun settle."
     return result("beam.drift", None, verdict, text, value=abs(change), limit=limit, uncertainty=error)

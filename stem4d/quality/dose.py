@@ -9,6 +9,7 @@ import numpy.typing as npt
 from stem4d.calibrate.pixels import Mask
 from stem4d.dose import BUDGET_TOLERANCE
 from stem4d.maps import RunMaps
+from stem4d.plan import Plan
 from stem4d.predict import predict
 from stem4d.quality.clipping import true_mean
 from stem4d.quality.grade import DOUBT_SIGMAS, grade, grade_least, result
@@ -84,38 +85,53 @@ def _against_plan(
         yield result("dose.electrons", None, Verdict.PASS, text, value=measured, unit="e/pattern", uncertainty=error)
         return
     planned = predict(subject.plan)
-    part, part_error = (figure / planned.electrons_per_pattern for figure in (measured, error))
-    text = f"{measured:.4g} electrons a pattern, {part:.0%} of the {planned.electrons_per_pattern:.4g} planned.{bound}"
-    likely = part * (1 + clipped) if isfinite(clipped) else part
+    expected = planned.electrons_per_pattern
+    part, part_error = measured / expected, error / expected
+    known = isfinite(clipped)
+    likely = part * (1 + clipped) if known else part
+    text = f"{measured:.4g} electrons a pattern, {part:.0%} of the {expected:.4g} planned.{bound}"
     verdict, limit = grade(likely, part_error, soft=MOST_OF_PLANNED)
-    if verdict is Verdict.PASS and not isfinite(clipped):
+    if verdict is Verdict.PASS and not known:
         verdict = Verdict.NOT_MEASURABLE
         text += " How many electrons there were is not known: pixels were clipped in all frames."
-    elif verdict is Verdict.PASS and part < sqrt(LEAST_OF_PLANNED * MOST_OF_PLANNED):
-        verdict, limit = grade_least(part, part_error, soft=LEAST_OF_PLANNED)
+    elif verdict is Verdict.PASS and likely < sqrt(LEAST_OF_PLANNED * MOST_OF_PLANNED):
+        verdict, limit = grade_least(likely, part_error, soft=LEAST_OF_PLANNED)
         if verdict is Verdict.WARN:
             text += " Where are the others: beam partly blanked, aperture off, or scattered beyond the detector?"
     elif verdict is Verdict.WARN:
-        text = f"{text} The beam is brighter than it was set: measure the probe current."
+        text += " The beam is brighter than it was set: measure the probe current."
     yield result(
         "dose.electrons",
         None,
         verdict,
         text,
         value=measured,
-        limit=None if limit is None else limit * planned.electrons_per_pattern,
+        limit=None if limit is None else limit * expected,
         unit="e/pattern",
         uncertainty=error,
     )
-    # Counts below plan do not mean less dose: clipped and scattered electrons went through the specimen too. Nor does
-    # a part above one that shot noise explains mean more of it.
-    more = part - DOUBT_SIGMAS * part_error > 1
-    fluence = planned.local_fluence_e_per_a2 * (part if more else 1.0) * passes
-    budget = subject.plan.sample.fluence_budget_e_per_a2
-    source = "the counts" if more else "the planned current, which the counts do not exceed"
-    fluence_error = planned.local_fluence_e_per_a2 * passes * part_error
-    text = f"{fluence:.4g} ± {fluence_error:.2g} e/Å² were given by {source}; the budget is {budget:g} e/Å².{bound}"
-    verdict, _ = grade(fluence, fluence_error if more else 0.0, hard=budget * (1 + BUDGET_TOLERANCE))
-    yield result(
-        "dose.fluence", None, verdict, text, value=fluence, limit=budget, unit="e/Å²", uncertainty=fluence_error
-    )
+    yield _fluence(likely, part_error, known, bound, passes, subject.plan)
+
+
+def _fluence(part: float, part_error: float, known: bool, bound: str, passes: int, plan: Plan) -> QualityResult:
+    """Counts below plan do not mean less dose: clipped and scattered electrons went through the specimen too.
+
+    Nor do counts above it that their error explains mean more of it, where they are known as well as the current is.
+    """
+    planned_e_per_a2 = predict(plan).local_fluence_e_per_a2 * passes
+    budget = plan.sample.fluence_budget_e_per_a2
+    limit, doubt = budget * (1 + BUDGET_TOLERANCE) / planned_e_per_a2, DOUBT_SIGMAS * part_error
+    more = part - doubt > 1
+    given = max(part, 1.0) if more or part_error > BUDGET_TOLERANCE else 1.0
+    if max(part - doubt, 1.0) > limit:
+        verdict = Verdict.FAIL
+    elif (more or part_error > BUDGET_TOLERANCE) and part + doubt > limit:
+        verdict = Verdict.WARN
+    else:
+        verdict = Verdict.PASS if known else Verdict.NOT_MEASURABLE
+    fluence, error = planned_e_per_a2 * given, planned_e_per_a2 * part_error
+    source = "the counts" if given > 1 else "the planned current, which the counts do not exceed"
+    text = f"{fluence:.4g} ± {error:.2g} e/Å² were given by {source}; the budget is {budget:g} e/Å².{bound}"
+    if verdict is Verdict.NOT_MEASURABLE:
+        text = f"At least {text} How much more is not known."
+    return result("dose.fluence", None, verdict, text, value=fluence, limit=budget, unit="e/Å²", uncertainty=error)

@@ -7,7 +7,7 @@ from math import sqrt
 import numpy as np
 import numpy.typing as npt
 
-from scipy.stats import norm
+from scipy.stats import norm, theilslopes
 
 from stem4d.calibrate.robust import spread_of
 
@@ -23,6 +23,10 @@ NEAREST_ROWS = 2
 WIDEST_ROWS = 16
 """The same for dropouts of several rows: they are found up to this length, if no more than a quarter of the scan."""
 LONGEST_ROWS = 8
+FEWEST_ROWS, MOST_ROWS = 6, 200
+"""Rows that a steady change is taken from."""
+LEAST_TREND = 0.1
+"""A line that falls further than that is none."""
 MOST_DROPOUTS = 200
 """Stretches after which the beam is not steady anywhere."""
 
@@ -57,9 +61,11 @@ def find_dropouts(total: npt.NDArray[np.number], recorded: Mask) -> Dropouts:
         Positions that have a frame.
     """
     counts = np.where(recorded, total, np.nan).astype(np.float64)
+    level = float(np.nanmedian(counts)) if recorded.any() else 0.0
     nothing = np.zeros(recorded.shape, np.bool_)
-    if recorded.sum() < 3 or not np.nansum(counts) > 0:
+    if recorded.sum() < 3 or not level > 0:
         return Dropouts(nothing, nothing, (), float("nan"))
+    counts /= _trend(counts)
     found = np.ones(counts.size)
     smallest = np.inf
     for rows in dict.fromkeys((min(NEAREST_ROWS, counts.shape[0] // 2), min(WIDEST_ROWS, counts.shape[0] // 2))):
@@ -69,7 +75,7 @@ def find_dropouts(total: npt.NDArray[np.number], recorded: Mask) -> Dropouts:
         seen = np.isfinite(part)
         if seen.sum() < 3:
             continue
-        shot = float(1 / np.sqrt(np.nanmedian(usual)))
+        shot = float(1 / np.sqrt(level))
         spread = max(spread_of(part[seen] - np.median(part[seen])), shot)
         smallest = min(smallest, _sure_sigmas(int(seen.sum()), counts.shape[1]) * spread)
         for first, end, level in _stretches(part[seen], spread, counts.shape[1]):
@@ -89,6 +95,18 @@ def _lengths(positions: int, columns: int) -> list[int]:
 def _sure_sigmas(positions: int, columns: int) -> float:
     """Standard errors of a box's mean that noise does not lose, by how many boxes there are."""
     return float(norm.isf(CHANCE / (positions * len(_lengths(positions, columns)))))
+
+
+def _trend(counts: Array) -> Array:
+    """A steady change from row to row (scan_y, 1) [part of the middle]; a dropout of some rows does not turn it."""
+    levels = _median(counts, 1)
+    rows = np.flatnonzero(levels > 0)
+    if len(rows) < FEWEST_ROWS:
+        return np.ones((len(counts), 1))
+    some = rows[np.linspace(0, len(rows) - 1, min(len(rows), MOST_ROWS)).astype(np.intp)]
+    slope, middle, *_ = theilslopes(levels[some], some)
+    line = middle + slope * np.arange(len(counts))
+    return np.maximum(line / np.median(line), LEAST_TREND)[:, None]
 
 
 def _usual(counts: Array, rows: int) -> Array:

@@ -19,7 +19,7 @@ from stem4d.quality.dose import check_dose
 from stem4d.quality.drift import check_drift
 from stem4d.quality.frames import check_frames
 from stem4d.quality.pixels import check_dead_pixels, check_pixels, new_hot_pixels
-from stem4d.quality.rate import check_rate
+from stem4d.quality.rate import check_rate, counts_put_back
 from stem4d.quality.regions import PatternGeometry, mask_for, subject_of_plan
 from stem4d.quality.saturation import check_saturation
 from stem4d.quality.wrap import check_wrap
@@ -76,7 +76,7 @@ def judge(
         *max(movements, key=lambda results: max((one.value or 0.0 for one in results), default=0.0)),
         *check_drift(passes, started_s, subject),
         *check_dose(passes, subject, new),
-        *check_beam(passes, started_s, predict(plan).pass_time_s, new),
+        *check_beam(passes, started_s, predict(plan).pass_time_s, new, counts_put_back(passes, subject)),
     )
 
 

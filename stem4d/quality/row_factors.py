@@ -23,6 +23,11 @@ class Factors:
     """Rms from a row to the next beyond what the scatter within rows explains."""
     flicker_uncertainty: float
 
+    @property
+    def line(self) -> tuple[float, float]:
+        """The change and its error."""
+        return self.change, self.change_uncertainty
+
 
 NOTHING = Factors(nan, nan, nan, nan)
 

@@ -79,7 +79,7 @@ def draw(random: np.random.Generator) -> Faults:
     def faulty() -> bool:
         return bool(random.random() < 0.5)
 
-    electrons = between(random, 1000, 8000)
+    electrons = between(random, 4000, 25000)
     ratio = (
         float(random.uniform(0.97, 1.03)),
         between(random, 1.0, 3.0),
@@ -95,8 +95,8 @@ def draw(random: np.random.Generator) -> Faults:
     return Faults(
         electrons=electrons,
         current_ratio=ratio,
-        bits=int(np.ceil(np.log2(crest * (between(random, 0.35, 1.2) if faulty() else between(random, 2.5, 20))))),
-        rate_limit_hz=crest / (DWELL_US * 1e-6) * between(random, 0.15, 1.0) if random.random() < 0.7 else 1e9,
+        bits=int(np.rint(np.log2(crest * (between(random, 0.7, 1.6) if faulty() else between(random, 3, 20))))),
+        rate_limit_hz=crest / (DWELL_US * 1e-6) * between(random, 0.35, 1.3) if random.random() < 0.7 else 1e9,
         drift=float(random.choice([-1, 1])) * between(random, 0.03, 0.4) if faulty() else 0.0,
         drops=drops,
         hot=tuple(hot),
