@@ -10,7 +10,7 @@ import numpy.typing as npt
 from stem4d.calibrate.pixels import Mask
 from stem4d.maps import RunMaps
 from stem4d.quality.dropouts import DROP_PART, Dropouts, find_dropouts
-from stem4d.quality.grade import grade, result
+from stem4d.quality.grade import DOUBT_SIGMAS, grade, result
 from stem4d.quality.row_factors import Factors, between_passes, within_pass
 from stem4d.verdict import QualityResult, Verdict
 
@@ -22,9 +22,9 @@ MOST_FLICKER = 0.02
 """Rms change of the current from row to row: cold field emission has 1 to 5 % (lit.)."""
 ROWS_ABOUT = 2
 """Rows above and below a stretch that tell its dark field."""
-LEAST_RISE, RISE_SIGMAS = 0.5, 4.0
-"""Part by which the dark field rises where a specimen scatters a tenth of the beam off the detector: what atoms make it
-vary from row to row stays below (habit). And its certainty, for a run with many stretches."""
+RISE_OF_LOSS = 0.2
+"""Rise of the dark field over the counts that a stretch lost: what a specimen scatters over the edge of a detector leaves
+at least as much within it (habit). Atoms make the dark field vary by much less."""
 MOST_CLIPPED = 0.05
 """Part of the counts at full scale beyond which the totals no longer follow the current."""
 TOLD = 5
@@ -97,9 +97,16 @@ def _seen(maps: RunMaps, not_counted: Mask | None) -> _Seen:
         beams[first:end] = True
     beam_only = beams.reshape(total.shape)
     ours = Dropouts(found.affected & beam_only, found.lost & beam_only, tuple(kept), found.smallest_part)
-    clipped = float(maps.saturated_px[maps.recorded].sum()) * (maps.full_scale or 0)
+    clipped = _clipped_counts(maps, not_counted)
     clipped_part = min(clipped / float(total.sum()), 1.0) if total.any() else 0.0
     return _Seen(maps, total, ours, len(found.stretches) - len(kept), clipped_part, rings)
+
+
+def _clipped_counts(maps: RunMaps, not_counted: Mask | None) -> float:
+    """Counts of all frames in pixels at full scale, without those that are to be left out."""
+    full = maps.full_scale or 0
+    always = 0 if not_counted is None else int((not_counted & (maps.max_pattern >= full)).sum())
+    return float(np.maximum(maps.saturated_px[maps.recorded].astype(np.float64) - always, 0).sum()) * full
 
 
 def _scatters(maps: RunMaps, found: Dropouts, stretch: tuple[int, int, float]) -> bool:
@@ -108,7 +115,7 @@ def _scatters(maps: RunMaps, found: Dropouts, stretch: tuple[int, int, float]) -
     It is held against the same columns of the rows about it. That the dark field stays proves nothing: hot pixels and
     background stay too.
     """
-    first, end, _ = stretch
+    first, end, level = stretch
     height, columns = maps.scan_shape
     inside = np.zeros(height * columns, np.bool_)
     inside[first:end] = True
@@ -123,7 +130,9 @@ def _scatters(maps: RunMaps, found: Dropouts, stretch: tuple[int, int, float]) -
     usual, usual_variance = (float((dark * rest * weight**power).sum()) for power in (1, 2))
     if not usual > 0 or not rest.any():
         return False
-    return now - usual > max(RISE_SIGMAS * sqrt(now + usual_variance), LEAST_RISE * usual)
+    counted = float(maps.total[within].sum())
+    lost = counted * (1 - level) / max(level, 1e-3)
+    return now - usual > max(DOUBT_SIGMAS * sqrt(now + usual_variance), RISE_OF_LOSS * lost)
 
 
 def _dropouts(seen: Sequence[_Seen], hidden: str = "") -> QualityResult:

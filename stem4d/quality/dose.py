@@ -23,6 +23,9 @@ LEAST_OF_PLANNED = 0.5
 MOST_OF_PLANNED = 1.1
 """Counts above this part of the planned ones mean that the beam was brighter than it was set (habit)."""
 
+FEWEST_CLIPPED = 3
+"""Fewer pixels that were clipped in all frames hide nothing: they may be hot ones that no mask knows."""
+
 
 def check_dose(
     passes: Sequence[RunMaps], subject: Subject, not_counted: Mask | None = None
@@ -69,8 +72,11 @@ def _clipped_part(passes: Sequence[RunMaps], subject: Subject) -> float:
         return 0.0
     mean = np.sum([maps.sum_pattern for maps in passes], axis=0, dtype=np.float64)[~subject.bad_pixels] / frames
     true = true_mean(mean, full)
+    known = np.isfinite(true)
+    if (~known).sum() >= FEWEST_CLIPPED:
+        return inf
     # Single frames that were clipped hide less than their mean tells; never nothing.
-    return max(float((true - mean).sum()) / float(mean.sum()), 1e-6) if np.isfinite(true).all() else inf
+    return max(float((true - mean)[known].sum()) / float(mean.sum()), 1e-6)
 
 
 def _against_plan(

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from scipy.stats import norm, theilslopes
+from scipy.stats import t as student
 
 from stem4d.calibrate.robust import spread_of
 
@@ -18,16 +19,22 @@ DROP_PART = 0.1
 """A dropout loses at least this part of the current: less is flicker (habit)."""
 CHANCE = 0.01
 """Chance that noise alone makes a stretch anywhere in a pass, at any length."""
-NEAREST_ROWS = 2
-"""Rows above and below that tell what the specimen does there, for dropouts shorter than a row."""
-WIDEST_ROWS = 16
-"""The same for dropouts of several rows: they are found up to this length, if no more than a quarter of the scan."""
+ROWS_NEAR = 3
+"""Rows to each side that tell what the specimen does, for dropouts of up to a row."""
+ROWS_ABOUT = (7, 17)
+"""The same for dropouts of several rows, which fill rows."""
 LONGEST_ROWS = 8
+"""Longest dropout that is found, less than half of the widest."""
+FILLS = 0.7
+"""Part of a row's columns that a dropout of several rows darkens; the specimen's features leave more of them alone."""
 FEWEST_ROWS, MOST_ROWS = 6, 200
 """Rows that a steady change is taken from."""
 LEAST_TREND = 0.1
 """A line that falls further than that is none."""
-MOST_DROPOUTS = 200
+FEWEST_COLUMNS = 4
+FINEST = 1000
+"""Steps in which the ends of a stretch are looked for."""
+MOST_DROPOUTS = 50
 """Stretches after which the beam is not steady anywhere."""
 
 
@@ -67,29 +74,69 @@ def find_dropouts(total: npt.NDArray[np.number], recorded: Mask) -> Dropouts:
         return Dropouts(nothing, nothing, (), float("nan"))
     counts /= _trend(counts)
     found = np.ones(counts.size)
-    smallest = np.inf
-    for rows in dict.fromkeys((min(NEAREST_ROWS, counts.shape[0] // 2), min(WIDEST_ROWS, counts.shape[0] // 2))):
-        usual = _usual(counts, rows)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            part = (counts / usual).ravel()
-        seen = np.isfinite(part)
-        if seen.sum() < 3:
-            continue
-        shot = float(1 / np.sqrt(level))
-        spread = max(spread_of(part[seen] - np.median(part[seen])), shot)
-        smallest = min(smallest, _sure_sigmas(int(seen.sum()), counts.shape[1]) * spread)
-        for first, end, level in _stretches(part[seen], spread, counts.shape[1]):
-            where = np.flatnonzero(seen)[first:end]
-            found[where] = np.minimum(found[where], level)
+    columns, seen = counts.shape[1], np.isfinite(counts).ravel()
+    near, spread = _parts(counts, ROWS_NEAR, 1 / sqrt(level))
+    where = np.flatnonzero(seen & np.isfinite(near))
+    if len(where) < 3:
+        return Dropouts(nothing, nothing, (), float("nan"))
+    sure = _sure_sigmas(len(where), columns)
+    for first, end in _stretches(near[where], spread, columns):
+        _note(found, near, where[first:end])
+    for rows in dict.fromkeys(min(rows, (counts.shape[0] - 1) // 2) for rows in ROWS_ABOUT):
+        if rows > ROWS_NEAR:
+            wide, _ = _parts(counts, rows, 1 / sqrt(level))
+            for first, end in _row_stretches(wide.reshape(counts.shape)):
+                inside = np.arange(first, end)
+                _note(found, wide, inside[np.isfinite(wide[inside])])
+    smallest = sure * spread
     grid = found.reshape(counts.shape)
     edges = np.flatnonzero(np.diff(found < 1, prepend=False, append=False)).reshape(-1, 2)
     stretches = tuple((int(a), int(b), float(found[a:b].mean())) for a, b in edges)
     return Dropouts((grid < 1) & recorded, (grid < 0.5) & recorded, stretches, smallest)
 
 
+def _note(found: Array, part: Array, inside: npt.NDArray[np.intp]) -> None:
+    """Keep the level of a stretch, where nothing lower is kept."""
+    flowed = min(float(part[inside].mean()), 1 - 1e-9)
+    found[inside] = np.minimum(found[inside], max(flowed, 0.0))
+
+
+def _parts(counts: Array, rows: int, shot: float) -> tuple[Array, float]:
+    """Counts over those that the rows about a position promise, over time, and their spread."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        part = (counts / _usual(counts, rows)).ravel()
+    seen = part[np.isfinite(part)]
+    if not len(seen) or not np.median(seen) > 0:
+        return np.full(part.shape, np.nan), shot
+    # The lower of two medians lies low by itself.
+    part /= np.median(seen)
+    return part, max(spread_of(seen / np.median(seen) - 1), shot)
+
+
 def _lengths(positions: int, columns: int) -> list[int]:
-    longest = max(min(LONGEST_ROWS * columns, positions // 4), 1)
+    """Lengths of the boxes that are looked at: up to a row, which longer ones fill."""
+    longest = max(min(columns, positions // 4), 1)
     return [1 << power for power in range(longest.bit_length())]
+
+
+def _row_stretches(part: Array) -> Iterator[tuple[int, int]]:
+    """First position and end of dropouts that fill rows, from the columns' upper part: it falls only if most do."""
+    height, columns = part.shape
+    if columns < FEWEST_COLUMNS or height < FEWEST_ROWS:
+        return
+    upper = np.array([np.quantile(row[np.isfinite(row)], FILLS) if np.isfinite(row).any() else np.nan for row in part])
+    rows = np.flatnonzero(np.isfinite(upper))
+    level = upper[rows] / np.median(upper[rows])
+    spread = max(spread_of(level - 1), 1e-6)
+    flat = np.where(np.isfinite(part), part, 1.0).ravel()
+    # A median of magnitudes knows the spread of n rows about as well as a standard deviation does that of n/3.
+    sure = float(student.isf(CHANCE / len(rows), max(len(rows) / 3, 1)))
+    low = np.zeros(height, np.bool_)
+    low[rows] = (level < 1 - DROP_PART) & (1 - level > sure * spread)
+    for top, bottom in np.flatnonzero(np.diff(low, prepend=False, append=False)).reshape(-1, 2):
+        if bottom - top <= LONGEST_ROWS:
+            # It begins and ends within the rows beside those that it fills.
+            yield _trimmed(flat, int(top) * columns, int(bottom) * columns, columns)
 
 
 def _sure_sigmas(positions: int, columns: int) -> float:
@@ -110,19 +157,24 @@ def _trend(counts: Array) -> Array:
 
 
 def _usual(counts: Array, rows: int) -> Array:
-    """Counts that each position would have by the same columns about it, its own row left out where there are others.
+    """Counts that each position would have by the same columns of the rows about it.
 
-    The median over the rows; in a scan of one row, over the row.
+    The lower of the medians above and below: where a feature of the specimen begins or ends, one of them is it. At the
+    border of the scan, of the nearer and the farther rows: the lower of two lies low, and is to do so everywhere. In
+    a scan of one or two rows, the median over everything.
     """
+    height = counts.shape[0]
+    rows = min(rows, (height - 1) // 2)
     if rows == 0:
         return np.full(counts.shape, _median(counts, None))
-    height = counts.shape[0]
     usual = np.empty(counts.shape)
     for y in range(height):
-        low = min(max(y - rows, 0), max(height - 2 * rows - 1, 0))
-        about = np.arange(low, min(low + 2 * rows + 1, height))
-        usual[y] = _median(counts[about[about != y]], 0)
-    return np.where(usual > 0, usual, np.nan)
+        first = min(max(y - rows, 0), height - 2 * rows - 1)
+        about = np.arange(first, first + 2 * rows + 1)
+        about = about[about != y]
+        sides = (_median(counts[about[:rows]], 0), _median(counts[about[rows:]], 0))
+        usual[y] = np.fmin(*(np.where(side > 0, side, np.nan) for side in sides))
+    return usual
 
 
 def _median(values: Array, axis: int | None) -> Array:
@@ -133,16 +185,15 @@ def _median(values: Array, axis: int | None) -> Array:
     return np.asarray(np.nanmedian(filled, axis=axis))
 
 
-def _stretches(part: Array, spread: float, columns: int) -> Iterator[tuple[int, int, float]]:
-    """First, end and level of each stretch that lost current, the surest first; ``part`` is over time."""
+def _stretches(part: Array, spread: float, columns: int) -> Iterator[tuple[int, int]]:
+    """First and end of each stretch that lost current, the surest first; ``part`` is over time."""
     left = part.copy()
     for _ in range(MOST_DROPOUTS):
         best = _surest(left, spread, columns)
         if best is None:
             return
-        first, end = _trimmed(left, *best)
-        level = float(part[first:end].mean())
-        yield first, end, min(level, 1 - 1e-9)
+        first, end = _trimmed(left, *best, best[1] - best[0])
+        yield first, end
         left[first:end] = 1.0
 
 
@@ -160,16 +211,13 @@ def _surest(part: Array, spread: float, columns: int) -> tuple[int, int] | None:
     return found
 
 
-def _trimmed(part: Array, first: int, end: int) -> tuple[int, int]:
-    """The stretch about a box that stands out most: its ends moved by up to its own length."""
-    length = end - first
-    low, high = max(first - length, 0), min(end + length, len(part))
+def _trimmed(part: Array, first: int, end: int, reach: int) -> tuple[int, int]:
+    """The stretch about a box that stands out most: its ends moved by up to ``reach``."""
+    low, high = max(first - reach, 0), min(end + reach, len(part))
     total = np.concatenate([[0.0], np.cumsum(part[low:high] - 1)])
-    steps = max(1, length // 64)
-    starts = np.arange(0, end - low, steps)
-    ends = np.arange(first - low + 1, high - low + 1, steps)
+    step = max(1, (high - low) // FINEST)
+    starts, ends = np.arange(0, end - low, step), np.arange(first - low + 1, high - low + 1, step)
     size = ends[None, :] - starts[:, None]
-    with np.errstate(invalid="ignore", divide="ignore"):
-        score = np.where(size > 0, (total[starts][:, None] - total[ends][None, :]) / np.sqrt(np.maximum(size, 1)), 0.0)
-    a, b = np.unravel_index(int(score.argmax()), score.shape)
+    lost = (total[starts][:, None] - total[ends][None, :]) / np.sqrt(np.maximum(size, 1))
+    a, b = np.unravel_index(int(np.where(size > 0, lost, 0.0).argmax()), lost.shape)
     return low + int(starts[a]), low + int(ends[b])

@@ -1,6 +1,6 @@
 """The level behind a pixel's largest count: the largest of many Poisson counts lies above their mean."""
 
-from math import log
+from math import expm1, log
 
 import numpy as np
 import numpy.typing as npt
@@ -20,9 +20,10 @@ def steady_peak(largest: npt.NDArray[np.number], frames: float) -> npt.NDArray[n
     Returns
     -------
     ndarray
-        The λ with frames x P(X >= largest) = ln 2, where P(X >= k) is the regularised incomplete gamma function of k
-        and λ.
+        The λ of which the largest of so many counts lies above k + 1/2 half of the time, P(X >= k + 1/2) = 1 -
+        2^(-1/frames), where P(X >= k) is the regularised incomplete gamma function of k and λ, also between whole k.
     """
     counts = np.asarray(largest, np.float64)
-    found: npt.NDArray[np.float64] = gammaincinv(np.maximum(counts, 1.0), min(log(2) / max(frames, 1.0), 1.0))
+    chance = -expm1(-log(2) / max(frames, 1.0))
+    found: npt.NDArray[np.float64] = gammaincinv(np.maximum(counts, 1.0) + 0.5, chance)
     return np.where(counts > 0, found, 0.0)

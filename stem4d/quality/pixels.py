@@ -14,6 +14,9 @@ DEAD = "pixels.dead"
 STEADY = 0.5
 """Mean over the level that explains the largest count, from which on a pixel counted in all frames; what a beam does
 once in a scan stays below."""
+LEAST_SHARE = 1e-5
+"""Part of a pattern's counts below which a pixel matters to nothing: over 100 px it pulls at a centre of mass by 0.001 px.
+Speckle at the detector's edge, whose other half nobody sees, stays below."""
 ENOUGH_LIT = 0.5
 """Part of the disk's pixels that must have been lit enough for the absence of dead ones to mean anything."""
 LISTED = 5
@@ -29,7 +32,8 @@ def new_hot_pixels(maps: RunMaps, bad_pixels: Mask) -> Mask:
         return np.zeros(bad_pixels.shape, np.bool_)
     hot = find_bad_pixels(maps.mean_pattern, maps.frames, maps.max_pattern, gaps=bad_pixels).hot
     steady = maps.mean_pattern >= STEADY * np.maximum(steady_peak(maps.max_pattern, maps.frames), 1 / maps.frames)
-    found: Mask = hot & steady
+    matters = maps.mean_pattern >= LEAST_SHARE * maps.mean_pattern.sum()
+    found: Mask = hot & steady & matters
     return found
 
 

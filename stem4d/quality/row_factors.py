@@ -17,7 +17,7 @@ class Factors:
     """Change and flicker as parts of the counts, with standard errors; NaN where there is too little."""
 
     change: float
-    """From the first row to the last, of a straight line."""
+    """From the beginning of the first row to the end of the last, of a straight line."""
     change_uncertainty: float
     flicker: float
     """Rms from a row to the next beyond what the scatter within rows explains."""
@@ -69,7 +69,7 @@ def between_passes(first: Array, second: Array, steady: Mask) -> Factors:
 
 def _line(rows: npt.NDArray[np.intp], levels: Array, height: int) -> tuple[float, float]:
     """Change over all rows of a straight line, with an error that knows of residuals which last over rows."""
-    at = rows / max(height - 1, 1) - 0.5
+    at = rows / height - 0.5
     design = np.stack([np.ones(len(at)), at], axis=1)
     fit, *_ = np.linalg.lstsq(design, levels, rcond=None)
     left = levels - design @ fit
