@@ -91,6 +91,8 @@ def register(first: Sequence[Array], second: Sequence[Array], seen_first: Mask, 
     shape = seen_first.shape
     if min(shape) < SMALLEST_PX:
         return _nothing(f"{shape[0]} x {shape[1]} positions are too few to register; it takes {SMALLEST_PX} each way")
+    if not seen_first.any() or not seen_second.any():
+        return _nothing("nothing was recorded")
     pairs = _normalised(first, second, seen_first, seen_second)
     if not pairs:
         return _nothing("the images show nothing above their noise")

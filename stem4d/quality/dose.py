@@ -70,7 +70,8 @@ def _clipped_part(passes: Sequence[RunMaps], subject: Subject) -> float:
     largest = np.max([maps.max_pattern for maps in passes], axis=0)
     if full is None or not ((largest >= full) & ~subject.bad_pixels).any():
         return 0.0
-    mean = np.sum([maps.sum_pattern for maps in passes], axis=0, dtype=np.float64)[~subject.bad_pixels] / frames
+    whole: npt.NDArray[np.float64] = np.stack([maps.sum_pattern for maps in passes]).sum(axis=0, dtype=np.float64)
+    mean = whole[~subject.bad_pixels] / frames
     true = true_mean(mean, full)
     known = np.isfinite(true)
     if (~known).sum() >= FEWEST_CLIPPED:

@@ -6,7 +6,6 @@ from math import sqrt
 
 import numpy as np
 import numpy.typing as npt
-
 from scipy.stats import norm, theilslopes
 from scipy.stats import t as student
 
@@ -31,6 +30,9 @@ FEWEST_ROWS, MOST_ROWS = 6, 200
 """Rows that a steady change is taken from."""
 LEAST_TREND = 0.1
 """A line that falls further than that is none."""
+BRIGHT, BRIGHT_COUNTS, GONE = 0.99, 50.0, 0.1
+"""A frame with less than a tenth of what the brightest hundredth has is without its beam, however long that lasts: no
+specimen scatters nine tenths off a detector. That takes some counts."""
 FEWEST_COLUMNS = 4
 FINEST = 1000
 """Steps in which the ends of a stretch are looked for."""
@@ -70,29 +72,55 @@ def find_dropouts(total: npt.NDArray[np.number], recorded: Mask) -> Dropouts:
     counts = np.where(recorded, total, np.nan).astype(np.float64)
     level = float(np.nanmedian(counts)) if recorded.any() else 0.0
     nothing = np.zeros(recorded.shape, np.bool_)
-    if recorded.sum() < 3 or not level > 0:
+    if recorded.sum() < 3 or not np.nansum(counts) > 0:
         return Dropouts(nothing, nothing, (), float("nan"))
-    counts /= _trend(counts)
-    found = np.ones(counts.size)
-    columns, seen = counts.shape[1], np.isfinite(counts).ravel()
-    near, spread = _parts(counts, ROWS_NEAR, 1 / sqrt(level))
-    where = np.flatnonzero(seen & np.isfinite(near))
-    if len(where) < 3:
-        return Dropouts(nothing, nothing, (), float("nan"))
-    sure = _sure_sigmas(len(where), columns)
-    for first, end in _stretches(near[where], spread, columns):
-        _note(found, near, where[first:end])
-    for rows in dict.fromkeys(min(rows, (counts.shape[0] - 1) // 2) for rows in ROWS_ABOUT):
-        if rows > ROWS_NEAR:
-            wide, _ = _parts(counts, rows, 1 / sqrt(level))
-            for first, end in _row_stretches(wide.reshape(counts.shape)):
-                inside = np.arange(first, end)
-                _note(found, wide, inside[np.isfinite(wide[inside])])
-    smallest = sure * spread
+    found, smallest = np.ones(counts.size), float("nan")
+    bright = float(np.nanquantile(counts, BRIGHT))
+    if bright >= BRIGHT_COUNTS:
+        gone = np.flatnonzero(counts.ravel() < GONE * bright)
+        found[gone] = np.minimum(counts.ravel()[gone] / bright, 1 - 1e-9)
+    if level > GONE * bright:
+        smallest = _look(counts / _trend(counts), found, 1 / sqrt(level))
     grid = found.reshape(counts.shape)
     edges = np.flatnonzero(np.diff(found < 1, prepend=False, append=False)).reshape(-1, 2)
     stretches = tuple((int(a), int(b), float(found[a:b].mean())) for a, b in edges)
     return Dropouts((grid < 1) & recorded, (grid < 0.5) & recorded, stretches, smallest)
+
+
+def _look(counts: Array, found: Array, shot: float) -> float:
+    """Put the levels of stretches below their surroundings into ``found``; gives the loss of one frame that shows."""
+    columns = counts.shape[1]
+    near, spread = _parts(counts, ROWS_NEAR, shot)
+    where = np.flatnonzero(np.isfinite(near))
+    if len(where) < 3:
+        return float("nan")
+    for first, end in _stretches(near[where], spread, columns):
+        inside = where[first:end]
+        if not _goes_on_below(near, inside, columns):
+            _note(found, near, inside)
+    for rows in dict.fromkeys(min(rows, (counts.shape[0] - 1) // 2) for rows in ROWS_ABOUT):
+        if rows > ROWS_NEAR:
+            wide, _ = _parts(counts, rows, shot)
+            for first, end in _row_stretches(wide.reshape(counts.shape)):
+                inside = np.arange(first, end)
+                _note(found, wide, inside[np.isfinite(wide[inside])])
+    return _sure_sigmas(len(where), columns) * spread
+
+
+def _goes_on_below(part: Array, inside: npt.NDArray[np.intp], columns: int) -> bool:
+    """Whether a stretch of part of a row is found again in the row above or below, and not between: a small particle."""
+    half = (1 + float(part[inside].mean())) / 2
+    first, end = int(inside[0]), int(inside[-1]) + 1
+    for shift in (-columns, columns):
+        again = inside + shift
+        between = np.arange(end, first + columns) if shift > 0 else np.arange(end - columns, first)
+        if not len(between) or again[0] < 0 or again[-1] >= len(part) or between[0] < 0 or between[-1] >= len(part):
+            continue
+        here, apart = part[again], part[between]
+        here, apart = here[np.isfinite(here)], apart[np.isfinite(apart)]
+        if len(here) and len(apart) and here.mean() < half < apart.mean():
+            return True
+    return False
 
 
 def _note(found: Array, part: Array, inside: npt.NDArray[np.intp]) -> None:
@@ -153,7 +181,8 @@ def _trend(counts: Array) -> Array:
     some = rows[np.linspace(0, len(rows) - 1, min(len(rows), MOST_ROWS)).astype(np.intp)]
     slope, middle, *_ = theilslopes(levels[some], some)
     line = middle + slope * np.arange(len(counts))
-    return np.maximum(line / np.median(line), LEAST_TREND)[:, None]
+    part: Array = np.maximum(line / np.median(line), LEAST_TREND)
+    return part[:, None]
 
 
 def _usual(counts: Array, rows: int) -> Array:

@@ -30,7 +30,13 @@ def check_frames(passes: Sequence[RunMaps]) -> tuple[QualityResult, ...]:
     results = [*_by_ledger(passes, positions)]
     if missing == positions:
         gone = result(
-            "frames.missing", None, Verdict.FAIL, "No frame was recorded.", value=1.0, limit=MOST_MISSING, uncertainty=0.0
+            "frames.missing",
+            None,
+            Verdict.FAIL,
+            "No frame was recorded.",
+            value=1.0,
+            limit=MOST_MISSING,
+            uncertainty=0.0,
         )
         return (gone, *results)
     results = [_missing(recorded, positions, missing), *results, _repeated(passes)]
@@ -69,7 +75,7 @@ def _by_ledger(passes: Sequence[RunMaps], positions: int) -> Iterator[QualityRes
     if again:
         verdict = Verdict.WARN
         text = (
-            f"{again} of {positions} positions got more than one frame; the first is kept. If the numbers of the frames "
+            f"{again} of {positions} positions got more than one frame; the first is kept. If numbers of frames "
             "were wrong, frames lie at wrong positions: compare neighbouring rows."
         )
     share = again / positions
@@ -111,10 +117,11 @@ def _pairs(maps: RunMaps) -> tuple[int, int]:
     # Pixels at full scale are the same in every frame, whatever comes.
     full = maps.saturated_px.ravel().astype(np.float64) * (maps.full_scale or 0)
     clear = seen & (maps.total.ravel() - full >= COUNTS_TO_TELL)
-    figures = [each.ravel() for each in (maps.total, maps.maximum, maps.com_y_px, maps.com_x_px, *maps.virtual.values())]
+    figures: list[npt.NDArray[np.generic]] = [maps.total, maps.maximum, maps.com_y_px, maps.com_x_px]
+    figures += maps.virtual.values()
     clear &= np.isfinite(maps.com_y_px.ravel()) & np.isfinite(maps.com_x_px.ravel())
     both = clear[1:] & clear[:-1]
     same = both.copy()
     for each in figures:
-        same &= each[1:] == each[:-1]
+        same &= each.ravel()[1:] == each.ravel()[:-1]
     return int(both.sum()), int(same.sum())

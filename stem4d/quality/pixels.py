@@ -1,4 +1,4 @@
-"""Pixels: whether the mask of bad ones still holds, as new hot ones pass for beam and dead ones pull at every centre."""
+"""Pixels: whether the mask still holds, as new hot ones pass for beam and new dead ones pull at every centre."""
 
 import numpy as np
 
@@ -15,7 +15,7 @@ STEADY = 0.5
 """Mean over the level that explains the largest count, from which on a pixel counted in all frames; what a beam does
 once in a scan stays below."""
 LEAST_SHARE = 1e-5
-"""Part of a pattern's counts below which a pixel matters to nothing: over 100 px it pulls at a centre of mass by 0.001 px.
+"""Part of a pattern's counts below which a pixel does no harm: over 100 px it pulls at a centre of mass by 0.001 px.
 Speckle at the detector's edge, whose other half nobody sees, stays below."""
 ENOUGH_LIT = 0.5
 """Part of the disk's pixels that must have been lit enough for the absence of dead ones to mean anything."""
@@ -51,8 +51,8 @@ def check_pixels(maps: RunMaps, new: Mask) -> QualityResult:
     full = f", {clipped} of them at full scale ({maps.full_scale})" if clipped else ""
     text = (
         f"The pixel mask no longer holds: {number} new hot pixel(s) in all frames{full}, at (y, x) "
-        f"{_places(new)}. Dose, saturation and centring are judged without them; maps of the centre of mass hold them still."
-        " Measure pixel_mask again."
+        f"{_places(new)}. Dose, saturation and centring are judged without them; maps of the centre of mass hold them "
+        "still. Measure pixel_mask again."
     )
     return result(METRIC, None, Verdict.WARN, text, value=float(number), limit=0.0, unit="px")
 

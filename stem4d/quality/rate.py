@@ -69,7 +69,8 @@ def counts_put_back(passes: Sequence[RunMaps], subject: Subject) -> tuple[float,
     frames = sum(maps.frames for maps in passes)
     if plan is None or facts is None or facts.integrates or frames == 0:
         return 1.0, 0.0
-    counts = np.sum([maps.sum_pattern for maps in passes], axis=0, dtype=np.float64)[~subject.bad_pixels] / frames
+    whole: Array = np.stack([maps.sum_pattern for maps in passes]).sum(axis=0, dtype=np.float64)
+    counts = whole[~subject.bad_pixels] / frames
     full = facts.max_count_rate_per_px_hz * plan.exposure.live_time_us * 1e-6 / LOSS_AT_LIMIT
     electrons = counts / (1 - np.minimum(counts / full, LARGEST_LOSS))
     factor = float(electrons.sum() / counts.sum()) if counts.sum() > 0 else 1.0
@@ -113,7 +114,8 @@ def _smooth(values: npt.NDArray[np.floating], good: Mask) -> Array:
     """Mean of the good ones among nine pixels: the largest of many noisy ones is none to go by."""
     weight = ndimage.uniform_filter(good.astype(np.float64), 3, mode="constant")
     around = ndimage.uniform_filter(np.where(good, values, 0.0).astype(np.float64), 3, mode="constant")
-    return np.divide(around, weight, out=np.zeros(good.shape), where=weight > 0.5 / 9)
+    smooth: Array = np.divide(around, weight, out=np.zeros(good.shape), where=weight > 0.5 / 9)
+    return smooth
 
 
 def _for_analysis(counting: _Counting, subject: Subject, wanted: Wanted) -> Iterator[QualityResult]:

@@ -15,7 +15,6 @@ from tests.quality_trial.beam_world import (
     ALPHA_MRAD,
     DWELL_US,
     MIDDLE,
-    PASS_S,
     PIXELS,
     RADIUS_PX,
     Faults,
@@ -48,7 +47,7 @@ def trial(number: int) -> list[Case]:
     geometry = PatternGeometry(MIDDLE, RADIUS_PX, ALPHA_MRAD / RADIUS_PX)
     maps = [one.maps for one in made]
     results = judge(plan, maps, started_s(faults), geometry, mask_of(faults), facts_of(faults))
-    cases = [
+    return [
         *_saturation(faults, made, results),
         *_rate(faults, made, results),
         *_dose(faults, made, results),
@@ -57,7 +56,6 @@ def trial(number: int) -> list[Case]:
         *_pixels(faults, made, results),
         *_losses(faults, made, results),
     ]
-    return cases
 
 
 def _of(results: Results, metric: str, analysis: str | None = None) -> QualityResult:
@@ -172,7 +170,9 @@ def _pixels(faults: Faults, made: list[Made], results: Results) -> Iterator[Case
     found = _of(results, "pixels.dead")
     # At the disk's edge some of the neighbours are dark, and nobody can tell.
     lit = [place for place in faults.dead if _distance_px()[place] < RADIUS_PX - 2.5]
-    yield Case("dead pixels", bool(lit), bool(faults.dead) and not lit, found.verdict, f"{faults.dead}; {found.message}")
+    yield Case(
+        "dead pixels", bool(lit), bool(faults.dead) and not lit, found.verdict, f"{faults.dead}; {found.message}"
+    )
 
 
 def _losses(faults: Faults, made: list[Made], results: Results) -> Iterator[Case]:

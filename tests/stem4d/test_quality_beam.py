@@ -20,9 +20,7 @@ def specimen(seed: int, spread: float = 0.05) -> np.ndarray:
     """Part of the beam that reaches the detector: blobs of 4 positions."""
     y, x = np.indices(SCAN)
     random = np.random.default_rng(seed)
-    image = sum(
-        np.exp(-((y - at[0]) ** 2 + (x - at[1]) ** 2) / 32) for at in random.uniform(0, SCAN[0], (40, 2))
-    ) / 5
+    image = sum(np.exp(-((y - at[0]) ** 2 + (x - at[1]) ** 2) / 32) for at in random.uniform(0, SCAN[0], (40, 2))) / 5
     return np.asarray(1 - spread * image)
 
 
@@ -72,6 +70,14 @@ def test_a_dropout_is_found_where_it_is(first: int, frames: int, part: float, ve
     assert found.value == pytest.approx(frames / made.total.size, abs=4 / made.total.size)
 
 
+# From the fourth row on, and from the last but one: however long it lasts, and a beam that was lost is told as lost.
+@pytest.mark.parametrize("first", [100, 1000])
+def test_a_beam_that_is_lost_is_seen_however_long(first: int) -> None:
+    found = judged(maps(dropped(first, 1024 - first, 0.0)))["beam.dropouts"]
+    assert found.verdict is FAIL
+    assert found.value == pytest.approx(1 - first / 1024, abs=1e-9)
+
+
 @pytest.mark.parametrize("seed", range(20))
 def test_a_steady_beam_has_no_dropout_on_any_specimen(seed: int) -> None:
     found = judged(maps(1.0, seed, specimen(seed, spread=0.01 * seed)))
@@ -81,9 +87,11 @@ def test_a_steady_beam_has_no_dropout_on_any_specimen(seed: int) -> None:
 
 
 def test_a_particle_that_scatters_is_no_dropout() -> None:
-    thick = np.ones(SCAN)
-    thick[8:20, 10:22] = 0.6
-    assert judged(maps(1.0, 1, thick))["beam.dropouts"].verdict is PASS
+    for place in (np.s_[8:20, 10:22], np.s_[0:5, 4:20], np.s_[28:, 28:], np.s_[10:12, 5:9], np.s_[4:30, 3:24]):
+        thick = np.ones(SCAN)
+        thick[place] = 0.6
+        found = judged(maps(1.0, 1, thick))["beam.dropouts"]
+        assert found.verdict is PASS, (place, found.message)
 
 
 def test_a_band_along_the_rows_is_the_specimens_where_the_dark_field_rises() -> None:
@@ -167,7 +175,10 @@ def test_little_data_is_no_silent_pass_and_no_crash(scan: tuple[int, int]) -> No
 
 
 def test_nothing_recorded_and_an_empty_beam_are_not_known() -> None:
-    for made in (maps_of(np.zeros((6, 6, 8, 8), np.int64), 4095), maps_of(np.ones((6, 6, 8, 8), np.int64), 4095, missing=36)):
+    for made in (
+        maps_of(np.zeros((6, 6, 8, 8), np.int64), 4095),
+        maps_of(np.ones((6, 6, 8, 8), np.int64), 4095, missing=36),
+    ):
         assert {each.verdict for each in check_beam([made], [0.0], 1.0)} == {UNKNOWN}
 
 

@@ -14,7 +14,9 @@ PASS, WARN, FAIL, UNKNOWN = Verdict.PASS, Verdict.WARN, Verdict.FAIL, Verdict.NO
 AREA = np.pi * 10**2
 
 
-def judged(mean: float, *, wraps: bool = True, known: bool = True, scan: tuple[int, int] = (12, 12)) -> list[QualityResult]:
+def judged(
+    mean: float, *, wraps: bool = True, known: bool = True, scan: tuple[int, int] = (12, 12)
+) -> list[QualityResult]:
     """Results for a disk of so many counts a pixel, recorded with eight bits."""
     truth = Truth(electrons=mean * AREA, full_scale=None, scan=scan)
     frames = frames_of(truth, 2)
@@ -27,7 +29,14 @@ def judged(mean: float, *, wraps: bool = True, known: bool = True, scan: tuple[i
 # 500 counts wrap wholly, 306 nearly so, and leave less than half of the range.
 @pytest.mark.parametrize(
     ("mean", "verdicts"),
-    [(20.0, {PASS}), (110.0, {WARN}), (230.0, {FAIL}), (306.0, {WARN, FAIL}), (500.0, {WARN, FAIL}), (3000.0, {WARN, FAIL})],
+    [
+        (20.0, {PASS}),
+        (110.0, {WARN}),
+        (230.0, {FAIL}),
+        (306.0, {WARN, FAIL}),
+        (500.0, {WARN, FAIL}),
+        (3000.0, {WARN, FAIL}),
+    ],
 )
 def test_counts_near_the_end_of_eight_bits_are_suspect(mean: float, verdicts: set[Verdict]) -> None:
     (found,) = judged(mean)
