@@ -46,8 +46,8 @@ def check_dose(
     factor, factor_error = counts_put_back(passes, subject)
     clipped = _clipped_part(passes, subject)
     measured = counted * factor
-    # What clipping took follows from steady counts, which a specimen's are not: half of it is uncertain.
-    error = hypot(error * factor, counted * factor_error, measured * clipped / 2 if isfinite(clipped) else 0.0)
+    # What clipping took follows from steady counts, which a specimen's are not: it took up to twice as much.
+    error = hypot(error * factor, counted * factor_error, measured * clipped if isfinite(clipped) else 0.0)
     bound = " It is a lower bound: part of the pattern was clipped." if clipped else ""
     if factor > 1.001:
         bound += f" {factor - 1:.1%} of that was lost to the counting rate and is put back."

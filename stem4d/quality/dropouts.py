@@ -36,8 +36,8 @@ specimen scatters nine tenths off a detector. That takes some counts."""
 FEWEST_COLUMNS = 4
 FINEST = 1000
 """Steps in which the ends of a stretch are looked for."""
-MOST_DROPOUTS = 50
-"""Stretches after which the beam is not steady anywhere."""
+MOST_ROUNDS = 20
+"""Times that what overlapped is looked at again."""
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ def _look(counts: Array, found: Array, shot: float) -> float:
 
 
 def _goes_on_below(part: Array, inside: npt.NDArray[np.intp], columns: int) -> bool:
-    """Whether a stretch of part of a row is found again in the row above or below, and not between: a small particle."""
+    """Whether a stretch of part of a row is found again in a row beside it, and not between: a small particle."""
     half = (1 + float(part[inside].mean())) / 2
     first, end = int(inside[0]), int(inside[-1]) + 1
     for shift in (-columns, columns):
@@ -217,27 +217,34 @@ def _median(values: Array, axis: int | None) -> Array:
 def _stretches(part: Array, spread: float, columns: int) -> Iterator[tuple[int, int]]:
     """First and end of each stretch that lost current, the surest first; ``part`` is over time."""
     left = part.copy()
-    for _ in range(MOST_DROPOUTS):
-        best = _surest(left, spread, columns)
-        if best is None:
+    for _ in range(MOST_ROUNDS):
+        boxes = _sure_boxes(left, spread, columns)
+        if not boxes:
             return
-        first, end = _trimmed(left, *best, best[1] - best[0])
-        yield first, end
-        left[first:end] = 1.0
+        taken = np.zeros(len(left), np.bool_)
+        for _, first, end in boxes:
+            # What overlaps a surer one is looked at again without it.
+            if not taken[max(2 * first - end, 0) : 2 * end - first].any():
+                stretch = _trimmed(left, first, end, end - first)
+                yield stretch
+                left[slice(*stretch)] = 1.0
+                taken[slice(*stretch)] = True
+                taken[first:end] = True
 
 
-def _surest(part: Array, spread: float, columns: int) -> tuple[int, int] | None:
-    """The box that lost the most standard errors, over lengths that double; None where none lost enough."""
+def _sure_boxes(part: Array, spread: float, columns: int) -> list[tuple[float, int, int]]:
+    """Boxes that lost more than noise does, over lengths that double: certainty, first, end, the surest first."""
     total = np.concatenate([[0.0], np.cumsum(part - 1)])
-    best, found = _sure_sigmas(len(part), columns), None
+    sure, found = _sure_sigmas(len(part), columns), []
     for length in _lengths(len(part), columns):
         mean = (total[length:] - total[:-length]) / length
         # What the specimen does is not independent from one position to the next: its boxes scatter more than noise.
         error = max(spread / sqrt(length), spread_of(mean - np.median(mean)))
-        at = int(mean.argmin())
-        if mean[at] < -DROP_PART and -mean[at] / error > best:
-            best, found = float(-mean[at] / error), (at, at + length)
-    return found
+        low = np.flatnonzero((mean < -DROP_PART) & (mean < -sure * error))
+        for group in np.split(low, np.flatnonzero(np.diff(low) > length) + 1) if len(low) else ():
+            at = int(group[mean[group].argmin()])
+            found.append((float(-mean[at] / error), at, at + length))
+    return sorted(found, reverse=True)
 
 
 def _trimmed(part: Array, first: int, end: int, reach: int) -> tuple[int, int]:

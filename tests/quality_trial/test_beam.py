@@ -10,7 +10,7 @@ from tests.quality_trial.beam import GROUP, trials
 from tests.quality_trial.beam_world import NO_LIMIT_HZ, draw, run_of, scene_of
 from tests.quality_trial.tally import assert_at_most, table, tally
 
-RUNS = 480
+RUNS = 500
 """As many as give 150 faulty and 150 healthy cases of each metric outside its doubt."""
 EXTRA = "current drift"
 """Not asked for by the trial, and in doubt wherever one pass does not tell it from the specimen: fewer cases."""
