@@ -15,6 +15,12 @@ MOST_DRIFT = 0.05
 MOST_FLICKER = 0.02
 """Rms change of the current from row to row: cold field emission has 1 to 5 % (lit.)."""
 
+WORDS = {
+    "beam.dropouts": "Dropouts of the beam are",
+    "beam.drift": "Drift of the beam is",
+    "beam.flicker": "Flicker of the beam is",
+}
+
 
 def judge_drift(
     seen: Sequence[Seen],
@@ -114,6 +120,4 @@ def judge_flicker(seen: Sequence[Seen]) -> QualityResult:
 
 def unknown(metric: str, reason: str) -> QualityResult:
     """What is said of a metric of the beam that was not measured."""
-    return result(
-        metric, None, Verdict.NOT_MEASURABLE, f"{metric.split('.')[1].capitalize()} of the beam is not known: {reason}."
-    )
+    return result(metric, None, Verdict.NOT_MEASURABLE, f"{WORDS[metric]} not known: {reason}.")

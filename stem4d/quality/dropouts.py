@@ -6,8 +6,8 @@ from math import sqrt
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import norm, theilslopes
 from scipy.stats import t as student
+from scipy.stats import theilslopes
 
 from stem4d.calibrate.robust import spread_of
 
@@ -157,8 +157,7 @@ def _row_stretches(part: Array) -> Iterator[tuple[int, int]]:
     level = upper[rows] / np.median(upper[rows])
     spread = max(spread_of(level - 1), 1e-6)
     flat = np.where(np.isfinite(part), part, 1.0).ravel()
-    # A median of magnitudes knows the spread of n rows about as well as a standard deviation does that of n/3.
-    sure = float(student.isf(CHANCE / len(rows), max(len(rows) / 3, 1)))
+    sure = _rarely_lost(CHANCE / len(rows), len(rows))
     low = np.zeros(height, np.bool_)
     low[rows] = (level < 1 - DROP_PART) & (1 - level > sure * spread)
     for top, bottom in np.flatnonzero(np.diff(low, prepend=False, append=False)).reshape(-1, 2):
@@ -169,7 +168,15 @@ def _row_stretches(part: Array) -> Iterator[tuple[int, int]]:
 
 def _sure_sigmas(positions: int, columns: int) -> float:
     """Standard errors of a box's mean that noise does not lose, by how many boxes there are."""
-    return float(norm.isf(CHANCE / (positions * len(_lengths(positions, columns)))))
+    return _rarely_lost(CHANCE / (positions * len(_lengths(positions, columns))), positions)
+
+
+def _rarely_lost(chance: float, number: int) -> float:
+    """Errors by which noise lies low with this chance, where the error is known from so many values.
+
+    A median of magnitudes knows the spread of n values about as well as a standard deviation does that of n/3.
+    """
+    return float(student.isf(chance, max(number / 3, 1)))
 
 
 def _trend(counts: Array) -> Array:

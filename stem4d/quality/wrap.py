@@ -59,5 +59,6 @@ def check_wrap(maps: RunMaps, subject: Subject) -> Iterator[QualityResult]:
     else:
         # An unknown detector may as well stop at full scale, which the saturation by place sees.
         verdict = Verdict.WARN if facts is None else Verdict.FAIL
-        text += " Some have passed it and are wrong by a whole counter: use a deeper counter or a shorter dwell."
+        text += " Some have passed it and" if facts is not None else " Where it does so, some have passed it and"
+        text += " are wrong by a whole counter: use a deeper counter or a shorter dwell."
     yield result(METRIC, None, verdict, text, value=float(largest), limit=limit, unit="counts", uncertainty=0.0)
