@@ -97,12 +97,12 @@ def _against_plan(
     known = isfinite(clipped)
     likely = part * (1 + clipped) if known else part
     text = f"{measured:.4g} electrons a pattern, {part:.0%} of the {expected:.4g} planned.{bound}"
-    verdict, limit = grade(likely, part_error, soft=MOST_OF_PLANNED)
+    verdict, _ = grade(likely, part_error, soft=MOST_OF_PLANNED)
     if verdict is Verdict.PASS and not known:
         verdict = Verdict.NOT_MEASURABLE
         text += " How many electrons there were is not known: pixels were clipped in all frames."
     elif verdict is Verdict.PASS and likely < sqrt(LEAST_OF_PLANNED * MOST_OF_PLANNED):
-        verdict, limit = grade_least(likely, part_error, soft=LEAST_OF_PLANNED)
+        verdict, _ = grade_least(likely, part_error, soft=LEAST_OF_PLANNED)
         if verdict is Verdict.WARN:
             text += " Where are the others: beam partly blanked, aperture off, or scattered beyond the detector?"
     elif verdict is Verdict.WARN:
@@ -113,7 +113,7 @@ def _against_plan(
         verdict,
         text,
         value=measured,
-        limit=None if limit is None else limit * expected,
+        limit=expected,
         unit="e/pattern",
         uncertainty=error,
     )

@@ -1,0 +1,20 @@
+"""The maps that an acquisition left beside the frames of each pass."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from stem4d.maps import RunMaps, maps_from_arrays
+from storage.read import open_frames
+
+
+def recorded_maps(one: dict[str, Any]) -> RunMaps:
+    """What the acquisition of a pass left, by the facts that the exposure gave of it."""
+    with open_frames(Path(one["path"])) as frames:
+        maps = maps_from_arrays(frames.online(), frames.full_scale)
+        return replace(maps, came_twice=frames.came_twice, corrupt=frames.corrupt)
+
+
+def recorded_passes(exposed: dict[str, Any]) -> list[RunMaps]:
+    """The same of every pass of an exposure."""
+    return [recorded_maps(one) for one in exposed["passes"]]
