@@ -9,7 +9,7 @@ from stem4d.errors import BadInput
 from stem4d.maps import RunMaps
 from stem4d.plan import Plan
 from stem4d.quality.centring import check_centring
-from stem4d.quality.descan import check_descan
+from stem4d.quality.descan import check_descan, furthest_px
 from stem4d.quality.dose import check_dose
 from stem4d.quality.drift import check_drift
 from stem4d.quality.frames import check_frames
@@ -59,7 +59,7 @@ def judge(
         check_pixels(whole, new),
         *check_saturation(whole, subject),
         *check_centring(whole, subject),
-        *max(movements, key=lambda results: max((one.value or 0.0 for one in results), default=0.0)),
+        *max(movements, key=furthest_px),
         *check_drift(passes, started_s, subject),
         *check_dose(passes, subject, new),
     )

@@ -96,7 +96,7 @@ def drawn(random: np.random.Generator) -> Truth:
 
 def _offset(random: np.random.Generator, part: Any) -> tuple[float, float]:
     """Within or beyond the limit of the offset, or beyond that of the margin, which lies further out."""
-    largest = part(0.1, 4.0) * OFFSET_LIMIT_PX if random.random() < 0.5 else part(0.3, 1.8) * ROOM_PX
+    largest = float(random.uniform(0.1, 1.0)) * OFFSET_LIMIT_PX if random.random() < 0.5 else part(0.3, 1.8) * ROOM_PX
     other = float(random.uniform(-1, 1)) * largest
     pair = (largest * float(random.choice([-1, 1])), other)
     return pair if random.random() < 0.5 else (pair[1], pair[0])
@@ -148,7 +148,7 @@ def recorded(truth: Truth, plan: Plan, random: np.random.Generator) -> tuple[lis
     seed = seed_of(random)
     area = ATOMS | {
         "seed": seed,
-        "atom_phase_rad": float(random.uniform(0.2, 0.5)),
+        "atom_phase_rad": float(random.uniform(0.3, 0.7)),
         "drift_nm_per_min": list(truth.drift_nm_per_min),
     }
     pixels = bad_pixels(SETUP.pixels, random, dead=0.005)
@@ -161,7 +161,7 @@ def recorded(truth: Truth, plan: Plan, random: np.random.Generator) -> tuple[lis
         misalignment_mrad=[each * DELTA for each in truth.offset_px],
         projector={"descan_quadratic_mrad_per_nm2": (truth.curve_px * to_curve).tolist()},
         scan={"jitter_a_rms": float(random.uniform(0, 0.05))},
-        beam={"drift_per_h": float(random.uniform(-0.5, 0.5)), "source_fwhm_a": float(random.uniform(0, 0.8))},
+        beam={"drift_per_h": float(random.uniform(-0.5, 0.5))},
         **pixels,
     )
     one = replace(one, scan=one.scan.model_copy(update={"flyback_us": FLYBACK_US}))
