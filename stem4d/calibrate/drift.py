@@ -157,7 +157,9 @@ def _elsewhere(flat: list[list[Array]], seen: list[Mask], lost: list[int], place
 def _hum(flat: list[list[Array]], seen: list[Mask], good: dict[tuple[int, int], Shift]) -> list[str]:
     """What speaks against the scan engine, in words."""
     whole = all(mask.all() for mask in seen)
-    torn = min(rows_torn(list(images)) for images in zip(*flat, strict=True)) if whole else 1.0
+    # All images of a scan together: deflections along y fade from row to row, those along x from column to column.
+    alike = [image / image.std() for images in flat for image in images if image.std() > 0]
+    torn = rows_torn(alike) if whole and alike else 1.0
     if torn < TORN:
         return [f"neighbouring rows share {torn:.0%} of what neighbouring columns do: hum or jitter tears the scan"]
     near = [
