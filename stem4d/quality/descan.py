@@ -60,8 +60,8 @@ def _judge(moved: Moved, subject: Subject, wanted: Wanted) -> QualityResult:
         if verdict in (Verdict.FAIL, Verdict.WARN):
             model = "surface" if moved.curved else "plane"
             text += f" Calibrate the descan in vacuum, or subtract the fitted {model} where the analysis allows it."
-    if not moved.ok and verdict is Verdict.PASS:
-        verdict, text = Verdict.NOT_MEASURABLE, f"{text} Only partly known: {moved.reason}."
+    if verdict is Verdict.PASS and (doubt := moved.reason or _cut(subject)):
+        verdict, text = Verdict.NOT_MEASURABLE, f"{text} Only partly known: {doubt}."
     return result(
         "descan.range",
         wanted.name,
@@ -72,6 +72,14 @@ def _judge(moved: Moved, subject: Subject, wanted: Wanted) -> QualityResult:
         unit="px",
         uncertainty=moved.range_uncertainty_px,
     )
+
+
+def _cut(subject: Subject) -> str:
+    """Why the centres of mass move less than the disk, in words; empty where they do not."""
+    if subject.geometry is None:
+        return ""
+    room_px = subject.geometry.usable_px(subject.shape) - subject.geometry.radius_px
+    return "the detector's edge cuts the disk, whose centre of mass moves less than it" if room_px < 0 else ""
 
 
 def _strain(moved: Moved, subject: Subject, wanted: Wanted) -> Iterator[QualityResult]:
@@ -89,7 +97,7 @@ def _strain(moved: Moved, subject: Subject, wanted: Wanted) -> Iterator[QualityR
     else:
         most = LIMITS["descan_residual/fixed"].wanted * asked.target_strain
         verdict, limit = grade(value, error, hard=most)
-        if not moved.ok and verdict is Verdict.PASS:
+        if verdict is Verdict.PASS and (moved.reason or _cut(subject)):
             verdict = Verdict.NOT_MEASURABLE
         text += f". Limit: {LIMITS['descan_residual/fixed'].wanted:g} of the target strain."
     yield result("descan.strain", wanted.name, verdict, text, value=value, limit=limit, uncertainty=error)

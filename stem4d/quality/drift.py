@@ -173,9 +173,7 @@ def _in_pass(seen: DriftSeen, referred: bool, subject: Subject, plan: Plan, want
     text = f"The specimen moves by {value:.2f} ± {error:.2f} steps during a pass, {how}: the image is sheared by that."
     if limit is not None:
         text += f" Limit: {limits.why}."
-    return result(
-        "drift.in_pass", name, verdict, text, value=value, limit=limit, unit="steps", uncertainty=error
-    )
+    return result("drift.in_pass", name, verdict, text, value=value, limit=limit, unit="steps", uncertainty=error)
 
 
 def _limits(subject: Subject, wanted: Wanted | None) -> Limits:

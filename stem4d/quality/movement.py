@@ -96,4 +96,3 @@ def _extent(
     spread = (errors**2) @ reach**2
     unit = moved / length if length > 0 else np.full(2, sqrt(0.5))
     return length, sqrt(float(unit**2 @ spread))
-
