@@ -20,7 +20,7 @@ from tests.blind.world import Setup, bad_pixels, frames_of, mask_of, scene, seed
 from tests.quality_trial.tally import Case
 
 GROUP = 2
-SETUP = Setup(200.0, 20.0, 2.0, 32, (32, 32), 0.06, 4e3, bit_depth=12, dwell_us=1000.0)
+SETUP = Setup(200.0, 20.0, 2.0, 32, (40, 40), 0.06, 4e3, bit_depth=12, dwell_us=1000.0)
 ATOMS = {"specimen": "random", "spacing_a": 4.0, "modulation": 0.3}
 FLYBACK_US = 2000.0
 STEP_NM, DELTA, RADIUS_PX = SETUP.step_nm, SETUP.mrad_per_pixel, SETUP.alpha_mrad / SETUP.mrad_per_pixel
@@ -75,7 +75,7 @@ def drawn(random: np.random.Generator) -> Truth:
         return np.array([np.sin(angle), np.cos(angle)])
 
     between_s = float(random.uniform(5, 30))
-    passes = int(random.integers(2, 4))
+    passes = 3 if random.random() < 0.25 else 2
     # A limit of a few steps from the first pass to the last: what two passes of a run can be held to.
     over_s = between_s * (passes - 1)
     limit = float(random.uniform(2.0, 4.0)) * STEP_NM / over_s * 60
@@ -94,8 +94,14 @@ def drawn(random: np.random.Generator) -> Truth:
 
 
 def _offset(random: np.random.Generator, part: Any) -> tuple[float, float]:
-    """Within or beyond the limit of the offset, or beyond that of the margin, which lies further out."""
-    largest = float(random.uniform(0.1, 1.0)) * OFFSET_LIMIT_PX if random.random() < 0.5 else part(0.3, 1.8) * ROOM_PX
+    """Within the limit of the offset, beyond it, or beyond that of the margin, which lies further out."""
+    kind = random.random()
+    if kind < 0.45:
+        largest = float(random.uniform(0.05, 0.9)) * OFFSET_LIMIT_PX
+    elif kind < 0.85:
+        largest = float(random.uniform(1.1, 1.8)) * ROOM_PX
+    else:
+        largest = part(0.5, 4.0) * OFFSET_LIMIT_PX
     other = float(random.uniform(-1, 1)) * largest
     pair = (largest * float(random.choice([-1, 1])), other)
     return pair if random.random() < 0.5 else (pair[1], pair[0])
@@ -201,11 +207,14 @@ def trial(number: int) -> list[Case]:
     # The disk is looked for in the mean pattern: a movement that is no plane shifts its middle.
     middle = truth.movement_px().mean(axis=(0, 1)) + truth.offset_px
     offset = float(np.abs(middle).max())
+    room = HALF_PX - offset - RADIUS_PX
+    # Where less room is left than the plan's limit, the pattern leaves the detector first.
+    descan_limit = min(truth.descan_limit_px, 2 * room) if room > 0 else truth.descan_limit_px
     return [
         _case(found["drift.rate"], truth.speed_nm_per_min, truth.drift_limit_nm_per_min),
-        _case(found["descan.range"], truth.descan_px, truth.descan_limit_px),
+        _case(found["descan.range"], truth.descan_px, descan_limit),
         _case(found["centring.offset"], offset, OFFSET_LIMIT_PX),
-        _case(found["centring.margin"], HALF_PX - offset - RADIUS_PX, HALF_PX - ROOM_PX - RADIUS_PX, at_least=True),
+        _case(found["centring.margin"], room, LIMITS["disk_on_detector"].wanted, at_least=True),
     ]
 
 
