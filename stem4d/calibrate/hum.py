@@ -35,7 +35,8 @@ FEWEST_ROWS = 12
 SMOOTHED_PX = 0.7
 """Blur of the mean image whose slopes say how far a row has shifted: the noise must not make them."""
 WILDEST = 5.0
-"""Errors beyond which a row's shift does not count: a linear fit does not reach so far."""
+"""Errors, or times the usual size of the shifts where that is more, beyond which a row's shift does not count: a
+linear fit does not reach so far."""
 
 
 def rows_torn(images: Sequence[Array]) -> float:
@@ -113,17 +114,26 @@ def strongest_line(series: Sequence[RowShifts]) -> Line | None:
     large = 2 * top > SMALLEST_LINE_PX**2 * weight
     if not large or top <= most * float(np.median(power)):
         return None
+    # Between two frequencies a sine shows up to a fifth less.
+    close = frequencies[np.argmax(power)] + np.linspace(-1, 1, 21) / (2 * number)
+    close = close[(close > 0) & (close <= 0.5)]
+    fine = np.sum([_power(*each, close)[0] for each in axes], axis=0)
     # Noise has its part in the power: two degrees of freedom an axis.
-    rms = np.sqrt(max(top - freedom, 0.0) / weight)
-    return Line(float(frequencies[np.argmax(power)]), float(rms), float(1 / np.sqrt(weight)))
+    rms = np.sqrt(max(float(fine.max()) - freedom, 0.0) / weight)
+    return Line(float(close[np.argmax(fine)]), float(rms), float(1 / np.sqrt(weight)))
 
 
-def row_shifts(first: Array, second: Array, seen: Mask, shift: tuple[float, float]) -> RowShifts:
-    """Shift of each row of the second image beyond the common one, by a linear fit: good to about a feature's width."""
+def row_shifts(
+    first: Array, second: Array, seen: Mask, shift: tuple[float, float], *, noiseless: bool = False
+) -> RowShifts:
+    """Shift of each row of the second image beyond the common one, by a linear fit: good to about a feature's width.
+
+    A first image without noise gives the slopes by itself; else they are those of the blurred mean of both.
+    """
     back = (-shift[0], -shift[1])
     moved = ndimage.shift(second, back, order=3, mode="nearest")
     shared = (ndimage.shift(np.ones(second.shape), back, order=1, mode="constant") > 0.999) & seen
-    mean = ndimage.gaussian_filter((first + moved) / 2, SMOOTHED_PX)
+    mean = first if noiseless else ndimage.gaussian_filter((first + moved) / 2, SMOOTHED_PX)
     slopes = np.gradient(mean)
     found = []
     for y in np.flatnonzero(shared.mean(axis=1) >= LEAST_SHARED):
@@ -148,7 +158,7 @@ def _power(at: Array, shift: Array, error: Array, frequencies: Array) -> tuple[A
     off = shift - np.median(shift)
     pull = off / error
     scale = max(spread_of(pull - np.median(pull)), 0.5)
-    weight = (np.abs(pull) < WILDEST) / (error * scale) ** 2
+    weight = (np.abs(pull) < WILDEST * max(scale, 1.0)) / (error * scale) ** 2
     off = off - (weight * off).sum() / weight.sum()
     falls = []
     for each in frequencies:

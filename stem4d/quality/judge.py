@@ -1,6 +1,6 @@
 """All checks of a run together, and what they come to for each analysis."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -12,10 +12,14 @@ from stem4d.quality.centring import check_centring
 from stem4d.quality.descan import check_descan, furthest_px
 from stem4d.quality.dose import check_dose
 from stem4d.quality.drift import check_drift
+from stem4d.quality.drift_seen import Scans
 from stem4d.quality.frames import check_frames
 from stem4d.quality.pixels import check_pixels, new_hot_pixels
 from stem4d.quality.regions import PatternGeometry, mask_for, subject_of_plan
+from stem4d.quality.sampling import check_sampling
 from stem4d.quality.saturation import check_saturation
+from stem4d.quality.scan import check_scan
+from stem4d.rules.registry import Calibrated
 from stem4d.verdict import QualityResult, Verdict, worst
 
 
@@ -25,6 +29,8 @@ def judge(
     started_s: Sequence[float],
     geometry: PatternGeometry | None = None,
     bad_pixels: Mask | None = None,
+    references: Scans | None = None,
+    calibrations: Mapping[str, Calibrated] | None = None,
 ) -> tuple[QualityResult, ...]:
     """Judge what a run recorded.
 
@@ -40,6 +46,10 @@ def judge(
         The calibrated disk; it stands in where none is found in the data. The plan's where absent.
     bad_pixels : ndarray of bool, shape (det_y, det_x), optional
         Pixels that are left out.
+    references : Scans, optional
+        Fast scans of the same area around the passes, on the same clock: they tell the drift within a pass.
+    calibrations : mapping of str to Calibrated, optional
+        What is calibrated, by the plan rules' names: sampling and overlap are judged with it instead of the plan's.
 
     Raises
     ------
@@ -60,7 +70,9 @@ def judge(
         *check_saturation(whole, subject),
         *check_centring(whole, subject),
         *max(movements, key=furthest_px),
-        *check_drift(passes, started_s, subject),
+        *check_drift(passes, started_s, subject, references),
+        *check_scan(passes, subject),
+        *check_sampling(subject, calibrations),
         *check_dose(passes, subject, new),
     )
 

@@ -1,13 +1,14 @@
 """How single rows and columns of a scan lie against where they should: by a lattice's own waves, or by another pass."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
+from scipy import ndimage
 
-from stem4d.calibrate.hum import FEWEST_ROWS, RowShifts, row_shifts
+from stem4d.calibrate.hum import FEWEST_ROWS, SMOOTHED_PX, RowShifts, row_shifts
 from stem4d.calibrate.shift import register, white_noise
 from stem4d.calibrate.step_peaks import Peak, find_peaks
 from stem4d.maps import RunMaps
@@ -21,7 +22,13 @@ LOWEST_CYCLES = 4.0
 """Waves with fewer periods over the field are not told from the specimen's own large features."""
 PARALLEL = 0.2
 """Sine of the angle between two waves above which they fix a place in both directions."""
-LEAST_EXPLAINED = 0.5
+RESOLVED = 0.7
+"""Elements of the field's resolution by which a wave may lie off the sum of others and still be one."""
+HIGHEST_ORDER = 3
+ROUNDS = 4
+LARGEST_MOVE = 1.0
+"""Steps by which one round moves a row at most: beyond a feature's width the linear fit goes astray."""
+LEAST_EXPLAINED = 0.3
 """Part of an image's contrast beyond noise that a lattice's waves must make, or no lattice fills the field."""
 
 
@@ -73,29 +80,66 @@ def _by_lattice(maps: RunMaps) -> LineShifts | None:
     image = images[_clearest(images, seen)]
     if not image.std() > 0:
         return None
-    peaks = find_peaks([image], seen, LOWEST_CYCLES / min(image.shape))
-    if not _cross(peaks):
+    waves = _lattice(find_peaks([image], seen, LOWEST_CYCLES / min(image.shape)), image.shape)
+    if len(waves) < 2:
         return None
-    model = _model(image, peaks)
+    amplitudes = _fitted(image, waves)
     beyond_noise = max(float(image.var()) - white_noise(image, seen) ** 2, 0.0)
-    if not beyond_noise > 0 or float(model.var()) < LEAST_EXPLAINED * beyond_noise:
+    if not float(_drawn(image.shape, waves, amplitudes).var()) > LEAST_EXPLAINED * beyond_noise:
         return None
-    return _both(model, image, seen, (0.0, 0.0), "lattice")
+    rows = _against(image, waves, amplitudes)
+    columns = _against(image.T, waves[:, ::-1], amplitudes)
+    return None if rows is None or columns is None else LineShifts("lattice", rows, columns)
 
 
-def _cross(peaks: Sequence[Peak]) -> bool:
-    """Whether two waves run along different directions."""
-    at = [np.array(peak.at) / np.hypot(*peak.at) for peak in peaks]
-    return any(abs(float(a[0] * b[1] - a[1] * b[0])) > PARALLEL for i, a in enumerate(at) for b in at[:i])
+def _lattice(peaks: Sequence[Peak], shape: tuple[int, ...]) -> Array:
+    """The waves (n, 2) that are sums of the two strongest along different directions; empty where there are none.
+
+    Others are satellites: hum in the scan makes them beside every wave, and a model that held them would follow it.
+    """
+    at = np.array([peak.at for peak in peaks]).reshape(-1, 2)
+    for second in range(1, len(at)):
+        basis = np.stack([at[0], at[second]], axis=1)
+        if abs(float(np.linalg.det(basis))) > PARALLEL * float(np.hypot(*at[0]) * np.hypot(*at[second])):
+            orders = np.rint(np.linalg.solve(basis, at.T))
+            off = np.abs(at.T - basis @ orders) * np.array(shape)[:, None]
+            return at[(off < RESOLVED).all(axis=0) & (np.abs(orders) <= HIGHEST_ORDER).all(axis=0)]
+    return at[:0]
 
 
-def _model(image: Array, peaks: Sequence[Peak]) -> Array:
-    """The waves with the amplitudes that fit the image best."""
+def _fitted(image: Array, waves: Array) -> Array:
+    """Mean, cosines and sines of the waves that fit an image best."""
     y, x = np.indices(image.shape)
-    turns = [2 * np.pi * (peak.at[0] * y + peak.at[1] * x).ravel() for peak in peaks]
-    design = np.stack([np.ones(image.size), *(wave(turn) for turn in turns for wave in (np.cos, np.sin))], axis=1)
-    found = np.linalg.lstsq(design, image.ravel(), rcond=None)[0]
-    return np.asarray((design @ found).reshape(image.shape), dtype=np.float64)
+    turns = 2 * np.pi * (waves[:, 0, None] * y.ravel() + waves[:, 1, None] * x.ravel())
+    design = np.concatenate([np.ones((1, image.size)), np.cos(turns), np.sin(turns)]).T
+    return np.asarray(np.linalg.lstsq(design, image.ravel(), rcond=None)[0], dtype=np.float64)
+
+
+def _drawn(shape: tuple[int, ...], waves: Array, amplitudes: Array, moved: Array | None = None) -> Array:
+    """The waves as an image, each row moved by (y, x) of ``moved`` (2, rows)."""
+    y, x = np.indices(shape).astype(np.float64)
+    if moved is not None:
+        y, x = y - moved[0][:, None], x - moved[1][:, None]
+    cosines, sines = np.split(amplitudes[1:], 2)
+    drawn = np.full(shape, amplitudes[0])
+    for (ky, kx), cosine, sine in zip(waves, cosines, sines, strict=True):
+        turn = 2 * np.pi * (ky * y + kx * x)
+        drawn += cosine * np.cos(turn) + sine * np.sin(turn)
+    return np.asarray(drawn)
+
+
+def _against(image: Array, waves: Array, amplitudes: Array) -> RowShifts | None:
+    """Where the rows of an image lie against its waves: the linear fit again and again about what it found."""
+    seen = np.ones(image.shape, dtype=bool)
+    moved, found = np.zeros((2, image.shape[0])), None
+    for _ in range(ROUNDS):
+        found = row_shifts(_drawn(image.shape, waves, amplitudes, moved), image, seen, (0.0, 0.0), noiseless=True)
+        if len(found.rows) < FEWEST_ROWS:
+            return None
+        rows = found.rows.astype(int)
+        moved[:, rows] += np.clip([found.along_y, found.along_x], -LARGEST_MOVE, LARGEST_MOVE)
+    assert found is not None
+    return replace(found, along_y=moved[0][rows], along_x=moved[1][rows])
 
 
 def _by_passes(first: RunMaps, second: RunMaps) -> tuple[LineShifts | None, str]:
@@ -109,7 +153,7 @@ def _by_passes(first: RunMaps, second: RunMaps) -> tuple[LineShifts | None, str]
     seen = first.recorded[window]
     one, other = ([image[window] for image in images] for images in (one, other))
     which = _clearest(one, seen)
-    found = _both(one[which], other[which], seen, shift.shift_px, "passes")
+    found = _both(one[which], other[which], seen, shift.shift_px)
     return (found, "") if found is not None else (None, "too few rows or columns are common to both passes")
 
 
@@ -118,10 +162,31 @@ def _both(
     second: Array,
     seen: npt.NDArray[np.bool_],
     shift: tuple[float, float],
-    by: Literal["lattice", "passes"],
 ) -> LineShifts | None:
-    rows = row_shifts(first, second, seen, shift)
-    columns = row_shifts(first.T, second.T, seen.T, (shift[1], shift[0]))
+    gains = _gains(first, second, shift)
+    rows = _scaled(row_shifts(first, second, seen, shift), gains)
+    columns = _scaled(row_shifts(first.T, second.T, seen.T, (shift[1], shift[0])), gains[::-1])
     if min(len(rows.rows), len(columns.rows)) < FEWEST_ROWS:
         return None
-    return LineShifts(by, rows, columns, shift[1])
+    return LineShifts("passes", rows, columns, shift[1])
+
+
+def _gains(first: Array, second: Array, shift: tuple[float, float]) -> tuple[float, float]:
+    """By how much blurred slopes make shifts along (y, x) too large, by those of the other image with its own noise."""
+    moved = ndimage.shift(second, (-shift[0], -shift[1]), order=3, mode="nearest")
+    blurred = [np.gradient(ndimage.gaussian_filter(image, SMOOTHED_PX)) for image in (first, moved)]
+    plain = np.gradient(moved)
+    gains = [
+        float((blurred[0][axis] * plain[axis]).sum() / (blurred[0][axis] * blurred[1][axis]).sum()) for axis in (0, 1)
+    ]
+    return max(gains[0], 1.0), max(gains[1], 1.0)
+
+
+def _scaled(shifts: RowShifts, gains: Sequence[float]) -> RowShifts:
+    return RowShifts(
+        shifts.rows,
+        shifts.along_y / gains[0],
+        shifts.error_y / gains[0],
+        shifts.along_x / gains[1],
+        shifts.error_x / gains[1],
+    )

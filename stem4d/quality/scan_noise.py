@@ -1,7 +1,7 @@
 """Scan noise: rows that jitter against each other, and the line that the mains leave in their places."""
 
 from collections.abc import Iterator
-from math import sqrt
+from math import hypot, sqrt
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +19,8 @@ MOST_HUM = 0.25
 """Steps rms per axis of a line, for the same reason."""
 SEEN_SIGMAS = 5.0
 """A line of so many of its errors is found (`strongest_line`); a smaller one may be there."""
+PHASES = 0.5
+"""Relative standard error of a line's size by two passes whose phases are not known: that of |sin| over a turn."""
 WILD_STEPS = 1.0
 """Shifts beyond this are no shifts: the linear fit does not reach so far."""
 
@@ -107,11 +109,15 @@ def _hum(shifts: LineShifts, line: Line | None, line_time_s: float | None) -> Qu
         else:
             verdict, text = Verdict.NOT_MEASURABLE, f"{text}, but one of {MOST_HUM:g} steps would not show either."
         return result("scan.hum", None, verdict, text, limit=MOST_HUM, unit="steps", uncertainty=error)
-    # Two passes of any phases differ by sqrt(2) of one on the average, and by twice as much at most.
-    value, error = (each / sqrt(2) if passes else each for each in (line.rms_px, line.uncertainty_px))
-    verdict, limit = grade(value, error, soft=MOST_HUM)
-    if passes and verdict is Verdict.PASS:
-        verdict = Verdict.NOT_MEASURABLE
+    value, error = line.rms_px, line.uncertainty_px
+    if passes:
+        # Of unknown phases: passes differ by sqrt(2) of one on the average, by twice as much at most.
+        value, error = value / sqrt(2), error / sqrt(2)
+        surely = grade(value / sqrt(2), error, soft=MOST_HUM)[0] is Verdict.WARN
+        verdict, limit = Verdict.WARN if surely or value > MOST_HUM else Verdict.NOT_MEASURABLE, MOST_HUM
+        error = hypot(error, PHASES * value)
+    else:
+        verdict, limit = grade(value, error, soft=MOST_HUM)
     text = f"Rows swing by {value:.3f} steps rms with a period of {1 / line.per_row:.1f} rows"
     if line_time_s:
         text += f", {line.per_row / line_time_s:.3g} Hz or what folds back to it"
