@@ -45,6 +45,8 @@ RINGS = 24
 """Most rings of frequencies that are weighted together; in small fields a ring is two steps of frequency."""
 REPEATS = 0.5
 """Correlation from which on a second peak means a specimen that repeats itself, and not noise."""
+MOST_FITTED = 100_000
+"""Positions, evenly spread, that a surface is fitted to."""
 LARGEST_ERROR_PX = 1.0
 """A shift that is known no better is no shift."""
 
@@ -116,11 +118,16 @@ def without_surface(image: npt.NDArray[np.number], seen: Mask, order: int) -> Ar
     values = np.where(seen, image, 0.0).astype(np.float64)
     if seen.sum() < 10:
         return np.zeros(values.shape)
-    y, x = (axis * 2.0 - 1.0 for axis in np.meshgrid(*(np.linspace(0, 1, n) for n in seen.shape), indexing="ij"))
+    y, x = (np.linspace(-1, 1, n) for n in seen.shape)
+    rows, columns = np.nonzero(seen)
+    # So many positions fix a few coefficients: all of a large scan would take gigabytes.
+    some = slice(None, None, max(len(rows) // MOST_FITTED, 1))
     powers = [(i, j) for i in range(order + 1) for j in range(order + 1 - i)]
-    design = np.stack([y**i * x**j for i, j in powers], axis=-1)
-    found = np.linalg.lstsq(design[seen], values[seen], rcond=None)[0]
-    return np.where(seen, values - design @ found, 0.0)
+    design = np.stack([y[rows[some]] ** i * x[columns[some]] ** j for i, j in powers], axis=-1)
+    coefficients = np.zeros((order + 1, order + 1))
+    found = np.linalg.lstsq(design, values[rows[some], columns[some]], rcond=None)[0]
+    coefficients[tuple(np.transpose(powers))] = found
+    return np.where(seen, values - np.polynomial.polynomial.polygrid2d(y, x, coefficients), 0.0)
 
 
 def _check(first: Sequence[Array], second: Sequence[Array], seen_first: Mask, seen_second: Mask) -> None:

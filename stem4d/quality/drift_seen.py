@@ -10,7 +10,6 @@ import numpy.typing as npt
 from stem4d.calibrate.drift import DriftFit, Jump, fit_drift
 from stem4d.calibrate.shift import register, white_noise, without_surface
 from stem4d.maps import RunMaps
-from stem4d.quality.movement import movement_of
 
 Array = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
@@ -134,8 +133,16 @@ def images_of(maps: RunMaps, order: int) -> list[Array]:
 def _order(passes: Sequence[RunMaps]) -> int:
     if min(passes[0].scan_shape) < FEWEST_EACH_WAY:
         return PLAIN_ORDER
-    ranges = [movement_of(maps).range_px for maps in passes]
-    return MOVING_ORDER if max((one for one in ranges if isfinite(one)), default=0.0) > MOVING_PX else PLAIN_ORDER
+    return MOVING_ORDER if max(_moved_px(maps) for maps in passes) > MOVING_PX else PLAIN_ORDER
+
+
+def _moved_px(maps: RunMaps) -> float:
+    """About how far the disk moves over the field [px]."""
+    seen = maps.recorded & np.isfinite(maps.com_y_px) & np.isfinite(maps.com_x_px)
+    if not seen.any():
+        return 0.0
+    surfaces = [(com - without_surface(com, seen, PLAIN_ORDER))[seen] for com in (maps.com_y_px, maps.com_x_px)]
+    return hypot(*(float(np.ptp(surface)) for surface in surfaces))
 
 
 def _no_rate(fit: DriftFit, scans: Scans, images: list[list[Array]]) -> tuple[str, float | None]:

@@ -103,7 +103,8 @@ def _lattice(peaks: Sequence[Peak], shape: tuple[int, ...]) -> Array:
         if abs(float(np.linalg.det(basis))) > PARALLEL * float(np.hypot(*at[0]) * np.hypot(*at[second])):
             orders = np.rint(np.linalg.solve(basis, at.T))
             off = np.abs(at.T - basis @ orders) * np.array(shape)[:, None]
-            return at[(off < RESOLVED).all(axis=0) & (np.abs(orders) <= HIGHEST_ORDER).all(axis=0)]
+            near = (off < RESOLVED).all(axis=0) & (np.abs(orders) <= HIGHEST_ORDER).all(axis=0)
+            return np.asarray(at[near], dtype=np.float64)
     return at[:0]
 
 

@@ -180,9 +180,14 @@ def _graded(value: float, error: float, limit: Limit) -> tuple[Verdict, float]:
 
 def _error(probe: Probe, figure: Callable[[Probe], float]) -> float:
     """Standard error of a figure by those of what it follows from, to first order."""
-    square = 0.0
-    for name in ("step_nm", "defocus_nm", "alpha_mrad", "mrad_per_pixel"):
-        one: Calibrated = getattr(probe, name)
-        moved = replace(probe, **{name: Calibrated(value=one.value + one.uncertainty)})
-        square += (figure(moved) - figure(probe)) ** 2
-    return sqrt(square)
+
+    def off(one: Calibrated) -> Calibrated:
+        return Calibrated(value=one.value + one.uncertainty)
+
+    each_off = (
+        replace(probe, step_nm=off(probe.step_nm)),
+        replace(probe, defocus_nm=off(probe.defocus_nm)),
+        replace(probe, alpha_mrad=off(probe.alpha_mrad)),
+        replace(probe, mrad_per_pixel=off(probe.mrad_per_pixel)),
+    )
+    return sqrt(sum((figure(moved) - figure(probe)) ** 2 for moved in each_off))

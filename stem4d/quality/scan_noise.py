@@ -49,9 +49,9 @@ def check_scan_noise(shifts: LineShifts | None, reason: str, line_time_s: float 
 def _jitter(shifts: LineShifts, line: Line | None) -> Iterator[QualityResult]:
     rows = shifts.rows
     excess, errors = [], []
-    for shift, error in ((rows.along_y, rows.error_y), (rows.along_x, rows.error_x)):
+    for shift, own in ((rows.along_y, rows.error_y), (rows.along_x, rows.error_x)):
         left = shift if line is None else _without(rows.rows, shift, line.per_row)
-        found = _excess(left, error)
+        found = _excess(left, own)
         if found is not None:
             excess.append(found[0])
             errors.append(found[1])
@@ -114,17 +114,17 @@ def _hum(shifts: LineShifts, line: Line | None, line_time_s: float | None) -> Qu
         # Of unknown phases: passes differ by sqrt(2) of one on the average, by twice as much at most.
         value, error = value / sqrt(2), error / sqrt(2)
         surely = grade(value / sqrt(2), error, soft=MOST_HUM)[0] is Verdict.WARN
-        verdict, limit = Verdict.WARN if surely or value > MOST_HUM else Verdict.NOT_MEASURABLE, MOST_HUM
+        verdict = Verdict.WARN if surely or value > MOST_HUM else Verdict.NOT_MEASURABLE
         error = hypot(error, PHASES * value)
     else:
-        verdict, limit = grade(value, error, soft=MOST_HUM)
+        verdict, _ = grade(value, error, soft=MOST_HUM)
     text = f"Rows swing by {value:.3f} steps rms with a period of {1 / line.per_row:.1f} rows"
     if line_time_s:
         text += f", {line.per_row / line_time_s:.3g} Hz or what folds back to it"
     text += f", by {_how(shifts)}{', whose phases are not known' if passes else ''}."
     if verdict is Verdict.WARN:
         text += " Start lines in step with the mains, or look for the loop that picks it up."
-    return result("scan.hum", None, verdict, text, value=value, limit=limit, unit="steps", uncertainty=error)
+    return result("scan.hum", None, verdict, text, value=value, limit=MOST_HUM, unit="steps", uncertainty=error)
 
 
 def _least_line(rows: RowShifts) -> float:
