@@ -106,7 +106,7 @@ def strongest_line(series: Sequence[RowShifts]) -> Line | None:
         for shift, error in ((each.along_y, each.error_y), (each.along_x, each.error_x))
     ]
     parts = [_power(*each, frequencies) for each in axes]
-    power, weight = np.sum([each for each, _ in parts], axis=0), sum(each for _, each in parts)
+    power, weight = np.sum([falls for falls, _, _ in parts], axis=0), sum(each for _, each, _ in parts)
     freedom = 4 * len(series)
     most = stats.chi2.isf(CHANCE / len(frequencies), freedom) / stats.chi2.median(freedom)
     top = float(power.max())
@@ -120,7 +120,9 @@ def strongest_line(series: Sequence[RowShifts]) -> Line | None:
     fine = np.sum([_power(*each, close)[0] for each in axes], axis=0)
     # Noise has its part in the power: two degrees of freedom an axis.
     rms = np.sqrt(max(float(fine.max()) - freedom, 0.0) / weight)
-    return Line(float(close[np.argmax(fine)]), float(rms), float(1 / np.sqrt(weight)))
+    left = sum(whole for _, _, whole in parts) - float(fine.max())
+    spread = max(left, 0.0) / max(sum(len(rows) for rows, _, _ in axes) - freedom, 1)
+    return Line(float(close[np.argmax(fine)]), float(rms), float(np.sqrt(spread / weight)))
 
 
 def row_shifts(
@@ -152,8 +154,8 @@ def row_shifts(
     return RowShifts(at, dy, ey, dx, ex)
 
 
-def _power(at: Array, shift: Array, error: Array, frequencies: Array) -> tuple[Array, float]:
-    """Fall of chi squared (2 degrees of freedom) by a sine at each frequency, and the sum of the weights."""
+def _power(at: Array, shift: Array, error: Array, frequencies: Array) -> tuple[Array, float, float]:
+    """Fall of chi squared (2 degrees of freedom) by a sine at each frequency, the weights added up, and chi squared."""
     error = np.hypot(error, 0.1 * np.median(error))
     off = shift - np.median(shift)
     pull = off / error
@@ -167,4 +169,4 @@ def _power(at: Array, shift: Array, error: Array, frequencies: Array) -> tuple[A
         normal = (design * weight[:, None]).T @ design + 1e-9 * weight.sum() * np.eye(3)
         right = design.T @ (weight * off)
         falls.append(float(right @ np.linalg.solve(normal, right)))
-    return np.array(falls), float(weight.sum())
+    return np.array(falls), float(weight.sum()), float((weight * off**2).sum())

@@ -1,6 +1,7 @@
 """Descan: how far the pattern moves over the scan, against what each analysis bears (rule 21)."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from math import hypot
 
 import numpy as np
@@ -15,6 +16,9 @@ from stem4d.rules.descan import Bearable, Movement, bearable
 from stem4d.rules.limits import LIMITS
 from stem4d.verdict import QualityResult, Verdict
 
+CUT_FOLLOWS = 0.15
+"""Relative standard error of the movement of a disk that the detector's edge cuts: cut by an eighth of its radius, its
+centre of mass follows across the edge by three quarters, cut by a third by two thirds."""
 RMS_SPAN = 4.0
 """Peak to peak over rms of what is left: between 2.8 of a sine and 5 of a residue with tails (habit)."""
 
@@ -30,6 +34,9 @@ def check_descan(maps: RunMaps, subject: Subject) -> tuple[QualityResult, ...]:
     deflections, which centres of mass cannot tell apart.
     """
     moved = movement_of(maps, subject.known.scan_step_nm)
+    if _cut(subject):
+        error = hypot(moved.range_uncertainty_px, CUT_FOLLOWS * moved.range_px)
+        moved = replace(moved, range_uncertainty_px=error)
     if not np.isfinite(moved.range_px):
         text = f"Descan is not known: {moved.reason}."
         return tuple(

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import hypot, inf, isfinite, sqrt
+from math import hypot, sqrt
 
 import numpy as np
 import numpy.typing as npt
@@ -151,14 +151,16 @@ def _no_rate(fit: DriftFit, scans: Scans, images: list[list[Array]]) -> tuple[st
         return fit.reason, None
     seen = [maps.recorded for maps in scans.maps]
     shifts = [register(images[0], later, seen[0], mask) for later, mask in zip(images[1:], seen[1:], strict=True)]
-    nearest = inf
+    least, repeats = 0.0, False
     for shift, start in zip(shifts, scans.started_s[1:], strict=True):
         if shift.rival_px is not None:
-            steps = min(hypot(*shift.shift_px), hypot(*shift.rival_px))
-            nearest = min(nearest, steps * scans.step_nm / (start - scans.started_s[0]) * 60)
-    if isfinite(nearest):
-        text = f"{shifts[-1].reason}; the shortest shift that fits would be {nearest:.3g} nm/min"
-        return f"{text}, the true one may be larger", None
+            repeats = True
+            # Whole shifts: the true one lies within one of them.
+            steps = max(shift.shortest_px - 1.0, 0.0)
+            least = max(least, steps * scans.step_nm / (start - scans.started_s[0]) * 60)
+    if repeats:
+        text = f"{shifts[-1].reason}; no shift of less than {least:.3g} nm/min fits"
+        return f"{text}, the true one may be larger", least
     if all(shows_specimen(maps, shown) for maps, shown in zip(scans.maps, images, strict=True)):
         steps = LEAST_SHIFT * min(scans.maps[0].scan_shape)
         least = steps * scans.step_nm / (scans.started_s[-1] - scans.started_s[0]) * 60

@@ -166,7 +166,7 @@ def _both(
 ) -> LineShifts | None:
     gains = _gains(first, second, shift)
     rows = _scaled(row_shifts(first, second, seen, shift), gains)
-    columns = _scaled(row_shifts(first.T, second.T, seen.T, (shift[1], shift[0])), gains[::-1])
+    columns = _scaled(row_shifts(first.T, second.T, seen.T, shift[::-1]), gains[::-1])
     if min(len(rows.rows), len(columns.rows)) < FEWEST_ROWS:
         return None
     return LineShifts("passes", rows, columns, shift[1])
@@ -183,7 +183,7 @@ def _gains(first: Array, second: Array, shift: tuple[float, float]) -> tuple[flo
     return max(gains[0], 1.0), max(gains[1], 1.0)
 
 
-def _scaled(shifts: RowShifts, gains: Sequence[float]) -> RowShifts:
+def _scaled(shifts: RowShifts, gains: tuple[float, float]) -> RowShifts:
     return RowShifts(
         shifts.rows,
         shifts.along_y / gains[0],

@@ -21,7 +21,7 @@ SEEN_SIGMAS = 5.0
 """A line of so many of its errors is found (`strongest_line`); a smaller one may be there."""
 PHASES = 0.5
 """Relative standard error of a line's size by two passes whose phases are not known: that of |sin| over a turn."""
-WILD_STEPS = 1.0
+WILD_STEPS = 2.0
 """Shifts beyond this are no shifts: the linear fit does not reach so far."""
 
 

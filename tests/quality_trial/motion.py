@@ -11,6 +11,7 @@ from stem4d.accumulate import Accumulator
 from stem4d.maps import RunMaps
 from stem4d.plan import Plan
 from stem4d.quality.judge import judge
+from stem4d.quality.movement import movement_of
 from stem4d.quality.regions import PatternGeometry
 from stem4d.rules.limits import LIMITS
 from stem4d.verdict import QualityResult
@@ -62,6 +63,11 @@ class Truth:
         places = self.movement_px().reshape(-1, 2)
         angles = np.linspace(0, np.pi, 181)
         return float(np.ptp(places @ np.stack([np.sin(angles), np.cos(angles)]), axis=0).max())
+
+    def room_px(self) -> float:
+        """Least room between the disk and the detector's edge, over the field."""
+        places = np.abs(self.movement_px() + self.offset_px)
+        return float(HALF_PX - RADIUS_PX - places.max())
 
 
 def drawn(random: np.random.Generator) -> Truth:
@@ -190,19 +196,24 @@ def recorded(truth: Truth, plan: Plan, random: np.random.Generator) -> tuple[lis
     return passes, geometry, mask
 
 
-def judged(number: int) -> tuple[Truth, tuple[QualityResult, ...], list[RunMaps]]:
-    """One run of the trial: its truth, its verdicts and its maps."""
+def judged(number: int) -> tuple[Truth, tuple[QualityResult, ...], np.ndarray]:
+    """One run of the trial: its truth, its verdicts, and the places (2, scan_y, scan_x) of the first pass's pattern."""
     random = np.random.default_rng((6, GROUP, number))
     truth = drawn(random)
     plan = plan_of(truth)
     passes, geometry, mask = recorded(truth, plan, random)
     there = PatternGeometry(geometry.centre_px, geometry.disk_radius_px, geometry.mrad_per_pixel)
-    return truth, judge(plan, passes, truth.starts_s, there, mask), passes
+    return truth, judge(plan, passes, truth.starts_s, there, mask), movement_of(passes[0], STEP_NM).places_px
 
 
 def trial(number: int) -> list[Case]:
     """The verdicts of one run on drift, descan and centring, beside the truth."""
     truth, results, _ = judged(number)
+    return cases_of(truth, results)
+
+
+def cases_of(truth: Truth, results: tuple[QualityResult, ...]) -> list[Case]:
+    """Verdicts beside what is true."""
     found = {one.metric: one for one in results if one.analysis in (None, "com")}
     # The disk is looked for in the mean pattern: a movement that is no plane shifts its middle.
     middle = truth.movement_px().mean(axis=(0, 1)) + truth.offset_px
