@@ -216,7 +216,7 @@ def _peak(surface: Array, samples: Array) -> tuple[tuple[int, int], float, tuple
     rival = None
     if peak > 0 and float(others[second]) > RIVAL * peak:
         rival = (int(second[0] - middle[0]), int(second[1] - middle[1]))
-    fitting = np.argwhere(surface >= RIVAL * peak) - middle
+    fitting = np.argwhere(surface >= min(RIVAL * peak, peak)) - middle
     shortest = float(np.hypot(*fitting.T).min())
     return (int(top[0] - middle[0]), int(top[1] - middle[1])), peak, rival, shortest, float(samples[top])
 

@@ -1,7 +1,6 @@
 """Descan: how far the pattern moves over the scan, against what each analysis bears (rule 21)."""
 
 from collections.abc import Iterator
-from dataclasses import replace
 from math import hypot
 
 import numpy as np
@@ -9,7 +8,7 @@ import numpy as np
 from stem4d.maps import RunMaps
 from stem4d.optics import wavelength_a
 from stem4d.plan import Strain
-from stem4d.quality.grade import grade, result
+from stem4d.quality.grade import DOUBT_SIGMAS, grade, result
 from stem4d.quality.movement import Moved, movement_of
 from stem4d.quality.regions import Subject, Wanted
 from stem4d.rules.descan import Bearable, Movement, bearable
@@ -34,9 +33,6 @@ def check_descan(maps: RunMaps, subject: Subject) -> tuple[QualityResult, ...]:
     deflections, which centres of mass cannot tell apart.
     """
     moved = movement_of(maps, subject.known.scan_step_nm)
-    if _cut(subject):
-        error = hypot(moved.range_uncertainty_px, CUT_FOLLOWS * moved.range_px)
-        moved = replace(moved, range_uncertainty_px=error)
     if not np.isfinite(moved.range_px):
         text = f"Descan is not known: {moved.reason}."
         return tuple(
@@ -53,7 +49,7 @@ def furthest_px(results: tuple[QualityResult, ...]) -> float:
 
 
 def _judge(moved: Moved, subject: Subject, wanted: Wanted) -> QualityResult:
-    found = _bearable(subject, wanted)
+    found, error = _bearable(subject, wanted), moved.range_uncertainty_px
     text = _figures(moved, subject)
     if found is None:
         verdict, limit = Verdict.NOT_MEASURABLE, None
@@ -63,6 +59,10 @@ def _judge(moved: Moved, subject: Subject, wanted: Wanted) -> QualityResult:
         gone = _off_detector_px(subject, wanted)
         hard = min((one for one in (hard, gone) if one is not None), default=None)
         verdict, limit = grade(moved.range_px, moved.range_uncertainty_px, soft=soft, hard=hard)
+        if _cut(subject) and not _surely(moved, limit):
+            # The disk moves at least so far; how much further is what is not known.
+            error = hypot(error, CUT_FOLLOWS * moved.range_px)
+            verdict, limit = grade(moved.range_px, error, soft=soft, hard=hard)
         text += f" Limit: {found.why}."
         if verdict in (Verdict.FAIL, Verdict.WARN):
             model = "surface" if moved.curved else "plane"
@@ -77,8 +77,13 @@ def _judge(moved: Moved, subject: Subject, wanted: Wanted) -> QualityResult:
         value=moved.range_px,
         limit=limit,
         unit="px",
-        uncertainty=moved.range_uncertainty_px,
+        uncertainty=error,
     )
+
+
+def _surely(moved: Moved, limit: float | None) -> bool:
+    """Whether the movement surely exceeds a limit."""
+    return limit is not None and moved.range_px - DOUBT_SIGMAS * moved.range_uncertainty_px > limit
 
 
 def _cut(subject: Subject) -> str:

@@ -43,15 +43,12 @@ def test_a_sound_engine_passes_by_a_lattice() -> None:
 
 @pytest.mark.parametrize("true", [0.1, 0.2, 0.5])
 def test_jitter_by_a_lattice_is_measured_within_its_error(true: float) -> None:
-    pulls = []
-    for seed in range(10):
-        found = one(_on_lattice(seed, Engine(jitter=true)), "scan.jitter")
-        assert found.value is not None
-        assert found.uncertainty is not None
-        pulls.append((found.value - true) / found.uncertainty)
-    # Ten values whose mean is off by a third of an error at most and whose scatter is that of honest errors.
-    assert abs(np.mean(pulls)) < 1.2
-    assert 0.4 < np.std(pulls) < 2.0
+    found = [one(_on_lattice(seed, Engine(jitter=true)), "scan.jitter") for seed in range(10)]
+    values, errors = (np.array([getattr(each, name) for each in found]) for name in ("value", "uncertainty"))
+    # 10 x 96 places draw their own rms to 2.3 %; twice that and what the errors of the rows leave.
+    assert np.mean(values) == pytest.approx(true, rel=0.1)
+    # The scatter of ten values is known to a quarter.
+    assert 0.5 < np.std(values) / np.mean(errors) < 1.6
 
 
 @pytest.mark.parametrize("true", [0.1, 0.2, 0.4])
@@ -80,10 +77,9 @@ def test_hum_between_passes_is_a_warning_or_unknown_and_never_a_pass() -> None:
     for seed in range(5):
         assert one(_on_film(seed, Engine()), "scan.hum").verdict is UNKNOWN
         assert one(_on_film(seed, Engine(hum=0.05)), "scan.hum").verdict is UNKNOWN
-    verdicts = [one(_on_film(seed, Engine(hum=0.5)), "scan.hum").verdict for seed in range(8)]
-    # Phases that happen to agree hide it.
-    assert PASS not in verdicts
-    assert verdicts.count(WARN) >= 6
+    verdicts = {one(_on_film(seed, Engine(hum=0.4)), "scan.hum").verdict for seed in range(8)}
+    # Phases that happen to agree hide it in some of them.
+    assert WARN in verdicts <= {WARN, UNKNOWN}
 
 
 @pytest.mark.parametrize("true", [0.3, 1.0, 3.0])
