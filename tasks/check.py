@@ -37,6 +37,7 @@ def check_quality(instrument: str, run: str, calibrated_json: str, exposed: dict
         [one["started_s"] for one in exposed["passes"]],
         calibrated.geometry(),
         calibrated.bad_pixel_mask(plan.detector.shape),
+        calibrations=calibrated.figures(),
     )
     _record(opened, run, results)
     by_analysis = verdict_by_analysis(results)
