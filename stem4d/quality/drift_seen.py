@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from stem4d.calibrate.drift import DriftFit, Jump, fit_drift
-from stem4d.calibrate.shift import register, white_noise, without_surface
+from stem4d.calibrate.shift import Shift, register, white_noise, without_surface
 from stem4d.maps import RunMaps
 
 Array = npt.NDArray[np.float64]
@@ -120,6 +120,12 @@ def drift_within(slow: RunMaps, fast: RunMaps, step_nm: float, line_time_s: floa
         True,
         "",
     )
+
+
+def shift_between(first: RunMaps, second: RunMaps) -> Shift:
+    """Where the specimen lies in the second pass, relative to the first."""
+    one, other = (images_of(maps, _order((first, second))) for maps in (first, second))
+    return register(one, other, first.recorded, second.recorded)
 
 
 def images_of(maps: RunMaps, order: int) -> list[Array]:
