@@ -3,6 +3,7 @@
 import statistics
 import tempfile
 import time
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -36,8 +37,9 @@ def run() -> Iterator[Figure]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "scan.h5"
         with FrameWriter(bench_file(CASE, path)) as writer:
+            checksums = [zlib.crc32(chunk) for chunk in chunks]
             for first in range(0, CASE.frames, DISTINCT):
-                writer.write_chunks(range(first, first + DISTINCT), chunks)
+                writer.write_chunks(range(first, first + DISTINCT), chunks, checksums)
             writer.finish({})
         masks = Path(folder) / "masks.npy"
         np.save(masks, peer_masks(spec))

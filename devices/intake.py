@@ -1,27 +1,24 @@
 """Takes in the batches of one exposure: sorts, unpacks, writes and accumulates, and knows what became of each frame."""
 
 from collections import deque
-from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import compress
 from types import TracebackType
 from typing import Self
 
 import numpy as np
-import numpy.typing as npt
 
 from devices.frames import FrameBatch, PackedBatch
 from devices.map_buffers import MapBuffers
+from devices.packed_pass import PackedPass, Taking
 from stem4d.accumulate import Accumulator, AccumulatorSpec
 from stem4d.errors import DeviceFault
-from storage.codec import Codec, bitshuffle_lz4
+from storage.codec import Chunks, bitshuffle_lz4
 from storage.write import FrameWriter
 
-Array = npt.NDArray[np.generic]
-
 IN_FLIGHT = 2
-"""Batches that are unpacked while the one before them is written and accumulated."""
-THREADS = 2
+"""Batches that are unpacked while the one before them is written."""
 LOST_SHARE = 0.01
 """More of the frames corrupt or missing, and it is no acquisition; fewer are for the quality checks to judge."""
 OVERRUN_SHARE = 0.01
@@ -68,9 +65,12 @@ class Intake:
         self._corrupt: set[int] = set()
         self._duplicate: set[int] = set()
         self._outside = self._strays = 0
-        self._codec = bitshuffle_lz4()
-        self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="unpack")
-        self._unpacking: deque[tuple[PackedBatch, Array, list[Future[list[int]]]]] = deque()
+        codec = bitshuffle_lz4()
+        self._open = ExitStack()
+        self._packed = None if codec is None else self._open.enter_context(PackedPass(self.accumulator, codec))
+        self._taking: deque[tuple[list[int], list[bytes], Taking]] = deque()
+        self._under_way: set[int] = set()
+        """Positions whose frames are being unpacked."""
 
     def take(self, batch: FrameBatch | PackedBatch) -> None:
         """Take in the next batch; a packed one is finished when later ones come, or by ``settle``.
@@ -87,8 +87,8 @@ class Intake:
 
     def settle(self) -> None:
         """Finish what has been taken in."""
-        while self._unpacking:
-            self._finish(*self._unpacking.popleft())
+        while self._taking:
+            self._finish(*self._taking.popleft())
 
     @property
     def counts(self) -> FrameCounts:
@@ -129,7 +129,7 @@ class Intake:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._pool.shutdown(cancel_futures=True)
+        self._open.close()
 
     def _take_frames(self, batch: FrameBatch) -> None:
         first, end = batch.first, batch.first + len(batch.frames)
@@ -147,62 +147,52 @@ class Intake:
             self.settle()
             self._writer.tick()
             return
-        if self._codec is None:
+        if self._packed is None:
             raise DeviceFault("packed frames need the bitshuffle library, which this build of hdf5plugin hides")
-        spec = self._writer.spec
-        frames = np.empty((len(batch.chunks), *spec.detector_shape), spec.dtype)
-        half = -(-len(frames) // 2)
-        tasks = [
-            self._pool.submit(_unpack, self._codec, batch.chunks[part], frames[part], part.start)
-            for part in (slice(0, half), slice(half, len(frames)))
-        ]
-        self._unpacking.append((batch, frames, tasks))
-        # Also those that are unpacked already: frames that come slowly would wait for later ones, and be lost with us.
-        while self._unpacking and (
-            len(self._unpacking) > IN_FLIGHT or all(task.done() for task in self._unpacking[0][2])
-        ):
-            self._finish(*self._unpacking.popleft())
-
-    def _finish(self, batch: PackedBatch, frames: Array, tasks: Sequence[Future[list[int]]]) -> None:
-        damaged = {index for task in tasks for index in task.result()}
-        first_of, again = self._sort(batch, damaged)
-        if first_of:
-            positions, whole = list(first_of), list(first_of.values())
-            self._writer.write_chunks(positions, [batch.chunks[index] for index in whole])
-            kept = frames if len(whole) == len(frames) else frames[whole]
-            self.maps.put(np.asarray(positions, np.intp), self.accumulator.add(kept))
-            self.received += len(whole)
-            self._corrupt.difference_update(positions)
-        for position in again:
-            self._writer.mark_duplicate(position)
-        self._duplicate |= again
-
-    def _sort(self, batch: PackedBatch, damaged: set[int]) -> tuple[dict[int, int], set[int]]:
-        """Which frame of the batch is the first whole one of its position, and which positions got another."""
-        first_of: dict[int, int] = {}
-        again: set[int] = set()
-        for index, position in enumerate(batch.indices):
+        positions: list[int] = []
+        chunks: list[bytes] = []
+        again: list[tuple[int, bytes]] = []
+        for position, chunk in zip(batch.indices, batch.chunks, strict=True):
             if not 0 <= position < self._total:
                 self._outside += 1
-                continue
-            held = position in first_of or self._writer.holds(position)
-            if index not in damaged:
-                if held:
-                    again.add(position)
-                else:
-                    first_of[position] = index
-            elif not held:
-                self._corrupt.add(position)
-                self._writer.mark_corrupt(position, batch.chunks[index])
-        return first_of, again
+            elif position in self._under_way or self._writer.holds(position):
+                again.append((position, chunk))
+            else:
+                self._under_way.add(position)
+                positions.append(position)
+                chunks.append(chunk)
+        if chunks:
+            self._taking.append((positions, chunks, self._packed.begin(Chunks.of(chunks))))
+        if len(chunks) < len(batch.chunks):
+            self.settle()  # what is odd is rare, and judged by how the frames before it ended
+        for position, chunk in again:
+            self._take_again(self._packed, position, chunk)
+        # Also those that are unpacked already: frames that come slowly would wait for later ones, and be lost with us.
+        while self._taking and (len(self._taking) > IN_FLIGHT or self._taking[0][2].done):
+            self._finish(*self._taking.popleft())
 
+    def _finish(self, positions: list[int], chunks: list[bytes], taking: Taking) -> None:
+        """Write what could be unpacked, and keep aside what could not."""
+        taken = taking.result()
+        self._under_way.difference_update(positions)
+        checksums = taken.checksums
+        if not taken.whole.all():
+            for index in np.flatnonzero(~taken.whole):
+                self._corrupt.add(positions[index])
+                self._writer.mark_corrupt(positions[index], chunks[index])
+            positions = list(compress(positions, taken.whole))
+            chunks = list(compress(chunks, taken.whole))
+            checksums = list(compress(checksums, taken.whole))
+        if positions:
+            self._writer.write_chunks(positions, chunks, checksums)
+            self.maps.put(np.asarray(positions, np.intp), taken.figures)
+            self.received += len(positions)
+            self._corrupt.difference_update(positions)
 
-def _unpack(codec: Codec, chunks: list[bytes], frames: Array, first: int) -> list[int]:
-    """Fill frames from their chunks; gives the numbers, from ``first`` on, of those that are damaged."""
-    damaged = []
-    for index, (chunk, frame) in enumerate(zip(chunks, frames, strict=True)):
-        try:
-            codec.unpack([chunk], frame[None])
-        except ValueError:
-            damaged.append(first + index)
-    return damaged
+    def _take_again(self, packed: PackedPass, position: int, chunk: bytes) -> None:
+        """A frame of a position that came before: the first whole one is kept."""
+        if not self._writer.holds(position):
+            self._finish([position], [chunk], packed.begin(Chunks.of([chunk])))
+        elif packed.is_whole(chunk):
+            self._writer.mark_duplicate(position)
+            self._duplicate.add(position)

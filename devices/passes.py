@@ -1,15 +1,25 @@
 """A recorded file through the accumulator again: the same figures that an acquisition leaves, for any file."""
 
+from collections import deque
+from collections.abc import Iterator
+
 import numpy as np
 import numpy.typing as npt
 
 from devices.map_buffers import MapBuffers
+from devices.packed_pass import PackedPass, Taking
 from stem4d.accumulate import Accumulator, AccumulatorSpec
 from stem4d.errors import BadInput
 from stem4d.maps import RunMaps
-from storage.frames import Frames
+from storage.chunks import changed
+from storage.codec import bitshuffle_lz4
+from storage.frames import ChunkBatch, Frames
 
 COUNTS = ("uint8", "uint16", "uint32")
+AT_ONCE = 128
+"""Stored frames that are handed to the threads together."""
+IN_FLIGHT = 2
+"""So many times as many wait for them."""
 
 
 def counts_dtype(frames: Frames) -> str:
@@ -27,10 +37,34 @@ def maps_of(frames: Frames, spec: AccumulatorSpec) -> RunMaps:
     """
     accumulator = Accumulator(spec)
     buffers = MapBuffers(frames.scan_shape, spec)
+    codec, stored = bitshuffle_lz4(), frames.chunks(AT_ONCE)
+    if codec is not None and stored is not None and frames.dtype == spec.pixel_dtype:
+        with PackedPass(accumulator, codec) as packed:
+            _take_stored(stored, packed, buffers, frames.path.name)
+        return buffers.finished(accumulator)
     for first, batch in frames.batches():
         there = slice(first, first + len(batch))
         buffers.put(there, accumulator.add(as_counts(batch, str(frames.path.name))))
     return buffers.finished(accumulator)
+
+
+def _take_stored(stored: Iterator[ChunkBatch], packed: PackedPass, buffers: MapBuffers, name: str) -> None:
+    """Read chunks while those read before are unpacked."""
+    taking: deque[tuple[int, npt.NDArray[np.uint32], Taking]] = deque()
+    while True:
+        batch = next(stored, None)
+        if batch is not None:
+            first, chunks, checksums = batch
+            taking.append((first, checksums, packed.begin(chunks)))
+        if not taking:
+            return
+        if batch is None or len(taking) > IN_FLIGHT:
+            first, checksums, begun = taking.popleft()
+            taken = begun.result()
+            wrong = np.flatnonzero((np.array(taken.checksums, np.uint32) != checksums) | ~taken.whole)
+            if wrong.size:
+                raise changed(name, first + int(wrong[0]))
+            buffers.put(slice(first, first + len(checksums)), taken.figures)
 
 
 def as_counts(frames: npt.NDArray[np.generic], name: str) -> npt.NDArray[np.unsignedinteger]:

@@ -1,9 +1,9 @@
 """The accumulator: virtual images, centre of mass, counts and patterns of any number of frames, in one checked pass."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +14,16 @@ from stem4d.accumulate_weights import pack
 from stem4d.errors import BadInput
 from stem4d.virtual_detectors import Annulus, PixelMask, VirtualDetector
 
-__all__ = ["Accumulator", "AccumulatorSpec", "Annulus", "BatchResult", "PixelMask", "VirtualDetector"]
+__all__ = [
+    "Accumulator",
+    "AccumulatorSpec",
+    "Annulus",
+    "BatchResult",
+    "Figures",
+    "Lane",
+    "PixelMask",
+    "VirtualDetector",
+]
 
 BLOCK_BYTES = 8 * 2**20
 BLOCK_FRAMES = (4, 256)
@@ -64,8 +73,8 @@ class Accumulator:
     """One pass over batches of frames, as they come; memory does not grow with their number.
 
     The kernel for the dtype is compiled or loaded here (seconds, or half a second), not under the first frames.
-    One accumulator belongs to one thread; the threads that share its batches are its own. numba's parallel loops were
-    no faster and spin between batches: 2.7 times the CPU time at 256 frames a batch.
+    One accumulator belongs to one thread; the threads that share its batches are its own, or take a lane each. numba's
+    parallel loops were no faster and spin between batches: 2.7 times the CPU time at 256 frames a batch.
     """
 
     def __init__(self, spec: AccumulatorSpec) -> None:
@@ -76,16 +85,17 @@ class Accumulator:
         packed = pack(quantities(spec))
         known = spec.full_scale is not None
         limits = (spec.saturation_value or spec.full_scale, spec.full_scale) if known else ()
-        self._kernel = kernels.block_kernel(dtype)
-        self._inputs = (
+        inputs = (
             np.where(good.reshape(-1), largest, 0).astype(dtype),
             np.zeros(packed.weights.shape[1], dtype),
             np.array(limits, dtype),
             np.uint16(0 if dtype.itemsize == 1 else 0x8000),
             *packed,
         )
+        self._quantities = packed.weight_sums.size
         self._counts_dtype = np.uint32 if largest * packed.weight_sums.max() < 2**32 else np.uint64
-        self._patterns = [_Patterns(good.size, dtype) for _ in range(spec.threads)]
+        self.lanes = tuple(Lane(kernels.block_kernel(dtype), inputs, good.size, dtype) for _ in range(spec.threads))
+        """One for each thread that takes in frames at the same time as others."""
         self._helpers = ThreadPoolExecutor(max(1, spec.threads - 1), "accumulate")
 
     def add(self, frames: npt.NDArray[Any]) -> BatchResult:
@@ -108,49 +118,40 @@ class Accumulator:
             raise BadInput(field="frames.dtype", value=frames.dtype.str, limit=f"{dtype.str} ({dtype}), as specified")
         n = len(frames)
         flat = np.ascontiguousarray(frames).reshape(n, shape[0] * shape[1])
-        out = _Outputs(
-            sums=np.empty((n, self._inputs[-1].size), np.int64),
-            maxima=np.zeros(n, dtype),
-            counts=np.zeros((n, 2), np.uint32),
-        )
+        out = self.room_for(n)
         size = _block_frames(n, flat.shape[1] * dtype.itemsize, self.spec.threads)
         starts = iter(range(0, n, size))
-        helpers = [
-            self._helpers.submit(self._work, patterns, flat, out, starts, size)
-            for patterns in self._patterns[1 : -(-n // size)]
-        ]
-        self._work(self._patterns[0], flat, out, starts, size)
+        helpers = [self._helpers.submit(_work, lane, flat, out, starts, size) for lane in self.lanes[1 : -(-n // size)]]
+        _work(self.lanes[0], flat, out, starts, size)
         for helper in helpers:
             helper.result()
-        self.frames_seen += n
-        return self._result(out)
+        return self.result(out)
+
+    def room_for(self, frames: int) -> "Figures":
+        """Room for the figures of some frames, to be filled by lanes."""
+        return Figures(
+            sums=np.empty((frames, self._quantities), np.int64),
+            maxima=np.zeros(frames, self.spec.pixel_dtype),
+            counts=np.zeros((frames, 2), np.uint32),
+        )
 
     @property
     def sum_pattern(self) -> npt.NDArray[np.uint64]:
         """(det_y, det_x) sum of all frames so far [counts], 0 at bad pixels."""
-        total = np.sum([patterns.summed() for patterns in self._patterns], axis=0, dtype=np.uint64)
+        total = np.sum([lane.summed() for lane in self.lanes], axis=0, dtype=np.uint64)
         shaped: npt.NDArray[np.uint64] = total.reshape(self.spec.detector_shape) * self.spec.good_pixels()
         return shaped
 
     @property
     def max_pattern(self) -> npt.NDArray[Any]:
         """(det_y, det_x) largest value of each pixel so far [counts], 0 at bad pixels, in the dtype of the frames."""
-        largest = np.max([patterns.maximum for patterns in self._patterns], axis=0)
+        largest = np.max([lane.maximum for lane in self.lanes], axis=0)
         shaped: npt.NDArray[Any] = largest.reshape(self.spec.detector_shape) * self.spec.good_pixels()
         return shaped
 
-    def _work(
-        self, patterns: "_Patterns", flat: npt.NDArray[Any], out: "_Outputs", starts: Iterator[int], size: int
-    ) -> None:
-        """Take blocks until none is left: a thread that lost its core to a neighbour takes fewer."""
-        for start in starts:
-            frames = flat[start : start + size]
-            patterns.make_room(len(frames))
-            self._kernel(
-                frames, *self._inputs, *(o[start : start + size] for o in out), patterns.recent, patterns.maximum
-            )
-
-    def _result(self, out: "_Outputs") -> BatchResult:
+    def result(self, out: "Figures") -> BatchResult:
+        """What lanes found of some frames, which are then seen."""
+        self.frames_seen += len(out.sums)
         first = first_moment(self.spec)
         com_counts = out.sums[:, first - 1]
         moment_yx = out.sums[:, first : first + 2]
@@ -169,33 +170,49 @@ class Accumulator:
         )
 
 
-class _Outputs(NamedTuple):
+@dataclass(frozen=True, eq=False, slots=True)
+class Figures:
     """Arrays of n frames that the kernel writes, in its order."""
 
     sums: npt.NDArray[np.int64]
     maxima: npt.NDArray[Any]
     counts: npt.NDArray[np.uint32]
 
+    def part(self, chosen: slice | npt.NDArray[np.intp]) -> "Figures":
+        """Those of some of the frames; of a slice, to be filled."""
+        return Figures(self.sums[chosen], self.maxima[chosen], self.counts[chosen])
 
-class _Patterns:
-    """Running patterns of one thread; the recent part is narrow and is emptied before it can overflow."""
 
-    def __init__(self, pixels: int, dtype: np.dtype[Any]) -> None:
-        self.recent = np.zeros(pixels, kernels.pattern_dtype(dtype))
-        self.maximum = np.zeros(pixels, dtype)
+class Lane:
+    """What one thread takes in; the recent part of its sum is narrow and is emptied before it can overflow."""
+
+    def __init__(self, kernel: Callable[..., None], inputs: tuple[Any, ...], pixels: int, dtype: np.dtype[Any]) -> None:
+        self._kernel, self._inputs = kernel, inputs
+        self._recent = np.zeros(pixels, kernels.pattern_dtype(dtype))
         self._earlier = np.zeros(pixels, np.uint64)
-        self._holds = int(np.iinfo(self.recent.dtype).max) // int(np.iinfo(dtype).max)
+        self._holds = int(np.iinfo(self._recent.dtype).max) // int(np.iinfo(dtype).max)
         self._frames = 0
+        self.maximum = np.zeros(pixels, dtype)
 
-    def make_room(self, frames: int) -> None:
-        if self._frames + frames > self._holds:
-            self._earlier += self.recent
-            self.recent[:] = 0
+    def take(self, frames: npt.NDArray[Any], out: Figures) -> None:
+        """Take in frames (n, pixels), C-contiguous and of the accumulator's dtype, without the interpreter's lock."""
+        if self._frames + len(frames) > self._holds:
+            self._earlier += self._recent
+            self._recent[:] = 0
             self._frames = 0
-        self._frames += frames
+        self._frames += len(frames)
+        self._kernel(frames, *self._inputs, out.sums, out.maxima, out.counts, self._recent, self.maximum)
 
     def summed(self) -> npt.NDArray[np.uint64]:
-        return self._earlier + self.recent
+        """(pixels,) sum of what it took in."""
+        return self._earlier + self._recent
+
+
+def _work(lane: Lane, flat: npt.NDArray[Any], out: Figures, starts: Iterator[int], size: int) -> None:
+    """Take blocks until none is left: a thread that lost its core to a neighbour takes fewer."""
+    for start in starts:
+        part = slice(start, start + size)
+        lane.take(flat[part], out.part(part))
 
 
 def _block_frames(n: int, frame_bytes: int, threads: int) -> int:

@@ -54,12 +54,17 @@ def read_checked(
         wrong = task.result()
         if wrong is not None:
             index, why = wrong
-            raise BadInput(
-                field=f"{name}: position {first + start + index}",
-                value=why,
-                limit="the frame has changed since it was written",
-                remedy="Copy the file again from its source",
-            )
+            raise changed(name, first + start + index, why)
+
+
+def changed(name: str, position: int, why: str = _OTHER) -> BadInput:
+    """The error for a frame that is not what was written."""
+    return BadInput(
+        field=f"{name}: position {position}",
+        value=why,
+        limit="the frame has changed since it was written",
+        remedy="Copy the file again from its source",
+    )
 
 
 def _chunks(data: h5py.Dataset, first: int, count: int) -> Iterator[bytes]:

@@ -6,7 +6,9 @@ makes it write past its buffer (measured: HDF5 2.0 with hdf5plugin 7.1 dies of i
 """
 
 import ctypes
+import math
 import struct
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,13 +17,51 @@ import hdf5plugin
 import numpy as np
 import numpy.typing as npt
 
+from storage.unpack_kernel import UNIT, WHOLE, unpack_kernel
+
 Array = npt.NDArray[np.generic]
 
 _HEAD = struct.Struct(">QI")
 """The filter's chunk header: uncompressed bytes and bytes per block."""
 _LENGTH = struct.Struct(">I")
-_BLOCK_ELEMENTS = 8
-"""Elements that bits are shuffled among; a block holds a multiple, and what is left over is stored as it is."""
+_WHY = ("", "the chunk's header does not fit the frame", "the lengths in the chunk do not add up", "damaged LZ4 data")
+"""In the order of the kernel's states."""
+
+
+@dataclass(frozen=True, eq=False)
+class Chunks:
+    """Packed frames where they lie in memory, without a copy."""
+
+    views: "Sequence[bytes | memoryview]"
+    """Each chunk's bytes; keeps them where they are."""
+    addresses: npt.NDArray[np.intp]
+    lengths: npt.NDArray[np.int64]
+
+    @classmethod
+    def of(cls, chunks: Sequence[bytes]) -> "Chunks":
+        """Chunks that are objects of their own."""
+        pointers = (ctypes.c_char_p * len(chunks))(*chunks)
+        addresses = np.frombuffer(memoryview(pointers).cast("B"), np.intp) if chunks else np.empty(0, np.intp)
+        return cls(chunks, addresses, np.fromiter(map(len, chunks), np.int64, len(chunks)))
+
+    @classmethod
+    def within(cls, buffer: bytes, starts: npt.NDArray[np.int64], lengths: npt.NDArray[np.int64]) -> "Chunks":
+        """Parts of one buffer; what would reach beyond its end is empty."""
+        lengths = np.where((starts < 0) | (lengths < 0) | (starts + lengths > len(buffer)), 0, lengths)
+        view, address = memoryview(buffer), np.frombuffer(buffer, np.uint8).ctypes.data
+        views = [view[start : start + length] for start, length in zip(starts.tolist(), lengths.tolist(), strict=True)]
+        return cls(views, np.where(lengths, starts, 0) + address, lengths)
+
+    def part(self, chosen: slice) -> "Chunks":
+        """Some of them."""
+        return Chunks(self.views[chosen], self.addresses[chosen], self.lengths[chosen])
+
+    def checksums(self) -> list[int]:
+        """CRC-32 of each."""
+        return [zlib.crc32(view) for view in self.views]
+
+    def __len__(self) -> int:
+        return len(self.views)
 
 
 @dataclass(frozen=True)
@@ -30,21 +70,25 @@ class Codec:
 
     pack: Callable[[Array], list[bytes]]
     """One chunk for each frame."""
-    unpack: Callable[[Sequence[bytes], Array], None]
-    """Fill frames from their chunks; ValueError for a chunk whose lengths do not add up."""
+    unpack_each: Callable[[Chunks, Array], npt.NDArray[np.uint8]]
+    """Fill frames from their chunks, without the interpreter's lock; 0 for each that was whole."""
+
+    def unpack(self, chunks: Sequence[bytes], frames: Array) -> None:
+        """Fill frames from their chunks; ValueError for a chunk that is damaged."""
+        states = self.unpack_each(Chunks.of(chunks), frames)
+        if states.any():
+            raise ValueError(_WHY[int(states[states != WHOLE][0])])
 
 
 def bitshuffle_lz4() -> Codec | None:
     """The codec; None where this build of hdf5plugin does not export it (the filter then does the work)."""
     try:
         library = ctypes.CDLL(str(Path(hdf5plugin.PLUGIN_PATH) / "libh5bshuf.so"))
-        compress, decompress = library.bshuf_compress_lz4, library.bshuf_decompress_lz4
-        bound, block = library.bshuf_compress_lz4_bound, library.bshuf_default_block_size
+        compress, bound = library.bshuf_compress_lz4, library.bshuf_compress_lz4_bound
+        block, lz4 = library.bshuf_default_block_size, library.LZ4_decompress_safe
     except (OSError, AttributeError):
         return None
-    for function in (compress, decompress):
-        function.restype = ctypes.c_int64
-        function.argtypes = [ctypes.c_void_p, ctypes.c_void_p, *[ctypes.c_size_t] * 3]
+    compress.restype, compress.argtypes = ctypes.c_int64, [ctypes.c_void_p, ctypes.c_void_p, *[ctypes.c_size_t] * 3]
     bound.restype, bound.argtypes = ctypes.c_size_t, [ctypes.c_size_t] * 3
     block.restype, block.argtypes = ctypes.c_size_t, [ctypes.c_size_t]
 
@@ -61,15 +105,17 @@ def bitshuffle_lz4() -> Codec | None:
             chunks.append(head + room[:written].tobytes())
         return chunks
 
-    def unpack(chunks: Sequence[bytes], frames: Array) -> None:
-        for chunk, frame in zip(chunks, frames, strict=True):
-            elements = _block_elements(chunk, frame.size, frame.itemsize)
-            source = np.frombuffer(chunk, np.uint8, offset=_HEAD.size)
-            read = decompress(source.ctypes.data, frame.ctypes.data, frame.size, frame.itemsize, elements)
-            if read != source.size:
-                raise ValueError(f"bitshuffle failed with code {read}")
+    lz4_address = ctypes.cast(lz4, ctypes.c_void_p).value or 0
 
-    return Codec(pack, unpack)
+    def unpack_each(chunks: Chunks, frames: Array) -> npt.NDArray[np.uint8]:
+        if len(chunks) != len(frames) or not frames.flags.c_contiguous:
+            raise ValueError(f"{len(chunks)} chunks for {len(frames)} frames, which have to be C-contiguous")
+        states = np.empty(len(frames), np.uint8)
+        pixels = frames.reshape(len(frames), math.prod(frames.shape[1:])).view(f"u{frames.itemsize}")
+        unpack_kernel(pixels.dtype)(lz4_address, chunks.addresses, chunks.lengths, pixels, states)
+        return states
+
+    return Codec(pack, unpack_each)
 
 
 def head_of(size: int, item: int) -> bytes:
@@ -80,31 +126,23 @@ def head_of(size: int, item: int) -> bytes:
 def chunk_bytes(data: bytes, size: int, item: int) -> int:
     """Length of the chunk that some bytes begin with, by its own account; 0 where they begin with none."""
     try:
-        _, end = _walk(data, size, item)
+        end = _walk(data, size, item)
     except ValueError:
         return 0
     return end if end <= len(data) else 0
 
 
-def _block_elements(chunk: bytes, size: int, item: int) -> int:
-    """Elements a block, once every length in the chunk has been found to stay within it."""
-    elements, end = _walk(chunk, size, item)
-    if end != len(chunk):
-        raise ValueError("the chunk's blocks do not add up to its length")
-    return elements
-
-
-def _walk(chunk: bytes, size: int, item: int) -> tuple[int, int]:
-    """Elements a block, and where the chunk ends by the lengths in it."""
+def _walk(chunk: bytes, size: int, item: int) -> int:
+    """Where a chunk ends by the lengths in it."""
     total, block_bytes = _HEAD.unpack_from(chunk) if len(chunk) >= _HEAD.size else (0, 0)
     elements = block_bytes // item
-    if total != size * item or elements * item != block_bytes or not elements or elements % _BLOCK_ELEMENTS:
+    if total != size * item or elements * item != block_bytes or not elements or elements % UNIT:
         raise ValueError("the chunk's header does not fit the frame")
-    left_over = size % _BLOCK_ELEMENTS
+    left_over = size % UNIT
     blocks = -(-(size - left_over) // elements)
     end = _HEAD.size
     for _ in range(blocks):
         if end + _LENGTH.size > len(chunk):
             raise ValueError("the chunk ends early")
         end += _LENGTH.size + _LENGTH.unpack_from(chunk, end)[0]
-    return int(elements), end + left_over * item
+    return end + left_over * item

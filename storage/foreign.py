@@ -24,7 +24,7 @@ from pydantic import Field, ValidationError
 
 from stem4d.errors import BadInput
 from stem4d.model import Count, Strict
-from storage.frames import BATCH_BYTES, Array, Batch, check_claim, frames_per_batch
+from storage.frames import BATCH_BYTES, Array, Batch, ChunkBatch, check_claim, frames_per_batch
 from storage.spec import Fact
 
 COMMAND = (sys.executable, "-m", "storage.foreign_child")
@@ -96,6 +96,10 @@ class ForeignFrames:
                 yield first, frames
         finally:
             child.kill()
+
+    def chunks(self, most: int) -> Iterator[ChunkBatch] | None:
+        """None: whatever else wrote a file, its frames come unpacked out of the child."""
+        return None
 
     def online(self) -> Mapping[str, Array]:
         """Nothing: a foreign file has no maps of ours."""

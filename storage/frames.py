@@ -10,11 +10,14 @@ import numpy as np
 import numpy.typing as npt
 
 from stem4d.errors import BadInput
+from storage.codec import Chunks
 from storage.layout import MAX_FRAME_BYTES, MAX_POSITIONS
 from storage.spec import Fact
 
 Array = npt.NDArray[np.generic]
 Batch = tuple[int, Array]
+ChunkBatch = tuple[int, Chunks, npt.NDArray[np.uint32]]
+"""First position, the frames from there on as they are stored, and the CRC-32 that each chunk has to have."""
 
 BATCH_BYTES = 64 * 2**20
 GREATEST_COMPRESSION = 1100
@@ -67,6 +70,13 @@ class Frames(Protocol):
 
     def batches(self, max_bytes: int = BATCH_BYTES) -> Iterator[Batch]:
         """Recorded frames as (first position, frames (n, det_y, det_x)); positions without a frame are left out."""
+        ...
+
+    def chunks(self, most: int) -> Iterator[ChunkBatch] | None:
+        """The same frames as `storage.codec` unpacks them, at most so many at once; None where they are not so stored.
+
+        Who unpacks them holds them to their checksums, and raises ``storage.chunks.changed`` where they differ.
+        """
         ...
 
     def online(self) -> Mapping[str, Array]:

@@ -18,9 +18,10 @@ import numpy.typing as npt
 
 from stem4d.errors import BadInput
 from storage import layout
+from storage.chunk_index import ChunkIndex
 from storage.chunks import read_checked
 from storage.codec import bitshuffle_lz4
-from storage.frames import BATCH_BYTES, Array, Batch, check_claim, frames_per_batch
+from storage.frames import BATCH_BYTES, Array, Batch, ChunkBatch, check_claim, frames_per_batch
 from storage.guard import datasets_of
 from storage.ledger import checksums_of_chunks, recorded_positions
 from storage.spec import MAX_LIST, Fact
@@ -38,6 +39,7 @@ class Hdf5Frames:
         self._file, self._data = file, dataset
         self._as_written = packed_as_written(dataset)
         self._codec = bitshuffle_lz4()
+        self._of_chunks = False
         shape = (1, *dataset.shape) if dataset.ndim == 3 else dataset.shape
         ours = is_of_nightbeam(file)
         self.kind: Literal["nightbeam", "foreign"] = "nightbeam" if ours else "foreign"
@@ -51,7 +53,8 @@ class Hdf5Frames:
         if ours:
             self.recorded = recorded_positions(file).reshape(self.scan_shape)
             self.metadata = facts_of(file[layout.METADATA].attrs)
-            if checksums_of_chunks(file) and not self._as_written:
+            self._of_chunks = checksums_of_chunks(file)
+            if self._of_chunks and not self._as_written:
                 self.metadata = {**self.metadata, "frames_not_checked": "packed anew since they were written"}
             if layout.SATURATION_VALUE in file:
                 self.full_scale = int(file[layout.SATURATION_VALUE][()])
@@ -72,6 +75,22 @@ class Hdf5Frames:
                     where = f"{self.path.name}: frames {first} to {first + count - 1}"
                     raise _damaged(where, error) from error
                 yield first, frames
+
+    def chunks(self, most: int) -> Iterator[ChunkBatch] | None:
+        """Recorded frames as they are stored; None for what others wrote, or packed anew."""
+        native = self._data.dtype == self.dtype.newbyteorder("<")
+        if self.kind == "foreign" or not (self._as_written and native and self._codec and self._of_chunks):
+            return None
+        return self._chunks(most)
+
+    def _chunks(self, most: int) -> Iterator[ChunkBatch]:
+        checksums, index = self._file[layout.LEDGER_CHECKSUM][:], ChunkIndex(self._data)
+        for first, count in _runs(self.recorded.ravel(), most, 1, 1):
+            try:
+                stored = index.read(first, count)
+            except DAMAGE as error:
+                raise _damaged(f"{self.path.name}: frames {first} to {first + count - 1}", error) from error
+            yield first, stored, checksums[first : first + count]
 
     def online(self) -> Mapping[str, Array]:
         """Maps and patterns written beside the frames, under the names of ``RunMaps.as_arrays``."""

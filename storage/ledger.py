@@ -55,13 +55,21 @@ class Ledger:
         # One stretch from the first to the last that changed: a selection of points is slow, and what lies between is
         # as it stands in the file already.
         there = slice(min(self._changed), max(self._changed) + 1)
-        self._file_checksum[there] = self._checksums[there]
-        self._file_state[there] = self.states[there]
+        _write(self._file_checksum, there, self._checksums)
+        _write(self._file_state, there, self.states)
         self._file_checksum.flush()
         self._file_state.flush()
         self.acknowledged += self.waiting
         self.waiting = 0
         self._changed.clear()
+
+
+def _write(data: h5py.Dataset, there: slice, values: npt.NDArray[np.generic]) -> None:
+    """Copy a stretch of values to the same place of a data set; h5py's own way takes ten times as long for it."""
+    count = (there.stop - there.start,)
+    space = data.id.get_space()
+    space.select_hyperslab((there.start,), count)
+    data.id.write(h5py.h5s.create_simple(count), space, np.ascontiguousarray(values[there]))
 
 
 def checksums_of_chunks(file: h5py.File) -> bool:

@@ -96,7 +96,7 @@ class FrameWriter:
                 self._store(range(position, position + len(checksums)), chunks, checksums)
                 position += len(checksums)
 
-    def write_chunks(self, positions: Sequence[int], chunks: Sequence[bytes]) -> None:
+    def write_chunks(self, positions: Sequence[int], chunks: Sequence[bytes], checksums: Sequence[int]) -> None:
         """Write frames that are packed already, as they are, to positions in any order.
 
         Parameters
@@ -105,6 +105,8 @@ class FrameWriter:
             In scan order from 0, each for one chunk.
         chunks : sequence of bytes
             Payloads of HDF5's bitshuffle+LZ4 filter that were found to unpack to a frame.
+        checksums : sequence of int
+            CRC-32 of each chunk.
 
         Raises
         ------
@@ -119,8 +121,8 @@ class FrameWriter:
         disk.require_space(self.spec.path.parent, self.spec.reserve_bytes + size, self._free_bytes)
         with self._refusals_told():
             for start in range(0, len(chunks), PIECE_FRAMES):
-                piece = chunks[start : start + PIECE_FRAMES]
-                self._store(positions[start : start + PIECE_FRAMES], piece, [zlib.crc32(chunk) for chunk in piece])
+                piece = slice(start, start + PIECE_FRAMES)
+                self._store(positions[piece], chunks[piece], checksums[piece])
 
     def mark_duplicate(self, position: int) -> None:
         """Note that a frame that is written came again."""

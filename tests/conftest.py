@@ -1,10 +1,22 @@
 """What tests of several packages share."""
 
+import multiprocessing
 import os
+from collections.abc import Iterator
+from multiprocessing import forkserver
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from hypothesis import settings
+from xdist.remote import Producer
+from xdist.scheduler import LoadFileScheduling
+
+# Before numpy is loaded, and for children too. The processes of xdist fill the cores: a second thread of linear algebra
+# in each burns twice the time for the same answer.
+for _threads in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+    os.environ.setdefault(_threads, "1")
 
 # A first call compiles; how long an example takes is a matter for `make bench`.
 settings.register_profile("nightbeam", deadline=None)
@@ -28,10 +40,25 @@ LONGEST = ("test_interrupted.py", "test_night.py", "test_cli.py", "test_ledger.p
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Give each file, or each set of files that share a costly fixture, to one worker; the longest come first."""
+    """Put the tests that take longest first."""
     items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(SHARED.get(item.path.name, str(item.path))))
+
+
+class ByCostlyFixture(LoadFileScheduling):  # type: ignore[misc]
+    """Gives each file, or each set of files that share a costly fixture, to one worker.
+
+    ``--dist loadgroup`` would do it with marks, but writes them into a test's name, which pytest 9.2 no longer lets it.
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = str(super()._split_scope(nodeid))
+        return SHARED.get(Path(file).name, file)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByCostlyFixture:
+    """Who gives out the tests where several processes run them."""
+    return ByCostlyFixture(config, log)
 
 
 @pytest.fixture(scope="session")
@@ -43,3 +70,27 @@ def recorded_data() -> Path:
             pytest.fail(message)
         pytest.skip(message)
     return RECORDED
+
+
+@pytest.fixture(scope="session")
+def warm_server() -> Iterator[int]:
+    """The process, by its number, that such workers are forked from: it has imported all they need."""
+    multiprocessing.get_context("forkserver").set_forkserver_preload(["tests.warm"])
+    forkserver.ensure_running()
+    running: Any = forkserver._forkserver
+    yield running._forkserver_pid
+    running._stop()
+
+
+@pytest.fixture
+def warm_workers(warm_server: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Workers are forked, in the place of 2 s of start for each.
+
+    What runs in them, what they are told and how they are followed is as in a run; they differ in who their parent is.
+    """
+    from devices import worker
+
+    forked = SimpleNamespace(get_context=lambda _: multiprocessing.get_context("forkserver"))
+    monkeypatch.setattr(worker, "multiprocessing", forked)
+    # A worker ends where its parent is another than this one says.
+    monkeypatch.setattr(worker, "os", SimpleNamespace(getpid=lambda: warm_server))

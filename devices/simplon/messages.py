@@ -7,7 +7,8 @@ typed arrays in tag 40; packed ones are tag 56500 [algorithm, bytes an element, 
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from functools import cached_property
+from typing import Any, NamedTuple
 
 import cbor2
 import numpy as np
@@ -41,9 +42,13 @@ class PackedFrame:
     """bslz4 or lz4; empty where the pixels are not packed."""
     payload: bytes
 
+    @cached_property
+    def encoded(self) -> bytes:
+        """The array as it stands in a message; made once, as a frame may be sent again and again."""
+        return bytes(cbor2.dumps(packed_array_of(self)))
 
-@dataclass(frozen=True)
-class Image:
+
+class Image(NamedTuple):
     """One frame: its number in the series, from 0, and an array for each threshold channel."""
 
     series_id: int
@@ -93,8 +98,7 @@ def decode(message: bytes) -> Message:
         raise NotAMessage("it does not begin with the self-describing tag of CBOR")
     try:
         # Dates stay text: no frame is given up for one that cannot be read.
-        content = cbor2.loads(message, tag_hook=_tag, semantic_decoders={DATE: _as_it_is})
-        return _message(content)
+        return _message(cbor2.loads(message, semantic_decoders=_DATES_AS_TEXT))
     except NotAMessage:
         raise
     except (
@@ -121,18 +125,20 @@ def _message(content: Any) -> Message:
             return Image(*series, number, channels, _seconds(content, "start_time"), _seconds(content, "stop_time"))
         case "start":
             shape = int(content["image_size_y"]), int(content["image_size_x"])
-            return Start(*series, int(content["number_of_images"]), shape, content.get("user_data"), content)
+            facts = _resolved(content)
+            return Start(*series, int(content["number_of_images"]), shape, facts.get("user_data"), facts)
         case "end":
             return End(*series)
     raise NotAMessage(f"of type {kind!r}")
 
 
 def _frame(data: Any) -> PackedFrame:
-    if isinstance(data, PackedFrame):
-        return data
-    if isinstance(data, np.ndarray) and data.ndim == 2:
-        return PackedFrame((data.shape[0], data.shape[1]), data.dtype, "", data.tobytes())
-    raise NotAMessage(f"a {type(data).__name__} where an image should be")
+    found = _array(data) if isinstance(data, cbor2.CBORTag) and data.tag == DIMENSIONAL else data
+    if isinstance(found, PackedFrame):
+        return found
+    if isinstance(found, np.ndarray) and found.ndim == 2:
+        return PackedFrame((found.shape[0], found.shape[1]), found.dtype, "", found.tobytes())
+    raise NotAMessage(f"a {type(found).__name__} where an image should be")
 
 
 def _seconds(content: Mapping[str, Any], name: str) -> float:
@@ -148,38 +154,44 @@ def _as_it_is(value: Any, _immutable: bool) -> Any:
     return value
 
 
-def _tag(tag: cbor2.CBORTag, _immutable: bool) -> Any:
-    if tag.tag == DIMENSIONAL:
-        return _array(*tag.value)
-    if tag.tag in ARRAY_TAGS:
-        kind, value = ARRAY_TAGS[tag.tag], tag.value
-        # Packed: how many elements there are, only the shape around it tells.
-        return (kind, value) if isinstance(value, _Packed) else np.frombuffer(value, kind)
-    if tag.tag == PACKED:
-        algorithm, item_bytes, payload = tag.value
-        if not isinstance(payload, bytes):
-            raise NotAMessage(f"a {type(payload).__name__} where packed pixels should be")
-        return _Packed(str(algorithm), int(item_bytes), payload)
-    return tag.value
+_DATES_AS_TEXT = {DATE: _as_it_is}
 
 
-@dataclass(frozen=True)
-class _Packed:
-    algorithm: str
-    item_bytes: int
-    payload: bytes
+def _resolved(value: Any) -> Any:
+    """A header's values with its arrays read; other tags give way to what they hold."""
+    if isinstance(value, Mapping):
+        return {name: _resolved(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_resolved(each) for each in value]
+    if not isinstance(value, cbor2.CBORTag):
+        return value
+    if value.tag == DIMENSIONAL:
+        return _array(value)
+    return _typed(value) if value.tag in ARRAY_TAGS else _resolved(value.value)
 
 
-def _array(shape: Any, typed: Any) -> Any:
+def _typed(tag: cbor2.CBORTag) -> npt.NDArray[Any]:
+    """Elements of a typed array that is not packed."""
+    return np.frombuffer(tag.value, ARRAY_TAGS[tag.tag])
+
+
+def _array(tag: cbor2.CBORTag) -> "npt.NDArray[Any] | PackedFrame":
+    """An array in its shape; a packed one stays so, as how many elements it has only the shape tells."""
+    shape, typed = tag.value
     sides = [int(side) for side in shape]
     if not sides or min(sides) < 1 or max(sides) > LARGEST_SIDE_PX:
         raise NotAMessage(f"an array of shape {sides}")
-    if isinstance(typed, np.ndarray):
-        return typed.reshape(sides)
-    kind, packed = typed
-    if len(sides) != 2 or packed.item_bytes != kind.itemsize:
-        raise NotAMessage(f"packed {kind} of shape {sides} in elements of {packed.item_bytes} bytes")
-    return PackedFrame((sides[0], sides[1]), kind, packed.algorithm, packed.payload)
+    kind, value = ARRAY_TAGS[typed.tag], typed.value
+    if not isinstance(value, cbor2.CBORTag):
+        return _typed(typed).reshape(sides)
+    if value.tag != PACKED:
+        raise NotAMessage(f"tag {value.tag} where packed pixels should be")
+    algorithm, item_bytes, payload = value.value
+    if not isinstance(payload, bytes):
+        raise NotAMessage(f"a {type(payload).__name__} where packed pixels should be")
+    if len(sides) != 2 or item_bytes != kind.itemsize:
+        raise NotAMessage(f"packed {kind} of shape {sides} in elements of {item_bytes} bytes")
+    return PackedFrame((sides[0], sides[1]), kind, str(algorithm), payload)
 
 
 def date_of(text: str) -> cbor2.CBORTag:
@@ -211,20 +223,53 @@ def encode(content: Mapping[str, Any]) -> bytes:
     return SELF_DESCRIBED + cbor2.dumps(dict(content))
 
 
-def image_content(image: Image, series_date: str, ticks_per_s: int = 50_000_000) -> dict[str, Any]:
-    """The map of an image message, in the order of a detector's own; times in ticks of its clock."""
+class ImageEncoder:
+    """Image messages of one series; what they have in common is encoded once.
 
-    def ticks(time_s: float) -> list[int]:
-        return [round(time_s * ticks_per_s), ticks_per_s]
+    Keys stand in the order of a detector's own; times are in ticks of its clock.
+    """
 
-    return {
-        "type": "image",
-        "series_id": image.series_id,
-        "series_unique_id": image.series_unique_id,
-        "image_id": image.image_id,
-        "real_time": ticks(image.stop_time_s - image.start_time_s),
-        "series_date": date_of(series_date),
-        "start_time": ticks(image.start_time_s),
-        "stop_time": ticks(image.stop_time_s),
-        "data": {name: packed_array_of(frame) for name, frame in image.channels.items()},
-    }
+    TICKS_PER_S = 50_000_000
+
+    def __init__(self, series_id: int, series_unique_id: str, series_date: str, user_data: object = None) -> None:
+        appendix = {"user_data": user_data} if user_data else {}
+        common = {"type": "image", "series_id": series_id, "series_unique_id": series_unique_id}
+        later = {"series_date": date_of(series_date)}
+        keys = len(common) + len(later) + len(("image_id", "real_time", "start_time", "stop_time", "data"))
+        self._head = SELF_DESCRIBED + bytes([_MAP | keys + len(appendix)]) + _pairs(common) + cbor2.dumps("image_id")
+        self._date = _pairs(later)
+        self._tail = _pairs(appendix)
+
+    def encode(self, number: int, channels: Mapping[str, PackedFrame], start_s: float, stop_s: float) -> bytes:
+        """One frame."""
+        parts = [
+            self._head,
+            cbor2.dumps(number),
+            _REAL_TIME,
+            self._ticks(stop_s - start_s),
+            self._date,
+            _START_TIME,
+            self._ticks(start_s),
+            _STOP_TIME,
+            self._ticks(stop_s),
+            _DATA,
+            bytes([_MAP | len(channels)]),
+        ]
+        for name, frame in channels.items():
+            parts += [cbor2.dumps(name), frame.encoded]
+        return b"".join([*parts, self._tail])
+
+    def _ticks(self, time_s: float) -> bytes:
+        return _PAIR + cbor2.dumps(round(time_s * self.TICKS_PER_S)) + _PER_S
+
+
+_MAP = 0xA0
+"""First byte of a map of fewer than 24 keys, which is added to it."""
+_PAIR = cbor2.dumps([0, 0])[:1]
+_PER_S = cbor2.dumps(ImageEncoder.TICKS_PER_S)
+_REAL_TIME, _START_TIME, _STOP_TIME, _DATA = map(cbor2.dumps, ("real_time", "start_time", "stop_time", "data"))
+
+
+def _pairs(content: Mapping[str, Any]) -> bytes:
+    """Keys and values of a map, without its first byte."""
+    return bytes(cbor2.dumps(dict(content))[1:])

@@ -184,13 +184,17 @@ class MerlinEmulator:
 
     def begin(self) -> None:
         """Start an acquisition: make its frames and send its header."""
+        self.make_frames()
+        self.send(prefixed(self.header()))
+
+    def make_frames(self) -> None:
+        """An acquisition's frames, as its start makes them; nothing is sent, so nobody has to be connected."""
         depth, total = self._number("COUNTERDEPTH"), self._number("NUMFRAMESTOACQUIRE")
         kind = {"U08": np.uint8, "U16": np.uint16, "U32": np.uint32}[CONTAINERS[depth][0]]
         self.frames = np.random.default_rng(depth).integers(0, 1 << depth, (total, *self.shape)).astype(kind)
         self.frames[:, 0, :2] = 0, (1 << depth) - 1
         self._sent = 0
         self.values["DETECTORSTATUS"] = "1"
-        self.send(prefixed(self.header()))
 
     def header(self) -> bytes:
         """The header of the acquisition as it is set."""
@@ -248,7 +252,7 @@ class MerlinEmulator:
 
     def send(self, data: bytes) -> None:
         """Write to the data connection, to nobody where there is none."""
-        self._connected.wait(1)
+        self._connected.wait(10)  # a busy machine accepts late, and what is sent to nobody is lost
         if self._data is not None:
             with suppress(OSError):
                 self._data.sendall(data)

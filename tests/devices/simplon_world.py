@@ -14,12 +14,13 @@ import zmq
 from devices.acquire import AcquisitionJob, AcquisitionResult, acquire
 from devices.protocols import ExposureRequest
 from devices.simplon.driver import SimplonDetector
-from devices.simplon.messages import Image, PackedFrame, encode, image_content
+from devices.simplon.messages import Image, PackedFrame, encode
 from devices.simplon.rest import Simplon
 from devices.simplon.stream import SimplonStream
 from stem4d.accumulate import AccumulatorSpec
 from stem4d.detector import DetectorFacts
 from storage.spec import FileSpec
+from tests.devices.simplon_content import image_content
 from tests.packing import bitshuffle
 
 SHAPE = (4, 6)

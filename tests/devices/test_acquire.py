@@ -21,6 +21,7 @@ from tests.devices.source_world import KnownFrames
 Receive = Callable[..., AcquisitionResult]
 
 both = pytest.mark.parametrize("receive", [acquire, acquire_in_child], ids=["inline", "child"])
+# One child is started as in a run; the others are forked from a process that has imported what they need.
 
 
 def job(tmp_path: Path, source: KnownFrames) -> AcquisitionJob:
@@ -79,6 +80,7 @@ def test_listening_is_said_first_and_frames_and_maps_are_in_the_file(receive: Re
     assert maps.virtual["ring"].shape == (5, 9)
 
 
+@pytest.mark.usefixtures("warm_workers")
 @both
 def test_a_stop_in_the_first_row_keeps_what_came(receive: Receive, tmp_path: Path) -> None:
     source = KnownFrames((20, 7))
@@ -92,6 +94,7 @@ def test_a_stop_in_the_first_row_keeps_what_came(receive: Receive, tmp_path: Pat
     np.testing.assert_array_equal(read, source.all_frames()[:7])
 
 
+@pytest.mark.usefixtures("warm_workers")
 @both
 def test_a_source_that_ends_early_is_a_fault_that_names_the_file(receive: Receive, tmp_path: Path) -> None:
     with pytest.raises(DeviceFault, match=r"21 of 70 frames.*incomplete"):
@@ -99,17 +102,14 @@ def test_a_source_that_ends_early_is_a_fault_that_names_the_file(receive: Receiv
     assert (tmp_path / "pass1.incomplete.h5").exists()
 
 
-@pytest.mark.parametrize(
-    "receive",
-    # How a fault comes out of a child is seen above.
-    [acquire, pytest.param(acquire_in_child, marks=pytest.mark.slow)],
-    ids=["inline", "child"],
-)
+@pytest.mark.usefixtures("warm_workers")
+@both
 def test_a_frame_out_of_its_place_is_a_fault(receive: Receive, tmp_path: Path) -> None:
     with pytest.raises(DeviceFault, match="frames 8 to 14 came where 7 of 70 was next"):
         receive(job(tmp_path, KnownFrames((10, 7), out_of_place=True)), nothing, go_on)
 
 
+@pytest.mark.usefixtures("warm_workers")
 @both
 @pytest.mark.parametrize("how", ["whole", "stopped", "cut short", "out of place"])
 def test_the_end_of_the_frames_is_told_once_and_before_the_file_is_closed(
@@ -156,11 +156,13 @@ def test_a_child_that_waits_for_the_arm_in_vain_says_so_to_a_late_parent() -> No
             _follow(ours, nothing, go_on, silence_timeout_s=0.0)
 
 
+@pytest.mark.usefixtures("warm_workers")
 def test_a_dead_child_is_a_fault_with_its_exit_code(tmp_path: Path) -> None:
     with pytest.raises(DeviceFault, match=r"died \(exit code 11\).*partial"):
         acquire_in_child(job(tmp_path, KnownFrames((40, 7), dies_after=140)), nothing, go_on)
 
 
+@pytest.mark.usefixtures("warm_workers")
 def test_an_error_of_the_caller_ends_the_child(tmp_path: Path) -> None:
     def refuse(_progress: Progress) -> None:
         raise RuntimeError("the caller failed")

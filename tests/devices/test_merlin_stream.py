@@ -274,7 +274,7 @@ def test_packed_frames_of_several_chips_are_refused_with_the_setting() -> None:
 
 def test_what_an_earlier_acquisition_left_is_read_away_before_ours() -> None:
     with MerlinEmulator() as earlier:
-        earlier.begin()
+        earlier.make_frames()
         old = prefixed(earlier.header()) + earlier.block(1) + earlier.block(1)[:700]
     with MerlinEmulator() as emulator:
         emulator.left_over = old
@@ -296,7 +296,7 @@ def test_a_detector_that_does_not_stop_sending_is_not_armed(monkeypatch: pytest.
     with MerlinEmulator() as emulator:
         detector = detector_of(emulator)
         detector.prepare(asked())
-        emulator.begin()
+        emulator.make_frames()
 
         def flood() -> None:
             while not enough.is_set():
@@ -364,7 +364,7 @@ def test_numbers_beyond_six_digits_go_on_or_begin_anew(digits: int) -> None:
     numbers = [1, 2, 500_000, 999_998, 999_999, NUMBERS, NUMBERS + 1, NUMBERS + 3]
     with MerlinEmulator((1, 8)) as emulator:
         emulator.values["COUNTERDEPTH"] = "6"
-        emulator.begin()
+        emulator.make_frames()
         block, header = emulator.block(1)[15:], emulator.header().replace(b"(Number):\t1", b"(Number):\t%d" % last, 1)
     server = socket.create_server(("127.0.0.1", 0))
     with server, spec_of(server.getsockname()[1], **spec).open() as frames, server.accept()[0] as connection:

@@ -6,9 +6,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from devices.simplon.messages import End, Image, PackedFrame, array_of, decode, encode, image_content
+from devices.simplon.messages import End, Image, PackedFrame, array_of, decode, encode
 from tests.devices.dectris_rules import Refused, Tag, array, message
 from tests.devices.emulator_world import SHAPE, client_of, pixels_of, sent_pixels
+from tests.devices.simplon_content import image_content
 from tests.packing import bitshuffle
 
 ID = "01HBV3JPF9T4ZDPADX6EMK6XMZ"

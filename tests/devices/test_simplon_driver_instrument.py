@@ -13,7 +13,7 @@ from devices.acquire import AcquisitionJob, acquire
 from devices.protocols import BeamFound, BeamWitness, Detector, Instrument
 from devices.safety import SafeLevel, make_safe
 from devices.simplon.instrument import SimplonInstrument, SimplonSettings, open_instrument
-from devices.simplon.messages import Image, PackedFrame, encode, image_content
+from devices.simplon.messages import Image, PackedFrame, encode
 from devices.simulator.instrument import open_here
 from stem4d.accumulate import AccumulatorSpec
 from stem4d.errors import BadInput, DeviceFault
@@ -21,6 +21,7 @@ from stem4d.instrument import InstrumentFile
 from storage.documents import validate
 from storage.read import open_frames
 from storage.spec import FileSpec
+from tests.devices.simplon_content import image_content
 from tests.devices.simplon_world import FakeUnit, Sender, end, rest_of, start, status
 from tests.devices.simulator_world import AREA, Clock, column, exposure, instrument_file, lease, raster
 from tests.packing import bitshuffle

@@ -19,8 +19,8 @@ from devices.simplon.messages import (
     array_of,
     decode,
     encode,
-    image_content,
 )
+from tests.devices.simplon_content import image_content
 from tests.packing import bitshuffle
 
 FRAME = np.arange(12, dtype=np.uint16).reshape(3, 4)

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 import zmq
 
-from devices.simplon.messages import Image, Message, PackedFrame, array_of, decode, encode, image_content
+from devices.simplon.messages import Image, Message, PackedFrame, array_of, decode, encode
 from devices.simplon.receive import Queue, _read
 from devices.simplon.stream import SimplonFrames
 from stem4d.errors import DeviceFault
 from tests.devices.emulator_world import wait_for
+from tests.devices.simplon_content import image_content
 from tests.devices.simplon_world import SHAPE, Clock, Sender, chunk_of, end, frame_of, image, images, start
 from tests.packing import bitshuffle
 

@@ -37,7 +37,7 @@ def filled(disk: Path, leave_bytes: int) -> Callable[[Progress], None]:
 
     def on_progress(progress: Progress) -> None:
         other = disk / "other"
-        if not progress.ended and not other.exists():
+        if progress.frames_done and not progress.ended and not other.exists():
             other.write_bytes(bytes(shutil.disk_usage(disk).free - leave_bytes))
 
     return on_progress

@@ -83,6 +83,7 @@ def test_a_worker_may_die_in_the_middle_of_a_word(left: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)  # two seconds a kill alone, ten on a busy machine
 def test_flushed_frames_survive_fifty_kills_as_in_runs(tmp_path: Path, record_property: Record) -> None:
     done = kills(tmp_path, 50, seed=3)
     record_property("fault", told(done, "started as in a run"))
@@ -90,6 +91,7 @@ def test_flushed_frames_survive_fifty_kills_as_in_runs(tmp_path: Path, record_pr
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 @pytest.mark.usefixtures("warm_workers")
 def test_flushed_frames_survive_150_kills_at_random_frames(tmp_path: Path, record_property: Record) -> None:
     done = kills(tmp_path, 150, seed=4)

@@ -24,7 +24,7 @@ PLAN = PLANS / "calibrate" / "reference.yaml"
 NOMINAL_MRAD_PER_PX = 100 / 250
 ALPHA_MRAD, DEFOCUS_NM, ENERGY_KEV = 17.0, 14.0, 200.0
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("calibrate_truth")]
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")

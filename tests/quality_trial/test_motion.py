@@ -6,7 +6,7 @@ import pytest
 from tests.quality_trial.motion import SETUP, STEP_NM, Truth, cases_of, judged
 from tests.quality_trial.tally import Case, assert_at_most, table, tally
 
-FEW, MANY = 6, 400
+FEW, MANY = 6, 420
 DESCAN_RMS_PX = 0.02
 """What descan has to be known to: the rms over the scan of the found place against the true one."""
 DRIFT_PART, DRIFT_PX = 0.05, 0.1

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 
 import h5py
@@ -289,14 +290,19 @@ def packed(frames: np.ndarray) -> list[bytes]:
     return bitshuffle().pack(frames)
 
 
+def write(writer: FrameWriter, positions: list[int], chunks: list[bytes]) -> None:
+    """With the checksums of the chunks."""
+    writer.write_chunks(positions, chunks, [zlib.crc32(chunk) for chunk in chunks])
+
+
 def test_chunks_are_stored_as_they_came_and_the_ledger_says_what_became_of_each_position(tmp_path: Path) -> None:
     spec = spec_at(tmp_path / "a.h5")
     chunks = packed(counts(spec))
     with FrameWriter(spec) as writer:
-        writer.write_chunks([4, 2, 0], [chunks[4], chunks[2], chunks[0]])
+        write(writer, [4, 2, 0], [chunks[4], chunks[2], chunks[0]])
         writer.mark_corrupt(3, b"not a frame")
         writer.mark_corrupt(1, b"nor this")
-        writer.write_chunks([1], [chunks[1]])  # it came again, and whole
+        write(writer, [1], [chunks[1]])  # it came again, and whole
         writer.mark_duplicate(2)
         receipt = writer.finish({})
     assert (receipt.frames_written, receipt.complete) == (4, False)
@@ -322,7 +328,7 @@ def test_chunks_outside_the_scan_or_written_before_are_refused(
     spec = spec_at(tmp_path / "a.h5")
     chunks = packed(counts(spec))
     with FrameWriter(spec) as writer:
-        writer.write_chunks([4], [chunks[4]])
+        write(writer, [4], [chunks[4]])
         with pytest.raises(ValueError, match=message):
-            writer.write_chunks(positions, [chunks[0]] * len(positions))
+            write(writer, positions, [chunks[0]] * len(positions))
         assert writer.abandon("tried").frames_written == 1

@@ -91,6 +91,8 @@ class FaultBook:
 
     def of_frame(self, number: int) -> dict[str, FrameFault]:
         """What befalls a frame, by kind."""
+        if not self._faults:
+            return {}
         return {each.kind: each for each in self.all() if isinstance(each, FrameFault) and each.hits(number)}
 
     def of_series(self) -> dict[str, SeriesFault]:

@@ -36,16 +36,26 @@ class Outlet:
     def send(self, name: str, parts: Parts, state: DetectorState, series: Series, *, last: bool = False) -> bool:
         """Send a message; False where nobody took it in time, or the series was stopped and this is not its last."""
         socket = self._sockets[name]
-        deadline_s = time.monotonic() + (self._patience_s if self._flows else 0.0)
-        while not socket.poll(LOOK_MS if self._flows else 0, zmq.POLLOUT):
+        deadline_s = None
+        while True:
+            try:
+                if len(parts) == 1:
+                    socket.send(parts[0], zmq.NOBLOCK)
+                else:
+                    socket.send_multipart(parts, zmq.NOBLOCK)
+            except zmq.Again:
+                pass
+            else:
+                self._flows = True
+                return True
+            now_s = time.monotonic()
+            deadline_s = deadline_s or now_s + (self._patience_s if self._flows else 0.0)
             if self._closing.is_set() or (not last and state.wait_stopped(series, 0)):
                 return False
-            if time.monotonic() >= deadline_s:
+            if now_s >= deadline_s:
                 self._flows = False
                 return False
-        socket.send_multipart(parts, zmq.NOBLOCK)
-        self._flows = True
-        return True
+            socket.poll(LOOK_MS, zmq.POLLOUT)
 
     def give_up(self) -> None:
         """Wait for nobody any more; from any thread."""

@@ -12,7 +12,7 @@ from devices.simplon.emulator.frames import FrameSupply, SeriesFrames
 from devices.simplon.emulator.outlet import Outlet
 from devices.simplon.emulator.series import Series
 from devices.simplon.emulator.state import DetectorState
-from devices.simplon.emulator.truth import NO_ROOM, FrameTruth, SeriesTruth, Truth
+from devices.simplon.emulator.truth import FrameTruth, SeriesTruth, Truth
 from devices.simplon.emulator.wire import WIRES, Parts, Wire
 from devices.simplon.messages import PackedFrame
 from stem4d.errors import NightbeamError
@@ -88,11 +88,12 @@ class Playing:
         too_many = self._faults["overrun"].count if "overrun" in self._faults else 0
         while self._state.wait_released(series, number) or self._runs_over(number, too_many):
             # Frames follow each other at the rate from their trigger on; what is late is made up for, by one at most.
-            now_s = time.monotonic()
-            due_s = max(due_s, now_s - behind_s)
-            if self._state.wait_stopped(series, max(0.0, due_s - now_s) if period_s else 0.0):
-                break
-            due_s += period_s
+            if period_s:
+                now_s = time.monotonic()
+                due_s = max(due_s, now_s - behind_s)
+                if self._state.wait_stopped(series, max(0.0, due_s - now_s)):
+                    break
+                due_s += period_s
             if "fail" in self._faults and number == self._faults["fail"].frame:
                 self._state.fail("emulator: fault fail")
                 return False
@@ -132,17 +133,17 @@ class Playing:
             return False
         packed = ring.frame(number, wraps="wrap" in hits)
         record = FrameTruth(packed.total, damage=tuple(sorted(hits)))
-        self._sender.truth.note(lambda: self._truth.frames.update({number: record}))
+        self._sender.truth.frame(self._truth, number, record)
         if "drop" in hits:
             self._let_go(number)
             return True
-        frame = replace(packed.frame, payload=damaged(packed.frame.payload, hits))
+        frame = replace(packed.frame, payload=damaged(packed.frame.payload, hits)) if hits else packed.frame
         message = self._message(number, frame)
         for _ in range(2 if "duplicate" in hits else 1):
             if "reorder" in hits:
                 self._held.append((number + hits["reorder"].by, number, message))
             else:
-                self._send_frame(number, message)
+                self._send_frame(number, record, message)
         self._let_go(number)
         return True
 
@@ -152,22 +153,18 @@ class Playing:
 
     def _let_go(self, number: int | None) -> None:
         """Send the frames held back that so many later ones have overtaken; all of them for None."""
+        if not self._held:
+            return
         ready = [each for each in self._held if number is None or each[0] <= number]
         self._held = [each for each in self._held if each not in ready]
         for _, late, message in ready:
-            self._send_frame(late, message)
+            self._send_frame(late, self._truth.frames[late], message)
 
-    def _send_frame(self, number: int, message: Parts) -> None:
-        record, went = self._truth.frames[number], self._send(message)
-
-        def change() -> None:
-            if went:
-                record.sent += 1
-                self._truth.order.append(number)
-            elif self._speaks:
-                record.damage = (*record.damage, NO_ROOM)
-
-        self._sender.truth.note(change)
+    def _send_frame(self, number: int, record: FrameTruth, message: Parts) -> None:
+        if self._send(message):
+            self._sender.truth.sent(self._truth, number, record)
+        elif self._speaks:
+            self._sender.truth.no_room(record)
 
     def _strays(self, ring: SeriesFrames, before: int) -> None:
         """Frames of a series that nobody has armed."""

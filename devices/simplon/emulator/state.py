@@ -201,6 +201,8 @@ class DetectorState:
 
     def wait_released(self, series: Series, number: int) -> bool:
         """Wait until a frame may be exposed; False where there will be none."""
+        if series.released > number and not series.stopped:
+            return True
         with self._lock:
             self._lock.wait_for(lambda: series.stopped or series.released > number or number >= series.images)
             return not series.stopped and series.released > number
@@ -227,7 +229,9 @@ class DetectorState:
                     self._series, self._state = None, "idle"
                 else:
                     self._state = "ready"
-            self._lock.notify_all()
+            # To wake whoever waits for a trigger's last image with every one of them costs more than to send it.
+            if series.exposed % series.images_per_trigger == 0 or series.exposed >= series.released:
+                self._lock.notify_all()
 
     def fail(self, why: str) -> None:
         """Go to ``error``; only initialize and restart lead out of it."""

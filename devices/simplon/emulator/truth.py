@@ -12,7 +12,7 @@ NO_ROOM = "no_room"
 """Damage of a frame that was lost because nobody took it."""
 
 
-@dataclass
+@dataclass(slots=True)
 class FrameTruth:
     """One frame."""
 
@@ -58,6 +58,22 @@ class Truth:
         with self._lock:
             self._series.append(new)
         return new
+
+    def frame(self, series: SeriesTruth, number: int, record: FrameTruth) -> None:
+        """A frame is made."""
+        with self._lock:
+            series.frames[number] = record
+
+    def sent(self, series: SeriesTruth, number: int, record: FrameTruth) -> None:
+        """A frame was sent."""
+        with self._lock:
+            record.sent += 1
+            series.order.append(number)
+
+    def no_room(self, record: FrameTruth) -> None:
+        """A frame was lost because nobody took it."""
+        with self._lock:
+            record.damage = (*record.damage, NO_ROOM)
 
     def note(self, change: Callable[[], None]) -> None:
         """Change a series' truth."""

@@ -3,12 +3,14 @@
 import hashlib
 import json
 from collections.abc import Mapping
+from datetime import datetime
+from functools import lru_cache
 from typing import Any, Protocol
 
 from devices.simplon.emulator.rules import saturation_value
 from devices.simplon.emulator.series import Series
 from devices.simplon.emulator.settings import flatfield_of, mask_of
-from devices.simplon.messages import Image, PackedFrame, array_of, date_of, encode, image_content
+from devices.simplon.messages import ImageEncoder, PackedFrame, array_of, date_of, encode
 
 Parts = list[bytes]
 CHANNEL = "threshold_1"
@@ -39,16 +41,18 @@ class StreamV2:
 
     def image(self, series: Series, number: int, frame: PackedFrame, start_s: float) -> Parts:
         """See `Wire`."""
-        stop_s = start_s + series.config["count_time"]
-        image = Image(series.series_id, series.unique_id, number, {CHANNEL: frame}, start_s, stop_s)
-        content = image_content(image, series.armed.isoformat())
-        if series.stream["image_appendix"]:
-            content["user_data"] = series.stream["image_appendix"]
-        return [encode(content)]
+        encoder = _encoder(series.series_id, series.unique_id, series.armed, series.stream["image_appendix"])
+        return [encoder.encode(number, {CHANNEL: frame}, start_s, start_s + series.config["count_time"])]
 
     def end(self, series: Series) -> Parts:
         """See `Wire`."""
         return [encode({"type": "end", "series_id": series.series_id, "series_unique_id": series.unique_id})]
+
+
+@lru_cache(maxsize=4)
+def _encoder(series_id: int, unique_id: str, armed: datetime, appendix: str) -> ImageEncoder:
+    """Of a series, and of another whose frames stray into it."""
+    return ImageEncoder(series_id, unique_id, armed.isoformat(), appendix)
 
 
 def _start(series: Series) -> dict[str, Any]:
