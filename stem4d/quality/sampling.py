@@ -164,6 +164,10 @@ def _at_least(
             text += f" The plan asked for {figure(planned):.3g}, which its check has told."
         else:
             text += f" The plan asked for {figure(planned):.3g}: step, defocus or angles came out otherwise."
+    if planned is None and verdict in (Verdict.WARN, Verdict.FAIL):
+        # A scan in focus is no fault of a file that nobody took for this.
+        verdict = Verdict.NOT_MEASURABLE
+        text += f" That is too little for {wanted.name}, and nobody said that it was wanted."
     return result(metric, wanted.name, verdict, text, value=value, limit=decided, unit=unit, uncertainty=error)
 
 

@@ -85,6 +85,12 @@ def test_a_file_that_says_everything_is_judged_and_one_that_does_not_says_what_i
     everything = FileKnowledge(1.0, 0.3, 300.0, 10.0, 60.0)
     found = one(judge_file(MAPS, find_disk(MAPS.sum_pattern), None, everything), "sampling.overlap")
     assert found.verdict is Verdict.PASS
+    in_focus = one(
+        judge_file(MAPS, find_disk(MAPS.sum_pattern), None, FileKnowledge(1.0, 0.3, 300.0, 10.0, 0.0)),
+        "sampling.overlap",
+    )
+    assert in_focus.verdict is Verdict.NOT_MEASURABLE
+    assert "too little" in in_focus.message
     nothing = one(judge_file(MAPS, find_disk(MAPS.sum_pattern), None, FileKnowledge()), "sampling.overlap")
     assert nothing.verdict is Verdict.NOT_MEASURABLE
     for name in ("scan_step_nm", "defocus_nm", "mrad_per_pixel", "beam_energy_kev"):
