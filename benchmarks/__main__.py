@@ -4,10 +4,11 @@ import os
 import sys
 from pathlib import Path
 
-from benchmarks import accumulator, harness, multislice, plans, recorded, simulate, stream
+from benchmarks import accumulator, harness, live, multislice, plans, recorded, simulate, stream
 
 BENCHES = {
     "accumulator": accumulator.run,
+    "live": live.run,
     "multislice": multislice.run,
     "plans": plans.run,
     "recorded": recorded.run,

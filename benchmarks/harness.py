@@ -84,13 +84,13 @@ def peer_python(peer: str) -> Path:
 
 
 class Peer:
-    """A peer's program in its own environment: one JSON line in, one JSON line out."""
+    """A peer's program: one JSON line in, one JSON line out; in its own environment, or in another one's ``python``."""
 
-    def __init__(self, peer: str, **environment: str) -> None:
+    def __init__(self, peer: str, python: Path | None = None, **environment: str) -> None:
         self._program = PEERS / f"{peer}_peer.py"
         ours = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
         self._process = subprocess.Popen(
-            [peer_python(peer), self._program],
+            [python or peer_python(peer), self._program],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

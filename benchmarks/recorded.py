@@ -4,7 +4,7 @@ import statistics
 import tempfile
 import time
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -13,12 +13,14 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.accumulator import EXECUTORS, peer_masks
+from benchmarks.emulated import DISTINCT, one_count_a_pixel
 from benchmarks.harness import Figure, Peer
-from benchmarks.stream import DISTINCT, Case, bench_file, bench_spec, decoders, one_count_a_pixel
+from benchmarks.stream import Case, bench_file, bench_spec, best_s, decoders
 from devices.passes import maps_of
+from stem4d.accumulate import Accumulator
 from stem4d.maps import RunMaps
 from storage import layout
-from storage.codec import bitshuffle_lz4
+from storage.codec import Chunks, bitshuffle_lz4
 from storage.read import open_frames
 from storage.write import FrameWriter
 
@@ -67,6 +69,7 @@ def run() -> Iterator[Figure]:
                     theirs[executor].append(
                         float(str(libertem.ask(do="time", executor=executor, case="annuli")["seconds"]))
                     )
+        parts = ", ".join(f"{name} {1e6 * each:.1f}" for name, each in _alone(path, frames, chunks).items())
     best = [min(times) for times in zip(*theirs.values(), strict=True)]
     ratios = [peer / own for peer, own in zip(best, ours, strict=True)]
     shares = [part / own for part, own in zip(limit, ours, strict=True)]
@@ -78,7 +81,8 @@ def run() -> Iterator[Figure]:
         "",
         ">= 2.5",
         "LiberTEM, its best executor of each round",
-        f"{what}; {statistics.median(ours):.2f} s; rounds {min(ratios):.3g} to {max(ratios):.3g}; {each}",
+        f"{what}; {statistics.median(ours):.2f} s; rounds {min(ratios):.3g} to {max(ratios):.3g}; {each}; "
+        f"us of processor a frame of each part of ours alone on one core: {parts}",
     )
     yield Figure(
         "recorded file: share of the decode limit",
@@ -88,6 +92,26 @@ def run() -> Iterator[Figure]:
         f"{library} alone, {THREADS} threads",
         f"rounds {min(shares):.3g} to {max(shares):.3g}; checksums of all chunks included in ours",
     )
+
+
+def _alone(path: Path, frames: npt.NDArray[np.uint16], chunks: Sequence[bytes]) -> dict[str, float]:
+    """Seconds a frame of each part by itself on one core, the best of some rounds."""
+    codec, accumulator = bitshuffle_lz4(), Accumulator(bench_spec(CASE.side_px, threads=1))
+    packed, room = Chunks.of(chunks), np.empty_like(frames)
+    assert codec is not None
+    with open_frames(path) as recorded:
+        stored = recorded.chunks(DISTINCT)
+        assert stored is not None
+        begun = time.thread_time()
+        next(stored)
+        index_s = time.thread_time() - begun
+        return {
+            "find in the file": index_s / CASE.frames,
+            "read": best_s(lambda: next(stored)),
+            "checksum": best_s(packed.checksums),
+            "decode": best_s(lambda: codec.unpack_each(packed, room)),
+            "accumulate": best_s(lambda: accumulator.add(frames)),
+        }
 
 
 def _decoding(decode: Callable[[list[bytes]], object], chunks: list[bytes]) -> float:

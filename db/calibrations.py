@@ -9,7 +9,7 @@ from sqlalchemy import or_, select
 from sqlalchemy.orm import Session, aliased
 
 from db.clock import Clock, utc_now
-from db.models import Calibration, CalibrationEvidence, CalibrationWithdrawal, RunCalibration
+from db.models import Calibration, CalibrationEvidence, CalibrationWithdrawal, Dataset, RunCalibration
 from db.record import add_event
 from db.rows import added, existing, find_or_add
 from db.vocabulary import USABLE, JsonValue, Verdict
@@ -174,8 +174,10 @@ def invalidate(
     *,
     by: str = "",
     clock: Clock = utc_now,
-) -> None:
-    """Withdraw a calibration that was found to be wrong; again changes nothing, the first reason stands.
+) -> bool:
+    """Withdraw a calibration that was found to be wrong, and mark the data that were acquired with it.
+
+    Again changes nothing, the first reason stands: false is given then. The mark of data is an event of their run.
 
     Parameters
     ----------
@@ -198,7 +200,7 @@ def invalidate(
         raise BadInput(field="withdrawal", value=reason, limit="needs a reason, and a run or a person")
     who = by or f"run number {by_run}"
     if session.scalars(select(CalibrationWithdrawal).filter_by(calibration_id=calibration_id)).one_or_none():
-        return
+        return False
     rest = {"by_run_id": by_run, "withdrawn_by": who, "reason": reason, "withdrawn_at": clock()}
     find_or_add(session, CalibrationWithdrawal, {"calibration_id": calibration_id}, rest)
     add_event(
@@ -209,6 +211,26 @@ def invalidate(
         run_id=by_run,
         clock=clock,
     )
+    _mark(session, calibration, f"withdrawn by {who}: {reason}", clock)
+    return True
+
+
+def _mark(session: Session, calibration: Calibration, why: str, clock: Clock) -> None:
+    """An event in every run that acquired data with a calibration, with the ids of the data sets."""
+    used = select(RunCalibration.run_id).filter_by(calibration_id=calibration.id)
+    rows = select(Dataset.run_id, Dataset.id).where(Dataset.run_id.in_(used), Dataset.purpose == "acquisition")
+    by_run: dict[int, list[int]] = {}
+    for run_id, dataset_id in session.execute(rows.order_by(Dataset.id)):
+        by_run.setdefault(run_id, []).append(dataset_id)
+    for run_id, datasets in by_run.items():
+        add_event(
+            session,
+            kind="data_marked",
+            message=f"its data were acquired with {calibration.kind} number {calibration.id}, {why}",
+            data={"calibration_id": calibration.id, "datasets": datasets},
+            run_id=run_id,
+            clock=clock,
+        )
 
 
 def use_calibration(

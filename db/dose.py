@@ -31,6 +31,12 @@ class AreaFluence:
         return self.budget_e_per_a2 - self.delivered_e_per_a2 - self.reserved_e_per_a2
 
 
+def area_id(session: Session, *, sample: str, area: str) -> int | None:
+    """Id of an area by its own name and its sample's; None where it was never used."""
+    wanted = select(Area.id).join(Sample, Area.sample_id == Sample.id).where(Sample.name == sample, Area.name == area)
+    return session.scalars(wanted).one_or_none()
+
+
 def area_fluence(session: Session, *, area_id: int) -> AreaFluence:
     """The account of an area: delivered fluence of closed intents, intended fluence of open ones."""
     area = existing(session, Area, area_id)

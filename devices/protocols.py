@@ -51,6 +51,10 @@ class ScanRequest(Strict):
     dwell_time_us: Positive
     flyback_us: NonNegative
     flyback_blanked: bool
+    offset_nm: tuple[float, float] = (0.0, 0.0)
+    """Beam shift of the whole field, (y, x) along the scan's axes."""
+    follow_nm_per_min: tuple[float, float] = (0.0, 0.0)
+    """How fast the field moves on from there during the pass, (y, x) along the scan's axes."""
 
     @property
     def duration_s(self) -> float:

@@ -56,7 +56,10 @@ def run_night(opened: Lab, night: Night, queued: tuple[Queued, ...], *, with_pre
         opened.night_id = None
         raise
     reason = _summary(outcomes)
-    report = _end(opened, night_id, name, "done", reason)
+    stopper = next((target.name for target, outcome in outcomes if outcome.ends_night), None)
+    if stopper is not None:
+        reason = f"{reason}; the policy of {stopper} ended the night"
+    report = _end(opened, night_id, name, "done" if stopper is None else "stopped", reason)
     opened.night_id = None
     return NightResult(name, tuple(outcomes), reason, report)
 
@@ -93,6 +96,21 @@ def _each(
         outcome = _run_one(opened, one, target_id, with_prefect=with_prefect)
         _set(opened, target_id, outcome.state, outcome.reason)
         outcomes.append((one.target, outcome))
+        if outcome.ends_night:
+            _leave_rest(opened, queued, ids, outcomes)
+            return
+
+
+def _leave_rest(
+    opened: Lab, queued: tuple[Queued, ...], ids: list[int], outcomes: list[tuple[Target, Outcome]]
+) -> None:
+    """What has not begun when a target's policy ends the night was skipped."""
+    target, outcome = outcomes[-1]
+    done = len(outcomes)
+    for one, target_id in zip(queued[done:], ids[done:], strict=True):
+        left = Outcome(TargetState.SKIPPED, f"{target.name} ended the night: {outcome.reason}", ())
+        _set(opened, target_id, left.state, left.reason)
+        outcomes.append((one.target, left))
 
 
 def _run_one(opened: Lab, one: Queued, target_id: int, *, with_prefect: bool) -> Outcome:

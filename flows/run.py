@@ -14,11 +14,12 @@ from stem4d.plan import Plan
 from tasks.analyse import analyse
 from tasks.calibrate import calibrate, lacking_in
 from tasks.check import check_quality
-from tasks.expose import expose
 from tasks.lab import Lab, lab
 from tasks.mend import mend
+from tasks.passes import expose
 from tasks.prepare import prepare
 from tasks.record import close_run, not_hiding, open_run
+from tasks.settle import settle
 from tasks.validate import validate
 
 
@@ -31,11 +32,14 @@ class Outcome:
     runs: tuple[str, ...]
     lacking: tuple[str, ...] = ()
     """Kinds of calibration that its analyses need and that it had to do without."""
+    ends_night: bool = False
+    """Whether the plan's policy ends the night here."""
 
     @classmethod
     def from_dict(cls, facts: dict[str, Any]) -> "Outcome":
         """The reverse of ``as_dict``."""
-        return cls(TargetState(facts["state"]), facts["reason"], tuple(facts["runs"]), tuple(facts["lacking"]))
+        runs, lacking = tuple(facts["runs"]), tuple(facts["lacking"])
+        return cls(TargetState(facts["state"]), facts["reason"], runs, lacking, facts["ends_night"])
 
     def as_dict(self) -> dict[str, Any]:
         """For a flow's result and for ``--json``."""
@@ -44,6 +48,7 @@ class Outcome:
             "reason": self.reason,
             "runs": list(self.runs),
             "lacking": list(self.lacking),
+            "ends_night": self.ends_night,
         }
 
 
@@ -75,14 +80,15 @@ def run_plan(opened: Lab, plan: Plan, *, with_prefect: bool) -> Outcome:
 
 
 def run_target(call: Call, instrument: str, plan_json: str, target_id: int | None) -> Outcome:
-    """Expose a plan's area until the data are good, nothing more can be mended, or the dose is spent."""
+    """Expose a plan's area until the data are good, nothing more can be mended, or dose and time are spent."""
     runs: list[str] = []
     remedies: list[str] = []
+    wait: dict[str, float] | None = None
     while True:
         run = call(open_run, instrument, plan_json, target_id, runs)
         runs.append(run)
         try:
-            attempt = _attempt(call, instrument, run, len(runs))
+            attempt = _attempt(call, instrument, runs, wait)
         except DoseRefused as error:
             attempt = Attempt("refused", str(error))
         except NightbeamError as error:
@@ -99,27 +105,39 @@ def run_target(call: Call, instrument: str, plan_json: str, target_id: int | Non
         call(close_run, instrument, run, attempt.state, attempt.reason.rstrip("; "), attempt.exposed)
         call(report_run, instrument, run)
         if attempt.next_plan_json is None:
-            if attempt.state == "done" and remedies:
-                words = f"{attempt.reason}after {'; '.join(remedies)}"
-                return Outcome(TargetState.MENDED, words, tuple(runs), attempt.lacking)
-            return Outcome(TargetState(attempt.state), attempt.reason.rstrip("; "), tuple(runs), attempt.lacking)
+            return _ended(attempt, tuple(runs), remedies)
         remedies.append(attempt.remedy)
-        plan_json = attempt.next_plan_json
+        plan_json, wait = attempt.next_plan_json, attempt.wait
 
 
 class Attempt(NamedTuple):
-    """How one run ended, and the plan to try next where it can be mended."""
+    """How one run ended, and what to try next where it can be mended."""
 
     state: str
     reason: str
     exposed: dict[str, Any] | None = None
     remedy: str = ""
     next_plan_json: str | None = None
+    wait: dict[str, float] | None = None
+    """The drift that the next attempt waits for."""
     lacking: tuple[str, ...] = ()
+    leave: str = ""
+    """What the policy gives up: "skip" this target, or "end_night"."""
 
 
-def _attempt(call: Call, instrument: str, run: str, number: int) -> Attempt:
-    """One run's stages in order."""
+def _ended(attempt: Attempt, runs: tuple[str, ...], remedies: list[str]) -> Outcome:
+    """What a target came to, by its last attempt."""
+    reason = attempt.reason.rstrip("; ")
+    if attempt.leave == "skip":
+        return Outcome(TargetState.SKIPPED, reason, runs, attempt.lacking)
+    if attempt.state == "done" and remedies:
+        return Outcome(TargetState.MENDED, f"{attempt.reason}after {'; '.join(remedies)}", runs, attempt.lacking)
+    return Outcome(TargetState(attempt.state), reason, runs, attempt.lacking, attempt.leave == "end_night")
+
+
+def _attempt(call: Call, instrument: str, runs: list[str], wait: dict[str, float] | None) -> Attempt:
+    """One run's stages in order; ``runs`` are the attempts so far, this one the last."""
+    run = runs[-1]
     verdict = call(validate, instrument, run, None)
     if verdict["hard"]:
         return Attempt("refused", verdict["reason"])
@@ -129,17 +147,23 @@ def _attempt(call: Call, instrument: str, run: str, number: int) -> Attempt:
     verdict = call(validate, instrument, run, calibrated)
     if verdict["hard"]:
         return Attempt("refused", verdict["reason"])
+    if wait is not None:
+        waited = call(settle, instrument, run, calibrated, wait, runs)
+        if not waited["settled"]:
+            return Attempt("marked", waited["reason"], lacking=lacking)
     exposed = call(expose, instrument, run, calibrated)
     quality = call(check_quality, instrument, run, calibrated, exposed)
-    if exposed["stopped"] or quality["fails"]:
-        reason = exposed["stopped"] or quality["reason"]
-        remedy = call(mend, instrument, run, calibrated, exposed, quality, number)
+    ended_early = bool(exposed["stopped"] or exposed["failing"])
+    if ended_early or quality["fails"]:
+        between = " ".join(dict.fromkeys(one["message"] for one in exposed["failing"]))
+        reason = exposed["stopped"] or between or quality["reason"]
+        remedy = call(mend, instrument, run, calibrated, exposed, quality, runs)
         if remedy["plan_json"] is not None:
-            state = "stopped" if exposed["stopped"] else "marked"
-            return Attempt(state, reason, exposed, remedy["words"], remedy["plan_json"])
-        if not exposed["stopped"]:
+            state = "stopped" if ended_early else "marked"
+            return Attempt(state, reason, exposed, remedy["words"], remedy["plan_json"], remedy["wait"])
+        if not exposed["stopped"] and remedy["leave"] != "skip":
             call(analyse, instrument, run, calibrated, exposed, quality)
-        return Attempt("marked", f"{reason} ({remedy['words']})", exposed, lacking=lacking)
+        return Attempt("marked", f"{reason} ({remedy['words']})", exposed, lacking=lacking, leave=remedy["leave"])
     call(analyse, instrument, run, calibrated, exposed, quality)
     warned = sorted(name for name, verdict in quality["verdicts"].items() if verdict == "warn")
     reason = f"with a warning for {', '.join(warned)}; " if warned else ""

@@ -49,7 +49,15 @@ class Sample(Strict):
     thickness_nm: NanometreLength
     height_variation_nm: Annotated[float, Field(ge=0, le=1e7)] = 0.0
     fluence_budget_e_per_a2: Annotated[float, Field(ge=1e-6, le=1e15)]
+    spare_areas: Annotated[tuple[Name, ...], Field(max_length=16)] = ()
+    """Like areas to go to where this one is spent or spoilt, in order; each has this budget of its own."""
     imaging: Imaging | None = None
+
+    @model_validator(mode="after")
+    def _areas_differ(self) -> "Sample":
+        if len({self.area, *self.spare_areas}) < 1 + len(self.spare_areas):
+            raise ValueError(f"spare_areas must differ from each other and from area ({self.area})")
+        return self
 
 
 class VirtualDetector(Strict):
@@ -190,6 +198,8 @@ class Exposure(Strict):
     pause_between_passes_s: Annotated[float, Field(ge=0, le=86400)] = 0.0
     time_available_min: Annotated[float, Field(gt=0, le=1e5)] | None = None
     """For all passes with their pauses."""
+    track_drift: bool = False
+    """Whether the field follows the specimen, as reference scans before each pass tell; they cost dose of the area."""
 
     @model_validator(mode="after")
     def _counts_within_dwell(self) -> "Exposure":
@@ -221,21 +231,52 @@ class DetectorSetup(Strict):
         return full_scale(self.bit_depth)
 
 
+Action = Literal[
+    "reduce_dwell",
+    "reduce_current",
+    "split_passes",
+    "recentre",
+    "correct_descan",
+    "replace_calibration",
+    "spare_area",
+    "settle",
+    "track",
+    "end_night",
+    "skip",
+]
+"""What may be done about a failing figure; docs/remedies.md says when each is, and what it costs."""
+
+
 class QualityPolicy(Strict):
     """What is tolerated in this run, and what may be done about the rest."""
 
     max_attempts: Annotated[int, Field(ge=1, le=10)] = 3
+    max_mending_min: Annotated[float, Field(gt=0, le=1e5)] = 60.0
+    """Of the instrument's time for all that follows the first attempt: waiting, reference scans, exposing again."""
     max_saturated_fraction: Annotated[float, Field(ge=0, lt=1)] = 1e-4
     """Of the pixels that an analysis looks at, the part that may stand at full scale."""
     max_drift_nm_per_min: Annotated[float, Field(ge=1e-9, le=1e6)] | None = None
     max_descan_px: Annotated[float, Field(ge=1e-6, le=8192)] | None = None
     """Residual movement of the disk over the scan, peak to peak [px]; by analysis where absent."""
     stop_early: bool = True
-    remedies: tuple[Literal["reduce_dwell", "recentre", "correct_descan"], ...] = (
+    """While frames arrive, and between passes."""
+    remedies: tuple[Action, ...] = (
         "reduce_dwell",
+        "reduce_current",
+        "split_passes",
         "recentre",
         "correct_descan",
+        "replace_calibration",
+        "spare_area",
     )
+    """What may be done, the most preferred first."""
+
+    @model_validator(mode="after")
+    def _remedies_differ(self) -> "QualityPolicy":
+        twice = sorted({name for name in self.remedies if self.remedies.count(name) > 1})
+        if twice:
+            raise ValueError(f"remedies: {', '.join(twice)} stands more than once")
+        return self
 
 
 class Plan(Strict):

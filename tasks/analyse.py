@@ -13,8 +13,8 @@ from stem4d.maps import RunMaps
 from stem4d.plan import Analysis, CentreOfMass, Plan, Virtual
 from stem4d.predict import predict
 from tasks.calibrated import Calibrated
-from tasks.check import recorded_passes
 from tasks.lab import lab
+from tasks.recorded_maps import recorded_passes
 from tasks.stage import stage
 
 Line = tuple[str, str, dict[str, Any]]

@@ -1,28 +1,21 @@
 """The stage that judges what was recorded and writes every figure down with its limit."""
 
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 from db.engine import writer
 from db.results import add_quality
-from stem4d.maps import RunMaps, maps_from_arrays
+from db.vocabulary import Stage
+from stem4d.maps import RunMaps
+from stem4d.plan import Plan
 from stem4d.quality.judge import judge, verdict_by_analysis
-from stem4d.quality.pixels import METRIC
+from stem4d.quality.remedies.recalibrate import contradicted
 from stem4d.verdict import QualityResult, Verdict
-from storage.read import open_frames
 from tasks.calibrated import Calibrated
 from tasks.lab import Lab, lab
+from tasks.recorded_maps import recorded_passes
 from tasks.stage import stage
 from tasks.withdraw import withdraw
-
-
-def recorded_passes(exposed: dict[str, Any]) -> list[RunMaps]:
-    """What the acquisition left beside the frames of each pass."""
-    passes = []
-    for one in exposed["passes"]:
-        with open_frames(Path(one["path"])) as frames:
-            passes.append(maps_from_arrays(frames.online(), frames.full_scale))
-    return passes
 
 
 @stage("check quality")
@@ -31,23 +24,16 @@ def check_quality(instrument: str, run: str, calibrated_json: str, exposed: dict
     opened = lab(instrument)
     plan = opened.runs[run].plan
     calibrated = Calibrated.model_validate_json(calibrated_json)
-    results = judge(
-        plan,
-        recorded_passes(exposed),
-        [one["started_s"] for one in exposed["passes"]],
-        calibrated.geometry(),
-        calibrated.bad_pixel_mask(plan.detector.shape),
-        calibrations=calibrated.figures(),
-    )
-    _record(opened, run, results)
+    results = judged(plan, calibrated, recorded_passes(exposed), [one["started_s"] for one in exposed["passes"]])
+    record_quality(opened, run, "final", results)
     by_analysis = verdict_by_analysis(results)
     failed = [one for one in results if one.verdict is Verdict.FAIL]
     reason = " ".join(dict.fromkeys(one.message for one in failed))
     told = ", ".join(f"{analysis}: {verdict.value}" for analysis, verdict in by_analysis.items())
     opened.tell("quality checked", f"{told}{'. ' + reason if reason else ''}", run)
     for one in results:
-        if one.metric == METRIC and one.verdict is Verdict.WARN:
-            withdraw(opened, run, f"{one.value:.0f} new hot pixel(s)", ("pixel_mask",))
+        if kinds := contradicted(one, calibrated.descan_range_px, calibrated.current_ratio):
+            withdraw(opened, run, one.message, kinds)
     return {
         "fails": bool(failed),
         "reason": reason,
@@ -56,13 +42,28 @@ def check_quality(instrument: str, run: str, calibrated_json: str, exposed: dict
     }
 
 
-def _record(opened: Lab, run: str, results: tuple[QualityResult, ...]) -> None:
+def judged(
+    plan: Plan, calibrated: Calibrated, passes: Sequence[RunMaps], started_s: Sequence[float]
+) -> tuple[QualityResult, ...]:
+    """All checks of passes with what the run's calibrations say: at its end, and while it goes on."""
+    return judge(
+        plan,
+        passes,
+        started_s,
+        calibrated.geometry(),
+        calibrated.bad_pixel_mask(plan.detector.shape),
+        calibrations=calibrated.figures(),
+    )
+
+
+def record_quality(opened: Lab, run: str, stage: Stage, results: tuple[QualityResult, ...]) -> None:
+    """Write figures down with their limits; ``stage`` says when they were judged."""
     with writer(opened.engine) as session:
         for one in results:
             add_quality(
                 session,
                 run_id=opened.runs[run].id,
-                stage="final",
+                stage=stage,
                 metric=one.metric,
                 verdict=one.verdict.value,
                 message=one.message,

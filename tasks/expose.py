@@ -18,14 +18,9 @@ from stem4d.dose import BUDGET_TOLERANCE, DoseLease, electrons
 from stem4d.errors import DeviceFault, DoseRefused, InstrumentTaken, NightbeamError
 from stem4d.plan import Plan
 from stem4d.predict import predict
-from stem4d.quality.online import stop_reason
 from storage.spec import FileSpec
-from tasks.calibrated import Calibrated, accumulator_spec
 from tasks.column import confirm, set_and_confirm
-from tasks.files import file_metadata
-from tasks.lab import Lab, lab
-from tasks.record import register_dataset, tell_losses
-from tasks.stage import stage
+from tasks.lab import Lab
 
 LEASE_MARGIN_S = 400.0
 """Beyond 1.5 times the scan's own time: the start of the acquisition process may take 60 s, arming 300 s."""
@@ -246,61 +241,3 @@ def _file_spec(one: Pass, reserve_bytes: int) -> FileSpec:
         title=one.plan.title,
         reserve_bytes=reserve_bytes,
     )
-
-
-@stage("expose")
-def expose(instrument: str, run: str, calibrated_json: str) -> dict[str, Any]:
-    """All passes of a run; gives the files, when they were taken, and why it was stopped if it was."""
-    opened = lab(instrument)
-    plan = opened.runs[run].plan
-    calibrated = Calibrated.model_validate_json(calibrated_json)
-    passes: list[dict[str, Any]] = []
-    stopped = ""
-    for index in range(plan.exposure.passes):
-        if index:
-            opened.instrument.pause(plan.exposure.pause_between_passes_s)
-        done = _one_pass(opened, run, plan, calibrated, index)
-        dataset = register_dataset(opened, run, index, done.result)
-        which = f"pass {index + 1} of {plan.exposure.passes}"
-        tell_losses(opened, run, which, done.result)
-        passes.append(
-            {
-                "path": str(done.result.receipt.path),
-                "dataset_id": dataset,
-                "started_s": done.started_s,
-                "ended_s": done.ended_s,
-            }
-        )
-        stopped = done.result.stopped
-        if stopped:
-            opened.tell("stopped early", stopped, run=run)
-            break
-        opened.tell("pass recorded", which, run=run, held_up_s=round(done.result.held_up_s, 3))
-    return {"passes": passes, "stopped": stopped}
-
-
-def _one_pass(opened: Lab, run: str, plan: Plan, calibrated: Calibrated, index: int) -> Exposed:
-    one = Pass(
-        plan=plan,
-        column=calibrated.column,
-        scan=scan_request(plan),
-        accumulator=accumulator_spec(plan, calibrated, opened.settings.accumulator_threads),
-        area=plan.sample.area,
-        area_id=opened.runs[run].area_id,
-        purpose="acquisition",
-        current_ratio=calibrated.current_ratio,
-        path=opened.data_folder(run) / f"pass{index + 1}.h5",
-        metadata=file_metadata(plan, run, "acquisition"),
-    )
-
-    bad_pixels = calibrated.bad_pixel_mask(plan.detector.shape)
-
-    def on_progress(progress: Progress) -> str | None:
-        opened.on_progress(f"{plan.name} pass {index + 1}/{plan.exposure.passes}", progress)
-        if not plan.quality.stop_early:
-            return None
-        return stop_reason(
-            progress.sum_pattern, progress.max_pattern, progress.frames_done, plan, calibrated.geometry(), bad_pixels
-        )
-
-    return expose_once(opened, run, one, on_progress)

@@ -41,6 +41,8 @@ class OpenRun:
     area_id: int
     target_id: int | None
     plan: Plan
+    opened_s: float = 0.0
+    """The instrument's clock when it was opened [s]."""
 
 
 @dataclass

@@ -11,9 +11,11 @@ from prefect import runtime
 from db.clock import new_run_name
 from db.dose import area_fluence
 from db.engine import reader, writer
+from db.questions.attempts import TOOK
 from db.questions.show import show_run
 from db.record import (
     Cost,
+    add_event,
     finish_run,
     register_area,
     register_environment,
@@ -77,7 +79,7 @@ def open_run(
                 fluence_e_per_a2=expected.total_fluence_e_per_a2,
             ),
         )
-    opened.runs[name] = OpenRun(name, run_id, area_id, target_id, plan)
+    opened.runs[name] = OpenRun(name, run_id, area_id, target_id, plan, opened.instrument.now_s())
     attempt = f", attempt {len(earlier) + 1}" if earlier else ""
     what = "calibrations for " if calibrating else ""
     opened.show("run started", f"{what}{plan.title or plan.name}, area {plan.sample.area}{attempt}", name)
@@ -89,6 +91,7 @@ def close_run(instrument: str, run: str, state: str, reason: str, exposed: dict[
     """Close a run with its state, why, and what it really took."""
     opened = lab(instrument)
     known = opened.runs[run]
+    took = _took_s(opened, known)
     with writer(opened.engine) as session:
         finish_run(
             session,
@@ -97,12 +100,23 @@ def close_run(instrument: str, run: str, state: str, reason: str, exposed: dict[
             exit_reason=reason,
             actual=_actual(show_run(session, name=run), exposed) if exposed else None,
         )
+        if took:
+            message = f"{took:.3g} s of the instrument's time, waiting and calibrating included"
+            add_event(session, kind=TOOK, message=message, data={"seconds": took}, run_id=known.id)
     try:
         snapshot(opened, run, "after")
     except NightbeamError as error:
         # The run is closed, and what the instrument was set to at its end is not worth its verdict.
         opened.warn("no snapshot", f"the settings after {run} are not recorded: {error}", run)
     opened.show("run ended", f"{state}: {reason}" if reason else state, run)
+
+
+def _took_s(opened: Lab, known: OpenRun) -> float | None:
+    """How long a run has had the instrument [s]; None where that does not answer: the run is closed all the same."""
+    try:
+        return opened.instrument.now_s() - known.opened_s
+    except NightbeamError:
+        return None
 
 
 @contextmanager

@@ -92,8 +92,8 @@ def test_help_loads_nothing_heavy() -> None:
     from contextlib import suppress
     from flows.cli import main
     plans = ("plan check", "plan show", "plan suggest", "plan rules")
-    others = ("run", "night", "calibrate", "inspect", "runs", "show", "verify", "recover", "doctor", "simulate simplon")
-    for command in ("", "demo", *plans, *others):
+    others = ("run", "night", "calibrate", "inspect", "runs", "show", "affected", "verify", "recover", "doctor")
+    for command in ("", "demo", *plans, *others, "simulate simplon"):
         sys.argv[1:] = [*command.split(), "--help"]
         with suppress(SystemExit):
             main()

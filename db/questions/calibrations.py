@@ -18,8 +18,9 @@ from db.models import (
     RunCalibration,
 )
 from db.questions.plain import plain, plain_value
-from db.rows import existing, named
+from db.rows import named
 from db.vocabulary import USABLE
+from stem4d.errors import BadInput
 
 
 def measured_in(session: Session, *, run: str) -> list[dict[str, Any]]:
@@ -85,7 +86,14 @@ def told_by_column(session: Session, *, instrument: str, names: Iterable[str]) -
 
 def described(session: Session, *, calibration_id: int) -> dict[str, Any]:
     """One calibration with its withdrawal and the runs that used it; raises `BadInput` for an unknown number."""
-    one = existing(session, Calibration, calibration_id)
+    one = session.get(Calibration, calibration_id) if abs(calibration_id) < 2**63 else None
+    if one is None:
+        raise BadInput(
+            field="calibration",
+            value=calibration_id,
+            limit="there is none of this number",
+            remedy="`nightbeam calibrate --list --plan PLAN` shows the numbers",
+        )
     runs = select(Run.name).join(RunCalibration, RunCalibration.run_id == Run.id)
     used = session.scalars(runs.where(RunCalibration.calibration_id == one.id).order_by(Run.id).distinct())
     return {**plain(one, "evidence_run_id"), "withdrawn": _withdrawal(session, one.id), "used_by": list(used)}
@@ -93,7 +101,12 @@ def described(session: Session, *, calibration_id: int) -> dict[str, Any]:
 
 def _withdrawal(session: Session, calibration_id: int) -> dict[str, Any] | None:
     one = session.scalars(select(CalibrationWithdrawal).filter_by(calibration_id=calibration_id)).one_or_none()
-    return None if one is None else {"by": one.withdrawn_by, "at": plain_value(one.withdrawn_at), "reason": one.reason}
+    return None if one is None else withdrawal_facts(one)
+
+
+def withdrawal_facts(one: CalibrationWithdrawal) -> dict[str, Any]:
+    """Who withdrew a calibration, when and why."""
+    return {"by": one.withdrawn_by, "at": plain_value(one.withdrawn_at), "reason": one.reason}
 
 
 def _evidence(session: Session, calibration_id: int) -> list[dict[str, Any]]:

@@ -11,6 +11,7 @@ from db.models import (
     AnalysisResult,
     Area,
     Calibration,
+    CalibrationWithdrawal,
     Dataset,
     DatasetLocation,
     DatasetParent,
@@ -29,7 +30,8 @@ from db.models import (
     SoftwareEnvironment,
     Target,
 )
-from db.questions.calibrations import withdrawn_by
+from db.questions.attempts import attempts_of
+from db.questions.calibrations import withdrawal_facts, withdrawn_by
 from db.questions.plain import plain, plain_rows, plain_value
 from db.rows import existing, named
 
@@ -47,6 +49,7 @@ def show_run(session: Session, *, name: str) -> dict[str, Any]:
         **plain(run, *_RUN_PARTS),
         "parent": parent,
         "children": list(children),
+        "attempts": attempts_of(session, run),
         **_place(session, run),
         "plan": {**plain(plan, "canonical_json"), "document": json.loads(plan.canonical_json)},
         "environment": None if environment is None else plain(environment),
@@ -89,9 +92,10 @@ def _place(session: Session, run: Run) -> dict[str, Any]:
 
 def _calibrations(session: Session, run_id: int) -> list[dict[str, Any]]:
     used = session.execute(
-        select(RunCalibration, Calibration, Run.name)
+        select(RunCalibration, Calibration, Run.name, CalibrationWithdrawal)
         .join(Calibration, RunCalibration.calibration_id == Calibration.id)
         .outerjoin(Run, Calibration.evidence_run_id == Run.id)
+        .outerjoin(CalibrationWithdrawal, CalibrationWithdrawal.calibration_id == Calibration.id)
         .where(RunCalibration.run_id == run_id)
         .order_by(RunCalibration.id)
     )
@@ -101,8 +105,9 @@ def _calibrations(session: Session, run_id: int) -> list[dict[str, Any]]:
             "accepted_stale": use.accepted_stale,
             **plain(calibration, "evidence_run_id", "curves"),
             "evidence_run": evidence,
+            "withdrawn": None if gone is None else withdrawal_facts(gone),
         }
-        for use, calibration, evidence in used
+        for use, calibration, evidence, gone in used
     ]
 
 

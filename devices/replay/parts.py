@@ -136,6 +136,9 @@ class ReplayScan:
         if request.shape != there and not (there[0] == 1 and same_length):
             limit = f"{self._recording.path.name} holds {there[0]} x {there[1]}"
             raise LimitViolation(device="replay", setting="scan shape", asked=request.shape, limit=limit)
+        if any(request.offset_nm) or any(request.follow_nm_per_min):
+            limit = "a recording's field cannot be moved"
+            raise LimitViolation(device="replay", setting="offset_nm", asked=request.offset_nm, limit=limit, unit="nm")
         known = {
             "step_nm": self._recording.number("scan_step_nm", request.step_nm),
             "dwell_time_us": self._recording.number("dwell_time_us", request.dwell_time_us),

@@ -1,5 +1,6 @@
 """The parts of the simulated instrument: column, stage, scan generator, detector, beam gate, valves."""
 
+from collections.abc import Iterator
 from datetime import UTC, datetime
 
 from devices.dose_lease import require_valid
@@ -82,6 +83,11 @@ class SimulatedStage:
         return self._state.position
 
 
+def _shift(request: ScanRequest) -> Iterator[tuple[float, float]]:
+    """Offset [nm] and rate [nm/min] along each axis."""
+    return zip(request.offset_nm, request.follow_nm_per_min, strict=True)
+
+
 class SimulatedScan:
     """The scan engine. In accelerated runs `wait` returns at once, with the clock at the scan's end."""
 
@@ -93,7 +99,9 @@ class SimulatedScan:
         self._not_running("prepare")
         facts = self._state.facts
         within("scan", "dwell_time_us", request.dwell_time_us, facts.dwell_time_us, "us")
-        field_nm = max(request.shape) * request.step_nm
+        # What the beam shift adds has to be reached by the same coils.
+        moved_nm = [abs(at) + abs(by) * request.duration_s / 60 for at, by in _shift(request)]
+        field_nm = max(request.shape) * request.step_nm + 2 * max(moved_nm)
         within("scan", "field_nm", field_nm, Range(lowest=0, highest=facts.max_field_nm), "nm")
         self._state.note("raster", request=request.model_dump(mode="json"))
         self._state.scan = request

@@ -53,7 +53,10 @@ class Scene:
     @property
     def raster(self) -> scanning.Raster:
         """The scan as the physics layer takes it."""
-        return scanning.Raster(self.scan.shape, self.scan.step_nm, self.scan.dwell_time_us, self.scan.flyback_us)
+        told = self.scan
+        return scanning.Raster(
+            told.shape, told.step_nm, told.dwell_time_us, told.flyback_us, told.offset_nm, told.follow_nm_per_min
+        )
 
     @property
     def nominal_mrad_per_pixel(self) -> float:

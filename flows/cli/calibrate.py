@@ -123,6 +123,10 @@ def _withdraw(settings: "Settings", number: int, because: str, as_json: bool) ->
     if as_json:
         print_json(asdict(done))
     else:
-        used = f" It was used by {', '.join(done.used_by)}: their records stay as they are." if done.used_by else ""
+        used = (
+            f" It was used by {', '.join(done.used_by)}: nightbeam affected {done.number} lists their data."
+            if done.used_by
+            else ""
+        )
         print(f"{done.kind} number {number} of {done.instrument} is withdrawn: no run uses it any more.{used}")
     return Code.DONE

@@ -1,4 +1,4 @@
-"""Commands that ask what was done: runs, show."""
+"""Commands that ask what was done: runs, show, affected."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -108,6 +108,27 @@ def show(
         print_night(facts)
     else:
         print_run(facts, measured, load_settings().reports_folder)
+    return Code.DONE
+
+
+@command
+def affected(
+    calibration: Annotated[int, typer.Argument(metavar="CALIBRATION", help="Its number: `calibrate --list`, `show`.")],
+    as_json: AsJson = False,
+) -> Code:
+    """List the data that were acquired with a calibration, and what they said of it themselves.
+
+    Example: nightbeam affected 3
+    """
+    from db.questions.affected import affected_by
+    from flows.cli.history_text import print_affected
+
+    with _session() as session:
+        facts = affected_by(session, calibration_id=calibration)
+    if as_json:
+        print_json(facts)
+    else:
+        print_affected(facts)
     return Code.DONE
 
 

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from db.clock import utc_now
+from web.report.attempts import attempts_lines
 from web.report.measured_words import title_of
 from web.report.parts import standing_words, value_lines
 from web.report.tables import metric, plain
@@ -55,9 +56,27 @@ def print_run(facts: Facts, measured: list[Facts], reports: Path) -> None:
         print(_line("data", f"{path}  {shape}  sha256 {one['sha256'][:16]}..."))
     _print_calibrations(facts, measured)
     _print_quality(facts)
+    if len(facts["attempts"]) > 1 or facts["remedies"]:
+        print()
+        for line in attempts_lines(facts["attempts"]):
+            print(line)
     print()
     for one in facts["events"]:
         print(f"{one['time'][11:19]}  {one['kind']:<20} {one['message']}")
+
+
+def print_affected(facts: Facts) -> None:
+    """A calibration, whether it still stands, and the data that were acquired with it."""
+    print(
+        f"{title_of(facts['kind'])}, number {facts['id']} of {facts['instrument']}: {standing_words(facts, utc_now())}"
+    )
+    count = len(facts["datasets"])
+    print(f"{count} data set(s) were acquired with it{':' if count else '.'}")
+    for one in facts["datasets"]:
+        own = one["own_verdict"]
+        judged = f"own verdict {own.replace('_', ' ')}" if own else "no verdict of its own"
+        where = one["path"] or "place not recorded"
+        print(f"{one['run']:<22} pass {one['pass_index'] + 1:<3} {one['state']:<8} {judged:<26} {where}")
 
 
 def _ended(facts: Facts) -> str:
@@ -81,6 +100,8 @@ def _print_calibrations(facts: Facts, measured: list[Facts]) -> None:
     for one in facts["calibrations"]:
         when = f"measured {_when(one['measured_at'])} in {one['evidence_run'] or 'no run'}, {one['verdict']}"
         print(f"\ncalibration  {title_of(one['kind'])}, number {one['id']}: {when}; {used_for(one, facts)}")
+        if one["withdrawn"]:
+            print(f"             withdrawn since by {one['withdrawn']['by']}: {one['withdrawn']['reason']}")
         if one["id"] not in own:
             _print_values({**one, "value": main_figures(one["kind"], one["value"])})
     for one in facts["withdrawn"]:

@@ -137,11 +137,13 @@ def spot(ctx: Context, _wanted: None) -> Iterator[Judged]:
     needs="instrument",
 )
 def stage_position(ctx: Context, _wanted: None) -> Iterator[Judged]:
-    """The stage knows where the plan's area is."""
-    areas, area = facts_of(ctx).areas, ctx.plan.sample.area
-    if areas and area not in areas:
-        close = ", ".join(get_close_matches(area, areas, n=3, cutoff=0.0))
-        note = f"The stage has no position {area}; it has {close}."
-        yield Judged(Verdict.FAIL, "stage position", note=note, remedy="Store the position, or correct sample.area.")
+    """The stage knows where the plan's area and its spare ones are."""
+    areas, sample = facts_of(ctx).areas, ctx.plan.sample
+    unknown = [area for area in (sample.area, *sample.spare_areas) if area not in areas]
+    if areas and unknown:
+        close = ", ".join(get_close_matches(unknown[0], areas, n=3, cutoff=0.0))
+        note = f"The stage has no position {unknown[0]}; it has {close}."
+        field = "sample.area" if unknown[0] == sample.area else "sample.spare_areas"
+        yield Judged(Verdict.FAIL, "stage position", note=note, remedy=f"Store the position, or correct {field}.")
     elif areas:
         yield Judged(Verdict.PASS, "stage position")

@@ -23,6 +23,10 @@ class Raster:
     step_nm: float
     dwell_time_us: float
     flyback_us: float
+    offset_nm: tuple[float, float] = (0.0, 0.0)
+    """Beam shift of the whole field (y, x)."""
+    follow_nm_per_min: tuple[float, float] = (0.0, 0.0)
+    """How it goes on from there during the scan (y, x)."""
 
 
 @dataclass(frozen=True)
@@ -55,9 +59,13 @@ def times_s(raster: Raster, frames: npt.NDArray[np.int64]) -> Floats:
 
 
 def commanded_nm(raster: Raster, frames: npt.NDArray[np.int64]) -> Floats:
-    """Positions (n, 2) as commanded, along the scan's axes [nm]."""
+    """Positions (n, 2) as commanded, along the scan's axes, the beam shift included [nm]."""
     middle = (np.array(raster.shape) - 1) / 2
-    return (np.stack(np.divmod(frames, raster.shape[1]), axis=1) - middle) * raster.step_nm
+    placed: Floats = (np.stack(np.divmod(frames, raster.shape[1]), axis=1) - middle) * raster.step_nm
+    if any(raster.offset_nm) or any(raster.follow_nm_per_min):
+        minutes = times_s(raster, frames)[:, None] / 60
+        placed = placed + np.array(raster.offset_nm) + minutes * np.array(raster.follow_nm_per_min)
+    return placed
 
 
 def turn(rotation_deg: float) -> Floats:

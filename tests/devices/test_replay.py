@@ -91,6 +91,12 @@ def test_what_was_not_recorded_is_refused(replay: Instrument) -> None:
             replay.detector.prepare(exposure(raster(), **changes))
 
 
+@pytest.mark.parametrize("moved", [{"offset_nm": (1.0, 0.0)}, {"follow_nm_per_min": (0.0, 2.0)}])
+def test_a_recorded_field_cannot_be_moved(replay: Instrument, moved: dict[str, tuple[float, float]]) -> None:
+    with pytest.raises(LimitViolation, match="cannot be moved"):
+        replay.scan.prepare(raster().model_copy(update=moved))
+
+
 def test_out_of_turn_is_a_fault(replay: Instrument) -> None:
     for step in (replay.detector.source, replay.detector.arm, replay.scan.start, replay.scan.wait):
         with pytest.raises(DeviceFault):

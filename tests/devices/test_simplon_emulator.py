@@ -1,5 +1,6 @@
 """The emulated detector as a client meets it: a series over both streams is what was asked for and what was sent."""
 
+import hashlib
 import math
 import time
 from threading import Thread
@@ -74,6 +75,7 @@ def test_a_series_over_the_legacy_stream_is_what_was_sent() -> None:
         for frame in range(3):
             image, described, blob, times = documents(client.parts())
             assert (image["htype"], image["series"], image["frame"]) == ("dimage-1.0", number, frame)
+            assert image["hash"] == hashlib.md5(blob, usedforsecurity=False).hexdigest()
             assert described == {
                 "htype": "dimage_d-1.0",
                 "shape": [SHAPE[1], SHAPE[0]],

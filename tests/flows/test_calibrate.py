@@ -354,7 +354,7 @@ def test_a_person_withdraws_with_a_reason_and_once(opened: Lab, plan: Plan, resu
     with pytest.raises(BadInput, match="was withdrawn already"):
         withdraw_by_hand(opened.settings, number, "again")
     failed = next(one["id"] for one in by_kind(opened, result.run).values() if one["verdict"] == "not_measurable")
-    for other, said in ((10**6, "no such row"), (failed, "no run uses it")):
+    for other, said in ((10**6, "none of this number"), (failed, "no run uses it")):
         with pytest.raises(BadInput, match=said):
             withdraw_by_hand(opened.settings, other, "why not")
 

@@ -27,8 +27,8 @@ from storage.documents import load_model
 from storage.read import open_frames
 from storage.settings import Settings
 from tasks.calibrated import uncalibrated
-from tasks.expose import expose
 from tasks.lab import open_lab
+from tasks.passes import expose
 from tasks.prepare import prepare
 from tasks.record import close_run, open_run
 

@@ -92,7 +92,11 @@ def test_the_same_fields_take_their_own_value(path: str) -> None:
         ("format_version", "1", "1"),
         ("title", "t" * 201, "200"),
         ("quality.remedies", ["pray"], "reduce_dwell"),
+        ("quality.remedies", ["skip", "settle", "skip"], "skip stands more than once"),
         ("quality.max_attempts", 0, "greater than"),
+        ("quality.max_mending_min", 0, "greater than"),
+        ("sample.spare_areas", ["a", "a"], "spare_areas must differ"),
+        ("sample.spare_areas", ["../a"], "pattern"),
     ],
 )
 def test_a_bad_value_says_what_is_allowed(path: str, value: Any, says: str) -> None:

@@ -49,6 +49,8 @@ SLOW_16 = (DepthRate(bit_depth=16, max_frame_rate_hz=10_000.0),)
         ("virtual_bf_df", "threshold", {"detector_threshold_kev": 200.1}, "optics.beam_energy_kev", 200.0, FAIL),
         ("case_a", "stage_position", {"areas": ("lamella-1", "hole")}, "sample.area", "hole", PASS),
         ("case_a", "stage_position", {"areas": ("lamella-1", "hole")}, "sample.area", "lamela-1", FAIL),
+        ("case_a", "stage_position", {"areas": ("lamella-1", "hole")}, "sample.spare_areas", ["hole"], PASS),
+        ("case_a", "stage_position", {"areas": ("lamella-1", "hole")}, "sample.spare_areas", ["whole"], FAIL),
         # 3.12075e8/201.06 x 3 x 0.3 = 1.39692e6 in a Bragg disk at 50 pA.
         ("strain", "bragg_count_rate", {"detector_max_count_rate_per_px_hz": 1.397e6}, "scan.step_nm", 1.5, PASS),
         ("strain", "bragg_count_rate", {"detector_max_count_rate_per_px_hz": 1.396e6}, "scan.step_nm", 1.5, FAIL),

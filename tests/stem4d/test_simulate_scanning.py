@@ -92,3 +92,15 @@ def test_the_current_tires_and_drops_out() -> None:
         [1.0, (1 - 0.1 * 120 / 3600) * 0.2, 1 - 0.1 * 150 / 3600, 0.9],
     )
     assert current_part(Emission(drift_per_h=-10.0), np.array([3600.0]))[0] == 0
+
+
+def test_a_beam_shift_moves_the_whole_field_and_goes_on_with_time() -> None:
+    frames = np.arange(40 * 50)
+    moved = replace(RASTER, offset_nm=(1.5, -0.5), follow_nm_per_min=(6.0, -12.0))
+    shift = true_nm(moved, ScanErrors(), frames, 0.0, 0, 0) - true_nm(RASTER, ScanErrors(), frames, 0.0, 0, 0)
+    minutes = times_s(RASTER, frames) / 60
+    np.testing.assert_allclose(shift, np.stack([1.5 + 6 * minutes, -0.5 - 12 * minutes], axis=1), atol=1e-12)
+    # With the scan turned by 90 degrees from x towards y, a shift along x is one along y of the specimen.
+    turned = true_nm(replace(RASTER, offset_nm=(0.0, 1.0)), ScanErrors(rotation_deg=90.0), frames[:1], 0.0, 0, 0)
+    middle = true_nm(RASTER, ScanErrors(rotation_deg=90.0), frames[:1], 0.0, 0, 0)
+    np.testing.assert_allclose(turned - middle, [[1.0, 0.0]], atol=1e-12)

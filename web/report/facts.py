@@ -57,7 +57,7 @@ def run_report(facts: Facts, plan: Plan, plates: tuple[Plate, ...], missing_pict
         story=tuple(_line(event) for event in facts["events"]),
         parameters=plan_parameters(plan),
         findings=tuple(_judgement(one) for one in facts["quality"] if one["stage"] == "plan"),
-        quality=tuple(_judgement(one) for one in facts["quality"] if one["stage"] != "plan"),
+        quality=tuple(_judgement(one) for one in facts["quality"] if one["stage"] == "final"),
         calibrations=tuple(_calibration(one, started, facts) for one in facts["calibrations"]),
         remedies=tuple(_remedy(one) for one in facts["remedies"]),
         dose=dose_account([facts]),
@@ -70,6 +70,7 @@ def run_report(facts: Facts, plan: Plan, plates: tuple[Plate, ...], missing_pict
         missing_pictures=missing_pictures,
         withdrawn=tuple(Withdrawn(one["id"], one["kind"], one["reason"]) for one in facts["withdrawn"]),
         lacking=lacking(facts),
+        attempts=tuple(facts["attempts"]),
     )
 
 
@@ -214,6 +215,8 @@ def _standing(one: Facts, used_at: datetime) -> str:
     words = "had expired" if end is not None and end <= used_at else "fresh"
     if one["superseded_by"] is not None:
         words += f", superseded since by number {one['superseded_by']}"
+    if one["withdrawn"]:
+        words += f"; withdrawn by {one['withdrawn']['by']}: {one['withdrawn']['reason']}"
     if one["accepted_stale"]:
         words += f"; used past its time, as the run was told to: {one['accepted_stale']}"
     return f"{words}; measured in run {one['evidence_run']}" if one["evidence_run"] else words

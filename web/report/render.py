@@ -7,6 +7,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from web.report import judged, tables, used
+from web.report.attempts import attempts
 from web.report.parts import calibration_part
 from web.report.text import duration, time_utc
 from web.report.values import CalibrationReport, NightReport, Picture, RunReport
@@ -27,6 +28,7 @@ def render_run(report: RunReport) -> str:
         quality=judged.judged("Quality of the data", report.quality),
         findings=judged.judged("Plan check", report.findings),
         remedies=tables.remedies(report.remedies),
+        attempts=attempts(report.attempts),
         calibrations=used.calibrations(report.calibrations),
         withdrawn=used.withdrawn(report.withdrawn),
         lacking=used.lacking_words(report.lacking),

@@ -38,7 +38,7 @@ EMPTY = "–"
 STATES = {
     "marked": "Marked: the run finished and all it took is kept, but at least one result must not be used as it is.",
     "refused": "Refused: the plan cannot work, so the specimen was not exposed.",
-    "stopped": "Stopped: somebody ended it before it was done.",
+    "stopped": "Stopped: it was ended before it was done, by somebody or because its data failed already.",
     "crashed": "Crashed: the program ended without closing the run.",
 }
 """States of a run that a word alone does not tell."""

@@ -197,6 +197,8 @@ class RunReport:
     withdrawn: tuple[Withdrawn, ...] = ()
     lacking: tuple[str, ...] = ()
     """Kinds of calibration that the analyses need and that were not there."""
+    attempts: tuple[Mapping[str, Any], ...] = ()
+    """Of the target up to this run's end, as ``db.questions.attempts`` tells of them."""
 
 
 @dataclass(frozen=True)

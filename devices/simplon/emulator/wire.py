@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from functools import lru_cache
 from typing import Any, Protocol
+from weakref import WeakKeyDictionary
 
 from devices.simplon.emulator.rules import saturation_value
 from devices.simplon.emulator.series import Series
@@ -101,6 +102,9 @@ def _start(series: Series) -> dict[str, Any]:
 class LegacyStream:
     """JSON and binary parts; the header is one message of several parts."""
 
+    def __init__(self) -> None:
+        self._described: WeakKeyDictionary[PackedFrame, tuple[str, bytes]] = WeakKeyDictionary()
+
     def start(self, series: Series) -> Parts:
         """See `Wire`."""
         detail = series.stream["header_detail"]
@@ -118,20 +122,11 @@ class LegacyStream:
 
     def image(self, series: Series, number: int, frame: PackedFrame, start_s: float) -> Parts:
         """See `Wire`."""
-        bits = frame.dtype.itemsize * 8
         start_ns, real_ns = round(start_s * 1e9), round(series.config["count_time"] * 1e9)
-        digest = hashlib.md5(frame.payload, usedforsecurity=False).hexdigest()
+        digest, description = self._of(frame)
         return [
             _json({"htype": "dimage-1.0", "series": series.series_id, "frame": number, "hash": digest}),
-            _json(
-                {
-                    "htype": "dimage_d-1.0",
-                    "shape": [frame.shape[1], frame.shape[0]],
-                    "type": f"uint{bits}",
-                    "encoding": f"bs{bits}-lz4<" if frame.algorithm else "<",
-                    "size": len(frame.payload),
-                }
-            ),
+            description,
             frame.payload,
             _json(
                 {
@@ -148,12 +143,33 @@ class LegacyStream:
         """See `Wire`."""
         return [_json({"htype": "dseries_end-1.0", "series": series.series_id})]
 
+    def _of(self, frame: PackedFrame) -> tuple[str, bytes]:
+        """Hash and description of a frame, made once: it may be sent again and again."""
+        if (known := self._described.get(frame)) is not None:
+            return known
+        bits = frame.dtype.itemsize * 8
+        digest = hashlib.md5(frame.payload, usedforsecurity=False).hexdigest()
+        description = _json(
+            {
+                "htype": "dimage_d-1.0",
+                "shape": [frame.shape[1], frame.shape[0]],
+                "type": f"uint{bits}",
+                "encoding": f"bs{bits}-lz4<" if frame.algorithm else "<",
+                "size": len(frame.payload),
+            }
+        )
+        self._described[frame] = digest, description
+        return digest, description
+
 
 WIRES: Mapping[str, Wire] = {"cbor": StreamV2(), "legacy": LegacyStream()}
 
 
+_ENCODER = json.JSONEncoder(allow_nan=False)
+
+
 def _json(content: Mapping[str, Any]) -> bytes:
-    return json.dumps(content, allow_nan=False).encode()
+    return _ENCODER.encode(content).encode()
 
 
 def _appendix(text: str) -> Parts:

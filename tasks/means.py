@@ -1,0 +1,45 @@
+"""What a target has left for mending: the dose of its area and of its spare areas, time, attempts."""
+
+from collections.abc import Sequence
+
+from db.dose import area_fluence, area_id
+from db.engine import reader
+from stem4d.plan import Plan
+from stem4d.quality.remedies.remedy import Means
+from tasks.lab import Lab
+from tasks.record import fluence_left_e_per_a2
+
+
+def means_of(opened: Lab, runs: Sequence[str], current_ratio: float) -> Means:
+    """What may be used after the last of these attempts."""
+    plan = opened.runs[runs[-1]].plan
+    return Means(
+        fluence_left_e_per_a2=fluence_left_e_per_a2(opened, runs[-1]),
+        spare_left_e_per_a2=_spare_left(opened, plan),
+        seconds_left=mending_left_s(opened, runs),
+        attempts_left=plan.quality.max_attempts - len(runs),
+        current_ratio=current_ratio,
+        facts=opened.file.facts,
+    )
+
+
+def mending_left_s(opened: Lab, runs: Sequence[str]) -> float:
+    """Of the time that the policy allows for all after the first attempt, on the instrument's clock [s]."""
+    allowed = 60 * opened.runs[runs[0]].plan.quality.max_mending_min
+    if len(runs) < 2:
+        return allowed
+    return allowed - (opened.instrument.now_s() - opened.runs[runs[1]].opened_s)
+
+
+def _spare_left(opened: Lab, plan: Plan) -> dict[str, float]:
+    """Each spare area with what it may still receive; one that was never used has the plan's budget."""
+    budget = plan.sample.fluence_budget_e_per_a2
+    left = {}
+    with reader(opened.engine) as session:
+        for name in plan.sample.spare_areas:
+            known = area_id(session, sample=plan.sample.name, area=name)
+            account = None if known is None else area_fluence(session, area_id=known)
+            # A budget is not changed by a plan: an area with another one is not this plan's to use.
+            if account is None or account.budget_e_per_a2 == budget:
+                left[name] = budget if account is None else account.left_e_per_a2
+    return left
