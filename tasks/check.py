@@ -54,6 +54,7 @@ def judged(
         calibrated.geometry(),
         calibrated.bad_pixel_mask(plan.detector.shape),
         opened.file.facts.detector(plan.detector.name),
+        calibrations=calibrated.figures(),
     )
 
 

@@ -18,7 +18,9 @@ from stem4d.quality.grade import result
 from stem4d.quality.pixels import check_dead_pixels
 from stem4d.quality.rate import check_rate
 from stem4d.quality.regions import FileKnowledge, PatternGeometry, Subject, mask_for, wanted_of_file
+from stem4d.quality.sampling import check_sampling
 from stem4d.quality.saturation import check_saturation
+from stem4d.quality.scan import check_scan
 from stem4d.quality.wrap import check_wrap
 from stem4d.verdict import QualityResult, Verdict
 
@@ -31,6 +33,7 @@ NEEDED_TO_JUDGE = {
     "scan_step_nm": "drift",
     "beam_energy_kev": "resolution",
     "convergence_semi_angle_mrad": "counting noise in mrad",
+    "defocus_nm": "overlap of the probes",
 }
 
 
@@ -83,6 +86,8 @@ def judge_file(
         *check_centring(maps, subject),
         *check_descan(maps, subject),
         *check_drift((maps,), (0.0,), subject),
+        *check_scan((maps,), subject),
+        *check_sampling(subject),
         *check_dose((maps,), subject),
         *check_beam((maps,), (0.0,), None),
         *_scale(disk, known),
@@ -105,8 +110,6 @@ def _scale(disk: DiskFit, known: FileKnowledge) -> Iterator[QualityResult]:
 
 
 def _not_known(known: FileKnowledge) -> Iterator[QualityResult]:
-    text = "Probe overlap and sampling are not judged from a file: check its plan with `nightbeam plan check`."
-    yield result("overlap", "ptychography", Verdict.NOT_MEASURABLE, text)
     missing = [field.name for field in fields(known) if getattr(known, field.name) is None]
     if missing:
         matters = sorted({one for name in missing for one in NEEDED_TO_JUDGE[name].split(", ")})

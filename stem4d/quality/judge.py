@@ -1,6 +1,6 @@
 """All checks of a run together, and what they come to for each analysis."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -14,15 +14,19 @@ from stem4d.plan import Plan
 from stem4d.predict import predict
 from stem4d.quality.beam import check_beam
 from stem4d.quality.centring import check_centring
-from stem4d.quality.descan import check_descan
+from stem4d.quality.descan import check_descan, furthest_px
 from stem4d.quality.dose import check_dose
 from stem4d.quality.drift import check_drift
+from stem4d.quality.drift_seen import Scans
 from stem4d.quality.frames import check_frames
 from stem4d.quality.pixels import check_dead_pixels, check_pixels, new_hot_pixels
 from stem4d.quality.rate import check_rate, counts_put_back
 from stem4d.quality.regions import PatternGeometry, mask_for, subject_of_plan
+from stem4d.quality.sampling import check_sampling
 from stem4d.quality.saturation import check_saturation
+from stem4d.quality.scan import check_scan
 from stem4d.quality.wrap import check_wrap
+from stem4d.rules.registry import Calibrated
 from stem4d.verdict import QualityResult, Verdict, worst
 
 
@@ -33,6 +37,8 @@ def judge(
     geometry: PatternGeometry | None = None,
     bad_pixels: Mask | None = None,
     detector: DetectorFacts | None = None,
+    references: Scans | None = None,
+    calibrations: Mapping[str, Calibrated] | None = None,
 ) -> tuple[QualityResult, ...]:
     """Judge what a run recorded.
 
@@ -50,6 +56,10 @@ def judge(
         Pixels that are left out.
     detector : DetectorFacts, optional
         What is known of the plan's detector; the catalogue's where absent.
+    references : Scans, optional
+        Fast scans of the same area around the passes, on the same clock: they tell the drift within a pass.
+    calibrations : mapping of str to Calibrated, optional
+        What is calibrated, by the plan rules' names: sampling and overlap are judged with it instead of the plan's.
 
     Raises
     ------
@@ -73,8 +83,10 @@ def judge(
         *check_rate(whole, subject),
         *check_wrap(whole, subject),
         *check_centring(whole, subject),
-        *max(movements, key=lambda results: max((one.value or 0.0 for one in results), default=0.0)),
-        *check_drift(passes, started_s, subject),
+        *max(movements, key=furthest_px),
+        *check_drift(passes, started_s, subject, references),
+        *check_scan(passes, subject),
+        *check_sampling(subject, calibrations),
         *check_dose(passes, subject, new),
         *check_beam(passes, started_s, predict(plan).pass_time_s, new, counts_put_back(passes, subject)),
     )

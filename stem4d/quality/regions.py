@@ -70,6 +70,7 @@ class FileKnowledge:
     scan_step_nm: float | None = None
     beam_energy_kev: float | None = None
     convergence_semi_angle_mrad: float | None = None
+    defocus_nm: float | None = None
 
 
 @dataclass(frozen=True)
@@ -139,6 +140,7 @@ def subject_of_plan(
             scan_step_nm=plan.scan.step_nm,
             beam_energy_kev=plan.optics.beam_energy_kev,
             convergence_semi_angle_mrad=plan.optics.convergence_semi_angle_mrad,
+            defocus_nm=plan.optics.defocus_nm,
         ),
         plan=plan,
     )
