@@ -1,21 +1,17 @@
 """The same scans of one emulated detector, in turn: to our worker, which also writes them, and to LiberTEM-live."""
 
-import multiprocessing
 import statistics
 import tempfile
-import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
-from multiprocessing.connection import Connection
 from pathlib import Path
 
 import numpy as np
 
 from benchmarks.accumulator import peer_masks
+from benchmarks.emulated import Detector, emulated
 from benchmarks.harness import ROOT, Figure, Peer
-from benchmarks.stream import DISTINCT, Case, _acquired, _reread_s, _source, bench_spec
-from devices.simplon.emulator import start_emulator
+from benchmarks.stream import Case, acquired, bench_spec, reread_s
 from devices.simplon.rest import Simplon
 from stem4d.maps import maps_from_arrays
 from storage.read import open_frames
@@ -25,16 +21,6 @@ CASE = Case(192, (125, 160), 0.0)
 ROUNDS = 5
 EXECUTORS = ("inline", "pipelined")
 PINS = ROOT / "tests" / "devices" / "peers" / "libertem_live.txt"
-
-
-@dataclass(frozen=True)
-class Detector:
-    """An emulated one in a process of its own: its ports, and what its processor time has come to [s]."""
-
-    rest_port: int
-    stream_port: int
-    legacy_port: int
-    processor_s: Callable[[], float]
 
 
 @dataclass
@@ -62,10 +48,10 @@ class Scans:
 def run() -> Iterator[Figure]:
     """How many times as long LiberTEM-live takes, by its best executor of each round."""
     ours, theirs = Scans(), {executor: Scans() for executor in EXECUTORS}
-    reread_s: list[float] = []
+    again_s: list[float] = []
     with (
         tempfile.TemporaryDirectory() as folder,
-        _detector() as detector,
+        emulated(CASE.side_px) as detector,
         # Its workers are its two threads, as in the accumulator's bench.
         Peer("libertem_live", python_of(PINS), OPENBLAS_NUM_THREADS="1", OMP_NUM_THREADS="1") as peer,
     ):
@@ -83,7 +69,7 @@ def run() -> Iterator[Figure]:
                 if not turn:
                     peer.ask(do="save", to=str(sums))
                     _assert_same(path, sums)
-            reread_s.append(_reread_s(path))
+            again_s.append(reread_s(path))
             path.unlink()
             shown = ", ".join(f"{executor} {scans.seconds[-1]:.2f} s" for executor, scans in peers.items())
             print(f"  round {turn}: ours {own.seconds[-1]:.2f} s; LiberTEM-live {shown}", flush=True)
@@ -98,40 +84,13 @@ def run() -> Iterator[Figure]:
         "LiberTEM-live by stream v1, its best executor of each round",
         f"{CASE.frames} frames of {CASE.name}, one count a pixel, bslz4, from the trigger to the result; "
         f"rounds {min(ratios):.3g} to {max(ratios):.3g}; ours {ours.told}, "
-        f"file included, of which {statistics.median(reread_s):.2f} s read it again for its digest; {each}; "
+        f"file included, of which {statistics.median(again_s):.2f} s read it again for its digest; {each}; "
         "sender: us of processor a frame",
     )
 
 
-@contextmanager
-def _detector() -> Iterator[Detector]:
-    context = multiprocessing.get_context("spawn")
-    ours, theirs = context.Pipe()
-    process = context.Process(target=_emulate, args=(theirs,), daemon=True)
-    process.start()
-
-    def processor_s() -> float:
-        ours.send("time")
-        return float(ours.recv())
-
-    try:
-        yield Detector(*ours.recv(), processor_s)
-        ours.send("end")
-    finally:
-        process.join(5)
-        process.kill()
-
-
-def _emulate(pipe: Connection) -> None:
-    source = _source(CASE.side_px)
-    with start_emulator(source=source, rate_hz=float("inf"), ring_frames=DISTINCT, patience_s=30.0) as emulator:
-        pipe.send((emulator.rest_port, emulator.stream_port, emulator.legacy_port))
-        while pipe.recv() == "time":
-            pipe.send(time.process_time())
-
-
 def _our_scan(detector: Detector, path: Path) -> float:
-    seconds, result = _acquired(CASE, (detector.rest_port, detector.stream_port), path)
+    seconds, result = acquired(CASE, detector, path)
     assert result.receipt.complete, result
     return seconds
 

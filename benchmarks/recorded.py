@@ -13,8 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.accumulator import EXECUTORS, peer_masks
+from benchmarks.emulated import DISTINCT, one_count_a_pixel
 from benchmarks.harness import Figure, Peer
-from benchmarks.stream import DISTINCT, Case, _best, bench_file, bench_spec, decoders, one_count_a_pixel
+from benchmarks.stream import Case, bench_file, bench_spec, best_s, decoders
 from devices.passes import maps_of
 from stem4d.accumulate import Accumulator
 from stem4d.maps import RunMaps
@@ -106,10 +107,10 @@ def _alone(path: Path, frames: npt.NDArray[np.uint16], chunks: Sequence[bytes]) 
         index_s = time.thread_time() - begun
         return {
             "find in the file": index_s / CASE.frames,
-            "read": _best(lambda: next(stored)),
-            "checksum": _best(packed.checksums),
-            "decode": _best(lambda: codec.unpack_each(packed, room)),
-            "accumulate": _best(lambda: accumulator.add(frames)),
+            "read": best_s(lambda: next(stored)),
+            "checksum": best_s(packed.checksums),
+            "decode": best_s(lambda: codec.unpack_each(packed, room)),
+            "accumulate": best_s(lambda: accumulator.add(frames)),
         }
 
 

@@ -1,27 +1,23 @@
 """The acquisition worker at full speed: emulated DECTRIS detector, sockets, online quality, verified file."""
 
-import multiprocessing
 import resource
 import tempfile
 import threading
 import time
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from multiprocessing.connection import Connection
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
+from benchmarks.emulated import DISTINCT, Detector, emulated, one_count_a_pixel
 from benchmarks.harness import Figure
 from devices.acquire import AcquisitionJob, AcquisitionResult
 from devices.protocols import ExposureRequest
 from devices.simplon.driver import SimplonDetector
-from devices.simplon.emulator import start_emulator
-from devices.simplon.emulator.frames import SyntheticFrames
 from devices.simplon.messages import ImageEncoder, PackedFrame, decode
 from devices.simplon.rest import Simplon
 from devices.worker import acquire_in_child
@@ -33,8 +29,6 @@ from storage.spec import FileSpec
 from storage.write import FrameWriter
 
 FULL_SCALE = 65535
-DISTINCT = 64
-"""Frames that are packed in advance and sent in turn: more than a processor's caches hold unpacked."""
 MOST_MEMORY_GIB = 1.5
 
 
@@ -68,13 +62,13 @@ def run() -> Iterator[Figure]:
 
 
 def _measured(case: Case, folder: Path) -> Iterator[Figure]:
-    with _emulator(case) as (ports, sender_s):
+    with emulated(case.side_px) as detector:
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        whole_s, result = _acquired(case, ports, folder / "scan.h5")
+        whole_s, result = acquired(case, detector, folder / "scan.h5")
         used = resource.getrusage(resource.RUSAGE_CHILDREN)
-        sent_s = sender_s()
-    reread_s = _reread_s(result.receipt.path)
-    seconds = whole_s - reread_s
+        sent_s = detector.processor_s()
+    again_s = reread_s(result.receipt.path)
+    seconds = whole_s - again_s
     assert result.receipt.complete, result
     worker_s = used.ru_utime + used.ru_stime - before.ru_utime - before.ru_stime
     rate_hz = case.frames / seconds
@@ -87,7 +81,7 @@ def _measured(case: Case, folder: Path) -> Iterator[Figure]:
         "frames/s",
         f">= {case.goal_hz:g}",
         "the machine's 2 cores, sender included",
-        f"{case.frames} frames in {seconds:.1f} s, and {reread_s:.1f} s to read the file again for its digest; "
+        f"{case.frames} frames in {seconds:.1f} s, and {again_s:.1f} s to read the file again for its digest; "
         f"us of processor a frame: sender {sent_s / case.frames * 1e6:.0f}, "
         f"worker {worker_s / case.frames * 1e6:.0f}; each part alone on one core: {parts}",
     )
@@ -110,43 +104,15 @@ def _measured(case: Case, folder: Path) -> Iterator[Figure]:
     )
 
 
-def _reread_s(path: Path) -> float:
+def reread_s(path: Path) -> float:
     """Seconds that the digest takes of a file that is closed: the worker's last work before it gives it its name."""
     begun = time.perf_counter()
     sha256_of_file(path)
     return time.perf_counter() - begun
 
 
-@contextmanager
-def _emulator(case: Case) -> Iterator[tuple[tuple[int, int], Callable[[], float]]]:
-    """An emulated detector in a process of its own: its ports, and what its processor time has come to."""
-    context = multiprocessing.get_context("spawn")
-    ours, theirs = context.Pipe()
-    process = context.Process(target=_emulate, args=(theirs, case.side_px), daemon=True)
-    process.start()
-
-    def seconds() -> float:
-        ours.send("time")
-        return float(ours.recv())
-
-    try:
-        yield ours.recv(), seconds
-        ours.send("end")
-    finally:
-        process.join(5)
-        process.kill()
-
-
-def _emulate(pipe: Connection, side_px: int) -> None:
-    source = _source(side_px)
-    with start_emulator(source=source, rate_hz=float("inf"), ring_frames=DISTINCT, patience_s=30.0) as emulator:
-        began = time.process_time()
-        pipe.send((emulator.rest_port, emulator.stream_port))
-        while pipe.recv() == "time":
-            pipe.send(time.process_time() - began)
-
-
-def _acquired(case: Case, ports: tuple[int, int], path: Path) -> tuple[float, AcquisitionResult]:
+def acquired(case: Case, emulator: Detector, path: Path) -> tuple[float, AcquisitionResult]:
+    """Seconds from the trigger to the result of one scan, and the result."""
     facts = DetectorFacts(
         name="bench",
         shape=(case.side_px, case.side_px),
@@ -156,8 +122,8 @@ def _acquired(case: Case, ports: tuple[int, int], path: Path) -> tuple[float, Ac
         dead_time_us=0.1,
         max_count_rate_per_px_hz=1e7,
     )
-    rest = Simplon("127.0.0.1", ports[0])
-    detector = SimplonDetector(rest, facts, "software", ports[1])
+    rest = Simplon("127.0.0.1", emulator.rest_port)
+    detector = SimplonDetector(rest, facts, "software", emulator.stream_port)
     try:
         detector.recover()
         detector.prepare(
@@ -230,13 +196,13 @@ def _alone(case: Case, folder: Path) -> dict[str, float]:
             writer.write_chunks(range(first, first + DISTINCT), chunks, [zlib.crc32(chunk) for chunk in chunks])
 
         done = {
-            "read CBOR": _best(lambda: [decode(each) for each in messages]),
-            decoders()[0][0]: _best(lambda: codec.unpack(chunks, room)),
-            "accumulate": _best(lambda: accumulator.add(frames)),
-            "checksum and write": _best(write),
+            "read CBOR": best_s(lambda: [decode(each) for each in messages]),
+            decoders()[0][0]: best_s(lambda: codec.unpack(chunks, room)),
+            "accumulate": best_s(lambda: accumulator.add(frames)),
+            "checksum and write": best_s(write),
         }
         writer.abandon("a bench", {})
-    return done | {library: _best(partial(decode, chunks)) for library, decode in decoders()[1:]}
+    return done | {library: best_s(partial(decode, chunks)) for library, decode in decoders()[1:]}
 
 
 def _image(number: int, chunk: bytes, shape: tuple[int, ...]) -> bytes:
@@ -244,7 +210,7 @@ def _image(number: int, chunk: bytes, shape: tuple[int, ...]) -> bytes:
     return ImageEncoder(1, "bench", "2026-11-27T00:00:00Z").encode(number, {"threshold_1": frame}, 0.0, 1e-4)
 
 
-def _best(work: Callable[[], object], rounds: int = 15) -> float:
+def best_s(work: Callable[[], object], rounds: int = 15) -> float:
     """Processor seconds of this thread a frame, of the fastest round: neighbours make the others longer."""
     taken = []
     for _ in range(rounds):
@@ -279,13 +245,3 @@ def decoders() -> list[tuple[str, Callable[[list[bytes]], object]]]:
 
     found.append(("decoding by DECTRIS's library", theirs))
     return found
-
-
-def one_count_a_pixel(side_px: int) -> npt.NDArray[np.uint16]:
-    """Different frames of Poisson counts, as many as are sent in turn."""
-    source = _source(side_px)
-    return np.stack([source.counts(number) for number in range(DISTINCT)]).astype(np.uint16)
-
-
-def _source(side_px: int) -> SyntheticFrames:
-    return SyntheticFrames((side_px, side_px), distinct=DISTINCT, disk_counts=1.0, background_counts=1.0)

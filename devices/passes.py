@@ -2,6 +2,7 @@
 
 from collections import deque
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -41,11 +42,11 @@ def maps_of(frames: Frames, spec: AccumulatorSpec) -> RunMaps:
     if codec is not None and stored is not None and frames.dtype == spec.pixel_dtype:
         with PackedPass(accumulator, codec) as packed:
             _take_stored(stored, packed, buffers, frames.path.name)
-        return buffers.finished(accumulator)
-    for first, batch in frames.batches():
-        there = slice(first, first + len(batch))
-        buffers.put(there, accumulator.add(as_counts(batch, str(frames.path.name))))
-    return buffers.finished(accumulator)
+    else:
+        for first, batch in frames.batches():
+            there = slice(first, first + len(batch))
+            buffers.put(there, accumulator.add(as_counts(batch, str(frames.path.name))))
+    return replace(buffers.finished(accumulator), came_twice=frames.came_twice, corrupt=frames.corrupt)
 
 
 def _take_stored(stored: Iterator[ChunkBatch], packed: PackedPass, buffers: MapBuffers, name: str) -> None:

@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 Map = npt.NDArray[np.float32]
+Positions = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,10 @@ class RunMaps:
     """Largest value of the detector's counter; None where nobody knows."""
     virtual: Mapping[str, npt.NDArray[np.uint64]] = field(default_factory=dict)
     """Counts within each virtual detector, by its name."""
+    came_twice: Positions | None = None
+    """Where more than one frame came and the first was kept; None where nobody kept a ledger."""
+    corrupt: Positions | None = None
+    """Where a frame came that could not be unpacked; none of them is recorded."""
 
     @property
     def scan_shape(self) -> tuple[int, int]:
@@ -48,7 +53,10 @@ class RunMaps:
         return self.sum_pattern / max(self.frames, 1)
 
     def as_arrays(self) -> dict[str, npt.NDArray[np.generic]]:
-        """Named arrays for a file; ``virtual/NAME`` for the virtual detectors, ``full_scale`` left out."""
+        """Named arrays for a file; ``virtual/NAME`` for the virtual detectors.
+
+        Left out are ``full_scale`` and what the ledger holds: a file has them in places of their own.
+        """
         plain = {name: getattr(self, name) for name in _PLAIN}
         return plain | {f"{_VIRTUAL}{name}": image for name, image in self.virtual.items()}
 

@@ -80,6 +80,7 @@ class ForeignFrames:
         self.full_scale = header.full_scale
         self.metadata: Mapping[str, Fact] = dict(header.metadata)
         self.recorded: npt.NDArray[np.bool_] = np.ones(self.scan_shape, np.bool_)
+        self.came_twice = self.corrupt = None
 
     def batches(self, max_bytes: int = BATCH_BYTES) -> Iterator[Batch]:
         """All frames as (first position, frames (n, det_y, det_x)); one pass at a time."""

@@ -68,6 +68,16 @@ class Frames(Protocol):
         """Which positions hold a frame, (scan_y, scan_x)."""
         ...
 
+    @property
+    def came_twice(self) -> npt.NDArray[np.bool_] | None:
+        """Where more than one frame came by the ledger, (scan_y, scan_x); None where nobody kept one."""
+        ...
+
+    @property
+    def corrupt(self) -> npt.NDArray[np.bool_] | None:
+        """Where a frame came that could not be unpacked, (scan_y, scan_x); None where nobody kept a ledger."""
+        ...
+
     def batches(self, max_bytes: int = BATCH_BYTES) -> Iterator[Batch]:
         """Recorded frames as (first position, frames (n, det_y, det_x)); positions without a frame are left out."""
         ...

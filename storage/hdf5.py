@@ -23,7 +23,7 @@ from storage.chunks import read_checked
 from storage.codec import bitshuffle_lz4
 from storage.frames import BATCH_BYTES, Array, Batch, ChunkBatch, check_claim, frames_per_batch
 from storage.guard import datasets_of
-from storage.ledger import checksums_of_chunks, recorded_positions
+from storage.ledger import checksums_of_chunks, ledger_maps, recorded_positions
 from storage.spec import MAX_LIST, Fact
 
 THREADS = 2
@@ -50,8 +50,11 @@ class Hdf5Frames:
         self.full_scale: int | None = None
         self.metadata: Mapping[str, Fact] = {"dataset": dataset.name}
         self.recorded: npt.NDArray[np.bool_] = np.ones(self.scan_shape, np.bool_)
+        self.came_twice: npt.NDArray[np.bool_] | None = None
+        self.corrupt: npt.NDArray[np.bool_] | None = None
         if ours:
             self.recorded = recorded_positions(file).reshape(self.scan_shape)
+            self.came_twice, self.corrupt = ledger_maps(file, self.scan_shape)
             self.metadata = facts_of(file[layout.METADATA].attrs)
             self._of_chunks = checksums_of_chunks(file)
             if self._of_chunks and not self._as_written:

@@ -84,6 +84,12 @@ def recorded_positions(file: h5py.File) -> npt.NDArray[np.bool_]:
     return np.isin(states, (layout.OK, layout.DUPLICATE))
 
 
+def ledger_maps(file: h5py.File, scan_shape: tuple[int, int]) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+    """Which positions (scan_y, scan_x) got more than one frame, and which one that could not be unpacked."""
+    states: npt.NDArray[np.uint8] = file[layout.LEDGER_STATE][:].reshape(scan_shape)
+    return states == layout.DUPLICATE, states == layout.CORRUPT
+
+
 def damaged(file: h5py.File, positions: npt.NDArray[np.intp]) -> Iterator[int]:
     """Those of the given positions whose frame does not match its checksum."""
     frames, checksums, of_chunks = file[layout.FRAMES], file[layout.LEDGER_CHECKSUM], checksums_of_chunks(file)

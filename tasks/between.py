@@ -23,7 +23,7 @@ def failing_so_far(
     """
     looked = [passes[0], passes[-1]] if len(passes) > 1 else passes
     maps = [recorded_maps(one) for one in looked]
-    results = judged(plan, calibrated, maps, [one["started_s"] for one in looked])
+    results = judged(opened, plan, calibrated, maps, [one["started_s"] for one in looked])
     failing = tuple(one for one in results if one.verdict is Verdict.FAIL and not one.metric.startswith(BEARABLE))
     record_quality(opened, run, "online", failing)
     return failing

@@ -24,7 +24,8 @@ def check_quality(instrument: str, run: str, calibrated_json: str, exposed: dict
     opened = lab(instrument)
     plan = opened.runs[run].plan
     calibrated = Calibrated.model_validate_json(calibrated_json)
-    results = judged(plan, calibrated, recorded_passes(exposed), [one["started_s"] for one in exposed["passes"]])
+    started_s = [one["started_s"] for one in exposed["passes"]]
+    results = judged(opened, plan, calibrated, recorded_passes(exposed), started_s)
     record_quality(opened, run, "final", results)
     by_analysis = verdict_by_analysis(results)
     failed = [one for one in results if one.verdict is Verdict.FAIL]
@@ -43,10 +44,18 @@ def check_quality(instrument: str, run: str, calibrated_json: str, exposed: dict
 
 
 def judged(
-    plan: Plan, calibrated: Calibrated, passes: Sequence[RunMaps], started_s: Sequence[float]
+    opened: Lab, plan: Plan, calibrated: Calibrated, passes: Sequence[RunMaps], started_s: Sequence[float]
 ) -> tuple[QualityResult, ...]:
     """All checks of passes with what the run's calibrations say: at its end, and while it goes on."""
-    return judge(plan, passes, started_s, calibrated.geometry(), calibrated.bad_pixel_mask(plan.detector.shape))
+    return judge(
+        plan,
+        passes,
+        started_s,
+        calibrated.geometry(),
+        calibrated.bad_pixel_mask(plan.detector.shape),
+        opened.file.facts.detector(plan.detector.name),
+        calibrations=calibrated.figures(),
+    )
 
 
 def record_quality(opened: Lab, run: str, stage: Stage, results: tuple[QualityResult, ...]) -> None:

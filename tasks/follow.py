@@ -10,7 +10,7 @@ from stem4d.errors import DoseRefused
 from stem4d.maps import RunMaps
 from stem4d.plan import Plan
 from stem4d.predict import predict
-from stem4d.quality.drift import shift_between
+from stem4d.quality.drift_seen import shift_between
 from stem4d.quality.remedies.track import baseline_s_of
 from tasks.calibrated import Calibrated
 from tasks.expose import scan_request

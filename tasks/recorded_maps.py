@@ -1,5 +1,6 @@
 """The maps that an acquisition left beside the frames of each pass."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,8 @@ from storage.read import open_frames
 def recorded_maps(one: dict[str, Any]) -> RunMaps:
     """What the acquisition of a pass left, by the facts that the exposure gave of it."""
     with open_frames(Path(one["path"])) as frames:
-        return maps_from_arrays(frames.online(), frames.full_scale)
+        maps = maps_from_arrays(frames.online(), frames.full_scale)
+        return replace(maps, came_twice=frames.came_twice, corrupt=frames.corrupt)
 
 
 def recorded_passes(exposed: dict[str, Any]) -> list[RunMaps]:

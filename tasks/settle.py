@@ -4,7 +4,7 @@ from typing import Any
 
 from stem4d.errors import DoseRefused
 from stem4d.predict import predict
-from stem4d.quality.drift import DriftRate, fit_rate, shift_between
+from stem4d.quality.drift_seen import DriftSeen, Scans, drift_seen
 from stem4d.quality.grade import grade
 from stem4d.quality.remedies.remedy import Wait
 from stem4d.quality.remedies.settle import waits_s
@@ -56,9 +56,10 @@ def settle(instrument: str, run: str, calibrated_json: str, wait: dict[str, floa
     return {"settled": False, "reason": f"the specimen has not settled within {waited_s:.0f} s: {last}"}
 
 
-def _rate(reference: Reference, baseline_s: float) -> DriftRate | None:
+def _rate(reference: Reference, baseline_s: float) -> DriftSeen | None:
     """The drift between two reference scans so far apart; None where they cannot be registered."""
     before_s, before = reference.scan()
     reference.pause(baseline_s)
     after_s, after = reference.scan()
-    return fit_rate([shift_between(before, after)], [(after_s - before_s) / 60], reference.step_nm)
+    seen = drift_seen(Scans((before, after), (before_s, after_s), reference.step_nm))
+    return seen if seen.ok else None

@@ -23,6 +23,7 @@ def inspect(
     step_nm: Annotated[float | None, typer.Option(help="Scan step [nm].")] = None,
     beam_energy_kev: Annotated[float | None, typer.Option(help="Beam energy [keV].")] = None,
     convergence_semi_angle_mrad: Annotated[float | None, typer.Option(help="Convergence semi-angle [mrad].")] = None,
+    defocus_nm: Annotated[float | None, typer.Option(help="Defocus, positive for underfocus [nm].")] = None,
     as_json: AsJson = False,
 ) -> Code:
     """Judge any recorded file: saturation, descan, centring, and which analyses it can carry.
@@ -40,6 +41,8 @@ def inspect(
         "convergence_semi_angle_mrad": convergence_semi_angle_mrad,
     }
     _require_positive(given, full_scale)
+    if defocus_nm is not None:
+        given["defocus_nm"] = _finite("--defocus-nm", defocus_nm)
     found = inspect_file(
         file, full_scale=full_scale, known={name: value for name, value in given.items() if value is not None}
     )
@@ -50,6 +53,13 @@ def inspect(
     judged = set(_verdicts(found).values())
     # A file that nothing could be said of is no file that passed.
     return Code.WARNINGS if judged & {"warn", "fail"} or "pass" not in judged else Code.DONE
+
+
+def _finite(field: str, value: float) -> float:
+    """A defocus may be negative or zero, and nothing else."""
+    if not isfinite(value):
+        raise BadInput(field=field, value=value, limit="must be a finite number", unit="nm")
+    return value
 
 
 def _require_positive(given: dict[str, float | None], full_scale: int | None) -> None:

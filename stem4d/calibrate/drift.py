@@ -157,17 +157,33 @@ def _elsewhere(flat: list[list[Array]], seen: list[Mask], lost: list[int], place
 def _hum(flat: list[list[Array]], seen: list[Mask], good: dict[tuple[int, int], Shift]) -> list[str]:
     """What speaks against the scan engine, in words."""
     whole = all(mask.all() for mask in seen)
-    torn = min(rows_torn(list(images)) for images in zip(*flat, strict=True)) if whole else 1.0
+    # All images of a scan together: deflections along y fade from row to row, those along x from column to column.
+    alike = [image / image.std() for images in flat for image in images if image.std() > 0]
+    torn = rows_torn(alike) if whole and alike else 1.0
     if torn < TORN:
         return [f"neighbouring rows share {torn:.0%} of what neighbouring columns do: hum or jitter tears the scan"]
+    # Images of one scan share their noise: only the one that shows most has the errors that the test of a line takes.
+    clearest = int(
+        np.argmax(
+            [
+                min(_contrast(one, mask) for one, mask in zip(kind, seen, strict=True))
+                for kind in zip(*flat, strict=True)
+            ]
+        )
+    )
     near = [
-        (first, second, seen[a], shift.shift_px)
+        (flat[a][clearest], flat[b][clearest], seen[a], shift.shift_px)
         for (a, b), shift in good.items()
         if b - a <= 2 and seen[b].all()
-        for first, second in zip(flat[a], flat[b], strict=True)
     ]
     line = line_of_hum(near)
     return [] if line is None else [f"rows shift against each other every {1 / line:.1f} rows: hum in the scan"]
+
+
+def _contrast(image: Array, seen: Mask) -> float:
+    """Variance over that of the noise; 0 where an image is even."""
+    noise = white_noise(image, seen)
+    return float(image[seen].var()) / noise**2 if noise > 0 else 0.0
 
 
 def _as_list(each: npt.NDArray[np.number] | Sequence[npt.NDArray[np.number]]) -> list[npt.NDArray[np.number]]:

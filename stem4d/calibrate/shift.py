@@ -45,6 +45,8 @@ RINGS = 24
 """Most rings of frequencies that are weighted together; in small fields a ring is two steps of frequency."""
 REPEATS = 0.5
 """Correlation from which on a second peak means a specimen that repeats itself, and not noise."""
+MOST_FITTED = 100_000
+"""Positions, evenly spread, that a surface is fitted to."""
 LARGEST_ERROR_PX = 1.0
 """A shift that is known no better is no shift."""
 
@@ -64,6 +66,8 @@ class Shift:
     ok: bool
     reason: str
     """Why ``ok`` is false; empty otherwise."""
+    shortest_px: float = nan
+    """Length of the shortest whole shift that fits nearly as well, the best one included."""
 
 
 def register(first: Sequence[Array], second: Sequence[Array], seen_first: Mask, seen_second: Mask) -> Shift:
@@ -91,14 +95,14 @@ def register(first: Sequence[Array], second: Sequence[Array], seen_first: Mask, 
     shape = seen_first.shape
     if min(shape) < SMALLEST_PX:
         return _nothing(f"{shape[0]} x {shape[1]} positions are too few to register; it takes {SMALLEST_PX} each way")
-    if not (seen_first.any() and seen_second.any()):
-        return _nothing("one of the scans recorded nothing")
+    if not seen_first.any() or not seen_second.any():
+        return _nothing("nothing was recorded")
     pairs = _normalised(first, second, seen_first, seen_second)
     if not pairs:
         return _nothing("the images show nothing above their noise")
     surface, overlap = _correlation(pairs, seen_first, seen_second)
     area = _shared_area(pairs)
-    coarse, peak, rival, samples = _peak(surface, overlap / area)
+    coarse, peak, rival, shortest, samples = _peak(surface, overlap / area)
     significance = float(np.arctanh(min(max(peak, 0.0), 0.999))) * sqrt(max(samples - 3, 0.0))
     repeats = rival is not None and peak > REPEATS
     by_chance = sqrt(2 * log(max(float((surface > -1).sum()) / area, 2.0)))
@@ -110,7 +114,7 @@ def register(first: Sequence[Array], second: Sequence[Array], seen_first: Mask, 
     if not repeats and not error <= LARGEST_ERROR_PX:
         return _nothing("the images determine the shift to no better than a scan step")
     reason = "" if rival is None else f"the specimen repeats itself: a shift of {rival} px (y, x) fits as well"
-    return Shift(shift, covariance, peak, rival, ok=rival is None, reason=reason)
+    return Shift(shift, covariance, peak, rival, ok=rival is None, reason=reason, shortest_px=shortest)
 
 
 def without_surface(image: npt.NDArray[np.number], seen: Mask, order: int) -> Array:
@@ -118,11 +122,16 @@ def without_surface(image: npt.NDArray[np.number], seen: Mask, order: int) -> Ar
     values = np.where(seen, image, 0.0).astype(np.float64)
     if seen.sum() < 10:
         return np.zeros(values.shape)
-    y, x = (axis * 2.0 - 1.0 for axis in np.meshgrid(*(np.linspace(0, 1, n) for n in seen.shape), indexing="ij"))
+    y, x = (np.linspace(-1, 1, n) for n in seen.shape)
+    rows, columns = np.nonzero(seen)
+    # So many positions fix a few coefficients: all of a large scan would take gigabytes.
+    some = slice(None, None, max(len(rows) // MOST_FITTED, 1))
     powers = [(i, j) for i in range(order + 1) for j in range(order + 1 - i)]
-    design = np.stack([y**i * x**j for i, j in powers], axis=-1)
-    found = np.linalg.lstsq(design[seen], values[seen], rcond=None)[0]
-    return np.where(seen, values - design @ found, 0.0)
+    design = np.stack([y[rows[some]] ** i * x[columns[some]] ** j for i, j in powers], axis=-1)
+    coefficients = np.zeros((order + 1, order + 1))
+    found = np.linalg.lstsq(design, values[rows[some], columns[some]], rcond=None)[0]
+    coefficients[tuple(np.transpose(powers))] = found
+    return np.where(seen, values - np.polynomial.polynomial.polygrid2d(y, x, coefficients), 0.0)
 
 
 def _check(first: Sequence[Array], second: Sequence[Array], seen_first: Mask, seen_second: Mask) -> None:
@@ -194,8 +203,9 @@ def _shared_area(pairs: Sequence[tuple[Array, Array]]) -> float:
     return area
 
 
-def _peak(surface: Array, samples: Array) -> tuple[tuple[int, int], float, tuple[int, int] | None, float]:
-    """Whole-pixel maximum, its height, a rival peak if there is one, and the independent samples under it."""
+def _peak(surface: Array, samples: Array) -> tuple[tuple[int, int], float, tuple[int, int] | None, float, float]:
+    """Whole-pixel maximum, its height, a rival peak if there is one, the shortest shift that fits, and the independent
+    samples under the maximum."""
     middle = np.array(surface.shape) // 2
     top = np.unravel_index(int(np.argmax(surface)), surface.shape)
     peak = float(surface[top])
@@ -206,7 +216,9 @@ def _peak(surface: Array, samples: Array) -> tuple[tuple[int, int], float, tuple
     rival = None
     if peak > 0 and float(others[second]) > RIVAL * peak:
         rival = (int(second[0] - middle[0]), int(second[1] - middle[1]))
-    return (int(top[0] - middle[0]), int(top[1] - middle[1])), peak, rival, float(samples[top])
+    fitting = np.argwhere(surface >= min(RIVAL * peak, peak)) - middle
+    shortest = float(np.hypot(*fitting.T).min())
+    return (int(top[0] - middle[0]), int(top[1] - middle[1])), peak, rival, shortest, float(samples[top])
 
 
 def _common(image: Array, seen: Mask, lead: tuple[int, int]) -> tuple[Array, Mask]:

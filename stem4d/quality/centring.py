@@ -8,7 +8,7 @@ from stem4d.calibrate.correction import offset_from_middle_px
 from stem4d.calibrate.disk import DiskFit
 from stem4d.maps import RunMaps
 from stem4d.plan import Orientation, Ptychography, Strain
-from stem4d.quality.grade import DOUBT_SIGMAS, result
+from stem4d.quality.grade import DOUBT_SIGMAS, grade, result
 from stem4d.quality.regions import NEEDS_WHOLE_DISK, Subject, Wanted
 from stem4d.rules.limits import ANGLE_TOLERANCE, LIMITS
 from stem4d.verdict import QualityResult, Verdict
@@ -51,8 +51,11 @@ def _offset(usable_px: float, subject: Subject, wanted: Wanted) -> QualityResult
         if subject.known.beam_energy_kev is not None and usable_px > 0:
             period = optics.half_period_limit_a(subject.known.beam_energy_kev, usable_px * delta)
             text += f", a half-period of {period:.2f} Å"
-    verdict = Verdict.PASS if value <= limit else Verdict.WARN
-    text += "." if verdict is Verdict.PASS else ": centre it with the diffraction shift, it costs nothing."
+    error = max(subject.fit.centre_uncertainty_px)
+    verdict, _ = grade(value, error, soft=limit)
+    text += ": centre it with the diffraction shift, it costs nothing." if verdict is Verdict.WARN else "."
+    if verdict is Verdict.NOT_MEASURABLE:
+        text += f" The centre is known to {error:.2g} px only."
     return result(
         "centring.offset",
         wanted.name,
@@ -61,21 +64,25 @@ def _offset(usable_px: float, subject: Subject, wanted: Wanted) -> QualityResult
         value=value,
         limit=limit,
         unit="px",
-        uncertainty=max(subject.fit.centre_uncertainty_px),
+        uncertainty=error,
     )
 
 
 def _margin(usable_px: float, fit: DiskFit, wanted: Wanted) -> QualityResult:
     margin, wished = usable_px - fit.radius_px, LIMITS["disk_on_detector"].wanted
-    error = fit.radius_uncertainty_px + max(fit.centre_uncertainty_px)
-    if margin >= wished:
+    error = hypot(fit.radius_uncertainty_px, max(fit.centre_uncertainty_px))
+    doubt = DOUBT_SIGMAS * error
+    if margin - doubt >= wished:
         verdict, text = Verdict.PASS, f"The disk is wholly on the detector, with {margin:.1f} px to spare."
-    elif margin + DOUBT_SIGMAS * error >= 0:
-        verdict = Verdict.WARN
-        text = f"Only {margin:.1f} px lie between the disk and the detector's edge: movement may cut it. Centre it."
-    else:
+    elif margin + doubt < 0:
         verdict = Verdict.FAIL
         text = f"The detector's edge cuts {-margin:.1f} px off the bright-field disk: centre it and take it again."
+    elif margin + doubt >= wished and doubt > wished / 2:
+        verdict = Verdict.NOT_MEASURABLE
+        text = f"Some {margin:.1f} ± {error:.1f} px lie between the disk and the detector's edge: too vague to judge."
+    else:
+        verdict = Verdict.WARN
+        text = f"Only {margin:.1f} px lie between the disk and the detector's edge: movement may cut it. Centre it."
     return result(
         "centring.margin", wanted.name, verdict, text, value=margin, limit=wished, unit="px", uncertainty=error
     )
@@ -86,18 +93,18 @@ def _angle(usable_px: float, subject: Subject, wanted: Wanted) -> Iterator[Quali
     if need is None or subject.mrad_per_pixel is None:
         return
     usable = usable_px * subject.mrad_per_pixel
-    if usable >= need * (1 - ANGLE_TOLERANCE):
+    error = max(subject.fit.centre_uncertainty_px) * subject.mrad_per_pixel
+    least, doubt = need * (1 - ANGLE_TOLERANCE), DOUBT_SIGMAS * error
+    if usable - doubt >= least:
         verdict, text = Verdict.PASS, f"{usable:.1f} mrad are recorded on all sides; {what} needs {need:.1f} mrad."
     else:
         centred_px = min(subject.shape) / 2
-        mend = (
-            "centre the pattern"
-            if centred_px * subject.mrad_per_pixel >= need * (1 - ANGLE_TOLERANCE)
-            else "use a shorter camera length"
-        )
-        verdict = Verdict.FAIL
+        mend = "centre the pattern" if centred_px * subject.mrad_per_pixel >= least else "use a shorter camera length"
+        verdict = Verdict.FAIL if usable + doubt < least else Verdict.WARN
         text = f"Only {usable:.1f} mrad are recorded on all sides; {what} needs {need:.1f} mrad: {mend}."
-    yield result("centring.max_angle", wanted.name, verdict, text, value=usable, limit=need, unit="mrad")
+    yield result(
+        "centring.max_angle", wanted.name, verdict, text, value=usable, limit=need, unit="mrad", uncertainty=error
+    )
 
 
 def _needed_mrad(subject: Subject, wanted: Wanted) -> tuple[float | None, str]:

@@ -1,27 +1,30 @@
 """Dose: electrons that were counted against those planned, and what the specimen took (rules 7 and 8)."""
 
 from collections.abc import Iterator, Sequence
-from math import sqrt
+from math import hypot, inf, isfinite, sqrt
 
 import numpy as np
 import numpy.typing as npt
 
 from stem4d.calibrate.pixels import Mask
-from stem4d.dose import BUDGET_TOLERANCE, centre_of_mass_noise_mrad
+from stem4d.dose import BUDGET_TOLERANCE
 from stem4d.maps import RunMaps
-from stem4d.plan import CentreOfMass
+from stem4d.plan import Plan
 from stem4d.predict import predict
-from stem4d.quality.grade import grade, result
-from stem4d.quality.regions import Subject, Wanted
-from stem4d.rules.limits import LIMITS
+from stem4d.quality.clipping import true_mean
+from stem4d.quality.grade import DOUBT_SIGMAS, grade, grade_least, result
+from stem4d.quality.rate import counts_put_back
+from stem4d.quality.regions import Subject
+from stem4d.quality.signal import check_signal
 from stem4d.verdict import QualityResult, Verdict
 
 LEAST_OF_PLANNED = 0.5
 """Part of the planned electrons that must be counted: thick specimens scatter up to half beyond a detector (habit)."""
-NOISE_FAILS = 1.5
-"""Noise over the smallest deflection from which on a run fails; up to it counts lost in the specimen are borne."""
 MOST_OF_PLANNED = 1.1
 """Counts above this part of the planned ones mean that the beam was brighter than it was set (habit)."""
+
+FEWEST_CLIPPED = 3
+"""Fewer pixels that were clipped in all frames hide nothing: they may be hot ones that no mask knows."""
 
 
 def check_dose(
@@ -29,20 +32,29 @@ def check_dose(
 ) -> tuple[QualityResult, ...]:
     """Judge electrons per pattern and, where a plan states a budget, the fluence of all passes.
 
-    One count is taken for one electron. Where pixels were clipped or electrons missed the detector the counts are a
-    lower bound, and the fluence with them. ``not_counted`` are pixels that the totals hold and no electron made.
+    One count is taken for one electron. What the detector's counting rate cost is put back where its facts are known.
+    Where pixels were clipped or electrons missed the detector the counts are a lower bound, and the fluence with them.
+    ``not_counted`` are pixels that the totals hold and no electron made.
     """
     totals = np.concatenate([_totals(maps, not_counted) for maps in passes])
     if totals.size == 0:
         text = "Dose is not known: no frame was recorded."
         return (result("dose.electrons", None, Verdict.NOT_MEASURABLE, text, unit="e/pattern"),)
-    measured, error = float(totals.mean()), float(totals.std() / sqrt(totals.size))
-    clipped = _clipped(passes, subject)
+    counted = float(totals.mean())
+    # A specimen spreads the totals further than shot noise does, and a single frame has no spread at all.
+    error = max(float(totals.std()), sqrt(max(counted, 1.0))) / sqrt(totals.size)
+    factor, factor_error = counts_put_back(passes, subject)
+    clipped = _clipped_part(passes, subject)
+    measured = counted * factor
+    # What clipping took follows from steady counts, which a specimen's are not: it took up to twice as much.
+    error = hypot(error * factor, counted * factor_error, measured * clipped if isfinite(clipped) else 0.0)
     bound = " It is a lower bound: part of the pattern was clipped." if clipped else ""
-    results = [*_against_plan(measured, error, clipped, bound, len(passes), subject)]
-    for wanted in subject.wanted:
-        results.extend(_enough(measured, error, bound, subject, wanted))
-    return tuple(results)
+    if factor > 1.001:
+        bound += f" {factor - 1:.1%} of that was lost to the counting rate and is put back."
+    return (
+        *_against_plan(measured, error, clipped, bound, len(passes), subject),
+        *check_signal(measured, error, bound, subject),
+    )
 
 
 def _totals(maps: RunMaps, not_counted: Mask | None) -> npt.NDArray[np.float64]:
@@ -52,16 +64,24 @@ def _totals(maps: RunMaps, not_counted: Mask | None) -> npt.NDArray[np.float64]:
     return totals
 
 
-def _clipped(passes: Sequence[RunMaps], subject: Subject) -> bool:
-    if subject.full_scale is None:
-        return False
-    return any(
-        bool(((maps.max_pattern >= subject.full_scale) & ~subject.bad_pixels).any()) for maps in passes if maps.frames
-    )
+def _clipped_part(passes: Sequence[RunMaps], subject: Subject) -> float:
+    """Counts that clipping took, as a part of those that are left; infinite where pixels were always clipped."""
+    full, frames = subject.full_scale, sum(maps.frames for maps in passes)
+    largest = np.max([maps.max_pattern for maps in passes], axis=0)
+    if full is None or not ((largest >= full) & ~subject.bad_pixels).any():
+        return 0.0
+    whole: npt.NDArray[np.float64] = np.stack([maps.sum_pattern for maps in passes]).sum(axis=0, dtype=np.float64)
+    mean = whole[~subject.bad_pixels] / frames
+    true = true_mean(mean, full)
+    known = np.isfinite(true)
+    if (~known).sum() >= FEWEST_CLIPPED:
+        return inf
+    # Single frames that were clipped hide less than their mean tells; never nothing.
+    return max(float((true - mean)[known].sum()) / float(mean.sum()), 1e-6)
 
 
 def _against_plan(
-    measured: float, error: float, clipped: bool, bound: str, passes: int, subject: Subject
+    measured: float, error: float, clipped: float, bound: str, passes: int, subject: Subject
 ) -> Iterator[QualityResult]:
     if measured == 0:
         text = "Not one electron was counted: the beam was blanked, lost, or missed the detector."
@@ -72,58 +92,53 @@ def _against_plan(
         yield result("dose.electrons", None, Verdict.PASS, text, value=measured, unit="e/pattern", uncertainty=error)
         return
     planned = predict(subject.plan)
-    part = measured / planned.electrons_per_pattern
-    text = f"{measured:.4g} electrons a pattern, {part:.0%} of the {planned.electrons_per_pattern:.4g} planned.{bound}"
-    verdict = Verdict.PASS
-    if part > MOST_OF_PLANNED:
-        verdict, text = Verdict.WARN, f"{text} The beam is brighter than it was set: measure the probe current."
-    elif part < LEAST_OF_PLANNED and not clipped:
-        verdict = Verdict.WARN
-        text += " Where are the others: beam partly blanked, aperture off, or scattered beyond the detector?"
+    expected = planned.electrons_per_pattern
+    part, part_error = measured / expected, error / expected
+    known = isfinite(clipped)
+    likely = part * (1 + clipped) if known else part
+    text = f"{measured:.4g} electrons a pattern, {part:.0%} of the {expected:.4g} planned.{bound}"
+    verdict, _ = grade(likely, part_error, soft=MOST_OF_PLANNED)
+    if verdict is Verdict.PASS and not known:
+        verdict = Verdict.NOT_MEASURABLE
+        text += " How many electrons there were is not known: pixels were clipped in all frames."
+    elif verdict is Verdict.PASS and likely < sqrt(LEAST_OF_PLANNED * MOST_OF_PLANNED):
+        verdict, _ = grade_least(likely, part_error, soft=LEAST_OF_PLANNED)
+        if verdict is Verdict.WARN:
+            text += " Where are the others: beam partly blanked, aperture off, or scattered beyond the detector?"
+    elif verdict is Verdict.WARN:
+        text += " The beam is brighter than it was set: measure the probe current."
     yield result(
         "dose.electrons",
         None,
         verdict,
         text,
         value=measured,
-        limit=planned.electrons_per_pattern,
+        limit=expected,
         unit="e/pattern",
         uncertainty=error,
     )
-    # Counts below plan do not mean less dose: clipped and scattered electrons went through the specimen too.
-    fluence = planned.local_fluence_e_per_a2 * max(part, 1.0) * passes
-    budget = subject.plan.sample.fluence_budget_e_per_a2
-    source = "the counts" if part > 1 else "the planned current, which the counts do not exceed"
-    text = f"{fluence:.4g} e/Å² were given by {source}; the budget is {budget:g} e/Å².{bound}"
-    verdict = Verdict.FAIL if fluence > budget * (1 + BUDGET_TOLERANCE) else Verdict.PASS
-    error = fluence * error / measured
-    yield result("dose.fluence", None, verdict, text, value=fluence, limit=budget, unit="e/Å²", uncertainty=error)
+    yield _fluence(likely, part_error, known, bound, passes, subject.plan)
 
 
-def _enough(measured: float, error: float, bound: str, subject: Subject, wanted: Wanted) -> Iterator[QualityResult]:
-    """Enough electrons in a pattern for what is wanted; a clipped pattern that has enough has enough."""
-    limit = LIMITS.get(f"electrons_per_pattern/{wanted.kind}")
-    if limit is not None:
-        verdict = Verdict.PASS if measured >= limit.wanted else Verdict.WARN
-        text = f"{measured:.4g} electrons a pattern; this analysis wants {limit.wanted:g} ({limit.source}).{bound}"
-        if verdict is Verdict.WARN:
-            text += " Use a longer dwell, or sum neighbouring patterns."
-        yield result(
-            "dose.signal",
-            wanted.name,
-            verdict,
-            text,
-            value=measured,
-            limit=limit.wanted,
-            unit="e/pattern",
-            uncertainty=error,
-        )
-    alpha = subject.known.convergence_semi_angle_mrad
-    smallest = wanted.asked.smallest_deflection_mrad if isinstance(wanted.asked, CentreOfMass) else None
-    if smallest is not None and alpha is not None and measured > 0:
-        noise = centre_of_mass_noise_mrad(alpha, measured)
-        verdict, limit_mrad = grade(noise, 0.0, soft=smallest, hard=NOISE_FAILS * smallest)
-        text = f"Counting noise of the centre of mass is {noise:.3g} mrad; deflections of {smallest:g} mrad are wanted."
-        if verdict is not Verdict.PASS:
-            text += f" It takes {(noise / smallest) ** 2:.1f} times the electrons."
-        yield result("dose.noise", wanted.name, verdict, text, value=noise, limit=limit_mrad, unit="mrad")
+def _fluence(part: float, part_error: float, known: bool, bound: str, passes: int, plan: Plan) -> QualityResult:
+    """Counts below plan do not mean less dose: clipped and scattered electrons went through the specimen too.
+
+    Nor do counts above it that their error explains mean more of it, where they are known as well as the current is.
+    """
+    planned_e_per_a2 = predict(plan).local_fluence_e_per_a2 * passes
+    budget = plan.sample.fluence_budget_e_per_a2
+    limit, doubt = budget * (1 + BUDGET_TOLERANCE) / planned_e_per_a2, DOUBT_SIGMAS * part_error
+    more = part - doubt > 1
+    given = max(part, 1.0) if more or part_error > BUDGET_TOLERANCE else 1.0
+    if max(part - doubt, 1.0) > limit:
+        verdict = Verdict.FAIL
+    elif (more or part_error > BUDGET_TOLERANCE) and part + doubt > limit:
+        verdict = Verdict.WARN
+    else:
+        verdict = Verdict.PASS if known else Verdict.NOT_MEASURABLE
+    fluence, error = planned_e_per_a2 * given, planned_e_per_a2 * part_error
+    source = "the counts" if given > 1 else "the planned current, which the counts do not exceed"
+    text = f"{fluence:.4g} ± {error:.2g} e/Å² were given by {source}; the budget is {budget:g} e/Å².{bound}"
+    if verdict is Verdict.NOT_MEASURABLE:
+        text = f"At least {text} How much more is not known."
+    return result("dose.fluence", None, verdict, text, value=fluence, limit=budget, unit="e/Å²", uncertainty=error)

@@ -8,6 +8,7 @@ from stem4d.calibrate.disk import DiskFit
 from stem4d.calibrate.pixels import Mask
 from stem4d.maps import RunMaps
 from stem4d.plan import QualityPolicy
+from stem4d.quality.beam import check_beam
 from stem4d.quality.between import compare
 from stem4d.quality.centring import check_centring
 from stem4d.quality.contamination import check_contamination
@@ -17,8 +18,13 @@ from stem4d.quality.dose import check_dose
 from stem4d.quality.drift import check_drift
 from stem4d.quality.frames import check_frames
 from stem4d.quality.grade import result
+from stem4d.quality.pixels import check_dead_pixels
+from stem4d.quality.rate import check_rate
 from stem4d.quality.regions import FileKnowledge, PatternGeometry, Subject, mask_for, wanted_of_file
+from stem4d.quality.sampling import check_sampling
 from stem4d.quality.saturation import check_saturation
+from stem4d.quality.scan import check_scan
+from stem4d.quality.wrap import check_wrap
 from stem4d.verdict import QualityResult, Verdict
 
 __all__ = ["FileKnowledge", "judge_file"]
@@ -30,6 +36,7 @@ NEEDED_TO_JUDGE = {
     "scan_step_nm": "drift",
     "beam_energy_kev": "resolution",
     "convergence_semi_angle_mrad": "counting noise in mrad",
+    "defocus_nm": "overlap of the probes",
 }
 
 
@@ -76,13 +83,19 @@ def judge_file(
     between = compare((maps,), subject)
     return (
         *check_frames((maps,)),
+        check_dead_pixels(maps, subject),
         *check_saturation(maps, subject),
+        *check_rate(maps, subject),
+        *check_wrap(maps, subject),
         *check_centring(maps, subject),
         *check_descan(maps, subject),
         *check_drift((maps,), (0.0,), subject),
+        *check_scan((maps,), subject),
+        *check_sampling(subject),
         *check_dose((maps,), subject),
         *check_damage(between, subject),
         *check_contamination(between, subject),
+        *check_beam((maps,), (0.0,), None),
         *_scale(disk, known),
         *_not_known(known),
     )
@@ -103,8 +116,6 @@ def _scale(disk: DiskFit, known: FileKnowledge) -> Iterator[QualityResult]:
 
 
 def _not_known(known: FileKnowledge) -> Iterator[QualityResult]:
-    text = "Probe overlap and sampling are not judged from a file: check its plan with `nightbeam plan check`."
-    yield result("overlap", "ptychography", Verdict.NOT_MEASURABLE, text)
     missing = [field.name for field in fields(known) if getattr(known, field.name) is None]
     if missing:
         matters = sorted({one for name in missing for one in NEEDED_TO_JUDGE[name].split(", ")})

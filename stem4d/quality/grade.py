@@ -30,6 +30,20 @@ def grade(
     return (Verdict.NOT_MEASURABLE if doubt > strictest / 2 else Verdict.WARN), strictest
 
 
+def grade_least(value: float, uncertainty: float, *, soft: float) -> tuple[Verdict, float]:
+    """Verdict on a figure that has to reach a limit; surely below it warns, and within its doubt too.
+
+    Where the doubt is more than half of the limit and the value not surely below it, nothing was measured.
+    """
+    doubt = DOUBT_SIGMAS * uncertainty if isfinite(uncertainty) else float("inf")
+    if not isfinite(value):
+        return Verdict.NOT_MEASURABLE, soft
+    if value - doubt >= soft:
+        return Verdict.PASS, soft
+    unknown = value + doubt >= soft and doubt > soft / 2
+    return (Verdict.NOT_MEASURABLE if unknown else Verdict.WARN), soft
+
+
 def result(
     metric: str,
     analysis: str | None,

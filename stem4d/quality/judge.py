@@ -1,24 +1,35 @@
 """All checks of a run together, and what they come to for each analysis."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from stem4d.calibrate.pixels import Mask
+from stem4d.catalogue import CATALOGUE
+from stem4d.detector import DetectorFacts
 from stem4d.errors import BadInput
 from stem4d.maps import RunMaps
 from stem4d.plan import Plan
+from stem4d.predict import predict
+from stem4d.quality.beam import check_beam
 from stem4d.quality.between import compare
 from stem4d.quality.centring import check_centring
 from stem4d.quality.contamination import check_contamination
 from stem4d.quality.damage import check_damage
-from stem4d.quality.descan import check_descan
+from stem4d.quality.descan import check_descan, furthest_px
 from stem4d.quality.dose import check_dose
 from stem4d.quality.drift import check_drift
+from stem4d.quality.drift_seen import Scans
 from stem4d.quality.frames import check_frames
-from stem4d.quality.pixels import check_pixels, new_hot_pixels
+from stem4d.quality.pixels import check_dead_pixels, check_pixels, new_hot_pixels
+from stem4d.quality.rate import check_rate, counts_put_back
 from stem4d.quality.regions import PatternGeometry, mask_for, subject_of_plan
+from stem4d.quality.sampling import check_sampling
 from stem4d.quality.saturation import check_saturation
+from stem4d.quality.scan import check_scan
+from stem4d.quality.wrap import check_wrap
+from stem4d.rules.registry import Calibrated
 from stem4d.verdict import QualityResult, Verdict, worst
 
 
@@ -28,6 +39,9 @@ def judge(
     started_s: Sequence[float],
     geometry: PatternGeometry | None = None,
     bad_pixels: Mask | None = None,
+    detector: DetectorFacts | None = None,
+    references: Scans | None = None,
+    calibrations: Mapping[str, Calibrated] | None = None,
 ) -> tuple[QualityResult, ...]:
     """Judge what a run recorded.
 
@@ -43,6 +57,12 @@ def judge(
         The calibrated disk; it stands in where none is found in the data. The plan's where absent.
     bad_pixels : ndarray of bool, shape (det_y, det_x), optional
         Pixels that are left out.
+    detector : DetectorFacts, optional
+        What is known of the plan's detector; the catalogue's where absent.
+    references : Scans, optional
+        Fast scans of the same area around the passes, on the same clock: they tell the drift within a pass.
+    calibrations : mapping of str to Calibrated, optional
+        What is calibrated, by the plan rules' names: sampling and overlap are judged with it instead of the plan's.
 
     Raises
     ------
@@ -54,20 +74,27 @@ def judge(
     new = new_hot_pixels(whole, bad)
     # Two hot pixels at full scale outweigh a faint disk. Dose, saturation and centring leave them out; maps of the
     # centre of mass, and so descan and drift, still hold them.
-    subject = subject_of_plan(plan, whole, bad | new, geometry)
+    facts = detector if detector is not None else CATALOGUE.get(plan.detector.name)
+    subject = replace(subject_of_plan(plan, whole, bad | new, geometry), detector=facts)
     # Each pass has its own movement; the one that moves furthest is judged.
     movements = [check_descan(one, subject) for one in passes]
     between = compare(passes, subject)
     return (
         *check_frames(passes),
         check_pixels(whole, new),
+        check_dead_pixels(whole, subject),
         *check_saturation(whole, subject),
+        *check_rate(whole, subject),
+        *check_wrap(whole, subject),
         *check_centring(whole, subject),
-        *max(movements, key=lambda results: max((one.value or 0.0 for one in results), default=0.0)),
-        *check_drift(passes, started_s, subject),
+        *max(movements, key=furthest_px),
+        *check_drift(passes, started_s, subject, references),
+        *check_scan(passes, subject),
+        *check_sampling(subject, calibrations),
         *check_dose(passes, subject, new),
         *check_damage(between, subject),
         *check_contamination(between, subject),
+        *check_beam(passes, started_s, predict(plan).pass_time_s, new, counts_put_back(passes, subject)),
     )
 
 

@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from stem4d.calibrate.disk import DiskFit, find_disk
 from stem4d.calibrate.pixels import Mask
+from stem4d.detector import DetectorFacts
 from stem4d.errors import BadInput
 from stem4d.maps import RunMaps
 from stem4d.plan import Analysis, Plan, QualityPolicy, Virtual
@@ -69,6 +70,7 @@ class FileKnowledge:
     scan_step_nm: float | None = None
     beam_energy_kev: float | None = None
     convergence_semi_angle_mrad: float | None = None
+    defocus_nm: float | None = None
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,8 @@ class Subject:
     policy: QualityPolicy
     known: FileKnowledge
     plan: Plan | None = None
+    detector: DetectorFacts | None = None
+    """What is known of the detector; None where nobody named it."""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -136,6 +140,7 @@ def subject_of_plan(
             scan_step_nm=plan.scan.step_nm,
             beam_energy_kev=plan.optics.beam_energy_kev,
             convergence_semi_angle_mrad=plan.optics.convergence_semi_angle_mrad,
+            defocus_nm=plan.optics.defocus_nm,
         ),
         plan=plan,
     )

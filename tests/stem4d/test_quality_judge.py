@@ -16,7 +16,7 @@ from stem4d.quality.judge import joined, judge, verdict_by_analysis
 from stem4d.verdict import QualityResult, Verdict
 
 PTYCHOGRAPHY = {"kind": "ptychography", "target_d_a": 2.0}
-STRAIN = {"kind": "strain", "reflection_d_a": 1.8, "target_strain": 0.01, "smallest_feature_nm": 2.0}
+STRAIN = {"kind": "strain", "reflection_d_a": 1.8, "target_strain": 0.05, "smallest_feature_nm": 2.0}
 VIRTUAL = {
     "kind": "virtual",
     "detectors": [
@@ -64,8 +64,14 @@ def test_healthy_runs_raise_no_alarm(block: int) -> None:
         bad = [each for each in results if each.verdict not in (Verdict.PASS, Verdict.NOT_MEASURABLE)]
         assert not bad, (seed, [(each.metric, each.analysis, each.message) for each in bad])
         unknown = {each.metric for each in results if each.verdict is Verdict.NOT_MEASURABLE}
-        # 80 electrons a position at the least: with noise of 0.2 px a plane over 81 positions has 0.1 px.
-        assert unknown <= {"drift.rate", "descan.range", "damage.decay", "contamination.growth"}
+        # 80 electrons a position at the least: with noise of 0.2 px a plane over 81 positions has 0.1 px. Rows of nine
+        # positions that differ by 6 % know a row's factor to 2 %.
+        told = {"drift.rate", "descan.range", "descan.residual", "beam.drift", "beam.flicker"}
+        # One pass of 9 x 9 positions shows neither drift nor the scan engine.
+        scan = {"scan.jitter", "scan.hum", "scan.flyback", "scan.distortion"}
+        passes = {"damage.decay", "contamination.growth"}
+        # Nobody said at which rate this detector loses counts, nor kept a ledger; dim frames may be alike by chance.
+        assert unknown <= told | scan | passes | {"saturation.rate", "frames.ledger", "frames.repeated"}
 
 
 @pytest.mark.parametrize(

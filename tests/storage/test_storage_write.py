@@ -313,6 +313,9 @@ def test_chunks_are_stored_as_they_came_and_the_ledger_says_what_became_of_each_
             assert file[FRAMES].id.read_direct_chunk((*divmod(position, 5), 0, 0)) == (0, chunks[position])
     with open_frames(spec.path) as read:
         assert np.flatnonzero(read.recorded).tolist() == [0, 1, 2, 4]
+        assert read.came_twice is not None
+        assert read.corrupt is not None
+        assert (np.flatnonzero(read.came_twice).tolist(), np.flatnonzero(read.corrupt).tolist()) == ([2], [3])
         np.testing.assert_array_equal(
             np.concatenate([batch for _, batch in read.batches()]), counts(spec)[[0, 1, 2, 4]]
         )

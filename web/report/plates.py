@@ -11,7 +11,7 @@ from stem4d.accumulate import AccumulatorSpec
 from stem4d.errors import BadInput
 from stem4d.maps import RunMaps, maps_from_arrays
 from stem4d.plan import Plan, Virtual, VirtualDetector
-from stem4d.quality.drift import shift_between
+from stem4d.quality.drift_seen import shift_between
 from storage.read import open_frames
 from web.report.figures import maps, motion, patterns
 from web.report.figures.canvas import as_picture
