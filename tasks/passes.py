@@ -5,7 +5,7 @@ from typing import Any
 from devices.acquire import Progress
 from devices.protocols import ScanRequest
 from stem4d.plan import Plan
-from stem4d.quality.online import stop_reason
+from stem4d.quality.online import watch
 from stem4d.verdict import QualityResult
 from tasks.between import failing_so_far
 from tasks.calibrated import Calibrated, accumulator_spec
@@ -78,14 +78,12 @@ def _one_pass(opened: Lab, run: str, plan: Plan, calibrated: Calibrated, index: 
         metadata=file_metadata(plan, run, "acquisition"),
     )
 
-    bad_pixels = calibrated.bad_pixel_mask(plan.detector.shape)
+    stop_reason = watch(plan, calibrated.geometry(), calibrated.bad_pixel_mask(plan.detector.shape))
 
     def on_progress(progress: Progress) -> str | None:
         opened.on_progress(f"{plan.name} pass {index + 1}/{plan.exposure.passes}", progress)
         if not plan.quality.stop_early:
             return None
-        return stop_reason(
-            progress.sum_pattern, progress.max_pattern, progress.frames_done, plan, calibrated.geometry(), bad_pixels
-        )
+        return stop_reason(progress.sum_pattern, progress.max_pattern, progress.frames_done)
 
     return expose_once(opened, run, one, on_progress)

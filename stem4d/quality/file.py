@@ -9,7 +9,10 @@ from stem4d.calibrate.pixels import Mask
 from stem4d.maps import RunMaps
 from stem4d.plan import QualityPolicy
 from stem4d.quality.beam import check_beam
+from stem4d.quality.between import compare
 from stem4d.quality.centring import check_centring
+from stem4d.quality.contamination import check_contamination
+from stem4d.quality.damage import check_damage
 from stem4d.quality.descan import check_descan
 from stem4d.quality.dose import check_dose
 from stem4d.quality.drift import check_drift
@@ -77,6 +80,7 @@ def judge_file(
         policy=policy or QualityPolicy(),
         known=completed,
     )
+    between = compare((maps,), subject)
     return (
         *check_frames((maps,)),
         check_dead_pixels(maps, subject),
@@ -90,6 +94,8 @@ def judge_file(
         *check_sampling(subject),
         *check_dose((maps,), subject),
         *check_beam((maps,), (0.0,), None),
+        *check_damage(between, subject),
+        *check_contamination(between, subject),
         *_scale(disk, known),
         *_not_known(known),
     )

@@ -13,7 +13,10 @@ from stem4d.maps import RunMaps
 from stem4d.plan import Plan
 from stem4d.predict import predict
 from stem4d.quality.beam import check_beam
+from stem4d.quality.between import compare
 from stem4d.quality.centring import check_centring
+from stem4d.quality.contamination import check_contamination
+from stem4d.quality.damage import check_damage
 from stem4d.quality.descan import check_descan, furthest_px
 from stem4d.quality.dose import check_dose
 from stem4d.quality.drift import check_drift
@@ -75,6 +78,7 @@ def judge(
     subject = replace(subject_of_plan(plan, whole, bad | new, geometry), detector=facts)
     # Each pass has its own movement; the one that moves furthest is judged.
     movements = [check_descan(one, subject) for one in passes]
+    between = compare(passes, subject)
     return (
         *check_frames(passes),
         check_pixels(whole, new),
@@ -89,6 +93,8 @@ def judge(
         *check_sampling(subject, calibrations),
         *check_dose(passes, subject, new),
         *check_beam(passes, started_s, predict(plan).pass_time_s, new, counts_put_back(passes, subject)),
+        *check_damage(between, subject),
+        *check_contamination(between, subject),
     )
 
 

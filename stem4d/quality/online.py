@@ -1,8 +1,9 @@
-"""Whether an exposure that is going on is worth going on with: asked after its first row, and again as it comes.
+"""Whether an exposure that is going on is worth going on with: asked after its first frames, and again as it comes.
 
 Every figure here is cheap, because the acquisition waits for the answer; the disk is looked for only on suspicion.
 """
 
+from collections.abc import Callable
 from math import sqrt
 
 import numpy as np
@@ -25,6 +26,8 @@ from stem4d.quality.regions import (
     wanted_of,
 )
 
+FIRST_PART, FEWEST_FRAMES = 0.025, 16
+"""Nothing is decided before a whole row, or this part of the scan where that is less; never before so few frames."""
 LEAST_BEAM = 0.01
 """Part of the planned counts below which there is no beam: no specimen scatters 99 % beyond a detector."""
 LEAST_EXPECTED = 1000.0
@@ -51,6 +54,7 @@ def stop_reason(
     plan: Plan,
     geometry: PatternGeometry | None = None,
     bad_pixels: Mask | None = None,
+    before: tuple[Pattern, int] | None = None,
 ) -> str | None:
     """Why the exposure should stop, or None.
 
@@ -59,13 +63,16 @@ def stop_reason(
     sum_pattern, max_pattern : ndarray, shape (det_y, det_x)
         Of the frames so far.
     frames_done : int
-        Frames so far; nothing is decided before a whole row of the plan's scan.
+        Frames so far; nothing is decided before there are ``enough_frames``.
     plan : Plan
         What is wanted.
     geometry : PatternGeometry, optional
         The calibrated disk; the plan's where absent.
     bad_pixels : ndarray of bool, shape (det_y, det_x), optional
         Pixels that are left out.
+    before : (ndarray, int), optional
+        Sum pattern and frames at an earlier moment: what has come since is judged by itself too, once it is
+        ``enough_frames``. A beam that is lost in the middle would otherwise hide behind what came before.
 
     Raises
     ------
@@ -73,20 +80,55 @@ def stop_reason(
         If the mask does not fit the patterns.
     """
     bad = mask_for(sum_pattern.shape, bad_pixels)
-    if frames_done < plan.scan.shape[1]:
+    if frames_done < enough_frames(plan):
         return None
     there = geometry or planned_geometry(plan)
-    counts = np.where(bad, 0, sum_pattern).astype(np.float64)
-    expected = predict(plan).electrons_per_pattern * frames_done
-    if expected >= LEAST_EXPECTED and counts.sum() < LEAST_BEAM * expected:
-        return (
-            f"no beam: {counts.sum() / frames_done:.3g} counts a pattern after {frames_done} frames, "
-            f"{expected / frames_done:.4g} were planned"
-        )
     alpha = plan.optics.convergence_semi_angle_mrad
     wanted = wanted_of(plan.analyses, alpha, there.mrad_per_pixel or plan.mrad_per_pixel)
-    return _off_detector(counts, bad, there, wanted) or _saturated(
-        counts / frames_done, max_pattern, frames_done, plan, there, bad, wanted
+    counts = np.where(bad, 0, sum_pattern).astype(np.float64)
+    if before is not None and frames_done - before[1] >= enough_frames(plan):
+        recent, frames = counts - np.where(bad, 0, before[0]), frames_done - before[1]
+        reason = _no_beam(recent, frames, plan) or _off_detector(recent, bad, there, wanted)
+        if reason is not None:
+            return f"since frame {before[1]}: {reason}"
+    return (
+        _no_beam(counts, frames_done, plan)
+        or _off_detector(counts, bad, there, wanted)
+        or _saturated(counts / frames_done, max_pattern, frames_done, plan, there, bad, wanted)
+    )
+
+
+def watch(
+    plan: Plan, geometry: PatternGeometry | None = None, bad_pixels: Mask | None = None
+) -> Callable[[Pattern, Pattern, int], str | None]:
+    """``stop_reason`` for one exposure, to be called with its sum pattern, maximum pattern and frames as they grow.
+
+    It remembers an earlier moment, so that a beam lost late is noticed after ``enough_frames`` without it.
+    """
+    moments: list[tuple[Pattern, int]] = []
+
+    def ask(sum_pattern: Pattern, max_pattern: Pattern, frames_done: int) -> str | None:
+        while len(moments) > 1 and frames_done - moments[1][1] >= enough_frames(plan):
+            moments.pop(0)
+        before = moments[0] if moments else None
+        moments.append((sum_pattern.copy(), frames_done))
+        return stop_reason(sum_pattern, max_pattern, frames_done, plan, geometry, bad_pixels, before)
+
+    return ask
+
+
+def enough_frames(plan: Plan) -> int:
+    """Frames from which on a plan's exposure is judged: a row, or FIRST_PART of the scan where that is less."""
+    return min(plan.scan.shape[1], max(round(FIRST_PART * plan.scan.frames), FEWEST_FRAMES))
+
+
+def _no_beam(counts: npt.NDArray[np.float64], frames: int, plan: Plan) -> str | None:
+    expected = predict(plan).electrons_per_pattern * frames
+    if expected < LEAST_EXPECTED or counts.sum() >= LEAST_BEAM * expected:
+        return None
+    return (
+        f"no beam: {counts.sum() / frames:.3g} counts a pattern over {frames} frames, "
+        f"{expected / frames:.4g} were planned"
     )
 
 

@@ -7,7 +7,7 @@ import pytest
 from quality_world import COM, Truth, disk, frames_of, plan_for
 
 from stem4d.errors import BadInput
-from stem4d.quality.online import stop_reason
+from stem4d.quality.online import enough_frames, stop_reason, watch
 from stem4d.quality.regions import PatternGeometry
 
 DARK = {"kind": "virtual", "detectors": [{"name": "adf", "inner_mrad": 14.0, "outer_mrad": 23.0}]}
@@ -30,6 +30,38 @@ def test_saturation_stops_what_uses_the_disk() -> None:
     assert "com" in reason
     assert _asked(clipped, 0, 1, None, None, DARK) is None
     assert _asked(clipped, 0, 1, None, None, STRAIN) is None
+
+
+@pytest.mark.parametrize(
+    ("scan", "frames"), [((32, 32), 26), ((64, 64), 64), ((8, 512), 102), ((1, 256), 16), ((4, 4), 4)]
+)
+def test_a_row_or_a_fortieth_of_the_scan_is_enough(scan: tuple[int, int], frames: int) -> None:
+    assert enough_frames(plan_for(Truth(), scan__shape=scan)) == frames
+
+
+def _watched(before: Truth, after: Truth, lost_at: int, planned: Truth) -> list[str | None]:
+    """Asked after every row of a scan whose first rows follow one truth and whose others another."""
+    ask = watch(plan_for(planned))
+    frames = np.concatenate([frames_of(before, 1)[:lost_at], frames_of(after, 2)[lost_at:]])
+    summed, most = np.zeros(planned.detector, np.uint64), np.zeros(planned.detector, np.uint32)
+    told = []
+    for row, here in enumerate(frames):
+        summed = summed + here.sum(0).astype(np.uint64)
+        most = np.maximum(most, here.max(0).astype(np.uint32))
+        told.append(ask(summed, most, (row + 1) * planned.scan[1]))
+    return told
+
+
+@pytest.mark.parametrize("after", [Truth(electrons=1e-6, background=0.0), Truth(offset=(40.0, 0.0), background=0.3)])
+def test_what_is_lost_late_is_noticed_within_a_row(after: Truth) -> None:
+    told = _watched(Truth(), after, 9, Truth())
+    assert told[:9] == [None] * 9
+    assert told[9] is not None
+    assert told[9].startswith("since frame 108: no b")
+
+
+def test_a_beam_that_goes_on_is_left_alone() -> None:
+    assert _watched(Truth(), Truth(electrons=2000), 6, Truth()) == [None] * 12
 
 
 def test_nothing_is_decided_before_a_row() -> None:
