@@ -93,9 +93,9 @@ def judge_file(
         *check_scan((maps,), subject),
         *check_sampling(subject),
         *check_dose((maps,), subject),
+        *check_beam((maps,), (0.0,), None),
         *check_damage(between, subject),
         *check_contamination(between, subject),
-        *check_beam((maps,), (0.0,), None),
         *_scale(disk, known),
         *_not_known(known),
     )

@@ -92,9 +92,9 @@ def judge(
         *check_scan(passes, subject),
         *check_sampling(subject, calibrations),
         *check_dose(passes, subject, new),
+        *check_beam(passes, started_s, predict(plan).pass_time_s, new, counts_put_back(passes, subject)),
         *check_damage(between, subject),
         *check_contamination(between, subject),
-        *check_beam(passes, started_s, predict(plan).pass_time_s, new, counts_put_back(passes, subject)),
     )
 
 
