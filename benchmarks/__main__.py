@@ -4,13 +4,14 @@ import os
 import sys
 from pathlib import Path
 
-from benchmarks import accumulator, harness, live, multislice, plans, recorded, simulate, stream
+from benchmarks import accumulator, harness, live, multislice, plans, quality, recorded, simulate, stream
 
 BENCHES = {
     "accumulator": accumulator.run,
     "live": live.run,
     "multislice": multislice.run,
     "plans": plans.run,
+    "quality": quality.run,
     "recorded": recorded.run,
     "simulate": simulate.run,
     "stream": stream.run,

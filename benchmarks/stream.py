@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from benchmarks.emulated import DISTINCT, Detector, emulated, one_count_a_pixel
 from benchmarks.harness import Figure
-from devices.acquire import AcquisitionJob, AcquisitionResult
+from devices.acquire import AcquisitionJob, AcquisitionResult, OnProgress
 from devices.protocols import ExposureRequest
 from devices.simplon.driver import SimplonDetector
 from devices.simplon.messages import ImageEncoder, PackedFrame, decode
@@ -39,6 +39,8 @@ class Case:
     side_px: int
     scan: tuple[int, int]
     goal_hz: float
+    goal_share: float = 0.0
+    """What ``goal_hz`` is of the decode limit on the machine on which it was set: 2 threads of DECTRIS's decoder."""
 
     @property
     def frames(self) -> int:
@@ -51,7 +53,7 @@ class Case:
         return f"{self.side_px} x {self.side_px}"
 
 
-CASES = (Case(192, (400, 500), 12_000.0), Case(512, (200, 250), 2_250.0))
+CASES = (Case(192, (400, 500), 12_000.0, 12_000 / 155_000), Case(512, (200, 250), 2_250.0, 2_250 / 18_900))
 
 
 def run() -> Iterator[Figure]:
@@ -90,7 +92,7 @@ def _measured(case: Case, folder: Path) -> Iterator[Figure]:
         f"{case.name}: share of the decode limit",
         rate_hz * alone[limit] / 2,
         "",
-        "",
+        f">= {case.goal_share:.3f}",
         f"{limit} alone on 2 cores",
         "",
     )
@@ -111,7 +113,9 @@ def reread_s(path: Path) -> float:
     return time.perf_counter() - begun
 
 
-def acquired(case: Case, emulator: Detector, path: Path) -> tuple[float, AcquisitionResult]:
+def acquired(
+    case: Case, emulator: Detector, path: Path, on_progress: OnProgress = lambda progress: None
+) -> tuple[float, AcquisitionResult]:
     """Seconds from the trigger to the result of one scan, and the result."""
     facts = DetectorFacts(
         name="bench",
@@ -146,7 +150,7 @@ def acquired(case: Case, emulator: Detector, path: Path) -> tuple[float, Acquisi
             answered.append(threading.Thread(target=detector.trigger))
             answered[0].start()
 
-        result = acquire_in_child(job, listening, lambda progress: None)
+        result = acquire_in_child(job, listening, on_progress)
         seconds = time.perf_counter() - began
         answered[0].join()
         return seconds, result

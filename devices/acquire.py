@@ -15,6 +15,9 @@ from storage.spec import FileReceipt, FileSpec
 from storage.write import FrameWriter
 
 PROGRESS_EVERY_S = 0.2
+ANSWER_SHARE = 0.1
+"""Part of the time that may go into waiting for the parent's answers: it may have to look long at what is suspicious,
+and a detector does not wait."""
 
 
 @dataclass(frozen=True)
@@ -95,6 +98,7 @@ def acquire(job: AcquisitionJob, on_listening: OnListening, on_progress: OnProgr
                 intake.take(batch)
                 if intake.received < total and pace.due(intake.received):
                     stopped = on_progress(_progress(intake, total, started)) or ""
+                    pace.answered()
                 if stopped or intake.hopeless or intake.overrun:
                     break
             intake.settle()
@@ -133,14 +137,17 @@ def _progress(intake: Intake, total: int, started: float, *, ended: bool = False
 
 
 class _Pace:
-    """When to report: after 1, 2, 4, 8 ... rows, so that the first rows are seen at once, and every 0.2 s."""
+    """When to report: after 1, 2, 4, 8 ... rows, so that the first rows are seen at once, and every 0.2 s; less often
+    where the answers take long."""
 
-    def __init__(self, columns: int) -> None:
-        self._next_frame = columns
-        self._last = time.monotonic()
+    def __init__(self, columns: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self._next_frame, self._clock = columns, clock
+        self._last = self._not_before = clock()
 
     def due(self, received: int) -> bool:
-        now = time.monotonic()
+        now = self._clock()
+        if now < self._not_before:
+            return False
         if received >= self._next_frame:
             while received >= self._next_frame:
                 self._next_frame *= 2
@@ -148,3 +155,8 @@ class _Pace:
             return False
         self._last = now
         return True
+
+    def answered(self) -> None:
+        """The answer to what was due has come."""
+        now = self._clock()
+        self._not_before = now + (now - self._last) * (1 / ANSWER_SHARE - 1)

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from devices.acquire import AcquisitionJob, AcquisitionResult, Progress, acquire
+from devices.acquire import AcquisitionJob, AcquisitionResult, Progress, _Pace, acquire
 from devices.worker import _ask, _follow, acquire_in_child
 from stem4d.accumulate import AccumulatorSpec, Annulus
 from stem4d.errors import DeviceFault
@@ -169,3 +169,27 @@ def test_an_error_of_the_caller_ends_the_child(tmp_path: Path) -> None:
 
     with pytest.raises(RuntimeError, match="the caller failed"):
         acquire_in_child(job(tmp_path, KnownFrames((40, 7))), nothing, refuse)
+
+
+def test_answers_that_take_long_are_asked_for_less_often() -> None:
+    now, took = 0.0, 0.0
+
+    def asked(answer_s: float) -> int:
+        """Questions in 10 s of ten rows each millisecond."""
+        nonlocal now, took
+        now, took, questions = 0.0, 0.0, 0
+        pace = _Pace(10, lambda: now)
+        received = 0
+        while now < 10:
+            received += 100
+            if pace.due(received):
+                questions += 1
+                now, took = now + answer_s, took + answer_s
+                pace.answered()
+            now += 1e-3
+        return questions
+
+    # 5 a second, and one each of the 17 times that the frames have doubled, from 10 to a million.
+    assert 50 <= asked(0.0) <= 50 + 17
+    assert asked(0.11) >= 5
+    assert took <= 1.1 + 0.11  # a tenth of the time, and one answer more
