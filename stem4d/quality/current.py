@@ -72,7 +72,7 @@ def _between(seen: Sequence[Seen], started_s: Sequence[float], pass_time_s: floa
     misfit = np.array(logs) - slope * times
     scatter = float(np.sqrt((misfit**2).sum() / max(len(logs) - 1, 1)))
     error = max(max(errors), scatter) / float(np.sqrt((times**2).sum()))
-    # Not rendered: pauses between the passes belong to the recording.
+    # Pauses between the passes belong to the recording.
     whole_s = float(times[-1]) + (pass_time_s if pass_time_s is not None else float(np.diff(started_s).min()))
     return float(np.expm1(slope * whole_s)), error * whole_s
 

@@ -89,12 +89,19 @@ def test_a_drift_that_does_not_settle_costs_reference_scans_only(demo: Lab) -> N
 
 
 @pytest.mark.slow
-def test_no_dose_for_reference_scans_and_another_exposure_means_no_waiting(demo: Lab) -> None:
-    planned = predict(drifting("s6")).total_fluence_e_per_a2
-    plan = drifting("s6", "quality.remedies=[settle]", f"sample.fluence_budget_e_per_a2={1.9 * planned}")
+@pytest.mark.parametrize(
+    ("sample", "action", "exposures"),
+    # Waiting takes reference scans and an exposure; following takes reference scans between its passes as well.
+    [("s6", "settle", 1.9), ("s8", "track", 2.05)],
+)
+def test_no_dose_for_reference_scans_means_neither_waiting_nor_following(
+    demo: Lab, sample: str, action: str, exposures: float
+) -> None:
+    budget = exposures * predict(drifting(sample)).total_fluence_e_per_a2
+    plan = drifting(sample, f"quality.remedies=[{action}]", f"sample.fluence_budget_e_per_a2={budget}")
     done = mended(demo, plan)
     assert done.outcome.state is TargetState.MARKED
-    assert "e/Å² left" in done.outcome.reason
+    assert f"{action} would mend it, but exposing again takes" in done.outcome.reason
     assert len(done.runs) == 1
 
 
@@ -110,16 +117,6 @@ def test_following_the_specimen_mends_a_steady_drift_within_the_dose(demo: Lab) 
     scans = [one["purpose"] for one in done.runs[1]["exposures"] if one["area"] == "edge-3"]
     assert sorted(scans) == ["acquisition"] * 2 + ["calibration"] * 3
     assert done.delivered()["edge-3"] <= plan.sample.fluence_budget_e_per_a2
-
-
-@pytest.mark.slow
-def test_no_dose_for_reference_scans_means_no_following(demo: Lab) -> None:
-    planned = predict(drifting("s8")).total_fluence_e_per_a2
-    plan = drifting("s8", "quality.remedies=[track]", f"sample.fluence_budget_e_per_a2={2.05 * planned}")
-    done = mended(demo, plan)
-    assert done.outcome.state is TargetState.MARKED
-    assert "track would mend it, but exposing again takes" in done.outcome.reason
-    assert len(done.runs) == 1
 
 
 @pytest.mark.slow

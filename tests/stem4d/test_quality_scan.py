@@ -1,5 +1,6 @@
 """The scan engine from its images: jitter, hum, lag and distortion against truth, silence where nothing shows."""
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -17,20 +18,21 @@ from stem4d.verdict import QualityResult, Verdict
 PASS, WARN, UNKNOWN = Verdict.PASS, Verdict.WARN, Verdict.NOT_MEASURABLE
 METRICS = ("scan.jitter", "scan.hum", "scan.flyback", "scan.distortion")
 LINE_S = 0.01
+Results = tuple[QualityResult, ...]
 
 
-def _judged(made: list[RunMaps]) -> tuple[QualityResult, ...]:
+def _judged(made: list[RunMaps]) -> Results:
     shifts, reason = line_shifts(made)
     noise = check_scan_noise(shifts, reason, LINE_S)
     return (*noise, *check_flyback(shifts, reason), *check_distortion(shifts, reason))
 
 
-def _on_lattice(seed: int, engine: Engine, counts: float = 1000.0) -> tuple[QualityResult, ...]:
+def _on_lattice(seed: int, engine: Engine, counts: float = 1000.0) -> Results:
     rng = np.random.default_rng(seed)
     return _judged(passes(lattice(rng), rng, engine, number=1, counts=counts))
 
 
-def _on_film(seed: int, engine: Engine, counts: float = 1000.0) -> tuple[QualityResult, ...]:
+def _on_film(seed: int, engine: Engine, counts: float = 1000.0) -> Results:
     rng = np.random.default_rng(seed)
     return _judged(passes(film(rng), rng, replace(engine, drift_px=(1.3, 4.2)), counts=counts))
 
@@ -59,7 +61,7 @@ def test_jitter_between_passes_is_that_of_one(true: float) -> None:
 
 
 @pytest.mark.parametrize("measured", [_on_lattice, _on_film])
-def test_jitter_far_beyond_the_limit_warns(measured) -> None:  # type: ignore[no-untyped-def]
+def test_jitter_far_beyond_the_limit_warns(measured: Callable[[int, Engine], Results]) -> None:
     assert {one(measured(seed, Engine(jitter=0.5)), "scan.jitter").verdict for seed in range(6)} == {WARN}
 
 

@@ -35,19 +35,8 @@ class Outlet:
 
     def send(self, name: str, parts: Parts, state: DetectorState, series: Series, *, last: bool = False) -> bool:
         """Send a message; False where nobody took it in time, or the series was stopped and this is not its last."""
-        socket = self._sockets[name]
-        deadline_s = None
-        while True:
-            try:
-                if len(parts) == 1:
-                    socket.send(parts[0], zmq.NOBLOCK)
-                else:
-                    socket.send_multipart(parts, zmq.NOBLOCK)
-            except zmq.Again:
-                pass
-            else:
-                self._flows = True
-                return True
+        socket, deadline_s = self._sockets[name], None
+        while not _sent(socket, parts):
             now_s = time.monotonic()
             deadline_s = deadline_s or now_s + (self._patience_s if self._flows else 0.0)
             if self._closing.is_set() or (not last and state.wait_stopped(series, 0)):
@@ -56,6 +45,8 @@ class Outlet:
                 self._flows = False
                 return False
             socket.poll(LOOK_MS, zmq.POLLOUT)
+        self._flows = True
+        return True
 
     def give_up(self) -> None:
         """Wait for nobody any more; from any thread."""
@@ -66,3 +57,15 @@ class Outlet:
         for socket in self._sockets.values():
             socket.close()
         self._context.term()
+
+
+def _sent(socket: "zmq.Socket[bytes]", parts: Parts) -> bool:
+    """Whether there was room for a message. To ask first takes as long as to send."""
+    try:
+        if len(parts) == 1:
+            socket.send(parts[0], zmq.NOBLOCK)
+        else:
+            socket.send_multipart(parts, zmq.NOBLOCK)
+    except zmq.Again:
+        return False
+    return True
