@@ -147,7 +147,9 @@ def test_a_slow_disk_holds_the_detector_up_and_loses_nothing(
         as_fast(*arguments)
 
     monkeypatch.setattr(write.FrameWriter, "write_chunks", slowly)
+    # Asked with every batch, however long the answers take.
     monkeypatch.setattr("devices.acquire.PROGRESS_EVERY_S", 0.0)
+    monkeypatch.setattr("devices.acquire.ANSWER_SHARE", 1.0)
     source = replace(rig.prepared([]), queue_bytes=2**16)
 
     def on_progress(progress: Progress) -> None:

@@ -5,8 +5,9 @@ import pytest
 from tests.quality_trial.damage import trial
 from tests.quality_trial.tally import assert_at_most, table, tally
 
-TRIALS = 450
-"""A third of the runs lose more than the limit at high angles: 150 and some of each kind."""
+TRIALS = range(2000, 2450)
+"""A third of the runs lose more than the limit at high angles: 150 and some of each kind. On those below 2000 checks
+and draws were chosen."""
 
 
 def test_a_few_runs_are_judged_without_an_error() -> None:
@@ -20,6 +21,6 @@ def test_a_few_runs_are_judged_without_an_error() -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_the_trial_of_damage() -> None:
-    cases = [case for number in range(TRIALS) for case in trial(number)]
+    cases = [case for number in TRIALS for case in trial(number)]
     print(f"\n{table(tally(cases))}")
     assert_at_most(cases)
