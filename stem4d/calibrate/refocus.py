@@ -17,8 +17,8 @@ QUARTER = 0.25
 """Part of the depth of field within which a probe is in focus (habit)."""
 FAR_DEPTHS, NEAR_DEPTHS = 8.0, 2.5
 """Underfocus of the scans in depths of field: errors up to half of it are found."""
-REACH_STEPS = 6.0
-"""Steps that the outermost image of a far scan moves."""
+REACH_STEPS = 4.0
+"""Steps that the outermost image of a far scan moves: few, so that its field is large and slopes on it are small."""
 NEAR_STEP = 0.5
 """Step of a near scan over λ/α: every wave of the specimen that the aperture passes is sampled."""
 FILLED = 0.65

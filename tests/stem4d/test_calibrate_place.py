@@ -1,4 +1,4 @@
-"""A survey laid over the thumbnail of its target: found to a fraction of a step, or refused; and what brings it there."""
+"""A survey laid over the thumbnail of its target: found to a fraction of a step, or refused; how to get there."""
 
 from math import hypot, radians, sin
 from types import MappingProxyType
@@ -38,6 +38,7 @@ def test_a_displaced_target_is_found(thumbnail: RunMaps, displaced: tuple[float,
     assert found.correlation > 0.3
 
 
+@pytest.mark.slow
 def test_the_beam_shift_that_is_found_puts_the_field_in_place(thumbnail: RunMaps) -> None:
     hidden = truth({"displaced_nm": (290.0, 76.0)})
     found = find(thumbnail, maps_of(exposed(hidden, run=8, **RASTER)), STEP_NM)
@@ -49,12 +50,12 @@ def test_the_beam_shift_that_is_found_puts_the_field_in_place(thumbnail: RunMaps
 
 
 def test_the_wrong_thumbnail_is_refused(thumbnail: RunMaps) -> None:
-    for seed in (8, 21):
-        found = find(thumbnail, maps_of(exposed(truth({"seed": seed}), run=seed, **RASTER)), STEP_NM)
-        assert not found.ok
-        assert "too few features in common" in found.reason
+    found = find(thumbnail, maps_of(exposed(truth({"seed": 8}), run=8, **RASTER)), STEP_NM)
+    assert not found.ok
+    assert "too few features in common" in found.reason
 
 
+@pytest.mark.slow
 def test_a_target_out_of_the_survey_is_refused(thumbnail: RunMaps) -> None:
     found = find(thumbnail, maps_of(exposed(truth({"displaced_nm": (2000.0, 0.0)}), run=3, **RASTER)), STEP_NM)
     assert not found.ok
