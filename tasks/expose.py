@@ -37,7 +37,7 @@ class Pass:
     area: str
     """The stage position, and the name of the area that the dose is booked on."""
     area_id: int
-    purpose: Literal["acquisition", "calibration"]
+    purpose: Literal["acquisition", "calibration", "survey", "focus"]
     current_ratio: float
     """True over commanded current, as far as it is known: dose is booked with it, and never with less than 1."""
     path: Path

@@ -24,6 +24,7 @@ from db.record import (
     start_run,
 )
 from db.results import add_dataset, next_pass
+from db.vocabulary import Purpose
 from devices.acquire import AcquisitionResult
 from stem4d.errors import NightbeamError
 from stem4d.model import canonical_json
@@ -171,9 +172,14 @@ CALIBRATION_SCANS_FROM = 1000
 
 
 def register_scan(
-    opened: Lab, run: str, scan_shape: tuple[int, int], detector_shape: tuple[int, int], result: AcquisitionResult
+    opened: Lab,
+    run: str,
+    scan_shape: tuple[int, int],
+    detector_shape: tuple[int, int],
+    result: AcquisitionResult,
+    purpose: Purpose = "calibration",
 ) -> int:
-    """Register the file of a calibration's scan; gives the dataset's id."""
+    """Register the file of a scan that is no pass of the plan; gives the dataset's id."""
     known, receipt = opened.runs[run], result.receipt
     with writer(opened.engine) as session:
         return add_dataset(
@@ -187,7 +193,7 @@ def register_scan(
             dtype=result.dtype,
             frames=receipt.frames_written,
             complete=receipt.complete,
-            purpose="calibration",
+            purpose=purpose,
             path=str(receipt.path),
             host=socket.gethostname(),
         )

@@ -1,10 +1,10 @@
 """What a measurement works with: the plan, what is known already, and scans over vacuum, a reference or the area."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +13,7 @@ from db.calibrations import CalibrationRecord, evidence_of
 from db.engine import reader, writer
 from db.questions.calibrations import evidence_files
 from db.record import register_area, register_sample
+from db.vocabulary import Purpose
 from devices.acquire import AcquisitionResult, Progress
 from devices.passes import maps_of
 from devices.protocols import ScanRequest
@@ -193,8 +194,9 @@ class Bench:
 
     @property
     def vacuum(self) -> Place:
-        """The position without a specimen."""
-        return Place(VACUUM, vacuum_area(self.opened, self.plan))
+        """The position without a specimen, the plan's own where it names one."""
+        named = self.plan.approach.vacuum_area if self.plan.approach else None
+        return Place(named or VACUUM, vacuum_area(self.opened, self.plan))
 
     @property
     def this_area(self) -> Place:
@@ -241,7 +243,13 @@ class Bench:
         return request.model_copy(update={"step_nm": self.plan.scan.step_nm})
 
     def scan(
-        self, name: str, place: Place, scan: ScanRequest, geometry: Calibrated | None = None, plan: Plan | None = None
+        self,
+        name: str,
+        place: Place,
+        scan: ScanRequest,
+        geometry: Calibrated | None = None,
+        plan: Plan | None = None,
+        purpose: Literal["calibration", "survey", "focus"] = "calibration",
     ) -> Scanned:
         """Expose one scan under a committed intent, and register its file as a calibration of the run.
 
@@ -253,6 +261,8 @@ class Bench:
             What the column is set to and the frames are accumulated with; as known where absent.
         plan : Plan, optional
             With other optics than the plan's, where a kind needs them.
+        purpose : {"calibration", "survey", "focus"}
+            What the dose is booked as.
 
         Raises
         ------
@@ -260,11 +270,11 @@ class Bench:
             Where the place cannot afford it, or the plan's area would have too little left for the plan itself; nothing
             is exposed then.
         """
-        one = self._pass(name, place, scan, geometry or self.geometry, plan or self.plan)
+        one = replace(self._pass(name, place, scan, geometry or self.geometry, plan or self.plan), purpose=purpose)
         if place == self.this_area:
             self._leave_enough(one.plan, one.current_ratio)
         done = expose_once(self.opened, self.run, one, self._progress(name))
-        return self._registered(one, done.result)
+        return self._registered(one, done.result, purpose)
 
     def scan_unlit(self, name: str, scan: ScanRequest) -> Scanned:
         """Record frames with the beam blanked throughout; nothing is booked, as nothing is exposed."""
@@ -292,8 +302,8 @@ class Bench:
 
         return on_progress
 
-    def _registered(self, one: Pass, result: AcquisitionResult) -> Scanned:
-        dataset = register_scan(self.opened, self.run, one.scan.shape, one.plan.detector.shape, result)
+    def _registered(self, one: Pass, result: AcquisitionResult, purpose: Purpose = "calibration") -> Scanned:
+        dataset = register_scan(self.opened, self.run, one.scan.shape, one.plan.detector.shape, result, purpose)
         tell_losses(self.opened, self.run, one.path.stem, result)
         return Scanned(result.receipt.path, dataset, one.plan, one.accumulator)
 
