@@ -4,8 +4,21 @@ from collections.abc import Callable
 from typing import Any
 
 from tasks.approach import contamination, focus, move_stage, put_in_place, settle_stage
+from tasks.lab import Lab
 
 STAGES = (move_stage, settle_stage, put_in_place, focus, contamination)
+
+
+def is_wanted(opened: Lab, runs: list[str]) -> bool:
+    """Whether the last of these attempts is to be approached: pose and thumbnail are those of the plan's own area."""
+    plan, first = opened.runs[runs[-1]].plan, opened.runs[runs[0]].plan
+    if plan.approach is None:
+        return False
+    if plan.sample.area != first.sample.area:
+        text = f"the approach is that of {first.sample.area}; {plan.sample.area} is exposed where it is stored"
+        opened.tell("approach", text, runs[-1])
+        return False
+    return True
 
 
 def approach(call: Callable[..., Any], instrument: str, run: str, calibrated_json: str) -> tuple[str, str]:

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from prefect import Task, flow
 
-from flows.approach import approach
+from flows.approach import approach, is_wanted
 from flows.report import report_run
 from stem4d.errors import DoseRefused, NightbeamError
 from stem4d.model import canonical_json
@@ -148,7 +148,7 @@ def _attempt(call: Call, instrument: str, runs: list[str], wait: dict[str, float
     verdict = call(validate, instrument, run, calibrated)
     if verdict["hard"]:
         return Attempt("refused", verdict["reason"])
-    if lab(instrument).runs[run].plan.approach is not None:
+    if is_wanted(lab(instrument), runs):
         calibrated, lost = approach(call, instrument, run, calibrated)
         if lost:
             return Attempt("marked", lost, lacking=lacking, leave="skip")

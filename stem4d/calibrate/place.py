@@ -105,7 +105,10 @@ def pose_for(pose: StagePose, wanted_nm: Vector, stage_rotation_deg: float) -> S
 
 
 def height_nm(moved_y_nm: float, from_alpha_deg: float, to_alpha_deg: float) -> float:
-    """Height over the eucentric plane by how far the image moved along y between two tilts: Δy / (sin α2 - sin α1)."""
+    """Height over the eucentric plane by how far the image moved along y between two tilts: Δy / (sin α2 - sin α1).
+
+    Nothing runs it yet: an approach corrects the focus by the lens, whatever the height.
+    """
     apart = sin(radians(to_alpha_deg)) - sin(radians(from_alpha_deg))
     if apart == 0:
         raise BadInput(field="alpha_deg", value=to_alpha_deg, limit="must differ between the two tilts", unit="deg")

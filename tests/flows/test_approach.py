@@ -6,9 +6,15 @@ from typing import Any
 import numpy as np
 import pytest
 
+from devices.protocols import ColumnSetting
+from flows.approach import is_wanted
 from flows.run import run_plan
 from stem4d.calibrate.refocus import limit_nm
+from stem4d.model import canonical_json
 from stem4d.night import TargetState
+from tasks.prepare import prepare
+from tasks.record import open_run
+from tests.devices.server_world import entries
 from tests.flows.approach_flow import PLACE_UM, STEP_NM, displaced, lab_of, plan_of, thumbnail_of, truly
 from tests.flows.remedy_world import told, without_pages
 
@@ -61,3 +67,35 @@ def test_a_wrong_thumbnail_ends_the_target_before_it_is_exposed(
     assert "acquisition" not in {one["purpose"] for one in run["exposures"]}
     # One survey, of the 0.3 e/Å² that its spots get.
     assert done.delivered()["target"] < 0.5
+
+
+@pytest.mark.parametrize(
+    ("approached", "changed", "times"),
+    [
+        (True, True, 1),
+        pytest.param(True, False, 0, marks=pytest.mark.slow),
+        pytest.param(False, True, 0, marks=pytest.mark.slow),
+    ],
+)
+def test_lenses_are_normalised_after_a_change(tmp_path: Path, approached: bool, changed: bool, times: int) -> None:
+    lengths = f"camera_lengths_mm = [{100 / 0.33!r}"
+    text = displaced("").replace(lengths, f"normalisation_wait_s = 20.0\n{lengths}, 400.0")
+    plan = plan_of(**({"vacuum_area": "vacuum"} if approached else {}))
+    with lab_of(tmp_path, text) as opened:
+        before = plan.optics.model_copy(update={"camera_length_mm": 400.0} if changed else {})
+        opened.instrument.column.prepare(ColumnSetting(optics=before))
+        run = open_run.fn(opened.file.name, canonical_json(plan), None, [])
+        began_s = opened.instrument.now_s()
+        prepare.fn(opened.file.name, run)
+        assert opened.instrument.now_s() - began_s == pytest.approx(20.0 * times)
+    assert [one["event"] for one in entries(tmp_path, "approach-stem")].count("normalise") == times
+
+
+def test_a_spare_area_is_not_approached_as_the_first_one_was(tmp_path: Path) -> None:
+    with lab_of(tmp_path, displaced("")) as opened:
+        runs: list[str] = []
+        for area in ("target", "other"):
+            plan = plan_of(area, pose=POSE)
+            runs.append(open_run.fn(opened.file.name, canonical_json(plan), None, runs))
+        assert is_wanted(opened, runs[:1])
+        assert not is_wanted(opened, runs)
