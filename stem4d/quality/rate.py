@@ -32,7 +32,7 @@ Array = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class _Counting:
+class Counting:
     """The peak counts of a frame in each pixel, and what the detector can count in that time."""
 
     mean: Array
@@ -52,10 +52,10 @@ def check_rate(maps: RunMaps, subject: Subject) -> Iterator[QualityResult]:
     each, which is taken for the largest of as many Poisson counts. Above the detector's limit more than a tenth of the
     electrons was not counted, and most of them where the pattern was brightest.
     """
-    if reason := _not_known(maps, subject):
+    if reason := why_no_rate(maps, subject):
         yield result(METRIC, None, Verdict.NOT_MEASURABLE, f"The counting rate is not judged: {reason}.", unit="1/s")
         return
-    counting = _counting(maps, subject)
+    counting = counting_of(maps, subject)
     for wanted in subject.wanted:
         yield from _for_analysis(counting, subject, wanted)
 
@@ -77,7 +77,8 @@ def counts_put_back(passes: Sequence[RunMaps], subject: Subject) -> tuple[float,
     return factor, LOSS_ERROR * (factor - 1)
 
 
-def _not_known(maps: RunMaps, subject: Subject) -> str:
+def why_no_rate(maps: RunMaps, subject: Subject) -> str:
+    """Why the counting rate is not judged; empty where it is."""
     if maps.frames == 0:
         return "no frame was recorded"
     if subject.plan is None:
@@ -87,7 +88,8 @@ def _not_known(maps: RunMaps, subject: Subject) -> str:
     return ""
 
 
-def _counting(maps: RunMaps, subject: Subject) -> _Counting:
+def counting_of(maps: RunMaps, subject: Subject) -> Counting:
+    """Mean and peak counts of every pixel; it takes that ``why_no_rate`` has nothing to say."""
     assert subject.plan is not None
     assert subject.detector is not None
     good = ~subject.bad_pixels
@@ -99,7 +101,7 @@ def _counting(maps: RunMaps, subject: Subject) -> _Counting:
     clipped = np.zeros(good.shape, np.bool_)
     if subject.full_scale is not None:
         clipped = (maps.max_pattern >= subject.full_scale) & good
-    return _Counting(
+    return Counting(
         mean=mean,
         peak=np.maximum(some, mean),
         error=(few - most) / 2,
@@ -118,7 +120,7 @@ def _smooth(values: npt.NDArray[np.floating], good: Mask) -> Array:
     return smooth
 
 
-def _for_analysis(counting: _Counting, subject: Subject, wanted: Wanted) -> Iterator[QualityResult]:
+def _for_analysis(counting: Counting, subject: Subject, wanted: Wanted) -> Iterator[QualityResult]:
     if subject.geometry is None:
         return
     if wanted.kind in USES_BRAGG_DISKS:
@@ -137,7 +139,7 @@ def _for_analysis(counting: _Counting, subject: Subject, wanted: Wanted) -> Iter
 
 
 def _judge(
-    counting: _Counting,
+    counting: Counting,
     subject: Subject,
     wanted: Wanted,
     region: Mask,
