@@ -40,7 +40,7 @@ def beam(case: Case) -> Iterator[Panel]:
             x_label="row of the scan",
             y_label="counts over their mean",
             series=tuple(
-                Series(f"pass {at}" if len(rows) > 1 else "rows", np.arange(float(len(one))), one / level, line=True)
+                Series(f"pass {at}" if len(rows) > 1 else "rows", np.arange(float(len(one))), one / level, role="line")
                 for at, one in enumerate(rows, 1)
             ),
             note="Positions without their beam are left out. Within one pass the specimen changes these counts too.",
@@ -79,7 +79,7 @@ def _drawable(counts: Array) -> tuple[Series, ...]:
     lowest = np.where(some, np.where(known, groups, np.inf).min(axis=1), np.nan)
     middle = np.arange(float(len(groups))) * each + (each - 1) / 2
     return (
-        Series(f"mean of {each} frames", middle, mean, line=True),
+        Series(f"mean of {each} frames", middle, mean, role="line"),
         Series(f"lowest of {each} frames", middle, lowest),
     )
 
@@ -105,7 +105,7 @@ def dose(case: Case) -> Iterator[Panel]:
         title="Electrons in a pattern, mean of each row",
         x_label="row of the scan" if len(seen) == 1 else f"row, over {len(seen)} passes",
         y_label="electrons per pattern",
-        series=(Series("counted", np.arange(float(len(rows))), rows, line=True),),
+        series=(Series("counted", np.arange(float(len(rows))), rows, role="line"),),
         levels=tuple(levels),
         note="Counts are taken for electrons." if factor == 1 else "With what the counting rate lost put back.",
     )

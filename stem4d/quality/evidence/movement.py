@@ -31,12 +31,12 @@ def descan(case: Case) -> Iterator[Panel]:
     border = _border(model - middle[:, None, None])
     blocks = _block_means(places - middle[:, None, None])
     series = [
-        Series(f"scan field by the fitted {kind}", border[1], border[0], line=True),
+        Series(f"scan field by the fitted {kind}", border[1], border[0], role="line"),
         Series("means over parts of the field", blocks[1], blocks[0]),
     ]
     for names, limit in case.limits("descan.range"):
         name = f"limit {limit:.3g} px for {names}" if names else f"limit {limit:.3g} px"
-        series.append(Series(name, limit / 2 * np.cos(TURN), limit / 2 * np.sin(TURN), line=True))
+        series.append(Series(name, limit / 2 * np.cos(TURN), limit / 2 * np.sin(TURN), role="limit"))
     yield Curves(
         metrics=("descan.range", "descan.strain", "descan.residual"),
         title=f"Movement of the pattern over the scan{which}",
@@ -90,10 +90,10 @@ def drift(case: Case) -> Iterator[Panel]:
     if seen is None or seen.fit is None or not np.isfinite(seen.fit.places_nm).any():
         return
     fit, minutes = seen.fit, (np.array(case.started_s) - case.started_s[0]) / 60
-    series = [Series("distance, registered", minutes, np.hypot(*fit.places_nm.T))]
+    series = [Series("distance", minutes, np.hypot(*fit.places_nm.T))]
     for axis, name in enumerate("yx"):
-        series.append(Series(f"{name}, registered", minutes, fit.places_nm[:, axis]))
-        series.append(Series(f"{name}, fitted course", minutes, fit.course_nm[:, axis], line=True))
+        series.append(Series(f"place along {name}", minutes, fit.places_nm[:, axis], of=name))
+        series.append(Series(f"fitted course along {name}", minutes, fit.course_nm[:, axis], role="line", of=name))
     lost = int((~np.isfinite(fit.places_nm).all(axis=1)).sum())
     notes = [f"{lost} of {len(minutes)} passes could not be registered and are not drawn."] if lost else []
     if seen.jump is not None:
@@ -106,7 +106,7 @@ def drift(case: Case) -> Iterator[Panel]:
     for names, limit in limits:
         if limit * minutes[-1] < 20 * far:
             name = f"as fast as the limit, {limit:.3g} nm/min" + (f" for {names}" if names else "")
-            series.append(Series(name, minutes, limit * minutes, line=True))
+            series.append(Series(name, minutes, limit * minutes, role="limit"))
         else:
             notes.append(f"The limit of {limit:.3g} nm/min lies far above the picture.")
     yield Curves(
@@ -160,7 +160,7 @@ def sampling(case: Case) -> Iterator[Panel]:
     round_x = np.concatenate([np.concatenate([x + radius * np.cos(TURN), gap]) for _, x in at])
     round_y = np.concatenate([np.concatenate([y + radius * np.sin(TURN), gap]) for y, _ in at])
     series = (
-        Series(f"probe, {probe.diameter_a:.3g} Å wide", round_x, round_y, line=True),
+        Series(f"probe, {probe.diameter_a:.3g} Å wide", round_x, round_y, role="line"),
         Series(f"positions, step {step:.3g} Å", np.array([x for _, x in at]), np.array([y for y, _ in at])),
     )
     yield Curves(

@@ -6,6 +6,7 @@ from math import hypot, inf, isfinite
 import numpy as np
 import numpy.typing as npt
 
+from stem4d.quality.beam_seen import clipped_px
 from stem4d.quality.evidence.values import Array, Case, Circle, Curves, Image, Level, Marks, Panel, Series
 from stem4d.quality.pixels import found_now
 from stem4d.quality.rate import counting_of, why_no_rate
@@ -37,7 +38,7 @@ def saturation(case: Case) -> Iterator[Panel]:
         yield Image(
             metrics=(*OF_PLACE, "saturation.per_frame"),
             title=f"Pixels at full scale in each frame{case.which(worst)}",
-            values=np.where(worst.recorded, worst.saturated_px, np.nan),
+            values=np.where(worst.recorded, clipped_px(worst, case.not_counted), np.nan),
             unit="px",
             place="scan",
         )
@@ -65,7 +66,7 @@ def _rate(case: Case) -> Iterator[Panel]:
     counting = counting_of(case.whole, case.subject)
     rate = np.where(case.subject.bad_pixels, np.nan, counting.peak / counting.live_s)
     limits = case.limits("saturation.rate")
-    beyond = [(f"above {limit:.3g} /s, limit for {names}", np.nan_to_num(rate) > limit) for names, limit in limits]
+    beyond = [(f"above {limit:.4g} /s, the limit for {names}", np.nan_to_num(rate) > limit) for names, limit in limits]
     yield Image(
         metrics=("saturation.rate",),
         title="Counting rate in the brightest frames",
@@ -90,7 +91,7 @@ def _wrap(case: Case) -> Iterator[Panel]:
         title="Largest count of each pixel, in order",
         x_label="pixels, the brightest first",
         y_label="largest count [counts]",
-        series=(Series("pixels", np.arange(1.0, len(ordered) + 1), ordered, line=True),),
+        series=(Series("pixels", np.arange(1.0, len(ordered) + 1), ordered, role="line"),),
         levels=(*(Level("may have begun again at 0 above", limit) for _, limit in limits), full),
     )
 

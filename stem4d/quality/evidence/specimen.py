@@ -44,8 +44,12 @@ def _shares(between: Between, case: Case) -> Iterator[Panel]:
         x_label=unit,
         y_label="share of all counts [%]",
         series=(
-            Series("passes", between.moments * dose, 100 * share, 100 * share * np.sqrt((1 - share) / counts)),
-            Series("fitted decay", at * dose, 100 * fading.unexposed * np.exp(-fading.rate * at), line=True),
+            Series(
+                "passes", between.moments * dose, 100 * share, 100 * share * np.sqrt((1 - share) / counts), of="share"
+            ),
+            Series(
+                "fitted decay", at * dose, 100 * fading.unexposed * np.exp(-fading.rate * at), role="line", of="share"
+            ),
         ),
         levels=(
             Level(f"{MOST_LOST:.0%} lost since the first pass", 100 * first * (1 - MOST_LOST)),
@@ -92,8 +96,8 @@ def _area(last: Overlay) -> Iterator[Panel]:
         x_label="scan x from the middle [positions]",
         y_label="scan y from the middle [positions]",
         series=(
-            Series("first pass", corners[:, 1], corners[:, 0], line=True),
-            Series("last pass", after[:, 1], after[:, 0], line=True),
+            Series("first pass", corners[:, 1], corners[:, 0], role="line"),
+            Series("last pass", after[:, 1], after[:, 0], role="line"),
         ),
         equal=True,
         note="Along y, the slow axis, drift stretches it as well: the change along x alone is judged.",

@@ -63,8 +63,10 @@ class Series:
     y: Array
     error: Array | None = None
     """Standard errors."""
-    line: bool = False
-    """A model or what goes on without a gap; else single points."""
+    role: Literal["points", "line", "limit"] = "points"
+    """Single values; a model or what goes on without a gap; or how far something may go."""
+    of: str = ""
+    """What it belongs to, as a model does to its data: they are drawn alike."""
 
 
 @dataclass(frozen=True)
@@ -129,7 +131,7 @@ class Case:
     def which(self, one: RunMaps) -> str:
         """A pass by its number, to go on a title with, where there are several."""
         number = next(at for at, each in enumerate(self.passes, 1) if each is one)
-        return f", pass {number} of {len(self.passes)}" if len(self.passes) > 1 else ""
+        return f", pass\u00a0{number} of {len(self.passes)}" if len(self.passes) > 1 else ""
 
     def told(self, metrics: Iterable[str]) -> list[QualityResult]:
         """The results of some figures that were measured."""

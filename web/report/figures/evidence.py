@@ -40,7 +40,7 @@ _RED, _GREY, _GRID, _SPAN = "#b3261e", "#6b7280", "#e3e6ea", "#f3d9a4"
 # Light enough for a dark pattern, and each with a mark of its own.
 _MARKED = (("#ff5d4d", "o"), ("#56b4e9", "s"), ("#f0e442", "D"), ("#2fd6a3", "^"), ("#e08fc0", "v"))
 _RINGS = ("#ffffff", "#56b4e9", "#f0e442", "#2fd6a3", "#e08fc0")
-FEW = 40
+FEW = 16
 """Marked places that get a sign each; more are outlined alone."""
 THINNEST = 0.004
 """Part of the axis that a marked stretch covers at least: one frame of thousands has to be seen."""
@@ -77,8 +77,9 @@ def _image(panel: Image) -> Drawing:
 
 def _missing(panel: Image) -> str:
     """What the places without a value are, in words; empty where every place has one."""
-    gaps = int((~np.isfinite(panel.values)).sum())
-    if not gaps:
+    empty = ~np.isfinite(panel.values)
+    gaps = int(empty.sum())
+    if not gaps or any((one.mask >= empty).all() for one in panel.marks):
         return ""
     return f"{number(gaps)} {'pixels left out' if panel.place == 'detector' else 'positions without a value'}"
 
@@ -103,6 +104,8 @@ def _coloured(panel: Image, shown: AxesImage, bar_axes: Axes) -> None:
         low = -high
     shown.set(cmap=with_bad(colormaps["RdBu_r" if panel.scale == "signed" else "gray"]), clim=(low, high))
     bar = colour_bar(shown, bar_axes, unit, cut)
+    whole = bool(values.size) and high - low < 12 and bool((values == np.round(values)).all())
+    bar.set_ticks(MaxNLocator(6, steps=[1, 2, 5, 10], integer=whole))
     bar.ax.yaxis.set_major_formatter(FuncFormatter(lambda tick, _: number(tick)))
 
 
@@ -173,10 +176,11 @@ def _curves(panel: Curves) -> Drawing:
     height = 4.6 if panel.equal else 3.0
     axes = plot_axes(panel.title, height + 0.172 * len(names), left_in=0.78, legend_lines=len(names))
     handles: list[Artist] = []
-    points = lines = 0
+    kinds = list(dict.fromkeys(one.of or one.name for one in panel.series if one.role != "limit"))
+    limits = [one.name for one in panel.series if one.role == "limit"]
     for one in panel.series:
-        index, points, lines = (lines, points, lines + 1) if one.line else (points, points + 1, lines)
-        handles.append(_series(axes, one, index))
+        known = limits if one.role == "limit" else kinds
+        handles.append(_series(axes, one, known.index(one.name if one.role == "limit" else one.of or one.name)))
     handles += _levels(panel, axes)
     handles += _spans(panel, axes)
     axes.set_xlabel(panel.x_label, fontsize=TEXT_PT, color=INK)
@@ -195,8 +199,10 @@ def _curves(panel: Curves) -> Drawing:
 
 def _series(axes: Axes, one: Series, index: int) -> Artist:
     colour, name = _LINES[index % len(_LINES)], _short(one.name)
-    if one.line:
+    if one.role != "points":
         dash = _DASHES[index % len(_DASHES)]
+        if one.role == "limit":
+            colour, dash = _RED, _DASHES[1 + index % 3]
         return axes.plot(one.x, one.y, linestyle=dash, color=colour, linewidth=1.4, label=name)[0]
     marker, many = _POINTS[index % len(_POINTS)], len(one.x) > 200
     if one.error is not None:
@@ -211,6 +217,9 @@ def _levels(panel: Curves, axes: Axes) -> Iterator[Artist]:
         dash = _DASHES[1 + index % 3]
         for value in values:
             axes.axhline(value, color=_RED, linewidth=1.3, linestyle=dash)
+            low, high = axes.get_ylim()
+            room = 0.04 * (high - low)
+            axes.set_ylim(min(low, value - room), max(high, value + room))
         said = " and ".join(number(value) for value in values)
         yield Line2D([], [], color=_RED, linewidth=1.3, linestyle=dash, label=_short(f"{name}: {said}"))
 
@@ -267,7 +276,10 @@ def _curves_said(panel: Curves) -> str:
     for one in panel.series:
         known = one.y[np.isfinite(one.y)]
         if known.size:
-            parts.append(f"{one.name}: from {number(float(known.min()))} to {number(float(known.max()))}.")
+            low, high = float(known.min()), float(known.max())
+            # What is nothing beside the other end is nothing.
+            low, high = (0.0 if abs(end) < 1e-9 * max(abs(low), abs(high)) else end for end in (low, high))
+            parts.append(f"{one.name}: from {number(low)} to {number(high)}.")
     parts += [f"{one.name}: {number(one.value)}." for one in panel.levels]
     if panel.spans:
         told = (f"{one.first:.0f} to {one.last:.0f}" for one in panel.spans[:5])
