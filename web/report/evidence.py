@@ -36,7 +36,9 @@ def _shown(panel: Panel, results: Sequence[QualityResult]) -> EvidenceShown:
         (f"{name}{f' for {listed(whose)}' if all(whose) else ''}", judged, said)
         for (name, judged, said), whose in figures.items()
     )
-    return EvidenceShown(as_picture(evidence(panel)), verdict.value, told, panel.note)
+    # What is folded need not be as sharp: it makes most of the pictures.
+    picture = as_picture(evidence(panel), 1.5 if verdict is Verdict.PASS else 2.0)
+    return EvidenceShown(picture, verdict.value, told, panel.note)
 
 
 def without_picture(items: Sequence[Judgement]) -> tuple[tuple[str, str], ...]:

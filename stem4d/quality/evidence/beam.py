@@ -11,7 +11,7 @@ from stem4d.quality.evidence.values import Array, Case, Curves, Image, Level, Ma
 from stem4d.quality.frames import repeats
 from stem4d.quality.rate import counts_put_back
 
-MOST_DRAWN = 4000
+MOST_DRAWN = 8000
 """Frames that are drawn one by one; of more, the lowest and the mean of each group of neighbours."""
 
 

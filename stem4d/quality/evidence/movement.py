@@ -4,14 +4,18 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from stem4d.calibrate.pixels import Mask
 from stem4d.quality.drift import drift_between
 from stem4d.quality.evidence.values import Array, Case, Curves, Image, Level, Panel, Series
 from stem4d.quality.line_shifts import line_shifts
 from stem4d.quality.movement import movement_of
 from stem4d.quality.sampling import probe_of
+from stem4d.quality.scan_noise import WILD_STEPS
 
 BLOCKS = 8
 """Parts of the field each way whose means are drawn: shot noise and the specimen's own deflections average out."""
+FAR = 5.0
+"""Limits beyond so many times what is drawn are told and not drawn: they would flatten it."""
 TURN = np.linspace(0, 2 * np.pi, 73)
 
 
@@ -34,9 +38,14 @@ def descan(case: Case) -> Iterator[Panel]:
         Series(f"scan field by the fitted {kind}", border[1], border[0], role="line"),
         Series("means over parts of the field", blocks[1], blocks[0]),
     ]
+    notes = [f"The largest distance of two places of the field is {moved.range_px:.3g} px."]
+    extent = max(float(np.ptp(axis)) for axis in (*border, *blocks))
     for names, limit in case.limits("descan.range"):
-        name = f"limit {limit:.3g} px for {names}" if names else f"limit {limit:.3g} px"
-        series.append(Series(name, limit / 2 * np.cos(TURN), limit / 2 * np.sin(TURN), role="limit"))
+        name = f"limit for {names}: {limit:.3g} px" if names else f"limit: {limit:.3g} px"
+        if limit > FAR * extent:
+            notes.append(f"The {name} lies far beyond the picture.")
+            continue
+        series.append(Series(f"{name} across", limit / 2 * np.cos(TURN), limit / 2 * np.sin(TURN), role="limit"))
     yield Curves(
         metrics=("descan.range", "descan.strain", "descan.residual"),
         title=f"Movement of the pattern over the scan{which}",
@@ -44,8 +53,7 @@ def descan(case: Case) -> Iterator[Panel]:
         y_label="detector y, from the mean [px]",
         series=tuple(series),
         equal=True,
-        note=f"The largest distance of two places of the field is {moved.range_px:.3g} px; a limit is the diameter of "
-        "its circle.",
+        note=" ".join(notes),
     )
     for axis, name in enumerate("yx"):
         yield Image(
@@ -102,9 +110,8 @@ def drift(case: Case) -> Iterator[Panel]:
         notes.append(f"No rate is taken from it: {seen.reason}.")
     limits = case.limits("drift.rate")
     far = max(float(np.nanmax(np.abs(fit.places_nm))), 1e-9)
-    # Of limits far beyond what is drawn the line would flatten it.
     for names, limit in limits:
-        if limit * minutes[-1] < 20 * far:
+        if limit * minutes[-1] < FAR * far:
             name = f"as fast as the limit, {limit:.3g} nm/min" + (f" for {names}" if names else "")
             series.append(Series(name, minutes, limit * minutes, role="limit"))
         else:
@@ -126,15 +133,17 @@ def scan_engine(case: Case) -> Iterator[Panel]:
         return
     by = "by the waves of a lattice" if shifts.by == "lattice" else "one pass against the other"
     rows, columns = shifts.rows, shifts.columns
+    unsure = int((~_sound(rows.error_x) | ~_sound(rows.error_y)).sum())
     yield Curves(
         metrics=("scan.jitter", "scan.hum", "scan.distortion"),
         title=f"Rows off their places, {by}",
         x_label="row of the scan",
         y_label="off its place [steps]",
         series=(
-            Series("along x", rows.rows.astype(np.float64), rows.along_x, rows.error_x),
-            Series("along y", rows.rows.astype(np.float64), rows.along_y, rows.error_y),
+            _lines("along x", rows.rows, rows.along_x, rows.error_x),
+            _lines("along y", rows.rows, rows.along_y, rows.error_y),
         ),
+        note=f"{unsure} rows could hardly be placed and are left out." if unsure else "",
     )
     bounds = [
         Level("limit of the first column", sign * limit) for _, limit in case.limits("scan.flyback") for sign in (1, -1)
@@ -144,9 +153,19 @@ def scan_engine(case: Case) -> Iterator[Panel]:
         title=f"Columns off their places, {by}",
         x_label="column of the scan",
         y_label="off its place [steps]",
-        series=(Series("along x", columns.rows.astype(np.float64), columns.along_y, columns.error_y),),
+        series=(_lines("along x", columns.rows, columns.along_y, columns.error_y),),
         levels=tuple(bounds),
     )
+
+
+def _lines(name: str, at: Array, shift: Array, error: Array) -> Series:
+    """Where rows or columns lie; NaN where they could hardly be placed."""
+    sound = _sound(error)
+    return Series(name, at.astype(np.float64), np.where(sound, shift, np.nan), np.where(sound, error, np.nan))
+
+
+def _sound(error: Array) -> Mask:
+    return error < WILD_STEPS
 
 
 def sampling(case: Case) -> Iterator[Panel]:

@@ -53,9 +53,9 @@ def regions(subject: Subject) -> tuple[Circle, ...]:
     centre, radius = subject.geometry.centre_px, subject.geometry.radius_px
     circles = {("disk", round(radius, 2)): Circle("disk", centre, radius)}
     for wanted in subject.wanted:
-        for edge in (wanted.inner_px, wanted.outer_px):
+        for side, edge in (("inner", wanted.inner_px), ("outer", wanted.outer_px)):
             if wanted.kind == "virtual" and 0 < edge < hypot(*subject.shape):
-                name = wanted.name.removeprefix("virtual ").replace("_", " ")
+                name = f"{wanted.name.removeprefix('virtual ').replace('_', ' ')}, {side} edge"
                 circles.setdefault((name, round(edge, 2)), Circle(name, centre, edge))
     return tuple(circles.values())
 
@@ -109,7 +109,7 @@ def pixels(case: Case) -> Iterator[Panel]:
     )
     yield Image(
         metrics=("pixels.mask", "pixels.dead"),
-        title="Mean pattern",
+        title="Mean pattern and faulty pixels",
         values=maps.mean_pattern,
         unit="counts per frame",
         place="detector",

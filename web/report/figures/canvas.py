@@ -49,10 +49,10 @@ def drawn(artist: Artist, title: str, alt: str) -> Drawing:
     return Drawing(figure, title, alt)
 
 
-def as_picture(drawing: Drawing) -> Picture:
-    """A PNG for screens of twice the page's resolution."""
+def as_picture(drawing: Drawing, scale: float = 2.0) -> Picture:
+    """A PNG for screens of so many times the page's resolution."""
     buffer = BytesIO()
-    drawing.figure.savefig(buffer, format="png", dpi=2 * CSS_PIXELS_PER_INCH, metadata={"Software": None})
+    drawing.figure.savefig(buffer, format="png", dpi=scale * CSS_PIXELS_PER_INCH, metadata={"Software": None})
     width_px = round(drawing.figure.get_figwidth() * CSS_PIXELS_PER_INCH)
     height_px = round(drawing.figure.get_figheight() * CSS_PIXELS_PER_INCH)
     return Picture(drawing.title, drawing.alt, "image/png", buffer.getvalue(), width_px, height_px)
