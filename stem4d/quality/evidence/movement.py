@@ -14,6 +14,8 @@ from stem4d.quality.scan_noise import WILD_STEPS
 
 BLOCKS = 8
 """Parts of the field each way whose means are drawn: shot noise and the specimen's own deflections average out."""
+MOST_DRAWN = 96
+"""Positions each way that a map of the movement is drawn with."""
 FAR = 5.0
 """Limits beyond so many times what is drawn are told and not drawn: they would flatten it."""
 TURN = np.linspace(0, 2 * np.pi, 73)
@@ -55,24 +57,27 @@ def descan(case: Case) -> Iterator[Panel]:
         equal=True,
         note=" ".join(notes),
     )
-    for axis, name in enumerate("yx"):
-        yield Image(
-            metrics=("descan.range", "descan.strain"),
-            title=f"Position of the disk along {name}{which}",
-            values=places[axis] - middle[axis],
-            unit="px",
-            place="scan",
-            scale="signed",
-        )
-    for axis, name in enumerate("yx"):
-        yield Image(
-            metrics=("descan.residual",),
-            title=f"What the {kind} leaves along {name}{which}",
-            values=places[axis] - model[axis],
-            unit="px",
-            place="scan",
-            scale="signed",
-        )
+    for name, place, fitted, centre in zip("yx", places, model, middle, strict=True):
+        yield _over_scan(("descan.range", "descan.strain"), f"Position of the disk along {name}{which}", place - centre)
+        yield _over_scan(("descan.residual",), f"What the {kind} leaves along {name}{which}", place - fitted)
+
+
+def _over_scan(metrics: tuple[str, ...], title: str, values: Array) -> Image:
+    """A map of pixels over the scan; of a large one, means over neighbours, whose noise would hide what it shows."""
+    each = -(-max(values.shape) // MOST_DRAWN)
+    note = f"Means over {each} × {each} positions." if each > 1 else ""
+    return Image(metrics, title, means_of(values, each), "px", "scan", "signed", positions=each, note=note)
+
+
+def means_of(values: Array, each: int) -> Array:
+    """Means over squares of so many positions each way, those without a value left out; NaN where all are."""
+    rows, columns = (-(-size // each) for size in values.shape)
+    spare = [(0, size * each - had) for size, had in zip((rows, columns), values.shape, strict=True)]
+    blocks = np.pad(values, spare, constant_values=np.nan).reshape(rows, each, columns, each)
+    known = np.isfinite(blocks)
+    number = known.sum(axis=(1, 3))
+    total = np.where(known, blocks, 0.0).sum(axis=(1, 3))
+    return np.where(number > 0, total / np.maximum(number, 1), np.nan)
 
 
 def _border(field: Array) -> Array:

@@ -105,7 +105,7 @@ def _coloured(panel: Image, shown: AxesImage, bar_axes: Axes) -> None:
     shown.set(cmap=with_bad(colormaps["RdBu_r" if panel.scale == "signed" else "gray"]), clim=(low, high))
     bar = colour_bar(shown, bar_axes, unit, cut)
     whole = bool(values.size) and high - low < 12 and bool((values == np.round(values)).all())
-    bar.set_ticks(MaxNLocator(6, steps=[1, 2, 5, 10], integer=whole))
+    bar.set_ticks(MaxNLocator(6, steps=[1, 2, 5, 10], integer=whole, min_n_ticks=1 if whole else 2))
     bar.ax.yaxis.set_major_formatter(FuncFormatter(lambda tick, _: number(tick)))
 
 
@@ -203,7 +203,9 @@ def _series(axes: Axes, one: Series, index: int) -> Artist:
         dash = _DASHES[index % len(_DASHES)]
         if one.role == "limit":
             colour, dash = _RED, _DASHES[1 + index % 3]
-        return axes.plot(one.x, one.y, linestyle=dash, color=colour, linewidth=1.4, label=name)[0]
+        # A line through a single value would not be seen.
+        marker = "o" if np.isfinite(one.y).sum() == 1 else ""
+        return axes.plot(one.x, one.y, marker=marker, linestyle=dash, color=colour, linewidth=1.4, label=name)[0]
     marker, many = _POINTS[index % len(_POINTS)], len(one.x) > 200
     if one.error is not None:
         axes.errorbar(one.x, one.y, one.error, fmt="none", ecolor=colour, elinewidth=0.7 if many else 1.0)
