@@ -64,7 +64,22 @@ def judge_file(
         Besides the checks of a run: ``scale.disk_radius`` where two angles can be held against each other, and
         ``knowledge`` for what could not be judged because nobody said it.
     """
-    subject = subject_of_file(maps, disk, bad_pixels, known, policy)
+    shape = maps.sum_pattern.shape
+    geometry = None
+    completed = known
+    if disk.ok:
+        if known.mrad_per_pixel is None and known.convergence_semi_angle_mrad is not None:
+            completed = replace(known, mrad_per_pixel=known.convergence_semi_angle_mrad / disk.radius_px)
+        geometry = PatternGeometry(disk.centre_px, disk.radius_px, completed.mrad_per_pixel)
+    subject = Subject(
+        wanted=wanted_of_file(geometry, shape),
+        geometry=geometry,
+        fit=disk,
+        bad_pixels=mask_for(shape, bad_pixels),
+        full_scale=maps.full_scale,
+        policy=policy or QualityPolicy(),
+        known=completed,
+    )
     between = compare((maps,), subject)
     return (
         *check_frames((maps,)),
@@ -83,28 +98,6 @@ def judge_file(
         *check_contamination(between, subject),
         *_scale(disk, known),
         *_not_known(known),
-    )
-
-
-def subject_of_file(
-    maps: RunMaps, disk: DiskFit, bad_pixels: Mask | None, known: FileKnowledge, policy: QualityPolicy | None = None
-) -> Subject:
-    """What is known of a file besides its maps; arguments as for ``judge_file``."""
-    shape = maps.sum_pattern.shape
-    geometry = None
-    completed = known
-    if disk.ok:
-        if known.mrad_per_pixel is None and known.convergence_semi_angle_mrad is not None:
-            completed = replace(known, mrad_per_pixel=known.convergence_semi_angle_mrad / disk.radius_px)
-        geometry = PatternGeometry(disk.centre_px, disk.radius_px, completed.mrad_per_pixel)
-    return Subject(
-        wanted=wanted_of_file(geometry, shape),
-        geometry=geometry,
-        fit=disk,
-        bad_pixels=mask_for(shape, bad_pixels),
-        full_scale=maps.full_scale,
-        policy=policy or QualityPolicy(),
-        known=completed,
     )
 
 

@@ -32,7 +32,7 @@ Array = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Counting:
+class _Counting:
     """The peak counts of a frame in each pixel, and what the detector can count in that time."""
 
     mean: Array
@@ -52,12 +52,20 @@ def check_rate(maps: RunMaps, subject: Subject) -> Iterator[QualityResult]:
     each, which is taken for the largest of as many Poisson counts. Above the detector's limit more than a tenth of the
     electrons was not counted, and most of them where the pattern was brightest.
     """
-    if reason := why_no_rate(maps, subject):
+    if reason := _not_known(maps, subject):
         yield result(METRIC, None, Verdict.NOT_MEASURABLE, f"The counting rate is not judged: {reason}.", unit="1/s")
         return
-    counting = counting_of(maps, subject)
+    counting = _counting(maps, subject)
     for wanted in subject.wanted:
         yield from _for_analysis(counting, subject, wanted)
+
+
+def peak_rate_hz(maps: RunMaps, subject: Subject) -> Array | None:
+    """Rate of each pixel in its brightest frames (det_y, det_x) [1/s], as it is judged; None where it is not."""
+    if _not_known(maps, subject):
+        return None
+    counting = _counting(maps, subject)
+    return np.asarray(counting.peak / counting.live_s)
 
 
 def counts_put_back(passes: Sequence[RunMaps], subject: Subject) -> tuple[float, float]:
@@ -77,8 +85,7 @@ def counts_put_back(passes: Sequence[RunMaps], subject: Subject) -> tuple[float,
     return factor, LOSS_ERROR * (factor - 1)
 
 
-def why_no_rate(maps: RunMaps, subject: Subject) -> str:
-    """Why the counting rate is not judged; empty where it is."""
+def _not_known(maps: RunMaps, subject: Subject) -> str:
     if maps.frames == 0:
         return "no frame was recorded"
     if subject.plan is None:
@@ -88,8 +95,7 @@ def why_no_rate(maps: RunMaps, subject: Subject) -> str:
     return ""
 
 
-def counting_of(maps: RunMaps, subject: Subject) -> Counting:
-    """Mean and peak counts of every pixel; it takes that ``why_no_rate`` has nothing to say."""
+def _counting(maps: RunMaps, subject: Subject) -> _Counting:
     assert subject.plan is not None
     assert subject.detector is not None
     good = ~subject.bad_pixels
@@ -101,7 +107,7 @@ def counting_of(maps: RunMaps, subject: Subject) -> Counting:
     clipped = np.zeros(good.shape, np.bool_)
     if subject.full_scale is not None:
         clipped = (maps.max_pattern >= subject.full_scale) & good
-    return Counting(
+    return _Counting(
         mean=mean,
         peak=np.maximum(some, mean),
         error=(few - most) / 2,
@@ -120,7 +126,7 @@ def _smooth(values: npt.NDArray[np.floating], good: Mask) -> Array:
     return smooth
 
 
-def _for_analysis(counting: Counting, subject: Subject, wanted: Wanted) -> Iterator[QualityResult]:
+def _for_analysis(counting: _Counting, subject: Subject, wanted: Wanted) -> Iterator[QualityResult]:
     if subject.geometry is None:
         return
     if wanted.kind in USES_BRAGG_DISKS:
@@ -139,7 +145,7 @@ def _for_analysis(counting: Counting, subject: Subject, wanted: Wanted) -> Itera
 
 
 def _judge(
-    counting: Counting,
+    counting: _Counting,
     subject: Subject,
     wanted: Wanted,
     region: Mask,

@@ -12,14 +12,12 @@ from test_quality_bad_input import recordings
 from test_quality_drift import _two
 from test_quality_rate import facts
 
-from stem4d.calibrate.disk import find_disk
 from stem4d.maps import RunMaps
 from stem4d.plan import Plan
 from stem4d.quality.drift import drift_between
 from stem4d.quality.evidence.beam import MOST_DRAWN
-from stem4d.quality.evidence.collect import GROUPS, evidence_of_file, evidence_of_run
+from stem4d.quality.evidence.collect import GROUPS, evidence_of_run
 from stem4d.quality.evidence.values import Curves, Image, Panel, verdict_of
-from stem4d.quality.file import FileKnowledge, judge_file
 from stem4d.quality.judge import judge, subject_of_run
 from stem4d.verdict import QualityResult, Verdict
 
@@ -302,11 +300,6 @@ BAD: dict[str, list[RunMaps]] = {
 def test_bad_input_makes_fewer_pictures_and_no_crash(kind: str) -> None:
     results, panels = told(BAD[kind])
     sound(panels, results)
-    maps = BAD[kind][0]
-    disk = find_disk(maps.sum_pattern, None)
-    judged = judge_file(maps, disk, None, FileKnowledge())
-    of_file = evidence_of_file(maps, disk, None, FileKnowledge(), judged)
-    sound([panel for group in of_file for panel in group.panels], judged)
 
 
 def test_every_metric_that_a_healthy_run_has_belongs_to_a_group() -> None:

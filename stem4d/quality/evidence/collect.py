@@ -1,17 +1,15 @@
-"""The evidence for everything that a run or a file was judged by, group by group."""
+"""The evidence for everything that a run was judged by, group by group."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from stem4d.calibrate.disk import DiskFit
 from stem4d.calibrate.pixels import Mask
 from stem4d.detector import DetectorFacts
 from stem4d.maps import RunMaps
 from stem4d.plan import Plan
 from stem4d.quality.evidence import beam, movement, patterns, specimen
 from stem4d.quality.evidence.values import Case, Evidence, Panel, verdict_of
-from stem4d.quality.file import subject_of_file
 from stem4d.quality.judge import joined, subject_of_run
-from stem4d.quality.regions import FileKnowledge, PatternGeometry
+from stem4d.quality.regions import PatternGeometry
 from stem4d.rules.registry import Calibrated
 from stem4d.verdict import QualityResult, Verdict
 
@@ -45,19 +43,7 @@ def evidence_of_run(
     whole = joined(passes)
     subject, new = subject_of_run(plan, whole, geometry, bad_pixels, detector)
     case = Case(tuple(passes), tuple(started_s), whole, subject, tuple(results), new, calibrations or {})
-    return _collected(case)
-
-
-def evidence_of_file(
-    maps: RunMaps, disk: DiskFit, bad_pixels: Mask | None, known: FileKnowledge, results: Sequence[QualityResult]
-) -> tuple[Evidence, ...]:
-    """What the figures of a file were taken from; arguments as for ``judge_file``, with what that came to."""
-    subject = subject_of_file(maps, disk, bad_pixels, known)
-    return _collected(Case((maps,), (0.0,), maps, subject, tuple(results)))
-
-
-def _collected(case: Case) -> tuple[Evidence, ...]:
-    """A figure that was not measured has no picture, and what it would take is not worked out."""
+    # A figure that was not measured has no picture, and what it would take is not worked out.
     found = []
     for group, (beginnings, draw) in GROUPS.items():
         if any(one.metric.startswith(beginnings) and one.verdict is not Verdict.NOT_MEASURABLE for one in case.results):

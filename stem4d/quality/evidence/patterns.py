@@ -9,7 +9,7 @@ import numpy.typing as npt
 from stem4d.quality.beam_seen import clipped_px
 from stem4d.quality.evidence.values import Array, Case, Circle, Curves, Image, Level, Marks, Panel, Series
 from stem4d.quality.pixels import found_now
-from stem4d.quality.rate import counting_of, why_no_rate
+from stem4d.quality.rate import peak_rate_hz
 from stem4d.quality.regions import Subject
 from stem4d.quality.saturation import clipped_pixels
 
@@ -61,10 +61,10 @@ def regions(subject: Subject) -> tuple[Circle, ...]:
 
 
 def _rate(case: Case) -> Iterator[Panel]:
-    if why_no_rate(case.whole, case.subject):
+    counted = peak_rate_hz(case.whole, case.subject)
+    if counted is None or case.subject.detector is None:
         return
-    counting = counting_of(case.whole, case.subject)
-    rate = np.where(case.subject.bad_pixels, np.nan, counting.peak / counting.live_s)
+    rate = np.where(case.subject.bad_pixels, np.nan, counted)
     limits = case.limits("saturation.rate")
     beyond = [(f"above {limit:.4g} /s, the limit for {names}", np.nan_to_num(rate) > limit) for names, limit in limits]
     yield Image(
@@ -75,7 +75,7 @@ def _rate(case: Case) -> Iterator[Panel]:
         place="detector",
         marks=tuple(Marks(name, mask) for name, mask in beyond if mask.any()),
         circles=regions(case.subject),
-        note=f"A tenth of the electrons is not counted at {counting.limit_hz:.3g} /s.",
+        note=f"A tenth of the electrons is not counted at {case.subject.detector.max_count_rate_per_px_hz:.3g} /s.",
     )
 
 
