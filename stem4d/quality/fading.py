@@ -86,7 +86,7 @@ def fit_common(passes: Sequence[Values], moments: Array) -> Fading | None:
     """
     if len(passes) < 3 or passes[0].size < 2 * GROUPS:
         return None
-    together = np.stack([(one * np.conj(two)).real for one, two in pairwise(passes)])
+    together = power_in_common(passes)
     middles = (moments[:-1] + moments[1:]) / 2
     group = np.arange(together.shape[1]) % GROUPS
     parts = np.stack([together[:, group == which].sum(axis=1) for which in range(GROUPS)])
@@ -102,6 +102,11 @@ def fit_common(passes: Sequence[Values], moments: Array) -> Fading | None:
     slopes = np.array([_line(np.log(each), even, middles)[0] for each in without])
     error = sqrt((GROUPS - 1) / GROUPS * float(((slopes - slopes.mean()) ** 2).sum()))
     return Fading(-slope, error, float(moments[-1] - moments[0]), exp(min(start, 500.0)))
+
+
+def power_in_common(passes: Sequence[Values]) -> Array:
+    """Products of the values that neighbouring passes have of the same thing, (passes - 1, values); free of noise."""
+    return np.stack([(one * np.conj(two)).real for one, two in pairwise(passes)])
 
 
 def critical_fluence(fading: Fading, pass_e_per_a2: float, sigmas: float) -> tuple[float | None, float | None, float]:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from quality_world import COM, Truth, frames_of, maps_of, one, plan_for, recording, without_frames
 from test_quality_bad_input import recordings
-from test_quality_drift import _two
+from test_quality_drift import _pass, _two
 from test_quality_rate import facts
 
 from stem4d.maps import RunMaps
@@ -51,6 +51,12 @@ def marked(panel: Image, name: str) -> set[tuple[int, ...]]:
     """The places (y, x) with a mark whose name begins so; empty where there is none."""
     masks = [each.mask for each in panel.marks if each.name.startswith(name)]
     return {tuple(place) for mask in masks for place in np.argwhere(mask).tolist()}
+
+
+def scanned(maps: RunMaps) -> RunMaps:
+    """A pass of the drift's world with all its maps over the same scan."""
+    nothing = np.zeros(maps.total.shape, np.uint32)
+    return replace(maps, maximum=nothing, saturated_px=nothing, invalid_px=nothing)
 
 
 def test_clipped_pixels_are_marked_and_no_other() -> None:
@@ -171,12 +177,6 @@ def test_limits_far_beyond_the_movement_are_told_and_not_drawn() -> None:
     assert "limit for com: 9 px lies far beyond" in found.note
 
 
-def scanned(maps: RunMaps) -> RunMaps:
-    """A pass of the drift's world with all its maps over the same scan."""
-    nothing = np.zeros(maps.total.shape, np.uint32)
-    return replace(maps, maximum=nothing, saturated_px=nothing, invalid_px=nothing)
-
-
 def test_drift_is_drawn_with_the_course_that_was_judged() -> None:
     plan = plan_for(Truth(), scan__shape=(40, 40), quality__max_drift_nm_per_min=0.5)
     passes = [scanned(each) for each in _two((0.8, -0.6), 2)]
@@ -228,6 +228,20 @@ def test_shares_fall_on_the_decay_that_was_judged() -> None:
     lost = one(results, "damage.decay").value
     assert 1 - at[-1] / at[0] == pytest.approx(lost, abs=2e-3)
     assert found.levels[0].value == pytest.approx(0.9 * at[0], rel=1e-2)
+
+
+def test_fine_detail_fades_along_the_decay_that_was_judged() -> None:
+    rng = np.random.default_rng(11)
+    scene = rng.normal(size=(40, 40))
+    plan = plan_for(Truth(), scan__shape=(40, 40), exposure__passes=3)
+    passes = [scanned(_pass(scene * kept, rng, 4000.0, 0.2)) for kept in (1.0, 0.8, 0.64)]
+    results, panels = told(passes, plan)
+    power, decay = curves(panels, "Power of fine detail").series
+    lost = one(results, "damage.detail").value
+    assert decay.y[0] == 1
+    assert 1 - decay.y[-1] == pytest.approx(lost, abs=1e-6)
+    # Two points fix the two parameters of the decay.
+    assert np.interp(power.x, decay.x, decay.y) == pytest.approx(power.y, rel=1e-3)
 
 
 def test_dose_is_drawn_row_by_row_against_the_plan() -> None:

@@ -101,7 +101,7 @@ def dose(case: Case) -> Iterator[Panel]:
     levels = [Level("planned", predict(plan).electrons_per_pattern)] if plan is not None else []
     levels += case.levels("dose.signal", "wanted")
     yield Curves(
-        metrics=("dose.electrons", "dose.signal", "dose.fluence"),
+        metrics=("dose.electrons", "dose.signal", "dose.noise", "dose.fluence"),
         title="Electrons in a pattern, mean of each row",
         x_label="row of the scan" if len(seen) == 1 else f"row, over {len(seen)} passes",
         y_label="electrons per pattern",

@@ -7,8 +7,9 @@ import numpy as np
 from stem4d.predict import predict
 from stem4d.quality.between import Between, compare, ring_counts
 from stem4d.quality.contamination import deflection_change_mrad
-from stem4d.quality.damage import CRITICAL_LOST, LARGEST_CHANGE, MOST_LOST, local_changes
+from stem4d.quality.damage import CRITICAL_LOST, LARGEST_CHANGE, MOST_LOST, fine_detail, local_changes
 from stem4d.quality.evidence.values import Case, Curves, Image, Level, Marks, Panel, Series
+from stem4d.quality.fading import fit_common, power_in_common
 from stem4d.quality.pass_images import Overlay
 
 STRETCHED = 10
@@ -21,6 +22,7 @@ def specimen(case: Case) -> Iterator[Panel]:
     if between.last is None:
         return
     yield from _shares(between, case)
+    yield from _detail(between, case)
     yield from _changes(between.last)
     yield from _area(between.last)
     yield from _layer(between, case)
@@ -33,9 +35,8 @@ def _shares(between: Between, case: Case) -> Iterator[Panel]:
         return
     counts, totals = ring_counts(between.passes, case.subject, between.inner_px)
     share = counts / totals
-    dose = predict(case.subject.plan).local_fluence_e_per_a2 if case.subject.plan is not None else 1.0
+    dose, unit = _dose(case)
     at = np.linspace(0.0, between.moments[-1], 60)
-    unit = "fluence by the middle of the pass [e/Å²]" if case.subject.plan is not None else "dose [passes]"
     # As the check takes them: of what the first pass had by the fit.
     first = float(fading.unexposed * np.exp(-fading.rate * between.moments[0]))
     yield Curves(
@@ -61,6 +62,41 @@ def _shares(between: Between, case: Case) -> Iterator[Panel]:
             ),
         ),
         note="Bars are counting errors alone.",
+    )
+
+
+def _dose(case: Case) -> tuple[float, str]:
+    """The fluence of a pass and what an axis of it is called; in passes where nobody planned one."""
+    if case.subject.plan is None:
+        return 1.0, "dose [passes]"
+    return predict(case.subject.plan).local_fluence_e_per_a2, "fluence by then [e/Å²]"
+
+
+def _detail(between: Between, case: Case) -> Iterator[Panel]:
+    """Power of fine detail that each two neighbouring passes have in common, with the fitted decay."""
+    if not case.told(("damage.detail",)):
+        return
+    spectra = fine_detail(between)
+    fading = fit_common(spectra, between.moments)
+    if fading is None:
+        return
+    dose, unit = _dose(case)
+    middles = (between.moments[:-1] + between.moments[1:]) / 2
+    at = np.linspace(between.moments[0], between.moments[-1], 60)
+    decay = np.exp(-fading.rate * (at - at[0]))
+    first = fading.unexposed * np.exp(-fading.rate * at[0])
+    power = power_in_common(spectra).sum(axis=1) / first
+    yield Curves(
+        metrics=("damage.detail",),
+        title="Power of fine detail that neighbouring passes have in common",
+        x_label=unit,
+        y_label="power over that at the first pass",
+        series=(
+            Series("each two passes", middles * dose, power, of="power"),
+            Series("fitted decay", at * dose, decay, role="line", of="power"),
+        ),
+        levels=(Level(f"{MOST_LOST:.0%} lost", 1 - MOST_LOST),),
+        note="What one pass alone shows is noise, and is in none of the points.",
     )
 
 
