@@ -153,6 +153,24 @@ def test_a_model_looks_like_its_data_and_a_limit_like_none_of_them() -> None:
     assert lines["so far it may go"].get_color() not in {handles["frames"].get_color(), handles["others"].get_color()}
 
 
+@pytest.mark.parametrize(
+    ("factor", "told"), [(1.0, ""), (1e3, ""), (1e4, ", in 10⁵"), (1e-6, ", in 10⁻⁵"), (1e10, ", in 10¹¹")]
+)
+def test_numbers_of_a_scale_fit_beside_it(factor: float, told: str) -> None:
+    image = evidence(replace(IMAGE, values=PATTERN * factor, scale="linear", marks=()))
+    plot = evidence(replace(CURVES, series=(Series("one", TIME, TIME * factor / 20),), levels=(), spans=()))
+    assert image.figure.axes[1].get_ylabel() == f"counts{told}"
+    assert plot.figure.axes[0].get_ylabel() == f"counts per frame{told}"
+    for drawing in (image, plot):
+        drawing.figure.canvas.draw()
+        edge = drawing.figure.bbox
+        for axes in drawing.figure.axes:
+            box = axes.get_tightbbox()
+            assert box is not None
+            assert box.x0 >= edge.x0
+            assert box.x1 <= edge.x1
+
+
 EMPTY = np.full((4, 6), np.nan)
 EXTREMES: dict[str, Panel] = {
     "nothing known": replace(IMAGE, values=EMPTY, marks=(), circles=(), points=()),

@@ -7,6 +7,7 @@ import numpy as np
 from matplotlib import colormaps
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.collections import LineCollection
 from matplotlib.colors import AsinhNorm
 from matplotlib.image import AxesImage
@@ -103,10 +104,11 @@ def _coloured(panel: Image, shown: AxesImage, bar_axes: Axes) -> None:
         high = max(abs(low), abs(high))
         low = -high
     shown.set(cmap=with_bad(colormaps["RdBu_r" if panel.scale == "signed" else "gray"]), clim=(low, high))
-    bar = colour_bar(shown, bar_axes, unit, cut)
+    power, words = _power(low, high)
+    bar = colour_bar(shown, bar_axes, f"{unit}{words}", cut)
     whole = bool(values.size) and high - low < 12 and bool((values == np.round(values)).all())
     bar.set_ticks(MaxNLocator(6, steps=[1, 2, 5, 10], integer=whole, min_n_ticks=1 if whole else 2))
-    bar.ax.yaxis.set_major_formatter(FuncFormatter(lambda tick, _: number(tick)))
+    bar.ax.yaxis.set_major_formatter(FuncFormatter(lambda tick, _: number(tick / power)))
 
 
 def _rings(panel: Image, axes: Axes) -> Iterator[Artist]:
@@ -183,18 +185,33 @@ def _curves(panel: Curves) -> Drawing:
         handles.append(_series(axes, one, known.index(one.name if one.role == "limit" else one.of or one.name)))
     handles += _levels(panel, axes)
     handles += _spans(panel, axes)
-    axes.set_xlabel(panel.x_label, fontsize=TEXT_PT, color=INK)
-    axes.set_ylabel(panel.y_label, fontsize=TEXT_PT, color=INK, labelpad=3)
     axes.grid(color=_GRID, linewidth=0.6)
     axes.set_axisbelow(True)
-    for axis, most in ((axes.xaxis, 6), (axes.yaxis, 6)):
-        axis.set_major_locator(MaxNLocator(most, steps=[1, 2, 5, 10]))
-        axis.set_major_formatter(FuncFormatter(lambda tick, _: number(tick)))
+    for axis, label, pad in ((axes.xaxis, panel.x_label, 4), (axes.yaxis, panel.y_label, 3)):
+        _labelled(axis, label, pad)
     if panel.equal:
         axes.set_aspect("equal", adjustable="datalim")
         axes.invert_yaxis()
     legend_below(axes, handles, columns=1)
     return drawn(axes, panel.title, _curves_said(panel))
+
+
+def _labelled(axis: Axis, label: str, pad: float) -> None:
+    """Name an axis and its few ticks, which have no room for powers of ten."""
+    power, words = _power(*axis.get_view_interval())
+    axis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
+    axis.set_major_formatter(FuncFormatter(lambda tick, _: number(tick / power)))
+    axis.set_label_text(f"{label}{words}", fontsize=TEXT_PT, color=INK)
+    axis.labelpad = pad
+
+
+def _power(low: float, high: float) -> tuple[float, str]:
+    """The power of ten that numbers of a scale are told in, and the words for it; 1 and none where it takes none."""
+    largest = max(abs(low), abs(high))
+    if 1e-3 <= largest < 1e5 or not largest > 0:
+        return 1.0, ""
+    power = 10.0 ** np.floor(np.log10(largest))
+    return float(power), f", in {number(float(power))}"
 
 
 def _series(axes: Axes, one: Series, index: int) -> Artist:
