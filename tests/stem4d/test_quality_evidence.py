@@ -17,7 +17,8 @@ from stem4d.plan import Plan
 from stem4d.quality.drift import drift_between
 from stem4d.quality.evidence.beam import MOST_DRAWN
 from stem4d.quality.evidence.collect import GROUPS, evidence_of_run
-from stem4d.quality.evidence.values import Curves, Image, Panel, verdict_of
+from stem4d.quality.evidence.values import Case, Curves, Image, Panel, verdict_of
+from stem4d.quality.grade import result
 from stem4d.quality.judge import judge, subject_of_run
 from stem4d.verdict import QualityResult, Verdict
 
@@ -203,6 +204,10 @@ def test_the_course_leaves_what_the_fit_leaves() -> None:
     assert seen.fit is not None
     left = (seen.fit.places_nm - seen.fit.course_nm) / plan.scan.step_nm
     assert np.sqrt(np.mean(left**2)) == pytest.approx(seen.fit.residual_px)
+    # The course is straight, which the places are not; lines of 4 ms bend it by nothing.
+    bends = [np.abs(np.diff(each, 2, axis=0)).max() for each in (seen.fit.places_nm, seen.fit.course_nm)]
+    assert bends[0] > 0.05
+    assert bends[1] < 1e-3 * bends[0]
 
 
 def _fading(passes: int, kept: float) -> list[RunMaps]:
@@ -261,6 +266,25 @@ def test_probes_overlap_as_they_were_judged_to() -> None:
     circle, at = found.series
     diameter, step = np.ptp(circle.x[:73]), float(np.diff(np.unique(at.x))[0])
     assert 100 * (1 - step / diameter) == pytest.approx(one(results, "sampling.overlap").value, abs=0.2)
+
+
+def test_limits_are_those_of_what_was_measured() -> None:
+    maps = recording(1)
+    plan = plan_for(Truth())
+    subject, _ = subject_of_run(plan, maps, None, None, None)
+    results = tuple(
+        result("descan.range", name, verdict, "told", limit=limit)
+        for name, verdict, limit in (
+            ("com", Verdict.PASS, 1.0),
+            ("dpc", Verdict.WARN, 0.5),
+            ("strain", Verdict.PASS, 1.0),
+            ("tcbf", Verdict.NOT_MEASURABLE, 0.1),
+            ("orientation", Verdict.PASS, None),
+        )
+    )
+    case = Case((maps,), (0.0,), maps, subject, results)
+    assert case.limits("descan.range") == [("dpc", 0.5), ("com, strain", 1.0)]
+    assert [each.name for each in case.levels("descan.range")] == ["limit for dpc", "limit for com, strain"]
 
 
 def test_what_was_not_measured_has_no_picture() -> None:
