@@ -111,17 +111,14 @@ def _critical(fading: Fading | None, subject: Subject) -> QualityResult:
 
 def _detail(between: Between) -> QualityResult:
     """Loss of the images' fine detail, from the power that neighbouring passes have in common."""
-    name, passes, overlays = "damage.detail", between.passes, between.overlays
-    if len(passes) < 3:
+    name, overlays = "damage.detail", between.overlays
+    if len(between.passes) < 3:
         text = "Loss of fine detail is not known: it takes three passes to tell it from noise."
         return result(name, None, Verdict.NOT_MEASURABLE, text, limit=MOST_LOST)
     if any(one.reason and one.features for one in overlays):
         text = "Loss of fine detail is not known: the passes could not be laid over each other."
         return result(name, None, Verdict.NOT_MEASURABLE, text, limit=MOST_LOST)
-    shifts = [(0.0, 0.0), *(one.shift_px for one in overlays)]
-    fading = fit_common(
-        [_fine(one, passes[0], shift) for one, shift in zip(passes, shifts, strict=True)], between.moments
-    )
+    fading = fit_common(fine_detail(between), between.moments)
     if fading is None:
         text = "Loss of fine detail is not known: the passes have no fine detail in common."
         return result(name, None, Verdict.NOT_MEASURABLE, text, limit=MOST_LOST)
@@ -132,6 +129,13 @@ def _detail(between: Between) -> QualityResult:
         f"between the first pass and the last."
     )
     return result(name, None, verdict, text, value=lost, limit=limit, uncertainty=error)
+
+
+def fine_detail(between: Between) -> list[npt.NDArray[np.complex128]]:
+    """Fine part of each pass's spectra, as the passes lie over the first."""
+    shifts = [(0.0, 0.0), *(one.shift_px for one in between.overlays)]
+    first = between.passes[0]
+    return [_fine(one, first, shift) for one, shift in zip(between.passes, shifts, strict=True)]
 
 
 def _fine(maps: RunMaps, first: RunMaps, shift_px: tuple[float, float]) -> npt.NDArray[np.complex128]:
