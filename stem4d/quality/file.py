@@ -6,6 +6,7 @@ from dataclasses import fields, replace
 from stem4d import optics
 from stem4d.calibrate.disk import DiskFit
 from stem4d.calibrate.pixels import Mask
+from stem4d.detector import DetectorFacts
 from stem4d.maps import RunMaps
 from stem4d.plan import QualityPolicy
 from stem4d.quality.beam import check_beam
@@ -24,6 +25,7 @@ from stem4d.quality.regions import FileKnowledge, PatternGeometry, Subject, mask
 from stem4d.quality.sampling import check_sampling
 from stem4d.quality.saturation import check_saturation
 from stem4d.quality.scan import check_scan
+from stem4d.quality.values import NotCounts, check_values, with_doubt
 from stem4d.quality.wrap import check_wrap
 from stem4d.verdict import QualityResult, Verdict
 
@@ -37,11 +39,19 @@ NEEDED_TO_JUDGE = {
     "beam_energy_kev": "resolution",
     "convergence_semi_angle_mrad": "counting noise in mrad",
     "defocus_nm": "overlap of the probes",
+    "dwell_time_us": "counting rate",
+    "max_count_rate_per_px_hz": "counting rate",
 }
 
 
 def judge_file(
-    maps: RunMaps, disk: DiskFit, bad_pixels: Mask | None, known: FileKnowledge, policy: QualityPolicy | None = None
+    maps: RunMaps,
+    disk: DiskFit,
+    bad_pixels: Mask | None,
+    known: FileKnowledge,
+    policy: QualityPolicy | None = None,
+    detector: DetectorFacts | None = None,
+    not_counts: NotCounts | None = None,
 ) -> tuple[QualityResult, ...]:
     """Judge a recording for every kind of analysis.
 
@@ -57,13 +67,32 @@ def judge_file(
         What the file or its user says. A missing angle per pixel is taken from the disk and the convergence angle.
     policy : QualityPolicy, optional
         Limits; the defaults of a plan where absent.
+    detector : DetectorFacts, optional
+        What is known of the detector, where somebody named it.
+    not_counts : NotCounts, optional
+        How the maps were made of values that are no counts.
 
     Returns
     -------
     tuple of QualityResult
         Besides the checks of a run: ``scale.disk_radius`` where two angles can be held against each other, and
-        ``knowledge`` for what could not be judged because nobody said it.
+        ``knowledge`` for what could not be judged because nobody said it, and, of values that are no counts,
+        ``pixels.invalid`` and ``frames.negative``.
     """
+    results = _judged(maps, disk, bad_pixels, known, policy, detector)
+    if not_counts is None:
+        return results
+    return (*with_doubt(results, not_counts), *check_values(not_counts))
+
+
+def _judged(
+    maps: RunMaps,
+    disk: DiskFit,
+    bad_pixels: Mask | None,
+    known: FileKnowledge,
+    policy: QualityPolicy | None,
+    detector: DetectorFacts | None,
+) -> tuple[QualityResult, ...]:
     shape = maps.sum_pattern.shape
     geometry = None
     completed = known
@@ -79,6 +108,7 @@ def judge_file(
         full_scale=maps.full_scale,
         policy=policy or QualityPolicy(),
         known=completed,
+        detector=detector,
     )
     between = compare((maps,), subject)
     return (
