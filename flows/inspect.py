@@ -8,6 +8,7 @@ import numpy as np
 
 from devices.passes import COUNTS, counts_dtype, maps_of
 from devices.value_pass import survey_of, value_maps_of
+from flows.inspect_mask import read_mask
 from flows.inspect_options import with_options
 from stem4d.accumulate import AccumulatorSpec, Annulus
 from stem4d.calibrate.disk import DiskFit, find_disk
@@ -60,6 +61,7 @@ def inspect_file(
     known: dict[str, float] | None = None,
     detector: DetectorFacts | None = None,
     counts_per_electron: float | None = None,
+    mask: Path | None = None,
 ) -> Inspection:
     """Read a file twice: once to find bad pixels and the disk, once to judge with them.
 
@@ -76,15 +78,16 @@ def inspect_file(
     counts_per_electron : float, optional
         What one electron adds to a value of an integrating detector; the upper bound by the values' own scatter where
         absent. Of no use where the values are counts.
+    mask : Path, optional
+        Bad pixels that the user knows; others are looked for besides. See ``flows.inspect_mask``.
     """
     with open_frames(path, wary=True) as frames:
         scale = full_scale if full_scale is not None else frames.full_scale
-        read = _read(frames, scale, counts_per_electron)
+        gaps = None if mask is None else read_mask(mask, frames.detector_shape)
+        read = _read(frames, scale, counts_per_electron, gaps)
         facts = {"dwell_time_us": frames.metadata.get("exposure_time_us"), **frames.metadata, **(known or {})}
         knowledge = FileKnowledge(**{name: _number(facts.get(name)) for name in FileKnowledge.__dataclass_fields__})
-        results = judge_file(
-            read.maps, read.disk, read.bad, knowledge, detector=detector, not_counts=read.not_counts
-        )
+        results = judge_file(read.maps, read.disk, read.bad, knowledge, detector=detector, not_counts=read.not_counts)
         return Inspection(
             path=path,
             kind=frames.kind,
@@ -97,28 +100,28 @@ def inspect_file(
             disk=read.disk,
             maps=read.maps,
             results=tuple(with_options(one, knowledge, scale, detector) for one in results),
-            counts_per_electron=None if read.not_counts is None else read.not_counts.reading.unit,
+            counts_per_electron=read.not_counts.reading.unit if read.not_counts and read.maps.frames else None,
         )
 
 
-def _read(frames: Frames, full_scale: int | None, counts_per_electron: float | None) -> _Read:
+def _read(frames: Frames, full_scale: int | None, counts_per_electron: float | None, gaps: Mask | None) -> _Read:
     if frames.dtype.name not in COUNTS:
         survey = survey_of(frames)
         if survey.frames and not survey.counts:
-            return _read_values(frames, survey, full_scale, counts_per_electron)
-    first = maps_of(frames, _spec(frames, full_scale))
-    bad = _bad(first)
+            return _read_values(frames, survey, full_scale, counts_per_electron, gaps)
+    first = maps_of(frames, _spec(frames, full_scale, gaps))
+    bad = _bad(first, gaps)
     disk = find_disk(first.mean_pattern, bad, clipped_too=True)
     return _Read(maps_of(frames, _spec(frames, full_scale, bad, disk)), bad, disk)
 
 
 def _read_values(
-    frames: Frames, survey: Survey, full_scale: int | None, counts_per_electron: float | None
+    frames: Frames, survey: Survey, full_scale: int | None, counts_per_electron: float | None, gaps: Mask | None
 ) -> _Read:
     """The same of values that are no counts, which the accumulator does not take."""
     whole = survey.whole and survey.lowest >= 0
     unit = counts_per_electron or (1.0 if whole else survey.electron() or 1.0)
-    out = survey.left_out
+    out = survey.left_out if gaps is None else survey.left_out | gaps
     reading = Reading(survey, unit, out, full_scale)
     if out.all():
         maps = value_maps_of(frames, reading)
@@ -133,11 +136,12 @@ def _read_values(
     return _Read(value_maps_of(frames, reading), bad, disk, NotCounts(reading, unit_known=known))
 
 
-def _bad(maps: RunMaps) -> Mask:
-    """Hot and dead pixels; a recording without frames shows none."""
+def _bad(maps: RunMaps, gaps: Mask | None) -> Mask:
+    """Hot and dead pixels, and those that the user named; a recording without frames shows none."""
+    known = np.zeros(maps.sum_pattern.shape, np.bool_) if gaps is None else gaps
     if maps.frames == 0:
-        return np.zeros(maps.sum_pattern.shape, np.bool_)
-    return find_bad_pixels(maps.mean_pattern, maps.frames, maps.max_pattern).mask
+        return known
+    return known | find_bad_pixels(maps.mean_pattern, maps.frames, maps.max_pattern, gaps).mask
 
 
 def _spec(

@@ -2,6 +2,7 @@
 
 from stem4d.detector import DetectorFacts
 from stem4d.quality.file import FileKnowledge
+from stem4d.quality.values import NOTHING
 from stem4d.verdict import QualityResult, Verdict
 
 OPTIONS = {
@@ -27,7 +28,7 @@ def with_options(
     one: QualityResult, known: FileKnowledge, full_scale: int | None, detector: DetectorFacts | None
 ) -> QualityResult:
     """The same result; where it was not measurable for want of a figure, its message names the option that gives it."""
-    if one.verdict is not Verdict.NOT_MEASURABLE or one.message.startswith("Nothing is known of it"):
+    if one.verdict is not Verdict.NOT_MEASURABLE or one.message == NOTHING:
         return one
     needed = next((names for start, names in NEEDS.items() if one.metric.startswith(start)), ())
     missing = [OPTIONS[name] for name in needed if getattr(known, name) is None]

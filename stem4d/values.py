@@ -99,11 +99,11 @@ class Survey:
         return self._sums / np.maximum(self._seen, 1)
 
     def electron(self) -> float | None:
-        """What one electron adds at the most, by the values' own scatter; None where too little light tells.
+        """About what one electron adds, or less, by the values' own scatter; None where too little light tells.
 
         Photon transfer: the variance of one pixel's values over their mean is what one electron adds. It is taken from
         frames that follow each other, and holds what the specimen changed between them and the readout noise, so that
-        the figure is an upper bound.
+        it is an upper bound but for the scatter of the median, about 1/sqrt(pairs) over the root of the lit pixels.
         """
         if self.pairs < FEWEST_PAIRS:
             return None
@@ -202,4 +202,5 @@ def _centres(values: Array, region: Mask | None) -> Array:
 
 
 def _whole(values: Array, how: np.ufunc = np.rint) -> npt.NDArray[np.uint64]:
-    return np.clip(how(values), 0, 2**63).astype(np.uint64)
+    whole: npt.NDArray[np.uint64] = np.clip(how(values), 0, 2**63).astype(np.uint64)
+    return whole

@@ -35,6 +35,9 @@ def inspect(
     counts_per_electron: Annotated[
         float | None, typer.Option(help="What one electron adds to a value of an integrating detector.")
     ] = None,
+    mask: Annotated[
+        Path | None, typer.Option(help="Bad pixels beside those that are found: a .npy file of the pattern's shape.")
+    ] = None,
     as_json: AsJson = False,
 ) -> Code:
     """Judge any recorded file: saturation, descan, centring, and which analyses it can carry.
@@ -62,6 +65,7 @@ def inspect(
         known={name: value for name, value in given.items() if value is not None},
         detector=None if detector is None else _detector(detector),
         counts_per_electron=counts_per_electron,
+        mask=mask,
     )
     if as_json:
         print_json(_facts(found))

@@ -21,7 +21,7 @@ from stem4d.quality.frames import check_frames
 from stem4d.quality.grade import result
 from stem4d.quality.pixels import check_dead_pixels
 from stem4d.quality.rate import check_rate
-from stem4d.quality.regions import FileKnowledge, PatternGeometry, Subject, mask_for, wanted_of_file
+from stem4d.quality.regions import IN_WORDS, FileKnowledge, PatternGeometry, Subject, mask_for, wanted_of_file
 from stem4d.quality.sampling import check_sampling
 from stem4d.quality.saturation import check_saturation
 from stem4d.quality.scan import check_scan
@@ -33,6 +33,8 @@ __all__ = ["FileKnowledge", "judge_file"]
 
 RADIUS_TOLERANCE = 0.05
 """Disk radius against convergence angle over angle per pixel: more is a wrong number, not a fit's error (habit)."""
+OF_THE_BEAM = ("beam.", "dose.", "descan.")
+"""Metrics that take counts for the beam's, by the beginning of their names."""
 NEEDED_TO_JUDGE = {
     "mrad_per_pixel": "recorded angles, resolution",
     "scan_step_nm": "drift",
@@ -79,7 +81,7 @@ def judge_file(
         ``knowledge`` for what could not be judged because nobody said it, and, of values that are no counts,
         ``pixels.invalid`` and ``frames.negative``.
     """
-    results = _judged(maps, disk, bad_pixels, known, policy, detector)
+    results = tuple(_by_disk(_judged(maps, disk, bad_pixels, known, policy, detector), disk))
     if not_counts is None:
         return results
     return (*with_doubt(results, not_counts), *check_values(not_counts))
@@ -127,8 +129,18 @@ def _judged(
         *check_damage(between, subject),
         *check_contamination(between, subject),
         *_scale(disk, known),
-        *_not_known(known),
+        *_not_known(known, detector),
     )
+
+
+def _by_disk(results: tuple[QualityResult, ...], disk: DiskFit) -> Iterator[QualityResult]:
+    """The same results; where no disk was found, what was counted need not be the beam's, and none of it passes."""
+    for one in results:
+        if disk.ok or one.verdict is not Verdict.PASS or not one.metric.startswith(OF_THE_BEAM):
+            yield one
+        else:
+            text = f"{one.message} No disk was found ({disk.reason}): whether that is the beam is not known."
+            yield one.model_copy(update={"verdict": Verdict.NOT_MEASURABLE, "message": text})
 
 
 def _scale(disk: DiskFit, known: FileKnowledge) -> Iterator[QualityResult]:
@@ -145,9 +157,12 @@ def _scale(disk: DiskFit, known: FileKnowledge) -> Iterator[QualityResult]:
     yield result("scale.disk_radius", None, verdict, text, value=off, limit=RADIUS_TOLERANCE, uncertainty=error)
 
 
-def _not_known(known: FileKnowledge) -> Iterator[QualityResult]:
+def _not_known(known: FileKnowledge, detector: DetectorFacts | None) -> Iterator[QualityResult]:
+    # A named detector says what it can count.
     missing = [field.name for field in fields(known) if getattr(known, field.name) is None]
+    if detector is not None and "max_count_rate_per_px_hz" in missing:
+        missing.remove("max_count_rate_per_px_hz")
     if missing:
         matters = sorted({one for name in missing for one in NEEDED_TO_JUDGE[name].split(", ")})
-        text = f"Not judged in full: {', '.join(matters)}. Nobody said {', '.join(missing)}."
+        text = f"Not judged in full: {', '.join(matters)}. Nobody said {', '.join(IN_WORDS[name] for name in missing)}."
         yield result("knowledge", None, Verdict.NOT_MEASURABLE, text, value=float(len(missing)), limit=0.0)

@@ -65,15 +65,18 @@ def _invalid(passes: Sequence[RunMaps]) -> Iterator[QualityResult]:
     text += f", up to {invalid.max()} pixels in one." if touched else "."
     if unusable:
         verdict = Verdict.FAIL if unusable > MOST_MISSING * invalid.size else Verdict.WARN
-        text += f" {unusable} of them lack so much of the pattern that they are left out of everything else."
+        text += f" {unusable} frame(s) lack so much of the pattern that they are left out of everything else."
     if unusable < touched:
-        text += f" Of {touched - unusable} only those pixels are left out."
+        text += f" Of {touched - unusable} frame(s) only those pixels are left out."
     yield result("frames.invalid", None, verdict, text, value=value, limit=MOST_MISSING, uncertainty=0.0)
 
 
 def _missing(recorded: npt.NDArray[np.bool_], positions: int, missing: int) -> QualityResult:
     value = missing / positions
-    text, verdict = f"All {positions} frames were recorded.", Verdict.PASS
+    text, verdict = (
+        f"All {positions} frames were recorded." if positions > 1 else "One frame was recorded.",
+        Verdict.PASS,
+    )
     if missing:
         rows = int((~recorded).all(axis=1).sum())
         last = int(np.flatnonzero(recorded.ravel())[-1])

@@ -76,6 +76,18 @@ class FileKnowledge:
     """Count rate per pixel at which 10 % is lost [1/s]."""
 
 
+IN_WORDS = {
+    "mrad_per_pixel": "the angle per pixel",
+    "scan_step_nm": "the scan step",
+    "beam_energy_kev": "the beam energy",
+    "convergence_semi_angle_mrad": "the convergence angle",
+    "defocus_nm": "the defocus",
+    "dwell_time_us": "the dwell time",
+    "max_count_rate_per_px_hz": "the detector's highest counting rate",
+}
+"""What a file may leave open, by the names of ``FileKnowledge``."""
+
+
 @dataclass(frozen=True)
 class Subject:
     """What is known about a recording besides its maps."""

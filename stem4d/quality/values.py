@@ -4,11 +4,13 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from stem4d.quality.grade import result
-from stem4d.values import MOSTLY_INVALID, Reading
+from stem4d.values import Reading
 from stem4d.verdict import QualityResult, Verdict
 
 ELECTRONS = ("dose.electrons", "dose.signal", "dose.noise", "saturation.rate")
 """Metrics that take counts for electrons."""
+
+NOTHING = "Nothing is known of it: not one value of the recording is a number, all are NaN or infinite."
 
 
 @dataclass(frozen=True)
@@ -26,10 +28,9 @@ def check_values(found: NotCounts) -> Iterator[QualityResult]:
     touched, always = int((survey.invalid_by_pixel > survey.empty).sum()), int(survey.left_out.sum())
     pixels = survey.invalid_by_pixel.size
     if touched:
-        text = f"{touched} of {pixels} pixels hold no number (NaN or infinite) in some frames, beside frames that hold "
-        text += "none at all."
+        text = f"{touched} of {pixels} pixels hold no number (NaN or infinite) in some frames that hold others."
         if always:
-            text += f" {always} of them do in more than {MOSTLY_INVALID:.0%} of the frames and are left out like bad ones."
+            text += f" {always} of them do so in more than half of the frames and are left out like bad pixels."
         yield result("pixels.invalid", None, Verdict.WARN, text, value=touched / pixels, limit=0.0, uncertainty=0.0)
     if survey.below_zero:
         values = survey.frames * pixels - survey.invalid
@@ -47,10 +48,11 @@ def with_doubt(results: Iterable[QualityResult], found: NotCounts) -> Iterator[Q
     nothing = survey.frames > 0 and survey.invalid == survey.frames * survey.invalid_by_pixel.size
     for one in results:
         if nothing:
-            text = "Nothing is known of it: not one value of the recording is a number, all are NaN or infinite."
-            counted = one.value if one.metric in ("frames.invalid", "frames.missing") else None
-            yield result(one.metric, one.analysis, Verdict.NOT_MEASURABLE, text, value=counted, unit=one.unit)
-        elif one.metric in ELECTRONS and not found.unit_known:
+            counted = one.metric == "frames.invalid"
+            text = one.message if counted else NOTHING
+            value = one.value if counted else None
+            yield result(one.metric, one.analysis, Verdict.NOT_MEASURABLE, text, value=value, unit=one.unit)
+        elif one.metric in ELECTRONS and not found.unit_known and one.value is not None:
             yield one.model_copy(update={"verdict": Verdict.NOT_MEASURABLE, "message": _no_electrons(found)})
         else:
             yield one
@@ -61,4 +63,4 @@ def _no_electrons(found: NotCounts) -> str:
     text = f"Electrons are not known: the values ({survey.lowest:.4g} to {survey.highest:.4g}) are no counts"
     if survey.electron() is None:
         return f"{text}, and their scatter does not tell what one electron adds."
-    return f"{text}. By their scatter one electron adds {found.reading.unit:.3g} at the most, which makes this figure a lower bound."
+    return f"{text}. By their scatter one electron adds about {found.reading.unit:.3g} or less."

@@ -68,6 +68,11 @@ def write_ours(path: Path, missing: tuple[int, ...]) -> Path:
     return path
 
 
+def mask_over_the_disk() -> npt.NDArray[np.bool_]:
+    """Every pixel that the disk and its blur reach."""
+    return pattern(1.0, 0.0) > 0
+
+
 FILES: dict[str, Callable[[], Array]] = {
     "no calibration": counts,
     "one pattern": lambda: counts((1, 1)),
