@@ -15,7 +15,6 @@ import pytest
 from db.calibrations import add_calibration, invalidate
 from db.clock import utc_now
 from db.engine import reader, writer
-from db.questions.affected import affected_by
 from db.questions.calibrations import measured_in
 from db.questions.show import show_run
 from flows.calibrate import Result, calibrate_kinds, listed, to_measure
@@ -125,21 +124,14 @@ def test_the_vacuum_scans_are_datasets_that_the_calibrations_rest_on(opened: Lab
     files = {one["locations"][0]["path"]: one for one in run["datasets"] if one["purpose"] == "calibration"}
     assert {Path(path).name for path in files} >= {"vacuum-before.h5", "vacuum-after.h5"}
     assert all(sha256_of_file(Path(path)) == one["sha256"] for path, one in files.items())
-    descan = by_kind(opened, result.run)["descan"]
+    found = by_kind(opened, result.run)
+    descan = found["descan"]
+    # Those in force when it was measured: the centre comes from the same scans, the rotation from later ones.
+    assert found["centre"]["id"] not in descan["rests_on"]
+    assert {found["centre"]["id"], descan["id"]} <= set(found["rotation"]["rests_on"])
     assert [Path(one["path"]).name for one in descan["evidence"]] == ["vacuum-before.h5", "vacuum-after.h5"]
     assert {one["purpose"] for one in run["exposures"]} == {"calibration"}
     assert all(one["closed"] for one in run["exposures"])
-
-
-def test_a_calibration_knows_which_were_in_force_when_it_was_measured(opened: Lab, result: Result) -> None:
-    found = by_kind(opened, result.run)
-    # Centre and descan come from the same two scans, the rotation from later ones.
-    assert found["centre"]["id"] not in found["descan"]["rests_on"]
-    assert {found["centre"]["id"], found["descan"]["id"]} <= set(found["rotation"]["rests_on"])
-    with reader(opened.engine) as session:
-        told = affected_by(session, calibration_id=found["centre"]["id"])
-    assert found["rotation"]["id"] in {one["id"] for one in told["calibrations"]}
-    assert told["unknown"] == []
 
 
 def test_the_page_draws_the_fit_on_the_data_and_says_value_gate_and_validity(opened: Lab, result: Result) -> None:
