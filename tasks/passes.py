@@ -100,7 +100,8 @@ def _one_pass(opened: Lab, run: str, plan: Plan, calibrated: Calibrated, index: 
         metadata=file_metadata(plan, run, "acquisition"),
     )
 
-    stop_reason = watch(plan, calibrated.geometry(), calibrated.bad_pixel_mask(plan.detector.shape))
+    detector = opened.file.facts.detector(plan.detector.name)
+    stop_reason = watch(plan, calibrated.geometry(), calibrated.bad_pixel_mask(plan.detector.shape), detector)
 
     def on_progress(progress: Progress) -> str | None:
         opened.on_progress(f"{plan.name} pass {index + 1}/{plan.exposure.passes}", progress)
