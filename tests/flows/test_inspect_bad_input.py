@@ -110,7 +110,13 @@ def printed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     return ask
 
 
-@pytest.mark.parametrize("case", WANTED)
+FAST = ("NaN", "missing frames")
+"""Cases of every run of the tests: each reads its file in a process of its own, twice."""
+
+
+@pytest.mark.parametrize(
+    "case", [pytest.param(case, marks=() if case in FAST else pytest.mark.slow) for case in WANTED]
+)
 def test_a_verdict_says_what_is_known_and_what_is_not(case: str, printed: Any, tmp_path: Path) -> None:
     options = ("--mask", str(tmp_path / "mask.npy")) if case == "mask over the disk" else ()
     text, quality, _ = printed(case, *options)
@@ -123,6 +129,7 @@ def test_a_verdict_says_what_is_known_and_what_is_not(case: str, printed: Any, t
         assert any(line.startswith(verdict) and metric in line and says in line for line in text.splitlines())
 
 
+@pytest.mark.slow
 def test_a_recording_without_a_single_number_is_not_measurable_throughout(printed: Any) -> None:
     text, quality, answer = printed("all NaN")
     assert {one["verdict"] for one in quality} == {"not_measurable"}
@@ -137,6 +144,7 @@ def figures(found: Inspection) -> dict[tuple[str, str | None], QualityResult]:
     return {(one.metric, one.analysis): one for one in found.results}
 
 
+@pytest.mark.slow
 def test_numbers_are_judged_as_if_those_that_are_none_had_not_been_there(tmp_path: Path) -> None:
     """Against the same recording whole: two single values and one of 192 frames change nothing that matters."""
     found = inspect_file(world.write(tmp_path / "nan.h5", world.with_nan()), counts_per_electron=world.ADU)
@@ -153,6 +161,7 @@ def test_numbers_are_judged_as_if_those_that_are_none_had_not_been_there(tmp_pat
         assert left[metric, "com"].verdict is right[metric, "com"].verdict
 
 
+@pytest.mark.slow
 def test_electrons_of_an_integrating_detector_are_those_that_fell(tmp_path: Path) -> None:
     path = world.write(tmp_path / "float.h5", world.integrated())
     electrons = world.counts().sum((2, 3))
@@ -169,7 +178,9 @@ def test_electrons_of_an_integrating_detector_are_those_that_fell(tmp_path: Path
     assert guessed == pytest.approx(world.ADU, rel=0.07)
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64", "int32"])
+@pytest.mark.parametrize(
+    "dtype", ["float32", *(pytest.param(one, marks=pytest.mark.slow) for one in ("float64", "int32"))]
+)
 def test_whole_numbers_are_counts_whatever_they_are_stored_as(dtype: str, tmp_path: Path) -> None:
     plain = inspect_file(world.write(tmp_path / "a.h5", world.counts()), full_scale=4095)
     other = inspect_file(world.write(tmp_path / "b.h5", world.counts().astype(dtype)), full_scale=4095)
@@ -191,6 +202,7 @@ def test_a_wrong_mask_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         assert "Traceback" not in told.output
 
 
+@pytest.mark.slow
 def test_the_counting_rate_is_judged_with_what_the_user_supplies(tmp_path: Path) -> None:
     path = world.write(tmp_path / "a.h5", world.counts())
     for limit, verdict in ((1e9, "pass"), (1e4, "fail")):
@@ -201,6 +213,7 @@ def test_the_counting_rate_is_judged_with_what_the_user_supplies(tmp_path: Path)
         assert found.value == pytest.approx(2e4, rel=0.3)
 
 
+@pytest.mark.slow
 def test_a_known_detector_gives_the_counting_rate(printed: Any) -> None:
     _, quality, _ = printed("no calibration", "--detector", "arina", "--dwell-us", "100")
     rates = [one for one in quality if one["metric"] == "saturation.rate"]
@@ -211,6 +224,7 @@ def test_a_known_detector_gives_the_counting_rate(printed: Any) -> None:
     assert "arina" in told.stderr
 
 
+@pytest.mark.slow
 def test_every_option_that_is_named_exists(printed: Any) -> None:
     text, _, _ = printed("integrating")
     named = {word.strip(".,()") for word in text.split() if word.startswith("--")}
