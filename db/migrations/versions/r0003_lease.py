@@ -1,0 +1,35 @@
+"""Who owns an instrument, with a token that only grows."""
+
+import sqlalchemy as sa
+from alembic import op
+
+from db.migrations.guards import refuse
+
+revision = "0003_lease_0.3.0"
+down_revision = "0002_nightbeam_0.2.0"
+
+ID = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+TIME = sa.DateTime(timezone=True)
+
+
+def upgrade() -> None:
+    """Add the table."""
+    op.create_table(
+        "lease",
+        sa.Column("id", ID, primary_key=True),
+        sa.Column("instrument", sa.Text(), nullable=False),
+        sa.Column("token", sa.BigInteger(), nullable=False),
+        sa.Column("owner", sa.Text(), nullable=False),
+        sa.Column("host", sa.Text(), nullable=False),
+        sa.Column("pid", sa.BigInteger(), nullable=False),
+        sa.Column("process_began", sa.Text(), nullable=False),
+        sa.Column("taken", TIME, nullable=False),
+        sa.Column("expires", TIME, nullable=False),
+        sa.Column("released", TIME),
+        sa.Column("ended_by", sa.Text()),
+        sa.UniqueConstraint("instrument", "token"),
+        sa.CheckConstraint("token >= 1", name="token"),
+        sa.CheckConstraint("expires >= taken", name="expires"),
+        sa.CheckConstraint("(released IS NULL) = (ended_by IS NULL)", name="released"),
+    )
+    refuse("lease", "DELETE")
