@@ -74,10 +74,13 @@ def expose_once(opened: Lab, run: str, one: Pass, on_progress: Callable[[Progres
     DoseRefused
         Before anything is exposed, when the area cannot afford it.
     InstrumentTaken
-        When the gate refuses the lease; nothing was exposed, and nothing is booked.
+        When somebody else has the instrument, or the gate refuses the lease; nothing was exposed, and nothing is
+        booked.
     """
+    opened.ownership.check()
     instrument = opened.instrument
     job = _prepared(opened, one)
+    name = f"{run}/{one.path.stem}"
     fluence = predict(one.plan).local_fluence_e_per_a2 * max(1.0, one.current_ratio)
     with writer(opened.engine) as session:
         intent_id = open_intent(
@@ -85,9 +88,10 @@ def expose_once(opened: Lab, run: str, one: Pass, on_progress: Callable[[Progres
             run_id=opened.runs[run].id,
             area_id=one.area_id,
             purpose=one.purpose,
-            token=f"{run}/{one.path.stem}",
+            token=name,
             fluence_e_per_a2=fluence,
             budget_tolerance=BUDGET_TOLERANCE,
+            owner_token=opened.ownership.token,
         )
     lease = DoseLease(
         area=one.area,
@@ -95,6 +99,8 @@ def expose_once(opened: Lab, run: str, one: Pass, on_progress: Callable[[Progres
         # A column remembers tokens that a new or restored database does not know.
         token=max(intent_id, instrument.gate.newest_token() + 1),
         expires_monotonic_s=time.monotonic() + 1.5 * one.scan.duration_s + LEASE_MARGIN_S,
+        owner_token=opened.ownership.token,
+        exposure=name,
     )
     receive = acquire_in_child if opened.settings.worker == "child" else acquire
     never_lit = True
@@ -158,6 +164,7 @@ def record_unlit(opened: Lab, run: str, one: Pass, on_progress: Callable[[Progre
     DeviceFault
         Where the beam is not blanked, or the instrument cannot be parked afterwards.
     """
+    opened.ownership.check()
     instrument = opened.instrument
     instrument.gate.blank()
     if instrument.gate.is_blanked() is False:

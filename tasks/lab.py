@@ -21,6 +21,7 @@ from stem4d.instrument import InstrumentFile
 from stem4d.plan import Plan
 from storage.documents import load_model
 from storage.settings import Settings
+from tasks.ownership import Ownership, owning
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,7 @@ class Lab:
     file: InstrumentFile
     instrument: Instrument
     engine: Engine
+    ownership: Ownership
     on_told: Callable[[Told], None] = lambda _told: None
     on_progress: Callable[[str, Progress], None] = lambda _what, _progress: None
     left_open: tuple[str, ...] = ()
@@ -116,8 +118,10 @@ def lab(instrument: str) -> Lab:
 
 
 @contextmanager
-def open_lab(settings: Settings, instrument_path: Path) -> Iterator[Lab]:
+def open_lab(settings: Settings, instrument_path: Path, *, by_force: bool = False) -> Iterator[Lab]:
     """Take an instrument and the database; on every way out the instrument is parked with its beam blanked.
+
+    ``by_force`` is for a person who has seen that the owner of a lease that still holds has gone.
 
     Raises
     ------
@@ -130,11 +134,13 @@ def open_lab(settings: Settings, instrument_path: Path) -> Iterator[Lab]:
         engine = open_engine(settings.database_url.get_secret_value())
         stack.callback(engine.dispose)
         stack.enter_context(owned(file.name, settings.instruments_folder / file.name))
+        owner = stack.enter_context(owning(engine, file.name, _say, by_force=by_force))
         instrument = open_instrument(file, settings.home)
-        opened = Lab(settings=settings, file=file, instrument=instrument, engine=engine)
+        opened = Lab(settings=settings, file=file, instrument=instrument, engine=engine, ownership=owner)
         stack.push(lambda _kind, error, _where: _let_go(opened, error))
         stack.push(lambda _kind, error, _where: _park(opened, error))
         _tidy(opened)
+        owner.show_to(instrument.gate)
         _say_what_was_found(opened)
         _open[file.name] = opened
         stack.callback(_open.pop, file.name)
@@ -197,8 +203,16 @@ def _say_what_was_found(opened: Lab) -> None:
         print(f"safety: {opened.beam_found}", file=sys.stderr)
 
 
+def _say(trouble: str) -> None:
+    print(f"not closed: {trouble}", file=sys.stderr)
+
+
 def _park(opened: Lab, error: BaseException | None) -> None:
     """Park; where that fails the user reads of it after what went wrong first, and never instead of it."""
+    if opened.ownership.lost:
+        # Its new owner has made it safe, and may be exposing: what we do to it would be done to him.
+        opened.warn("not parked", f"{opened.ownership.lost}; it is left as it is")
+        return
     report = make_safe(opened.instrument, SafeLevel.PARK, "the session ends")
     if not report.safe:
         opened.warn("safety", f"parking the instrument did not work fully: {report.words}")
@@ -209,6 +223,8 @@ def _park(opened: Lab, error: BaseException | None) -> None:
 
 def _let_go(opened: Lab, error: BaseException | None) -> None:
     """Close the instrument; what is wrong with that is told, and raised only where nothing went wrong before."""
+    if opened.ownership.lost:
+        return
     try:
         opened.instrument.close()
     except NightbeamError as more:

@@ -1,4 +1,4 @@
-"""Who owns an instrument, with a token that only grows."""
+"""Who owns an instrument, with a token that only grows; whose exposure each booking is."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -13,7 +13,8 @@ TIME = sa.DateTime(timezone=True)
 
 
 def upgrade() -> None:
-    """Add the table."""
+    """Add a table and a column, which is empty for the rows of before."""
+    op.add_column("exposure_intent", sa.Column("owner_token", sa.BigInteger()))
     op.create_table(
         "lease",
         sa.Column("id", ID, primary_key=True),
