@@ -134,7 +134,9 @@ def who() -> str:
         user = getpass.getuser()
     except (KeyError, OSError):
         user = "somebody"
-    return f"{user} ({' '.join([Path(sys.argv[0]).name, *sys.argv[1:2]])})"
+    program = Path(sys.argv[0])
+    name = program.parent.name if program.name == "__main__.py" else program.name
+    return f"{user} ({' '.join([name, *sys.argv[1:2]])})"
 
 
 def _lives(process: ProcessMark, key: tuple[str, str]) -> bool | None:

@@ -9,16 +9,16 @@ import pytest
 from sqlalchemy import event, select
 
 from db import lease
-from db.engine import reader, writer
+from db.engine import open_engine, reader, writer
 from db.models import Event, ExposureIntent, Lease
-from db.questions.show import show_run
 from devices.lease import is_owned
 from flows.run import run_plan
 from stem4d.errors import BadInput, DoseRefused, InstrumentTaken
-from stem4d.night import TargetState
-from storage.processes import ProcessMark
+from storage.processes import ProcessMark, this_process
 from tasks.lab import Lab, Told
 from tasks.ownership import owning
+from tests.devices.server_world import now_lease
+from tests.flows.exposure_world import begin, booked, expose_all, whole_run
 from tests.flows.night_world import NAME, column_log, small, small_lab
 
 ELSEWHERE = ProcessMark("other-host", 4711, "boot.1:5")
@@ -41,11 +41,11 @@ def test_a_session_holds_a_lease_which_the_column_knows_and_gives_it_back(tmp_pa
     with small_lab(tmp_path) as opened:
         assert opened.ownership.token == 1
         assert opened.instrument.gate.see_owner(0) == 1
-        assert run_plan(opened, small("1_overview.yaml", 16), with_prefect=False).state is not TargetState.FAILED
+        whole_run(opened, small("1_overview.yaml", 16))
         with reader(opened.engine) as session:
             (owner,) = lease.owners(session)
             assert set(session.scalars(select(ExposureIntent.owner_token))) == {1}
-        assert "pytest" in owner.words
+        assert owner.process == this_process()
     with small_lab(tmp_path) as opened:
         assert leases(opened) == [(1, "its owner"), (2, None)]
     lit = [one for one in column_log(tmp_path) if one["event"] == "unblank"]
@@ -66,8 +66,6 @@ def test_another_hosts_lease_is_refused_before_the_instrument_is_touched(tmp_pat
 
 @contextmanager
 def owning_elsewhere(url: str) -> Iterator[None]:
-    from db.engine import open_engine
-
     engine = open_engine(url)
     with writer(engine) as session:
         token = lease.take(session, instrument=NAME, owner="the night shift", process=ELSEWHERE)
@@ -81,8 +79,6 @@ def test_a_session_whose_lease_was_taken_stops_before_its_next_exposure_and_touc
     told: list[Told] = []
     with small_lab(tmp_path) as opened:
         opened.on_told = told.append
-        outcome = run_plan(opened, small("1_overview.yaml", 16), with_prefect=False)
-        assert outcome.state is not TargetState.FAILED
         before = column_log(tmp_path)
         taken_elsewhere(opened)
         with pytest.raises(InstrumentTaken, match="taken over by the night shift, process 4711 on other-host"):
@@ -99,15 +95,12 @@ def test_a_lease_that_is_lost_between_two_passes_ends_the_run_with_the_reason(
 ) -> None:
     with small_lab(tmp_path) as opened:
         monkeypatch.setattr("tasks.passes.failing_so_far", lambda *_: (taken_elsewhere(opened), ())[1])
-        plan = small("1_overview.yaml", 16, "exposure.passes=2", "exposure.dwell_time_us=50")
-        outcome = run_plan(opened, plan, with_prefect=False)
-        with reader(opened.engine) as session:
-            shown = show_run(session, name=outcome.runs[0])
-    assert outcome.state is TargetState.FAILED
-    assert "taken over by the night shift" in outcome.reason
-    passes = [one for one in shown["exposures"] if one["purpose"] == "acquisition"]
-    assert len(passes) == 1
-    assert passes[0]["delivered_e_per_a2"] is not None
+        run = begin(opened, small("1_overview.yaml", 16, "exposure.passes=2"))
+        with pytest.raises(InstrumentTaken, match="taken over by the night shift"):
+            expose_all(opened, run)
+        (first,) = booked(opened, run)
+    assert first["delivered_e_per_a2"] is not None
+    assert len([one for one in column_log(tmp_path) if one["event"] == "unblank"]) == 1
 
 
 def test_a_stale_owner_is_refused_by_the_gate_although_its_bookings_go_on(
@@ -117,11 +110,10 @@ def test_a_stale_owner_is_refused_by_the_gate_although_its_bookings_go_on(
     with small_lab(tmp_path) as opened:
         monkeypatch.setattr(type(opened.ownership), "check", lambda _owner: None)
         opened.instrument.gate.see_owner(9)
-        outcome = run_plan(opened, small("1_overview.yaml", 16), with_prefect=False)
-        with reader(opened.engine) as session:
-            (entry,) = show_run(session, name=outcome.runs[0])["exposures"]
-    assert outcome.state is TargetState.FAILED
-    assert "token is 1, but that of owner 9 was seen" in outcome.reason
+        run = begin(opened, small("1_overview.yaml", 16))
+        with pytest.raises(InstrumentTaken, match="token is 1, but that of owner 9 was seen"):
+            expose_all(opened, run)
+        (entry,) = booked(opened, run)
     assert entry["delivered_e_per_a2"] == 0
     assert [one for one in column_log(tmp_path) if one["event"] == "unblank"] == []
 
@@ -133,8 +125,8 @@ def test_a_column_that_has_seen_more_than_a_new_database_goes_on(tmp_path: Path)
     with small_lab(tmp_path) as opened:
         assert opened.ownership.token == 42
         assert leases(opened) == [(42, None)]
-        outcome = run_plan(opened, small("1_overview.yaml", 16), with_prefect=False)
-    assert outcome.state is not TargetState.FAILED
+        whole_run(opened, small("1_overview.yaml", 16))
+    assert [one["owner_token"] for one in column_log(tmp_path) if one["event"] == "unblank"] == [42]
 
 
 def test_with_the_database_away_a_lease_is_held_and_none_is_taken(tmp_path: Path) -> None:
@@ -188,8 +180,6 @@ def test_the_keeper_renews_and_notices_a_loss(tmp_path: Path) -> None:
 
 
 def test_a_dose_lease_without_an_owner_is_below_every_owner(tmp_path: Path) -> None:
-    from tests.devices.server_world import now_lease
-
     with small_lab(tmp_path) as opened, pytest.raises(DoseRefused, match="owner's token is 0"):
         opened.instrument.gate.unblank(now_lease(token=500))
 
