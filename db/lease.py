@@ -19,6 +19,9 @@ from storage.processes import ProcessMark, lives
 LEASE_S = 120.0
 """How long a lease holds after it was renewed [s]: what another host waits for when the owner's has gone."""
 
+ITS_OWNER = "its owner"
+"""Who ended a lease that was given back."""
+
 Now = Callable[[Session], datetime]
 """Gives the time by the database's clock."""
 Lives = Callable[[ProcessMark], bool | None]
@@ -95,7 +98,10 @@ def take(
         there = lives(_process(last))
         if there or (there is None and last.expires > moment and not by_force):
             raise _held(_owner(last, moment), there=bool(there))
-        last.released, last.ended_by = moment, f"taken over by {owner}" + ("" if there is None else ", its process died")
+        last.released, last.ended_by = (
+            moment,
+            f"taken over by {owner}" + ("" if there is None else ", its process died"),
+        )
     token = last.token + 1 if last is not None else 1
     row = Lease(
         instrument=instrument,
@@ -154,7 +160,15 @@ def release(session: Session, *, instrument: str, token: int, now: Now = databas
     """Give an instrument back; nothing is done where somebody else has taken it, or it was given back before."""
     row = session.scalars(select(Lease).filter_by(instrument=instrument, token=token).with_for_update()).one_or_none()
     if row is not None and row.released is None:
-        row.released, row.ended_by = now(session), "its owner"
+        row.released, row.ended_by = now(session), ITS_OWNER
+
+
+def owner_before(session: Session, *, instrument: str, token: int) -> Owner | None:
+    """Who had an instrument before an owner and did not give it back by itself; None where it was given back."""
+    row = session.scalars(
+        select(Lease).where(Lease.instrument == instrument, Lease.token < token).order_by(Lease.token.desc()).limit(1)
+    ).one_or_none()
+    return None if row is None or row.ended_by == ITS_OWNER else _owner(row, row.expires)
 
 
 def owners(session: Session, *, now: Now = database_now) -> tuple[Owner, ...]:

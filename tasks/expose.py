@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -102,7 +103,7 @@ def expose_once(opened: Lab, run: str, one: Pass, on_progress: Callable[[Progres
         owner_token=opened.ownership.token,
         exposure=name,
     )
-    receive = acquire_in_child if opened.settings.worker == "child" else acquire
+    receive = _receiver(opened)
     never_lit = True
     try:
         started_s = instrument.now_s()
@@ -175,7 +176,7 @@ def record_unlit(opened: Lab, run: str, one: Pass, on_progress: Callable[[Progre
         instrument.detector.arm()
         instrument.scan.start()
 
-    receive = acquire_in_child if opened.settings.worker == "child" else acquire
+    receive = _receiver(opened)
     try:
         result = receive(job, on_listening, on_progress)
         instrument.scan.wait()
@@ -186,6 +187,13 @@ def record_unlit(opened: Lab, run: str, one: Pass, on_progress: Callable[[Progre
     if not report.safe:
         raise DeviceFault(f"the instrument could not be parked after the dark frames: {report.words}")
     return result
+
+
+def _receiver(opened: Lab) -> Callable[..., AcquisitionResult]:
+    """What receives the frames: a process of its own, which the next owner ends should it outlive this one."""
+    if opened.settings.worker != "child":
+        return acquire
+    return partial(acquire_in_child, on_started=lambda pid: opened.children.remember(pid, "the acquisition"))
 
 
 def _prepared(opened: Lab, one: Pass) -> AcquisitionJob:

@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
-from db.abandoned import close_abandoned
 from db.clock import utc_now
 from db.engine import Engine, open_engine, writer
 from db.record import add_event
 from devices.acquire import Progress
+from devices.children import Children
 from devices.lease import owned
 from devices.protocols import BeamFound, BeamWitness, Instrument
 from devices.registry import open_instrument
@@ -21,6 +21,7 @@ from stem4d.instrument import InstrumentFile
 from stem4d.plan import Plan
 from storage.documents import load_model
 from storage.settings import Settings
+from tasks.left import close_left, save_frames
 from tasks.ownership import Ownership, owning
 
 
@@ -59,6 +60,8 @@ class Lab:
     on_progress: Callable[[str, Progress], None] = lambda _what, _progress: None
     left_open: tuple[str, ...] = ()
     """Runs and nights that a process which died had left open; closed when this session began."""
+    left_words: tuple[str, ...] = ()
+    """The same, with what their exposures are charged with and what came of their frames, for a person."""
     beam_found: str = ""
     """That the session before this one left the beam on, since when and where; empty where it did not."""
     night_id: int | None = None
@@ -98,6 +101,11 @@ class Lab:
     def show(self, kind: str, message: str, run: str | None = None) -> None:
         """Show something that the database records by itself."""
         self.on_told(Told(kind, message, run))
+
+    @property
+    def children(self) -> Children:
+        """The processes that this session starts for its instrument."""
+        return Children(self.settings.instruments_folder / self.file.name)
 
     def data_folder(self, run: str) -> Path:
         """Where a run's files go; made if missing."""
@@ -150,11 +158,12 @@ def open_lab(settings: Settings, instrument_path: Path, *, by_force: bool = Fals
 def _tidy(opened: Lab) -> None:
     """Stop what a session that died may have left running, and close what it left open in the database."""
     instrument = opened.instrument
+    ended = opened.children.end_leftovers()
     found = instrument.found if isinstance(instrument, BeamWitness) else None
     on = instrument.gate.is_blanked() is False
     report = make_safe(instrument, SafeLevel.PARK, "a session begins")
-    with writer(opened.engine) as session:
-        left = close_abandoned(session, instrument=opened.file.name)
+    closed = close_left(opened.engine, opened.settings, opened.file.name, opened.ownership.token)
+    left = closed.abandoned
     opened.left_open = (*left.runs, *left.nights)
     if on or found:
         opened.beam_found = _beam_words(opened.file.name, found, left.exposing, blanked=report.safe)
@@ -164,6 +173,7 @@ def _tidy(opened: Lab) -> None:
             f"{opened.file.name} could not be made safe before the start: {report.words}. Look at the instrument"
             + (f". {opened.beam_found}" if opened.beam_found else "")
         )
+    opened.left_words = save_frames(opened.engine, opened.settings, closed, left.runs).lines + ended
 
 
 def _beam_words(
@@ -196,9 +206,8 @@ def _parsed(time: str) -> datetime | None:
 
 def _say_what_was_found(opened: Lab) -> None:
     """In every mode, on standard error: a list and JSON on standard output stay what they are."""
-    for name in opened.left_open:
-        text = f"{name} was left open by a process that died; what it may have exposed counts in full"
-        print(f"closed: {text}", file=sys.stderr)
+    for line in opened.left_words:
+        print(f"closed: {line}", file=sys.stderr)
     if opened.beam_found:
         print(f"safety: {opened.beam_found}", file=sys.stderr)
 
