@@ -1,4 +1,4 @@
-"""For how long the beam was on, exposure by exposure, as a column's log has it: the witness after its owner has died."""
+"""For how long the beam was on, exposure by exposure, as a column's log has it: the witness of an owner that died."""
 
 from dataclasses import dataclass
 from datetime import datetime

@@ -104,7 +104,7 @@ class ScanGenerator(Protocol):
         ...
 
     def start(self) -> None:
-        """Start the prepared raster."""
+        """Start the prepared raster; at its end the probe parks outside the field of itself."""
         ...
 
     def wait(self) -> None:

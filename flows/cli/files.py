@@ -71,8 +71,9 @@ def recover(
 ) -> Code:
     """Save the frames of files that a crash, a full disk or damage left; the old files stay as they are.
 
-    Without files: close runs, nights and bookings of every instrument that nobody holds, and save their frames. Of folders and runs it takes the .partial files. Exits with 0 where all that was flushed was saved, with 3 where
-    frames are lost, with 2 where a file is refused, with 1 where the disk is full.
+    Of folders and runs it takes the .partial files. Without any files it closes what crashes left on every instrument
+    that nobody holds: runs, nights, bookings of dose, frames. Exits with 0 where all that was flushed was saved, with 3
+    where frames are lost or an instrument was left alone, with 2 where a file is refused, with 1 on a full disk.
 
     Example: nightbeam recover pass1.h5.partial
     """

@@ -17,16 +17,16 @@ def begin(opened: Lab, plan: Plan) -> str:
     return str(open_run.fn(opened.file.name, canonical_json(plan), None, []))
 
 
-def expose_all(opened: Lab, run: str) -> dict[str, Any]:
-    """Make the passes of a run as its plan has them."""
-    plan = opened.runs[run].plan
-    return dict(expose.fn(opened.file.name, run, uncalibrated(plan).model_dump_json()))
+def expose_all(opened: Lab, run: str, current_ratio: float = 1.0) -> dict[str, Any]:
+    """Make the passes of a run as its plan has them; ``current_ratio`` is what a calibration would have measured."""
+    known = uncalibrated(opened.runs[run].plan).model_copy(update={"current_ratio": current_ratio})
+    return dict(expose.fn(opened.file.name, run, known.model_dump_json()))
 
 
-def whole_run(opened: Lab, plan: Plan) -> str:
+def whole_run(opened: Lab, plan: Plan, current_ratio: float = 1.0) -> str:
     """Open a run, make its passes and close it; gives its name."""
     run = begin(opened, plan)
-    done = expose_all(opened, run)
+    done = expose_all(opened, run, current_ratio)
     close_run.fn(opened.file.name, run, "done", "", done)
     return run
 

@@ -10,7 +10,7 @@ from sqlalchemy import event, select
 
 from db import lease
 from db.engine import open_engine, reader, writer
-from db.models import Event, ExposureIntent, Lease
+from db.models import ExposureIntent, Lease
 from devices.lease import is_owned
 from flows.run import run_plan
 from stem4d.errors import BadInput, DoseRefused, InstrumentTaken
