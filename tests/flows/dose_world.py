@@ -16,7 +16,7 @@ from stem4d.simulate.fluence import PIXEL_A
 from storage.documents import load_model
 from tasks.lab import Lab
 from tests.devices.server_world import ended, folder_of
-from tests.flows.night_world import NAME, PLANS
+from tests.flows.night_world import INSTRUMENT, NAME, PLANS
 from tests.flows.remedy_world import faulty_lab
 
 SIDE, STEP_NM = 24, 0.4
@@ -35,6 +35,13 @@ def defocused(*changes: str) -> Plan:
     """A plan whose probe, 1.3 nm wide, covers several steps, so that the fluence is even within the field."""
     fixed = (f"scan.shape=[{SIDE}, {SIDE}]", f"scan.step_nm={STEP_NM}", "optics.defocus_nm=30")
     return load_model(PLANS / "demo" / "1_overview.yaml", Plan, [*fixed, *changes])
+
+
+def write_film(home: Path) -> Path:
+    """The instrument file of `film`, for a process of its own; gives its path."""
+    path = home / "instrument.toml"
+    path.write_text("\n".join([INSTRUMENT.read_text().replace(BAD_PIXELS, ""), REMEMBERS]))
+    return path
 
 
 @contextmanager
