@@ -52,9 +52,11 @@ def expose(instrument: str, run: str, calibrated_json: str) -> dict[str, Any]:
         )
         stopped = done.result.stopped
         if stopped:
-            opened.tell("stopped early", stopped, run=run)
+            opened.tell("stopped early", stopped, run=run, started_s=done.started_s)
             break
-        opened.tell("pass recorded", which, run=run, held_up_s=round(done.result.held_up_s, 3))
+        held_up_s = round(done.result.held_up_s, 3)
+        # The instrument's clock, by which drift was judged, is told nowhere else.
+        opened.tell("pass recorded", which, run=run, held_up_s=held_up_s, started_s=done.started_s)
         if index + 1 < plan.exposure.passes and plan.quality.stop_early:
             failing = failing_so_far(opened, run, plan, calibrated, passes)
         if failing:

@@ -93,8 +93,8 @@ def _by_ledger(passes: Sequence[RunMaps], positions: int) -> Iterator[QualityRes
 def _repeated(passes: Sequence[RunMaps]) -> QualityResult:
     looked = alike = 0
     for maps in passes:
-        some, same = _pairs(maps)
-        looked, alike = looked + some, alike + same
+        told, same = repeats(maps)
+        looked, alike = looked + int(told.sum()), alike + int(same.sum())
     if looked == 0:
         text = (
             f"Whether frames repeat is not known: it takes neighbours of {COUNTS_TO_TELL} counts that are not clipped, "
@@ -111,8 +111,8 @@ def _repeated(passes: Sequence[RunMaps]) -> QualityResult:
     return result("frames.repeated", None, verdict, text, value=value, limit=MOST_MISSING, uncertainty=0.0)
 
 
-def _pairs(maps: RunMaps) -> tuple[int, int]:
-    """Neighbours in time that can be told apart, and those of them that are alike."""
+def repeats(maps: RunMaps) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+    """Frames that can be told from the one before them, and those of them that are the same, (scan_y, scan_x)."""
     seen = maps.recorded.ravel()
     # Pixels at full scale are the same in every frame, whatever comes.
     full = maps.saturated_px.ravel().astype(np.float64) * (maps.full_scale or 0)
@@ -124,4 +124,5 @@ def _pairs(maps: RunMaps) -> tuple[int, int]:
     same = both.copy()
     for each in figures:
         same &= each.ravel()[1:] == each.ravel()[:-1]
-    return int(both.sum()), int(same.sum())
+    told, alike = (np.concatenate([[False], each]).reshape(maps.scan_shape) for each in (both, same))
+    return told, alike

@@ -60,6 +60,14 @@ def check_rate(maps: RunMaps, subject: Subject) -> Iterator[QualityResult]:
         yield from _for_analysis(counting, subject, wanted)
 
 
+def peak_rate_hz(maps: RunMaps, subject: Subject) -> Array | None:
+    """Rate of each pixel in its brightest frames (det_y, det_x) [1/s], as it is judged; None where it is not."""
+    if _not_known(maps, subject):
+        return None
+    counting = _counting(maps, subject)
+    return np.asarray(counting.peak / counting.live_s)
+
+
 def counts_put_back(passes: Sequence[RunMaps], subject: Subject) -> tuple[float, float]:
     """Electrons over counts of the whole pattern, by the detector's stated rate, and the error of that.
 

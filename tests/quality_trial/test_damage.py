@@ -5,7 +5,7 @@ import pytest
 from tests.quality_trial.damage import trial
 from tests.quality_trial.tally import assert_at_most, table, tally
 
-TRIALS = range(2000, 2450)
+TRIALS = range(3000, 3450)
 """A third of the runs lose more than the limit at high angles: 150 and some of each kind. On those below 2000 checks
 and draws were chosen."""
 
