@@ -6,6 +6,9 @@ from stem4d.simulate.damage import Damage
 
 Region = tuple[tuple[float, float], ...]
 
+MARGIN = 0.05
+"""Part of its size that the region made ready is larger by: what drifts between making ready and starting."""
+
 
 def within(inner: Region, outer: Region) -> bool:
     """Whether a region lies within another."""
