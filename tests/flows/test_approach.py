@@ -69,14 +69,8 @@ def test_a_wrong_thumbnail_ends_the_target_before_it_is_exposed(
     assert done.delivered()["target"] < 0.5
 
 
-@pytest.mark.parametrize(
-    ("approached", "changed", "times"),
-    [
-        (True, True, 1),
-        pytest.param(True, False, 0, marks=pytest.mark.slow),
-        pytest.param(False, True, 0, marks=pytest.mark.slow),
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("approached", "changed", "times"), [(True, True, 1), (True, False, 0), (False, True, 0)])
 def test_lenses_are_normalised_after_a_change(tmp_path: Path, approached: bool, changed: bool, times: int) -> None:
     lengths = f"camera_lengths_mm = [{100 / 0.33!r}"
     text = displaced("").replace(lengths, f"normalisation_wait_s = 20.0\n{lengths}, 400.0")
@@ -91,6 +85,7 @@ def test_lenses_are_normalised_after_a_change(tmp_path: Path, approached: bool, 
     assert [one["event"] for one in entries(tmp_path, "approach-stem")].count("normalise") == times
 
 
+@pytest.mark.slow
 def test_a_spare_area_is_not_approached_as_the_first_one_was(tmp_path: Path) -> None:
     with lab_of(tmp_path, displaced("")) as opened:
         runs: list[str] = []
