@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from db.dose import close_intent, open_intent, release_intent
-from db.engine import writer
+from db.operations import CloseIntent, OpenIntent
 from devices.acquire import AcquisitionJob, AcquisitionResult, Progress, acquire
 from devices.protocols import ColumnSetting, ExposureRequest, ScanRequest
 from devices.safety import SafeLevel, exposed, make_safe
@@ -79,16 +78,17 @@ def expose_once(opened: Lab, run: str, one: Pass, on_progress: Callable[[Progres
     instrument = opened.instrument
     job = _prepared(opened, one)
     fluence = predict(one.plan).local_fluence_e_per_a2 * max(1.0, one.current_ratio)
-    with writer(opened.engine) as session:
-        intent_id = open_intent(
-            session,
-            run_id=opened.runs[run].id,
-            area_id=one.area_id,
+    name = f"{run}/{one.path.stem}"
+    intent_id = opened.recorder.record(
+        OpenIntent(
+            run=run,
+            area=opened.recorder.area(one.area_id),
             purpose=one.purpose,
-            token=f"{run}/{one.path.stem}",
+            token=name,
             fluence_e_per_a2=fluence,
             budget_tolerance=BUDGET_TOLERANCE,
         )
+    )
     lease = DoseLease(
         area=one.area,
         fluence_e_per_a2=fluence,
@@ -128,24 +128,24 @@ def expose_once(opened: Lab, run: str, one: Pass, on_progress: Callable[[Progres
                 instrument.scan.wait()
     except BaseException as error:
         if never_lit:
-            _release(opened, run, intent_id, error)
+            _release(opened, run, name, error)
         raise
     finally:
         report = make_safe(instrument, SafeLevel.PARK, f"end of {one.purpose} in {run}")
         if not report.safe:
             opened.warn("safety", f"making the instrument safe did not work fully: {report.words}", run=run)
-    _settle_dose(opened, one, fluence, intent_id, result)
+    _settle_dose(opened, one, fluence, name, result)
     if not report.safe:
         raise DeviceFault(f"the instrument could not be parked after the exposure: {report.words}")
     return Exposed(result, started_s, instrument.now_s())
 
 
-def _release(opened: Lab, run: str, intent_id: int, error: BaseException) -> None:
-    """Give back what was booked for an exposure whose beam was never let through, if the database is there."""
+def _release(opened: Lab, run: str, name: str, error: BaseException) -> None:
+    """Give back what was booked for an exposure whose beam was never let through."""
     reason = f"{type(error).__name__}: {error}".rstrip(": ")
     try:
-        with writer(opened.engine) as session:
-            release_intent(session, intent_id=intent_id, reason=reason)
+        never = f"the beam was never let through: {reason}"
+        opened.recorder.record(CloseIntent(token=name, delivered_e_per_a2=0.0, electrons=0.0, reason=never))
     except NightbeamError as trouble:
         opened.warn("dose", f"an exposure that never began stays booked on its area in full: {trouble}", run=run)
 
@@ -207,7 +207,7 @@ def _exposure(one: Pass) -> ExposureRequest:
     )
 
 
-def _settle_dose(opened: Lab, one: Pass, booked_e_per_a2: float, intent_id: int, result: AcquisitionResult) -> None:
+def _settle_dose(opened: Lab, one: Pass, booked_e_per_a2: float, name: str, result: AcquisitionResult) -> None:
     """Close the intent: never less than booked, more where the detector counted more than the current promised.
 
     The sums of an integrating detector are no electrons, but gain times electrons on a dark level: they say nothing
@@ -218,13 +218,13 @@ def _settle_dose(opened: Lab, one: Pass, booked_e_per_a2: float, intent_id: int,
     counted = 0.0 if integrates else float(result.total_counts)
     times_planned = counted / max(result.frames_received, 1) / planned.electrons_per_pattern
     per_frame = electrons(one.plan.optics.probe_current_pa, one.scan.dwell_time_us) * max(1.0, one.current_ratio)
-    with writer(opened.engine) as session:
-        close_intent(
-            session,
-            intent_id=intent_id,
+    opened.recorder.record(
+        CloseIntent(
+            token=name,
             delivered_e_per_a2=max(booked_e_per_a2, planned.local_fluence_e_per_a2 * times_planned),
             electrons=max(counted, per_frame * result.frames_received),
         )
+    )
 
 
 def _file_spec(one: Pass, reserve_bytes: int) -> FileSpec:

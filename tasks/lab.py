@@ -9,8 +9,9 @@ from pathlib import Path
 
 from db.abandoned import close_abandoned
 from db.clock import utc_now
-from db.engine import Engine, open_engine, writer
-from db.record import add_event
+from db.engine import Engine, writer
+from db.operations import AddEvent
+from db.recorder import Recorder
 from devices.acquire import Progress
 from devices.lease import owned
 from devices.protocols import BeamFound, BeamWitness, Instrument
@@ -20,7 +21,10 @@ from stem4d.errors import DeviceFault, NightbeamError
 from stem4d.instrument import InstrumentFile
 from stem4d.plan import Plan
 from storage.documents import load_model
+from storage.journal import Journal
 from storage.settings import Settings
+from tasks.memory import Memory
+from tasks.outbox import land, open_database
 
 
 @dataclass(frozen=True)
@@ -53,6 +57,7 @@ class Lab:
     file: InstrumentFile
     instrument: Instrument
     engine: Engine
+    outbox: Journal
     on_told: Callable[[Told], None] = lambda _told: None
     on_progress: Callable[[str, Progress], None] = lambda _what, _progress: None
     left_open: tuple[str, ...] = ()
@@ -66,6 +71,20 @@ class Lab:
     """True where a run may use calibrations past their time; each use is recorded as such."""
     opened_at: datetime = field(default_factory=utc_now)
     runs: dict[str, OpenRun] = field(default_factory=dict)
+    memory: Memory = field(default_factory=Memory)
+    owed: list[Callable[[], object]] = field(default_factory=list)
+    """What was put off until the database is back: pages that are made from it."""
+
+    def __post_init__(self) -> None:
+        self.recorder = Recorder(self.engine, self.outbox, self._database_changed)
+
+    def _database_changed(self, kind: str, message: str) -> None:
+        """Say so once; what the database missed is recorded when it is there again."""
+        self.show(kind, message)
+        if kind == "database back":
+            self._record(kind, message, None, {})
+            while self.owed and not self.recorder.waiting:
+                self.owed.pop(0)()
 
     def tell(self, kind: str, message: str, run: str | None = None, **figures: float | int | str) -> None:
         """Record an event and show it."""
@@ -82,16 +101,16 @@ class Lab:
 
     def _record(self, kind: str, message: str, run: str | None, figures: dict[str, float | int | str]) -> None:
         known = self.runs.get(run) if run else None
-        with writer(self.engine) as session:
-            add_event(
-                session,
-                kind=kind,
+        self.recorder.record(
+            AddEvent(
+                event=kind,
                 message=message,
                 data=figures or None,
-                run_id=known.id if known else None,
-                target_id=known.target_id if known else None,
-                night_id=self.night_id,
+                run=known.name if known else None,
+                target=known.target_id if known else None,
+                night=self.night_id,
             )
+        )
 
     def show(self, kind: str, message: str, run: str | None = None) -> None:
         """Show something that the database records by itself."""
@@ -115,6 +134,12 @@ def lab(instrument: str) -> Lab:
         raise DeviceFault(f"{instrument} is not open in this process") from None
 
 
+def settle(instrument: str) -> None:
+    """Between two stages: record what waits, if the database is back."""
+    if instrument in _open:
+        _open[instrument].recorder.settle()
+
+
 @contextmanager
 def open_lab(settings: Settings, instrument_path: Path) -> Iterator[Lab]:
     """Take an instrument and the database; on every way out the instrument is parked with its beam blanked.
@@ -127,11 +152,15 @@ def open_lab(settings: Settings, instrument_path: Path) -> Iterator[Lab]:
     file = load_model(instrument_path, InstrumentFile)
     settings.data_folder.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
-        engine = open_engine(settings.database_url.get_secret_value())
+        engine = open_database(settings)
         stack.callback(engine.dispose)
-        stack.enter_context(owned(file.name, settings.instruments_folder / file.name))
+        folder = settings.instruments_folder / file.name
+        stack.enter_context(owned(file.name, folder))
+        # Before anything is looked up: the runs and exposures that wait there count as those that have landed.
+        outbox = stack.enter_context(land(engine, folder, _say_landed))
         instrument = open_instrument(file, settings.home)
-        opened = Lab(settings=settings, file=file, instrument=instrument, engine=engine)
+        opened = Lab(settings=settings, file=file, instrument=instrument, engine=engine, outbox=outbox)
+        stack.callback(opened.recorder.settle)
         stack.push(lambda _kind, error, _where: _let_go(opened, error))
         stack.push(lambda _kind, error, _where: _park(opened, error))
         _tidy(opened)
@@ -186,6 +215,10 @@ def _parsed(time: str) -> datetime | None:
     except ValueError:
         return None
     return parsed if parsed.tzinfo else None
+
+
+def _say_landed(words: str) -> None:
+    print(f"recorded: {words}", file=sys.stderr)
 
 
 def _say_what_was_found(opened: Lab) -> None:

@@ -56,7 +56,9 @@ def _verified(done: "list[Checked]", away: str, as_json: bool) -> Code:
 
 @command
 def recover(
-    files: Annotated[list[str], typer.Argument(help=_FILES)],
+    files: Annotated[
+        list[str] | None, typer.Argument(help=f"{_FILES} Without any: what waits for the database alone.")
+    ] = None,
     to: Annotated[
         Path | None, typer.Option(help="Folder for the new files: on another disk, say. Else beside the old ones.")
     ] = None,
@@ -64,28 +66,35 @@ def recover(
 ) -> Code:
     """Save the frames of files that a crash, a full disk or damage left; the old files stay as they are.
 
-    Of folders and runs it takes the .partial files. Exits with 0 where all that was flushed was saved, with 3 where
-    frames are lost, with 2 where a file is refused, with 1 where the disk is full.
+    Records that wait for the database land first. Of folders and runs it takes the .partial files. Exits with 0 where
+    all that was flushed was saved, with 3 where frames are lost, with 2 where a file is refused, with 1 where the disk
+    is full.
 
     Example: nightbeam recover pass1.h5.partial
     """
     from flows.cli.files_text import print_outcome
     from flows.files import UNCLOSED, asked_for, database
+    from flows.outboxes import land_outboxes
     from flows.recover import recover_files
     from storage.settings import load_settings
 
     settings, done = load_settings(), []
     with database(settings) as known, _reading() as on_bytes:
-        asked = asked_for(settings, known, files, (UNCLOSED,))
+        outboxes = land_outboxes(settings, known)
+        if not as_json:
+            for box in outboxes:
+                print(f"{box.instrument}: {box.words}")
+        asked = asked_for(settings, known, files or (), (UNCLOSED,))
         for one in recover_files(settings, known, asked, to, on_bytes):
             done.append(one)
             if not as_json:
                 print_outcome(one)
     if as_json:
-        print_json({"files": [one.as_dict() for one in done]})
-    elif not done:
+        print_json({"files": [one.as_dict() for one in done], "outboxes": [box.as_dict() for box in outboxes]})
+    elif not done and not outboxes:
         print("nothing to recover: no .partial file there")
-    return _recovered(done)
+    code = _recovered(done)
+    return Code.WARNINGS if code is Code.DONE and not all(box.whole for box in outboxes) else code
 
 
 def _recovered(done: "list[Outcome]") -> Code:

@@ -3,9 +3,10 @@
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 from db_world import Ticking, World
@@ -89,6 +90,29 @@ def url(request: pytest.FixtureRequest, backend: str, tmp_path: Path) -> str:
         return emptied(request.getfixturevalue("postgres_url"))
     path = shutil.copy(request.getfixturevalue("sqlite_template"), tmp_path / "nightbeam.db")
     return f"sqlite:///{path}"
+
+
+@pytest.fixture
+def new_database(backend: str, request: pytest.FixtureRequest) -> Callable[[], AbstractContextManager[Engine]]:
+    """Makes further open databases with our schema and no rows."""
+    template: Path = request.getfixturevalue("sqlite_template")
+
+    @contextmanager
+    def sqlite() -> Iterator[Engine]:
+        with TemporaryDirectory() as folder:
+            engine = open_engine(f"sqlite:///{shutil.copy(template, folder)}")
+            yield engine
+            engine.dispose()
+
+    @contextmanager
+    def postgresql() -> Iterator[Engine]:
+        with new_postgres() as url:
+            upgrade(url)
+            engine = open_engine(url)
+            yield engine
+            engine.dispose()
+
+    return sqlite if backend == "sqlite" else postgresql
 
 
 @pytest.fixture
