@@ -1,5 +1,6 @@
 """What the tests of the recorder share: one of each operation, a database with moods, and all of its rows."""
 
+import re
 import sqlite3
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime, timedelta
@@ -201,3 +202,38 @@ def rows(engine: Engine) -> dict[str, list[dict[str, Any]]]:
             for name, table in Base.metadata.tables.items()
             if name != "landed"
         }
+
+
+def renumbered(found: dict[str, list[dict[str, Any]]]) -> dict[str, list[dict[str, Any]]]:
+    """The same rows numbered from 1 without gaps: PostgreSQL skips numbers of a sequence when it has crashed."""
+    keys = {name: next(iter(Base.metadata.tables[name].primary_key)).name for name in found}
+    place = {name: {row[keys[name]]: at for at, row in enumerate(rows, 1)} for name, rows in found.items()}
+    renamed = {}
+    for name, rows_of in found.items():
+        points = {
+            column.name: key.column.table.name for column in Base.metadata.tables[name].c for key in column.foreign_keys
+        }
+        points[keys[name]] = name
+        renamed[name] = [
+            {
+                column: place[points[column]].get(value) if column in points else _renumbered(value, place)
+                for column, value in row.items()
+            }
+            for row in rows_of
+        ]
+    return renamed
+
+
+def _renumbered(value: Any, place: dict[str, dict[int, int]]) -> Any:
+    """The same of numbers of calibrations and data sets in texts and JSON."""
+    calibration, dataset = place["calibration"], place["dataset"]
+    if isinstance(value, str):
+        return re.sub(r"(?<=number )\d+", lambda found: str(calibration[int(found[0])]), value)
+    if isinstance(value, dict):
+        of = {
+            "of": lambda numbers: [calibration[one] for one in numbers],
+            "calibration_id": lambda number: calibration[number],
+            "datasets": lambda numbers: [dataset[one] for one in numbers],
+        }
+        return {key: of[key](part) if key in of else part for key, part in value.items()}
+    return value

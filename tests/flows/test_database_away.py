@@ -5,20 +5,27 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
+from sqlalchemy import text
 
 from db import connect
+from db.engine import open_engine, reader
 from db.errors import DatabaseAway
+from db.migrations import upgrade
 from db.operations import FinishRun, OpenIntent, Operation
 from db.recorder import Recorder
 from flows.run import run_plan
 from stem4d.night import TargetState
-from tasks.lab import Lab, Told
+from storage.settings import Settings
+from tasks.lab import Lab, Told, open_lab
 from tasks.outbox import waiting
-from tests.flows.night_world import NAME, column_log, small, small_lab
+from tests.faults.disk_world import small_disk
+from tests.flows.night_world import INSTRUMENT, NAME, column_log, small, small_lab
+from tests.postgres import OWN, Server, new_database
 
 HOLD = """
 import sqlite3, sys
@@ -67,27 +74,37 @@ def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connect, "BUSY_TIMEOUT_MS", 50)
 
 
-def contents(home: Path) -> dict[str, list[tuple[object, ...]]]:
+Contents = dict[str, list[tuple[object, ...]]]
+
+
+def contents(url: str) -> Contents:
     """What the database holds of a run, without names, numbers and times that are another's in every run."""
     questions = {
-        "run": "SELECT state, exit_reason, verdict, attempt, actual_bytes, ended IS NULL FROM run",
-        "intent": "SELECT purpose, fluence_e_per_a2, closed IS NULL, substr(token, 22) FROM exposure_intent",
-        "dose": "SELECT intended_e_per_a2, delivered_e_per_a2, reason FROM dose_entry",
-        "dataset": "SELECT pass_index, purpose, frames, complete FROM dataset",
-        "quality": "SELECT stage, metric, analysis, verdict FROM quality_result",
-        "calibration": "SELECT kind, verdict, superseded_by IS NULL FROM calibration",
-        "used": "SELECT role FROM run_calibration",
+        "run": "SELECT state, exit_reason, verdict, attempt, actual_bytes, ended IS NULL FROM run ORDER BY id",
+        "intent": "SELECT purpose, fluence_e_per_a2, closed IS NULL, substr(token, 22) FROM exposure_intent "
+        "ORDER BY id",
+        "dose": "SELECT intended_e_per_a2, delivered_e_per_a2, reason FROM dose_entry ORDER BY id",
+        "dataset": "SELECT pass_index, purpose, frames, complete FROM dataset ORDER BY id",
+        "quality": "SELECT stage, metric, analysis, verdict FROM quality_result ORDER BY id",
+        "calibration": "SELECT kind, verdict, superseded_by IS NULL FROM calibration ORDER BY id",
+        "used": "SELECT role FROM run_calibration ORDER BY id",
         "evidence": "SELECT c.kind, d.pass_index FROM calibration_evidence e JOIN calibration c ON "
         "c.id = e.calibration_id JOIN dataset d ON d.id = e.dataset_id ORDER BY 1, 2",
-        "analysis": "SELECT method, verdict FROM analysis_result",
-        "snapshot": "SELECT phase, count(*) FROM device_snapshot s JOIN reading r ON r.snapshot_id = s.id GROUP BY 1",
-        "area": "SELECT name, fluence_budget_e_per_a2 FROM area",
-        "event": "SELECT kind FROM event WHERE kind != 'database back'",
+        "analysis": "SELECT method, verdict FROM analysis_result ORDER BY id",
+        "snapshot": "SELECT phase, count(*) FROM device_snapshot s JOIN reading r ON r.snapshot_id = s.id "
+        "GROUP BY 1 ORDER BY 1",
+        "area": "SELECT name, fluence_budget_e_per_a2 FROM area ORDER BY id",
+        "event": "SELECT kind FROM event WHERE kind != 'database back' ORDER BY sequence",
     }
-    with sqlite3.connect(home / "nightbeam.db") as connection:
-        found = {name: connection.execute(question).fetchall() for name, question in questions.items()}
-    connection.close()
+    engine = open_engine(url)
+    with reader(engine) as session:
+        found = {name: [tuple(row) for row in session.execute(text(asked))] for name, asked in questions.items()}
+    engine.dispose()
     return found
+
+
+def url_of(home: Path) -> str:
+    return f"sqlite:///{home / 'nightbeam.db'}"
 
 
 def run_once(home: Path, prepare: Callable[[Lab], None] = lambda _opened: None) -> tuple[TargetState, list[Told]]:
@@ -100,11 +117,11 @@ def run_once(home: Path, prepare: Callable[[Lab], None] = lambda _opened: None) 
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[TargetState, dict[str, list[tuple[object, ...]]]]:
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[TargetState, Contents]:
     """The same run with a database that is always there."""
     home = tmp_path_factory.mktemp("undisturbed")
     state, _told = run_once(home)
-    return state, contents(home)
+    return state, contents(url_of(home))
 
 
 def when_recorded(
@@ -121,7 +138,7 @@ def when_recorded(
     monkeypatch.setattr(Recorder, "record", watched)
 
 
-def arranged(moment: str, away: Away, monkeypatch: pytest.MonkeyPatch) -> Callable[[Lab], None]:
+def arranged(moment: str, away: "Away | Killed | Full", monkeypatch: pytest.MonkeyPatch) -> Callable[[Lab], None]:
     """Make the database go away at a moment of the run; gives what is to be done to the open lab."""
 
     def on_told(opened: Lab) -> None:
@@ -170,12 +187,11 @@ def away_at(home: Path, how: str, moment: str, monkeypatch: pytest.MonkeyPatch) 
     ("how", "moment"),
     [
         ("renamed", "the run is open"),
-        ("locked", "during the exposure"),
         *(
             pytest.param(how, moment, marks=pytest.mark.slow)
             for how in ("renamed", "locked")
             for moment in MOMENTS
-            if (how, moment) not in (("renamed", "the run is open"), ("locked", "during the exposure"))
+            if (how, moment) != ("renamed", "the run is open")
         ),
     ],
 )
@@ -183,7 +199,7 @@ def away_at(home: Path, how: str, moment: str, monkeypatch: pytest.MonkeyPatch) 
 def test_all_of_a_run_lands_once_when_the_database_is_back(
     how: str,
     moment: str,
-    undisturbed: tuple[TargetState, dict[str, list[tuple[object, ...]]]],
+    undisturbed: tuple[TargetState, Contents],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -198,10 +214,10 @@ def test_all_of_a_run_lands_once_when_the_database_is_back(
             assert again.left_open == ()
         assert "have landed" in capsys.readouterr().err
     assert waiting(tmp_path / "instruments" / NAME) == 0
-    assert contents(tmp_path) == undisturbed[1]
+    assert contents(url_of(tmp_path)) == undisturbed[1]
     with small_lab(tmp_path):
         pass
-    assert contents(tmp_path) == undisturbed[1]
+    assert contents(url_of(tmp_path)) == undisturbed[1]
     assert lit_as_booked(tmp_path)
 
 
@@ -215,9 +231,10 @@ def lit_as_booked(home: Path) -> bool:
     return lit == booked
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("hurried")
 def test_a_database_that_comes_back_in_the_run_has_it_all_at_its_end(
-    undisturbed: tuple[TargetState, dict[str, list[tuple[object, ...]]]],
+    undisturbed: tuple[TargetState, Contents],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -227,7 +244,7 @@ def test_a_database_that_comes_back_in_the_run_has_it_all_at_its_end(
     _state, told = run_once(tmp_path)
     kinds = [one.kind for one in told if one.kind.startswith("database")]
     assert kinds == ["database away", "database back"]
-    assert contents(tmp_path) == undisturbed[1]
+    assert contents(url_of(tmp_path)) == undisturbed[1]
     (page,) = (tmp_path / "reports").glob("r*.html")
     assert page.stat().st_size > 0
 
@@ -241,3 +258,88 @@ def test_without_the_database_nothing_is_begun(tmp_path: Path) -> None:
     with pytest.raises(DatabaseAway, match="unable to open"), small_lab(tmp_path):
         pytest.fail("a session began")
     assert column_log(tmp_path)[seen:] == []
+
+
+def lands_once(
+    url: str, home: Path, moment: str, away: "Killed | Full", undisturbed: Contents, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run whose database, which is not in its home, goes away and comes back after the session."""
+    settings = Settings(home=home, worker="inline", prefect=False, disk_reserve_gb=0, database_url=SecretStr(url))
+    told: list[Told] = []
+    try:
+        with open_lab(settings, INSTRUMENT) as opened:
+            opened.on_told = told.append
+            arranged(moment, away, monkeypatch)(opened)
+            outcome = run_plan(opened, small("1_overview.yaml", 16), with_prefect=False)
+        assert away.gone
+        assert outcome.state in (TargetState.DONE, TargetState.MARKED)
+        assert [one.kind for one in told].count("database away") == 1
+        assert waiting(home / "instruments" / NAME) > 0
+        with pytest.raises(DatabaseAway), open_lab(settings, INSTRUMENT):
+            pytest.fail("a session began")
+    finally:
+        away.come_back()
+    monkeypatch.undo()
+    with open_lab(settings, INSTRUMENT) as again:
+        assert again.left_open == ()
+    assert contents(url) == undisturbed
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not OWN, reason="said once, by test_db_postgres.py")
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_all_of_a_run_lands_once_when_a_postgresql_server_was_killed_in_it(
+    moment: str,
+    undisturbed: tuple[TargetState, Contents],
+    own_postgres: Server,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with new_database(own_postgres.url) as url:
+        upgrade(url)
+        lands_once(url, tmp_path, moment, Killed(own_postgres), undisturbed[1], monkeypatch)
+
+
+@pytest.mark.slow
+def test_all_of_a_run_lands_once_when_the_disk_of_the_database_was_full(
+    undisturbed: tuple[TargetState, Contents], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with small_disk(tmp_path / "disk", 4) as disk:
+        url = f"sqlite:///{disk / 'nightbeam.db'}"
+        lands_once(url, tmp_path / "home", "the run is open", Full(disk), undisturbed[1], monkeypatch)
+
+
+class Killed:
+    """A server that is killed once."""
+
+    def __init__(self, server: Server) -> None:
+        self._server, self.gone = server, False
+
+    def go(self) -> None:
+        """Only once."""
+        if not self.gone:
+            self.gone = True
+            self._server.kill()
+
+    def come_back(self) -> None:
+        """It lives again."""
+        self._server.start()
+
+
+class Full:
+    """A disk that is filled once."""
+
+    def __init__(self, disk: Path) -> None:
+        self._filler, self.gone = disk / "filler", False
+
+    def go(self) -> None:
+        """Only once."""
+        if not self.gone:
+            self.gone = True
+            with self._filler.open("wb", buffering=0) as file, suppress(OSError):
+                while file.write(b"x" * 4096):
+                    pass
+
+    def come_back(self) -> None:
+        """There is room again."""
+        self._filler.unlink()
