@@ -86,6 +86,13 @@ class Lab:
             while self.owed and not self.recorder.waiting:
                 self.owed.pop(0)()
 
+    def settle(self) -> None:
+        """Record what waits, if the database is back; what is wrong with that is told and ends nothing."""
+        try:
+            self.recorder.settle()
+        except NightbeamError as error:
+            self.show("not recorded", f"what waits for the database still waits: {error}")
+
     def tell(self, kind: str, message: str, run: str | None = None, **figures: float | int | str) -> None:
         """Record an event and show it."""
         self._record(kind, message, run, figures)
@@ -137,7 +144,7 @@ def lab(instrument: str) -> Lab:
 def settle(instrument: str) -> None:
     """Between two stages: record what waits, if the database is back."""
     if instrument in _open:
-        _open[instrument].recorder.settle()
+        _open[instrument].settle()
 
 
 @contextmanager
@@ -160,7 +167,7 @@ def open_lab(settings: Settings, instrument_path: Path) -> Iterator[Lab]:
         outbox = stack.enter_context(land(engine, folder, _say_landed))
         instrument = open_instrument(file, settings.home)
         opened = Lab(settings=settings, file=file, instrument=instrument, engine=engine, outbox=outbox)
-        stack.callback(opened.recorder.settle)
+        stack.callback(opened.settle)
         stack.push(lambda _kind, error, _where: _let_go(opened, error))
         stack.push(lambda _kind, error, _where: _park(opened, error))
         _tidy(opened)
