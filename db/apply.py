@@ -180,6 +180,7 @@ def _open_intent(at_work: Applying, one: OpenIntent) -> int:
         fluence_e_per_a2=one.fluence_e_per_a2,
         budget_tolerance=one.budget_tolerance,
         happened=at_work.late,
+        owner_token=one.owner_token,
         clock=lambda: one.at,
     )
 
@@ -263,6 +264,7 @@ def _add_calibration(at_work: Applying, one: AddCalibration) -> int:
         valid_until=one.valid_until,
         evidence_run_id=_run(at_work, key.run),
         evidence=[_dataset(at_work, each) for each in one.evidence],
+        rests_on=None if one.rests_on is None else [_calibration(at_work, each) for each in one.rests_on],
         verdict=one.verdict,
     )
 

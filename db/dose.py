@@ -64,6 +64,7 @@ def open_intent(
     fluence_e_per_a2: float,
     budget_tolerance: float = 0.0,
     happened: bool = False,
+    owner_token: int | None = None,
     clock: Clock = utc_now,
 ) -> int:
     """Book an exposure of an area; to be committed before the beam is unblanked.
@@ -83,6 +84,8 @@ def open_intent(
         Fraction of the budget by which it may be exceeded.
     happened : bool
         True for an exposure that was made while the database was away: it is booked, whatever budget and run say.
+    owner_token : int or None
+        Fencing token of the owner: the column's log that has it is the witness of this exposure.
 
     Returns
     -------
@@ -116,7 +119,13 @@ def open_intent(
         if spent + fluence > account.budget_e_per_a2 * (1 + tolerance) * (1 + ROUNDING):
             raise DoseRefused(_refusal(session, area, account, purpose, fluence, tolerance))
     intent = ExposureIntent(
-        run_id=run_id, area_id=area_id, purpose=purpose, token=token, fluence_e_per_a2=fluence, opened=clock()
+        run_id=run_id,
+        area_id=area_id,
+        purpose=purpose,
+        token=token,
+        fluence_e_per_a2=fluence,
+        opened=clock(),
+        owner_token=owner_token,
     )
     return added(session, intent).id
 

@@ -150,6 +150,7 @@ class OpenIntent(Operation):
     token: str
     fluence_e_per_a2: float
     budget_tolerance: float = 0.0
+    owner_token: int | None = None
 
 
 class CloseIntent(Operation):
@@ -270,6 +271,7 @@ class AddCalibration(Operation):
     valid_until: datetime | None = None
     verdict: Verdict
     evidence: tuple[DatasetKey | int, ...] = ()
+    rests_on: tuple[CalibrationKey | int, ...] | None = None
     of: tuple[CalibrationKey | int, ...] = ()
     """The calibrations that it was worked out from: their numbers go into ``value`` under this name."""
 

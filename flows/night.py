@@ -15,6 +15,7 @@ from db.vocabulary import NightState
 from flows.queue import Queued
 from flows.report import write_night
 from flows.run import Outcome, as_calls, run_target, target_flow
+from stem4d.errors import InstrumentTaken
 from stem4d.model import canonical_json
 from stem4d.night import Night, Target, TargetState
 from tasks.lab import Lab, lab
@@ -121,6 +122,8 @@ def _run_one(opened: Lab, one: Queued, target_id: int, *, with_prefect: bool) ->
         if with_prefect:
             return Outcome.from_dict(target_flow(one.target.title or one.target.name, instrument, plan_json, target_id))
         return run_target(as_calls, instrument, plan_json, target_id)
+    except InstrumentTaken:
+        raise  # for the targets after this one it is somebody else's, too
     except Exception as error:
         logging.getLogger(__name__).exception("target %s failed", one.target.name)
         return Outcome(TargetState.FAILED, f"{type(error).__name__}: {error}", ())

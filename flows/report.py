@@ -22,7 +22,7 @@ def report_run(instrument: str, run: str) -> str | None:
 
 def _run_page(opened: Lab, run: str) -> str | None:
     try:
-        return str(write_run_report(opened.engine, run, _folder(opened)))
+        return str(write_run_report(opened.engine, run, _folder(opened), opened.file.facts))
     except (NightbeamError, OSError) as error:
         opened.warn("report failed", f"the page of {run} could not be written: {error}", run)
         return None

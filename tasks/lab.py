@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
-from db.abandoned import close_abandoned
 from db.clock import utc_now
-from db.engine import Engine, writer
+from db.engine import Engine
 from db.operations import AddEvent
 from db.recorder import Recorder
 from devices.acquire import Progress
+from devices.children import Children
 from devices.lease import owned
 from devices.protocols import BeamFound, BeamWitness, Instrument
 from devices.registry import open_instrument
@@ -23,8 +23,10 @@ from stem4d.plan import Plan
 from storage.documents import load_model
 from storage.journal import Journal
 from storage.settings import Settings
+from tasks.left import close_left, save_frames
 from tasks.memory import Memory
 from tasks.outbox import land, open_database
+from tasks.ownership import Ownership, owning
 
 
 @dataclass(frozen=True)
@@ -58,10 +60,13 @@ class Lab:
     instrument: Instrument
     engine: Engine
     outbox: Journal
+    ownership: Ownership
     on_told: Callable[[Told], None] = lambda _told: None
     on_progress: Callable[[str, Progress], None] = lambda _what, _progress: None
     left_open: tuple[str, ...] = ()
     """Runs and nights that a process which died had left open; closed when this session began."""
+    left_words: tuple[str, ...] = ()
+    """The same, with what their exposures are charged with and what came of their frames, for a person."""
     beam_found: str = ""
     """That the session before this one left the beam on, since when and where; empty where it did not."""
     night_id: int | None = None
@@ -123,6 +128,11 @@ class Lab:
         """Show something that the database records by itself."""
         self.on_told(Told(kind, message, run))
 
+    @property
+    def children(self) -> Children:
+        """The processes that this session starts for its instrument."""
+        return Children(self.settings.instruments_folder / self.file.name)
+
     def data_folder(self, run: str) -> Path:
         """Where a run's files go; made if missing."""
         folder = self.settings.data_folder / run
@@ -148,8 +158,10 @@ def settle(instrument: str) -> None:
 
 
 @contextmanager
-def open_lab(settings: Settings, instrument_path: Path) -> Iterator[Lab]:
+def open_lab(settings: Settings, instrument_path: Path, *, by_force: bool = False) -> Iterator[Lab]:
     """Take an instrument and the database; on every way out the instrument is parked with its beam blanked.
+
+    ``by_force`` is for a person who has seen that the owner of a lease that still holds has gone.
 
     Raises
     ------
@@ -165,12 +177,14 @@ def open_lab(settings: Settings, instrument_path: Path) -> Iterator[Lab]:
         stack.enter_context(owned(file.name, folder))
         # Before anything is looked up: the runs and exposures that wait there count as those that have landed.
         outbox = stack.enter_context(land(engine, folder, _say_landed))
+        owner = stack.enter_context(owning(engine, file.name, _say, by_force=by_force))
         instrument = open_instrument(file, settings.home)
-        opened = Lab(settings=settings, file=file, instrument=instrument, engine=engine, outbox=outbox)
+        opened = Lab(settings=settings, file=file, instrument=instrument, engine=engine, outbox=outbox, ownership=owner)
         stack.callback(opened.settle)
         stack.push(lambda _kind, error, _where: _let_go(opened, error))
         stack.push(lambda _kind, error, _where: _park(opened, error))
         _tidy(opened)
+        owner.show_to(instrument.gate)
         _say_what_was_found(opened)
         _open[file.name] = opened
         stack.callback(_open.pop, file.name)
@@ -180,11 +194,12 @@ def open_lab(settings: Settings, instrument_path: Path) -> Iterator[Lab]:
 def _tidy(opened: Lab) -> None:
     """Stop what a session that died may have left running, and close what it left open in the database."""
     instrument = opened.instrument
+    ended = opened.children.end_leftovers()
     found = instrument.found if isinstance(instrument, BeamWitness) else None
     on = instrument.gate.is_blanked() is False
     report = make_safe(instrument, SafeLevel.PARK, "a session begins")
-    with writer(opened.engine) as session:
-        left = close_abandoned(session, instrument=opened.file.name)
+    closed = close_left(opened.engine, opened.settings, opened.file.name, opened.ownership.token)
+    left = closed.abandoned
     opened.left_open = (*left.runs, *left.nights)
     if on or found:
         opened.beam_found = _beam_words(opened.file.name, found, left.exposing, blanked=report.safe)
@@ -194,6 +209,7 @@ def _tidy(opened: Lab) -> None:
             f"{opened.file.name} could not be made safe before the start: {report.words}. Look at the instrument"
             + (f". {opened.beam_found}" if opened.beam_found else "")
         )
+    opened.left_words = save_frames(opened.engine, opened.settings, closed, left.runs).lines + ended
 
 
 def _beam_words(
@@ -230,15 +246,22 @@ def _say_landed(words: str) -> None:
 
 def _say_what_was_found(opened: Lab) -> None:
     """In every mode, on standard error: a list and JSON on standard output stay what they are."""
-    for name in opened.left_open:
-        text = f"{name} was left open by a process that died; what it may have exposed counts in full"
-        print(f"closed: {text}", file=sys.stderr)
+    for line in opened.left_words:
+        print(f"closed: {line}", file=sys.stderr)
     if opened.beam_found:
         print(f"safety: {opened.beam_found}", file=sys.stderr)
 
 
+def _say(trouble: str) -> None:
+    print(f"not closed: {trouble}", file=sys.stderr)
+
+
 def _park(opened: Lab, error: BaseException | None) -> None:
     """Park; where that fails the user reads of it after what went wrong first, and never instead of it."""
+    if opened.ownership.lost:
+        # Its new owner has made it safe, and may be exposing: what we do to it would be done to him.
+        opened.warn("not parked", f"{opened.ownership.lost}; it is left as it is")
+        return
     report = make_safe(opened.instrument, SafeLevel.PARK, "the session ends")
     if not report.safe:
         opened.warn("safety", f"parking the instrument did not work fully: {report.words}")
@@ -249,6 +272,8 @@ def _park(opened: Lab, error: BaseException | None) -> None:
 
 def _let_go(opened: Lab, error: BaseException | None) -> None:
     """Close the instrument; what is wrong with that is told, and raised only where nothing went wrong before."""
+    if opened.ownership.lost:
+        return
     try:
         opened.instrument.close()
     except NightbeamError as more:

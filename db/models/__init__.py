@@ -12,6 +12,7 @@ from db.models.instrument import (
     RunCalibration,
 )
 from db.models.landed import Landed
+from db.models.lease import Lease
 from db.models.results import AnalysisResult, Dataset, DatasetLocation, DatasetParent, QualityResult, Remedy
 from db.models.work import Area, Event, Night, Plan, Run, Sample, SoftwareEnvironment, Target
 
@@ -31,6 +32,7 @@ __all__ = [
     "Event",
     "ExposureIntent",
     "Landed",
+    "Lease",
     "Night",
     "Plan",
     "QualityResult",

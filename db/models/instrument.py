@@ -5,7 +5,7 @@ from datetime import datetime
 from sqlalchemy import CheckConstraint, ForeignKey, Index, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
-from db.models.base import AreaId, Base, CalibrationId, DatasetId, Id, IntentId, Json, RunId, SnapshotId
+from db.models.base import AreaId, Base, Bytes, CalibrationId, DatasetId, Id, IntentId, Json, RunId, SnapshotId
 from db.vocabulary import Phase, Purpose, Source, Verdict, is_one_of
 
 
@@ -22,6 +22,8 @@ class ExposureIntent(Base):
     fluence_e_per_a2: Mapped[float]
     opened: Mapped[datetime]
     closed: Mapped[datetime | None]
+    # Of the lease of the instrument: which session's log of the beam tells of this exposure.
+    owner_token: Mapped[Bytes | None]
 
     __table_args__ = (
         Index(None, "run_id"),
@@ -75,6 +77,8 @@ class Calibration(Base):
     reason: Mapped[str | None]
     # What a report draws of the fit where no picture of the evidence says it: lines of figures.
     curves: Mapped[Json | None]
+    # Ids of the calibrations that were in force when it was measured; absent where that was not yet recorded.
+    rests_on: Mapped[Json | None]
 
     __table_args__ = (
         Index(None, "instrument", "kind", "mode_key", "measured_at"),

@@ -157,6 +157,7 @@ def operations_of(run: str, target: int | None, night: int | None) -> tuple[Oper
             verdict="warn",
             reason="wide",
             of=(centre,),
+            rests_on=(centre,),
             evidence=(known,),
             at=at(),
         ),
@@ -216,7 +217,11 @@ def renumbered(found: dict[str, list[dict[str, Any]]]) -> dict[str, list[dict[st
         points[keys[name]] = name
         renamed[name] = [
             {
-                column: place[points[column]].get(value) if column in points else _renumbered(value, place)
+                column: place[points[column]].get(value)
+                if column in points
+                else _renumbered({"of": value}, place)["of"]
+                if column == "rests_on" and value
+                else _renumbered(value, place)
                 for column, value in row.items()
             }
             for row in rows_of

@@ -124,7 +124,8 @@ def test_the_vacuum_scans_are_datasets_that_the_calibrations_rest_on(opened: Lab
     files = {one["locations"][0]["path"]: one for one in run["datasets"] if one["purpose"] == "calibration"}
     assert {Path(path).name for path in files} >= {"vacuum-before.h5", "vacuum-after.h5"}
     assert all(sha256_of_file(Path(path)) == one["sha256"] for path, one in files.items())
-    descan = by_kind(opened, result.run)["descan"]
+    descan, rotation = (by_kind(opened, result.run)[kind] for kind in ("descan", "rotation"))
+    assert descan["id"] in rotation["rests_on"]
     assert [Path(one["path"]).name for one in descan["evidence"]] == ["vacuum-before.h5", "vacuum-after.h5"]
     assert {one["purpose"] for one in run["exposures"]} == {"calibration"}
     assert all(one["closed"] for one in run["exposures"])
@@ -376,7 +377,7 @@ def test_new_hot_pixels_withdraw_the_mask_and_the_console_says_so(
     monkeypatch.setattr(opened, "on_told", lines.append)
     for seen in (maps, hot):
         monkeypatch.setattr(check, "recorded_passes", lambda _exposed, seen=seen: [seen])
-        exposed = {"passes": [{"started_s": 0.0}]}
+        exposed = {"passes": [{"started_s": 0.0}], "references": []}
         as_calls(check.check_quality, NAME, run, calibrated.model_dump_json(), exposed)
         state = standings(opened, plan, ("pixel_mask",))["pixel_mask"].state
         assert state == ("valid" if seen is maps else "withdrawn")

@@ -59,12 +59,12 @@ def test_recover_lands_what_waits_and_writes_the_page_of_the_run(home: Path) -> 
     (line,) = _outboxes(Settings(home=home))
     assert (line.ok, line.found) == (False, "2 records wait for the database")
     code, told = nightbeam(home, "recover")
-    assert (code, told) == (0, f"{NAME}: 2 records that waited for the database have landed\n")
+    assert (code, told.splitlines()[0]) == (0, f"{NAME}: 2 records that waited for the database have landed")
     assert state_of_run(home) == ("failed", "the valve is shut")
     assert (home / "reports" / f"{RUN}.html").exists()
     assert list(_outboxes(Settings(home=home))) == []
     code, told = nightbeam(home, "recover", "--json")
-    assert (code, json.loads(told)) == (0, {"files": [], "outboxes": []})
+    assert (code, json.loads(told)["outboxes"]) == (0, [])
 
 
 def test_a_session_lands_its_own_and_recover_leaves_it_alone(home: Path) -> None:

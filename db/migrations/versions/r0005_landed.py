@@ -5,8 +5,8 @@ from alembic import op
 
 from db.migrations.guards import refuse
 
-revision = "0003_landed_0.3.0"
-down_revision = "0002_nightbeam_0.2.0"
+revision = "0005_landed_0.3.0"
+down_revision = "0004_lease_0.3.0"
 
 
 def upgrade() -> None:
