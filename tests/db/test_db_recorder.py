@@ -80,7 +80,7 @@ def test_texts_are_kept_as_the_database_keeps_them() -> None:
     assert "\0" not in one.message
 
 
-@pytest.mark.parametrize("courses", [3, pytest.param(150, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("courses", [3, pytest.param(40, marks=pytest.mark.slow)])
 def test_any_course_of_events_gives_the_rows_of_an_undisturbed_one(
     courses: int, new_database: Any, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
