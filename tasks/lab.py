@@ -194,10 +194,10 @@ def open_lab(settings: Settings, instrument_path: Path, *, by_force: bool = Fals
 def _tidy(opened: Lab) -> None:
     """Stop what a session that died may have left running, and close what it left open in the database."""
     instrument = opened.instrument
-    ended = opened.children.end_leftovers()
     found = instrument.found if isinstance(instrument, BeamWitness) else None
     on = instrument.gate.is_blanked() is False
     report = make_safe(instrument, SafeLevel.PARK, "a session begins")
+    ended = opened.children.end_leftovers()  # after the beam is off: it may take a while
     closed = close_left(opened.engine, opened.settings, opened.file.name, opened.ownership.token)
     left = closed.abandoned
     opened.left_open = (*left.runs, *left.nights)

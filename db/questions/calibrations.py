@@ -94,7 +94,7 @@ def described(session: Session, *, calibration_id: int) -> dict[str, Any]:
             limit="there is none of this number",
             remedy="`nightbeam calibrate --list --plan PLAN` shows the numbers",
         )
-    users = select(RunCalibration.run_id).filter_by(calibration_id=one.id)
+    users = select(RunCalibration.run_id).where(RunCalibration.calibration_id == one.id)
     used = session.scalars(select(Run.name).where(Run.id.in_(users)).order_by(Run.id))
     return {**plain(one, "evidence_run_id"), "withdrawn": _withdrawal(session, one.id), "used_by": list(used)}
 
