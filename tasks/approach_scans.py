@@ -1,12 +1,14 @@
 """Scans of an approach: surveys over the target, and scans of the focus area beside it, each booked where it falls."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from db.engine import reader, writer
-from db.questions.files import files_of_run, has_run
-from db.record import register_area, register_sample
+from db.engine import reader
+from db.operations import RegisterArea
+from db.questions.files import RecordedFile, files_of_run, has_run
+from db.recorder import AWAY
 from devices.passes import counts_dtype, maps_of
 from devices.protocols import ColumnSetting, ScanRequest
 from stem4d.approach import Approach, FocusArea
@@ -23,6 +25,7 @@ from tasks.calibrations.standing import standings, usable
 from tasks.check import record_quality
 from tasks.expose import scan_request
 from tasks.lab import Lab, lab
+from tasks.record import focus_key
 
 SURVEY_ELECTRONS = 2e3
 """In a pattern of a survey: few, as whole images are registered."""
@@ -85,11 +88,7 @@ class Way:
         return self.approach.focus_area
 
     def _focus_area_id(self, area: FocusArea) -> int:
-        with writer(self.opened.engine) as session:
-            sample_id = register_sample(session, name=self.plan.sample.name)
-            return register_area(
-                session, sample_id=sample_id, name=area.name, fluence_budget_e_per_a2=area.fluence_budget_e_per_a2
-            )
+        return self.opened.recorder.record(RegisterArea(area=focus_key(self.plan.sample.name, area)))
 
     def _unused(self, name: str) -> str:
         folder, number = self.opened.data_folder(self.run), 1
@@ -147,7 +146,9 @@ class Way:
 
 def thumbnail_path(opened: Lab, name: str) -> Path:
     """The file of a thumbnail: a run's first one by the run's name, or a path, from the data folder where relative."""
-    with reader(opened.engine) as session:
+    files: tuple[RecordedFile, ...] = ()
+    # While the database is away a name can only be that of a file.
+    with suppress(*AWAY), reader(opened.engine) as session:
         files = files_of_run(session, name=name) if has_run(session, name=name) else ()
     order: Sequence[str] = ("survey", "acquisition")
     found = [one for purpose in order for one in files if one.purpose == purpose and one.places]

@@ -1,18 +1,16 @@
 """What a measurement works with: the plan, what is known already, and scans over vacuum, a reference or the area."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from db.calibrations import CalibrationRecord, evidence_of
-from db.engine import reader, writer
-from db.questions.calibrations import evidence_files
-from db.record import register_area, register_sample
+from db.calibrations import CalibrationRecord
+from db.operations import AreaKey, RegisterArea
 from db.vocabulary import Purpose
 from devices.acquire import AcquisitionResult, Progress
 from devices.passes import maps_of
@@ -34,6 +32,7 @@ from tasks.calibrations.standing import together
 from tasks.expose import Pass, expose_once, record_unlit
 from tasks.files import file_metadata
 from tasks.lab import Lab
+from tasks.memory import evidence_ids, evidence_paths
 from tasks.record import NO_BUDGET_E_PER_A2, VACUUM, fluence_left_e_per_a2, register_scan, tell_losses, vacuum_area
 
 MOST_POSITIONS = 48
@@ -136,9 +135,7 @@ class Bench:
         known = self.known.get("dark_flat")
         if known is None:
             return None
-        with reader(self.opened.engine) as session:
-            files = evidence_files(session, calibration_id=known.id)
-        return fit_dark(all_frames(Path(files[0])))
+        return fit_dark(all_frames(Path(evidence_paths(self.opened, known)[0])))
 
     @property
     def offset_counts(self) -> npt.NDArray[np.float64]:
@@ -188,8 +185,7 @@ class Bench:
 
     def evidence(self, *records: CalibrationRecord) -> tuple[int, ...]:
         """Ids of the datasets that calibrations were made from, once each."""
-        with reader(self.opened.engine) as session:
-            found = [one for each in records for one in evidence_of(session, calibration_id=each.id)]
+        found = [one for each in records for one in evidence_ids(self.opened, each)]
         return tuple(dict.fromkeys(found))
 
     @property
@@ -213,11 +209,8 @@ class Bench:
         return tuple((area, Place(area.name, self._reference_area(area))) for area in alike)
 
     def _reference_area(self, area: ReferenceArea) -> int:
-        with writer(self.opened.engine) as session:
-            sample_id = register_sample(session, name=f"reference-{area.crystal}")
-            return register_area(
-                session, sample_id=sample_id, name=area.name, fluence_budget_e_per_a2=NO_BUDGET_E_PER_A2
-            )
+        key = AreaKey(sample=f"reference-{area.crystal}", name=area.name, fluence_budget_e_per_a2=NO_BUDGET_E_PER_A2)
+        return self.opened.recorder.record(RegisterArea(area=key, specimen=False))
 
     def request(
         self,
@@ -249,7 +242,7 @@ class Bench:
         scan: ScanRequest,
         geometry: Calibrated | None = None,
         plan: Plan | None = None,
-        purpose: Literal["calibration", "survey", "focus"] = "calibration",
+        purpose: Purpose = "calibration",
     ) -> Scanned:
         """Expose one scan under a committed intent, and register its file as a calibration of the run.
 
@@ -270,7 +263,7 @@ class Bench:
             Where the place cannot afford it, or the plan's area would have too little left for the plan itself; nothing
             is exposed then.
         """
-        one = replace(self._pass(name, place, scan, geometry or self.geometry, plan or self.plan), purpose=purpose)
+        one = self._pass(name, place, scan, geometry or self.geometry, plan or self.plan, purpose)
         if place == self.this_area:
             self._leave_enough(one.plan, one.current_ratio)
         done = expose_once(self.opened, self.run, one, self._progress(name))
@@ -281,19 +274,27 @@ class Bench:
         one = self._pass(name, self.vacuum, scan, self.geometry, self.plan)
         return self._registered(one, record_unlit(self.opened, self.run, one, self._progress(name)))
 
-    def _pass(self, name: str, place: Place, scan: ScanRequest, geometry: Calibrated, plan: Plan) -> Pass:
+    def _pass(
+        self,
+        name: str,
+        place: Place,
+        scan: ScanRequest,
+        geometry: Calibrated,
+        plan: Plan,
+        purpose: Purpose = "calibration",
+    ) -> Pass:
         there = exposed_plan(self.opened.file.facts, plan, scan)
         return Pass(
             plan=there,
             column=geometry.column.model_copy(update={"optics": there.optics}),
             scan=scan,
             accumulator=accumulator_spec(there, geometry, self.opened.settings.accumulator_threads, True),
-            area=place.position,
+            position=place.position,
             area_id=place.area_id,
-            purpose="calibration",
+            purpose=purpose,
             current_ratio=geometry.current_ratio,
             path=self.opened.data_folder(self.run) / f"{name}.h5",
-            metadata=file_metadata(there, self.run, "calibration"),
+            metadata=file_metadata(there, self.run, purpose),
         )
 
     def _progress(self, name: str) -> Callable[[Progress], None]:
