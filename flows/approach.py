@@ -4,9 +4,10 @@ from collections.abc import Callable
 from typing import Any
 
 from tasks.approach import contamination, focus, move_stage, put_in_place, settle_stage
+from tasks.approach_height import eucentric_height
 from tasks.lab import Lab
 
-STAGES = (move_stage, settle_stage, put_in_place, focus, contamination)
+STAGES = (move_stage, settle_stage, eucentric_height, put_in_place, focus, contamination)
 
 
 def is_wanted(opened: Lab, runs: list[str]) -> bool:

@@ -48,6 +48,8 @@ class Approach(Strict):
     thumbnail: Annotated[str, Field(min_length=1, max_length=500)] | None = None
     """A stored survey of the target, its middle where the field is to be: a file's path, or the name of a run."""
     focus_area: FocusArea | None = None
+    eucentric_tilt_deg: Annotated[float, Field(ge=0.5, le=30)] | None = None
+    """Tilt by which the eucentric height is measured and corrected; without it the focus alone is."""
     vacuum_area: Name | None = None
     """Stage position without a specimen that calibrations use; ``vacuum`` where absent."""
     max_drift_nm_per_min: Annotated[float, Field(ge=1e-6, le=1e6)] | None = None
@@ -57,6 +59,8 @@ class Approach(Strict):
 
     @model_validator(mode="after")
     def _something_to_do(self) -> "Approach":
-        if self.pose is None and self.thumbnail is None and self.focus_area is None and self.vacuum_area is None:
-            raise ValueError("an approach needs a pose, thumbnail, focus_area or vacuum_area; leave it out for none")
+        parts = (self.pose, self.thumbnail, self.focus_area, self.eucentric_tilt_deg, self.vacuum_area)
+        if all(part is None for part in parts):
+            parts_named = "pose, thumbnail, focus_area, eucentric_tilt_deg or vacuum_area"
+            raise ValueError(f"an approach needs a {parts_named}; leave it out for none")
         return self

@@ -43,11 +43,11 @@ def move_stage(instrument: str, run: str, calibrated_json: str) -> dict[str, Any
     there = way.opened.instrument.stage
     there.go_to(way.plan.sample.area)
     if (pose := way.approach.pose) is not None:
-        _go(way, pose)
+        go(way, pose)
     return done(way)
 
 
-def _go(way: Way, pose: StagePose) -> None:
+def go(way: Way, pose: StagePose) -> None:
     """Move to a pose, and record by how much what was reached differs.
 
     Raises
@@ -57,7 +57,7 @@ def _go(way: Way, pose: StagePose) -> None:
     NotConfirmed
         Where the stage reads something else than it was asked for.
     """
-    reached = _posed(way).move_to(pose)
+    reached = posed(way).move_to(pose)
     off_um = max(abs(getattr(reached, axis) - getattr(pose, axis)) for axis in ("x_um", "y_um", "z_um"))
     verdict = Verdict.PASS if off_um <= READ_BACK_UM else Verdict.FAIL
     words = ", ".join(f"{axis.split('_')[0]} {getattr(reached, axis):.6g} {unit}" for axis, unit in POSE_UNITS.items())
@@ -66,11 +66,18 @@ def _go(way: Way, pose: StagePose) -> None:
         raise NotConfirmed(device="stage", setting="pose", asked=pose.model_dump(), read=reached.model_dump())
 
 
-def _posed(way: Way) -> PosedStage:
+def posed(way: Way) -> PosedStage:
+    """The stage; raises `DeviceFault` where its driver knows no poses."""
     there = way.opened.instrument.stage
     if not isinstance(there, PosedStage):
         raise DeviceFault(f"{way.opened.file.name}: its driver sends the stage to stored positions alone, not to poses")
     return there
+
+
+def turned_deg(way: Way) -> float:
+    """Angle of the scan's axes to the stage's, from x towards y [deg]."""
+    facts = way.opened.file.facts.stage
+    return way.plan.scan.rotation_deg + (facts.scan_rotation_deg if facts else 0.0)
 
 
 @stage("settle stage")
@@ -176,9 +183,8 @@ def _brought(way: Way, found: place.Found) -> Way:
             unit="nm",
         )
         return way.with_column(beam_shift_nm=shift)
-    turned = way.plan.scan.rotation_deg + (facts.stage.scan_rotation_deg if facts.stage else 0.0)
     wanted = now[0] + found.off_nm[0], now[1] + found.off_nm[1]
-    _go(way, place.pose_for(_posed(way).pose(), wanted, turned))
+    go(way, place.pose_for(posed(way).pose(), wanted, turned_deg(way)))
     return way.with_column(beam_shift_nm=(0.0, 0.0))
 
 

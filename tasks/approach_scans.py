@@ -112,6 +112,13 @@ class Way:
         rows, columns = (min(positions, MOST_POSITIONS) for positions in self.plan.scan.shape)
         return self.request((rows, columns), self.plan.scan.step_nm, SURVEY_ELECTRONS)
 
+    def survey_request(self) -> ScanRequest:
+        """A survey of the thumbnail's raster; without one of the plan's own positions."""
+        if self.approach.thumbnail is None:
+            return self.own_request()
+        thumbnail, step_nm = self.thumbnail()
+        return self.request(thumbnail.scan_shape, step_nm, SURVEY_ELECTRONS)
+
     def thumbnail(self) -> tuple[RunMaps, float]:
         """The stored survey, with its step [nm].
 

@@ -98,18 +98,12 @@ def pose_for(pose: StagePose, wanted_nm: Vector, stage_rotation_deg: float) -> S
     stage_rotation_deg : float
         Angle of the scan's axes to the stage's, from x towards y.
     """
-    angle = radians(stage_rotation_deg)
-    y, x = wanted_nm
-    along_y, along_x = cos(angle) * y + sin(angle) * x, cos(angle) * x - sin(angle) * y
+    along_y, along_x = along_stage(wanted_nm, stage_rotation_deg)
     return pose.model_copy(update={"y_um": pose.y_um - along_y * 1e-3, "x_um": pose.x_um - along_x * 1e-3})
 
 
-def height_nm(moved_y_nm: float, from_alpha_deg: float, to_alpha_deg: float) -> float:
-    """Height over the eucentric plane by how far the image moved along y between two tilts: Δy / (sin α2 - sin α1).
-
-    Nothing runs it yet: an approach corrects the focus by the lens, whatever the height.
-    """
-    apart = sin(radians(to_alpha_deg)) - sin(radians(from_alpha_deg))
-    if apart == 0:
-        raise BadInput(field="alpha_deg", value=to_alpha_deg, limit="must differ between the two tilts", unit="deg")
-    return moved_y_nm / apart
+def along_stage(vector: Vector, stage_rotation_deg: float) -> Vector:
+    """A vector (y, x) along the scan's axes, along those of the stage."""
+    angle = radians(stage_rotation_deg)
+    y, x = vector
+    return cos(angle) * y + sin(angle) * x, cos(angle) * x - sin(angle) * y

@@ -25,6 +25,29 @@ def stage_tilt(ctx: Context, _wanted: None) -> Iterator[Judged]:
     yield from _axes(ctx, "deg")
 
 
+@rule("eucentric_tilt", number=19, axis=AXIS, formula="within its range", unit="deg", source=SOURCE, needs="instrument")
+def eucentric_tilt(ctx: Context, _wanted: None) -> Iterator[Judged]:
+    """The stage reaches the tilt by which the eucentric height is measured."""
+    asked, stage = _asked(ctx), facts_of(ctx).stage
+    if asked.eucentric_tilt_deg is None:
+        return
+    if stage is None:
+        remedy = "State facts.stage in the instrument file, or leave approach.eucentric_tilt_deg out."
+        yield Judged(Verdict.FAIL, "approach.eucentric_tilt_deg: the instrument states no stage", remedy=remedy)
+        return
+    tilted = asked.eucentric_tilt_deg + (asked.pose.alpha_deg if asked.pose else 0.0)
+    highest = stage.alpha_deg.highest
+    inside = tilted <= highest
+    yield Judged(
+        Verdict.PASS if inside else Verdict.FAIL,
+        "tilt for the eucentric height",
+        tilted,
+        highest,
+        sense="at most",
+        remedy="" if inside else "Measure it by a smaller tilt (approach.eucentric_tilt_deg).",
+    )
+
+
 def _axes(ctx: Context, unit: str) -> Iterator[Judged]:
     pose, stage = _asked(ctx).pose, facts_of(ctx).stage
     if pose is None:

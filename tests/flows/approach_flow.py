@@ -13,6 +13,7 @@ import numpy as np
 from devices.simulator.instrument import read_truth
 from devices.simulator.stage import displacement_nm
 from devices.simulator.state import State
+from stem4d.approach import StagePose
 from stem4d.instrument import InstrumentFile
 from stem4d.model import canonical_json
 from stem4d.plan import Plan
@@ -143,6 +144,12 @@ def thumbnail_of(home: Path, area: str) -> Path:
 def displaced(faults: str = FAULTS) -> str:
     """The instrument's file with the target 300 nm off, and faults."""
     return FACTS + TARGET + f"displaced_nm = {list(DISPLACED_NM)}\n" + OTHER + faults
+
+
+def stands(home: Path) -> StagePose:
+    """Where the stage was left."""
+    file = InstrumentFile.model_validate(tomllib.loads((home / "instrument.toml").read_text()), strict=False)
+    return State(file.facts, read_truth(file), home / "instruments" / file.name).stage.pose
 
 
 def truly(home: Path) -> tuple[np.ndarray, float, np.ndarray]:

@@ -15,7 +15,7 @@ from stem4d.night import TargetState
 from tasks.prepare import prepare
 from tasks.record import open_run
 from tests.devices.server_world import entries
-from tests.flows.approach_flow import PLACE_UM, STEP_NM, displaced, lab_of, plan_of, thumbnail_of, truly
+from tests.flows.approach_flow import PLACE_UM, STEP_NM, displaced, lab_of, plan_of, stands, thumbnail_of, truly
 from tests.flows.remedy_world import told, without_pages
 
 POSE = {"x_um": PLACE_UM[0], "y_um": PLACE_UM[1]}
@@ -50,6 +50,32 @@ def test_a_target_is_found_and_focused_within_its_budget(tmp_path: Path, monkeyp
     assert {one["verdict"] for one in last.values()} == {"pass"}
     assert all(one["limit_value"] is not None for one in last.values())
     assert {one["purpose"] for one in run["exposures"]} == {"calibration", "survey", "focus", "acquisition"}
+
+
+@pytest.mark.slow
+def test_a_target_that_lies_too_high_is_brought_to_the_eucentric_height(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    without_pages(monkeypatch)
+    height_nm, tilt_deg = 300.0, 20.0
+    thumbnail = thumbnail_of(tmp_path / "before", "target")
+    home = tmp_path / "night"
+    text = displaced("").replace("displaced_nm", f"height_nm = {height_nm}\ndisplaced_nm")
+    plan = plan_of(pose=POSE, thumbnail=str(thumbnail), eucentric_tilt_deg=tilt_deg)
+    # Up to nine surveys at two tilts, and four to put the field in place, of 0.5 e/Å² each.
+    sample = plan.sample.model_copy(update={"fluence_budget_e_per_a2": 10.0})
+    plan = plan.model_copy(update={"sample": sample})
+    with lab_of(home, text) as opened:
+        done = told(opened, run_plan(opened, plan, with_prefect=False))
+    assert done.outcome.state is TargetState.DONE, done.outcome.reason
+    (run,) = done.runs
+    last = [one for one in run["quality"] if one["metric"] == "approach.height"][-1]
+    assert last["verdict"] == "pass"
+    pose = stands(home)
+    assert pose.alpha_deg == 0.0
+    left_nm = height_nm + 1e3 * (pose.z_um - PLACE_UM[2])
+    assert abs(left_nm) < last["limit_value"]
+    assert abs(abs(left_nm) - last["value"]) < 4 * last["uncertainty"]
 
 
 @pytest.mark.slow

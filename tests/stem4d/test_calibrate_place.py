@@ -1,6 +1,6 @@
 """A survey laid over the thumbnail of its target: found to a fraction of a step, or refused; how to get there."""
 
-from math import hypot, radians, sin
+from math import hypot
 from types import MappingProxyType
 
 import numpy as np
@@ -9,9 +9,8 @@ from approach_world import exposed, maps_of, truth
 from hypothesis import given
 from hypothesis import strategies as st
 
-from devices.simulator.stage import StageMotion
 from stem4d.approach import StagePose
-from stem4d.calibrate.place import Found, beam_shift_for, find, height_nm, judged, pose_for
+from stem4d.calibrate.place import Found, beam_shift_for, find, judged, pose_for
 from stem4d.errors import BadInput
 from stem4d.maps import RunMaps
 from stem4d.model import Range
@@ -90,21 +89,3 @@ def test_the_stage_does_what_the_beam_shift_would(wanted: tuple[float, float], a
     moved = np.array([after.y_um - before.y_um, after.x_um - before.x_um]) * 1e3
     np.testing.assert_allclose(moved, -turn(angle) @ np.array(wanted), atol=1e-6)
     assert (after.z_um, after.alpha_deg) == (1.0, 5.0)
-
-
-@given(height=st.floats(-2000, 2000), first=st.floats(-30, 30), apart=st.floats(1, 30))
-def test_two_tilts_tell_the_height(height: float, first: float, apart: float) -> None:
-    from devices.simulator.stage import StageTruth, displacement_nm
-
-    def lies(alpha: float) -> float:
-        motion = StageMotion(StagePose(x_um=0.0, y_um=0.0, alpha_deg=alpha))
-        at = displacement_nm(motion, StageTruth(), (0.0, 0.0, 0.0), (7.0, 3.0), height, np.zeros(1))
-        return float(at[0, 0])
-
-    assert height_nm(lies(first + apart) - lies(first), first, first + apart) == pytest.approx(height, abs=1e-6)
-    assert sin(radians(first)) * height + 7.0 == pytest.approx(lies(first), abs=1e-9)
-
-
-def test_one_tilt_twice_tells_no_height() -> None:
-    with pytest.raises(BadInput, match="must differ"):
-        height_nm(1.0, 5.0, 5.0)

@@ -74,10 +74,25 @@ def test_a_pose_out_of_reach_is_refused(rule: str, axis: str, value: float, verd
         assert one.remedy
 
 
-def test_a_pose_needs_a_stage_that_is_stated() -> None:
-    found = findings(approached(pose=POSE), "stage_pose", instrument=facts(stage=None))
+@pytest.mark.parametrize(
+    ("rule", "asked"), [("stage_pose", {"pose": POSE}), ("eucentric_tilt", {"eucentric_tilt_deg": 5.0})]
+)
+def test_a_pose_needs_a_stage_that_is_stated(rule: str, asked: dict[str, Any]) -> None:
+    found = findings(approached(**asked), rule, instrument=facts(stage=None))
     assert [one.verdict for one in found] == [FAIL]
     assert "facts.stage" in found[0].remedy
+
+
+@pytest.mark.parametrize(
+    ("rule", "alpha_deg", "verdict"),
+    [("eucentric_tilt", 0.0, PASS), ("eucentric_tilt", 50.0, PASS), ("eucentric_tilt", 50.5, FAIL)],
+)
+def test_the_tilt_for_the_height_is_within_reach(rule: str, alpha_deg: float, verdict: Any) -> None:
+    asked = approached(pose={**POSE, "alpha_deg": alpha_deg}, eucentric_tilt_deg=10.0)
+    (one,) = findings(asked, rule, instrument=facts())
+    assert one.verdict is verdict
+    assert one.value == alpha_deg + 10.0
+    assert "60 deg" in one.message
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,10 @@ from stem4d.rules.limits import CALIBRATION_NEEDS, CALIBRATIONS_FOR, CLASS_UPPER
 from stem4d.rules.registry import Context, Judged, Rule, ask_all, judge, rule
 from stem4d.verdict import Verdict
 
-LISTED = {"detector", "known_detector", "stage_position", "stage_pose", "stage_tilt", "stigmator", "vacuum_position"}
+LISTED = {
+    "detector", "known_detector", "stage_position", "stage_pose", "stage_tilt", "eucentric_tilt", "stigmator",
+    "vacuum_position",
+}  # fmt: skip
 KINDS = {"virtual", "com", "strain", "orientation", "tcbf", "ptychography"}
 
 
