@@ -4,6 +4,7 @@ import ctypes
 import multiprocessing
 import os
 import signal
+from collections.abc import Callable
 from contextlib import suppress
 from multiprocessing.connection import Connection
 from typing import Any, Literal
@@ -27,9 +28,15 @@ Kind = Literal["listening", "progress", "done", "error"]
 
 
 def acquire_in_child(
-    job: AcquisitionJob, on_listening: OnListening, on_progress: OnProgress, silence_timeout_s: float = 60.0
+    job: AcquisitionJob,
+    on_listening: OnListening,
+    on_progress: OnProgress,
+    silence_timeout_s: float = 60.0,
+    on_leaving: Callable[[], None] = lambda: None,
 ) -> AcquisitionResult:
     """Receive one exposure in a child process; same arguments and result as ``acquire``.
+
+    ``on_leaving`` is called on every way out before the child is waited for: no beam has to stay on for that.
 
     Raises
     ------
@@ -45,18 +52,22 @@ def acquire_in_child(
     try:
         return _follow(ours, on_listening, on_progress, silence_timeout_s)
     except _WorkerGoneError:
+        on_leaving()
         process.join(timeout=5)
         raise DeviceFault(
             f"the acquisition process died (exit code {process.exitcode}); "
             f"frames flushed before that are kept in {job.file.path}.partial"
         ) from None
     finally:
-        ours.close()
-        if process.is_alive():
-            process.join(timeout=2)
-        if process.is_alive():
-            process.kill()
-            process.join(timeout=5)
+        try:
+            on_leaving()
+        finally:
+            ours.close()
+            if process.is_alive():
+                process.join(timeout=2)
+            if process.is_alive():
+                process.kill()
+                process.join(timeout=5)
 
 
 def _follow(

@@ -4,12 +4,14 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 from db.dose import close_intent, open_intent, release_intent
 from db.engine import writer
 from devices.acquire import AcquisitionJob, AcquisitionResult, Progress, acquire
+from devices.guard import Unwatched, WatchedGate
 from devices.protocols import ColumnSetting, ExposureRequest, ScanRequest
 from devices.safety import SafeLevel, exposed, make_safe
 from devices.worker import acquire_in_child
@@ -75,7 +77,10 @@ def expose_once(opened: Lab, run: str, one: Pass, on_progress: Callable[[Progres
         Before anything is exposed, when the area cannot afford it.
     InstrumentTaken
         When the gate refuses the lease; nothing was exposed, and nothing is booked.
+    Unwatched
+        Where no watchdog could make the instrument safe; also when the one that was there dies meanwhile.
     """
+    opened.guard.check()
     instrument = opened.instrument
     job = _prepared(opened, one)
     fluence = predict(one.plan).local_fluence_e_per_a2 * max(1.0, one.current_ratio)
@@ -96,18 +101,19 @@ def expose_once(opened: Lab, run: str, one: Pass, on_progress: Callable[[Progres
         token=max(intent_id, instrument.gate.newest_token() + 1),
         expires_monotonic_s=time.monotonic() + 1.5 * one.scan.duration_s + LEASE_MARGIN_S,
     )
-    receive = acquire_in_child if opened.settings.worker == "child" else acquire
     never_lit = True
     try:
         started_s = instrument.now_s()
         with ExitStack() as beam:
+            inline = opened.settings.worker != "child"
+            receive = acquire if inline else partial(acquire_in_child, on_leaving=beam.close)
 
             def on_listening() -> None:
                 nonlocal never_lit
                 instrument.detector.arm()
                 never_lit = False
                 try:
-                    beam.enter_context(exposed(instrument.gate, lease))
+                    beam.enter_context(exposed(WatchedGate(instrument.gate, opened.guard), lease))
                 except DoseRefused as error:
                     never_lit = True
                     raise InstrumentTaken(f"{instrument.name}: {error}") from error
@@ -116,7 +122,7 @@ def expose_once(opened: Lab, run: str, one: Pass, on_progress: Callable[[Progres
             def until_ended(progress: Progress) -> str | None:
                 if progress.ended:
                     beam.close()
-                reason = on_progress(progress)
+                reason = opened.guard.lost or on_progress(progress)
                 if reason:
                     beam.close()
                 return reason
@@ -129,6 +135,8 @@ def expose_once(opened: Lab, run: str, one: Pass, on_progress: Callable[[Progres
     except BaseException as error:
         if never_lit:
             _release(opened, run, intent_id, error)
+        if opened.guard.lost and isinstance(error, NightbeamError) and not isinstance(error, Unwatched):
+            raise Unwatched(f"{instrument.name}: {opened.guard.lost}") from error
         raise
     finally:
         report = make_safe(instrument, SafeLevel.PARK, f"end of {one.purpose} in {run}")
@@ -137,6 +145,8 @@ def expose_once(opened: Lab, run: str, one: Pass, on_progress: Callable[[Progres
     _settle_dose(opened, one, fluence, intent_id, result)
     if not report.safe:
         raise DeviceFault(f"the instrument could not be parked after the exposure: {report.words}")
+    if opened.guard.lost:
+        raise Unwatched(f"{instrument.name}: {opened.guard.lost}")
     return Exposed(result, started_s, instrument.now_s())
 
 

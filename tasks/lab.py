@@ -11,7 +11,9 @@ from db.abandoned import close_abandoned
 from db.clock import utc_now
 from db.engine import Engine, open_engine, writer
 from db.record import add_event
+from devices import safety_log
 from devices.acquire import Progress
+from devices.guard import Guard, guarding
 from devices.lease import owned
 from devices.protocols import BeamFound, BeamWitness, Instrument
 from devices.registry import open_instrument
@@ -53,6 +55,8 @@ class Lab:
     file: InstrumentFile
     instrument: Instrument
     engine: Engine
+    guard: Guard
+    """Without it no beam is let through: see `devices.guard`."""
     on_told: Callable[[Told], None] = lambda _told: None
     on_progress: Callable[[str, Progress], None] = lambda _what, _progress: None
     left_open: tuple[str, ...] = ()
@@ -119,10 +123,14 @@ def lab(instrument: str) -> Lab:
 def open_lab(settings: Settings, instrument_path: Path) -> Iterator[Lab]:
     """Take an instrument and the database; on every way out the instrument is parked with its beam blanked.
 
+    A watchdog is there from the beginning of the session until the instrument is let go.
+
     Raises
     ------
     BadInput
         For an instrument file that is wrong, an unknown driver, or an instrument that somebody else holds.
+    Unwatched
+        For an instrument that no second process can make safe, or whose watchdog cannot be started.
     """
     file = load_model(instrument_path, InstrumentFile)
     settings.data_folder.mkdir(parents=True, exist_ok=True)
@@ -130,10 +138,15 @@ def open_lab(settings: Settings, instrument_path: Path) -> Iterator[Lab]:
         engine = open_engine(settings.database_url.get_secret_value())
         stack.callback(engine.dispose)
         stack.enter_context(owned(file.name, settings.instruments_folder / file.name))
+        # Beside the opening of the instrument, which takes as long.
+        guard = stack.enter_context(
+            guarding(file, instrument_path, settings.home, lambda: open_instrument(file, settings.home))
+        )
         instrument = open_instrument(file, settings.home)
-        opened = Lab(settings=settings, file=file, instrument=instrument, engine=engine)
+        opened = Lab(settings=settings, file=file, instrument=instrument, engine=engine, guard=guard)
         stack.push(lambda _kind, error, _where: _let_go(opened, error))
         stack.push(lambda _kind, error, _where: _park(opened, error))
+        guard.begin(instrument)
         _tidy(opened)
         _say_what_was_found(opened)
         _open[file.name] = opened
@@ -150,6 +163,7 @@ def _tidy(opened: Lab) -> None:
     with writer(opened.engine) as session:
         left = close_abandoned(session, instrument=opened.file.name)
     opened.left_open = (*left.runs, *left.nights)
+    _tell_of_watchdogs(opened)
     if on or found:
         opened.beam_found = _beam_words(opened.file.name, found, left.exposing, blanked=report.safe)
         opened.warn("safety", opened.beam_found)
@@ -158,6 +172,18 @@ def _tidy(opened: Lab) -> None:
             f"{opened.file.name} could not be made safe before the start: {report.words}. Look at the instrument"
             + (f". {opened.beam_found}" if opened.beam_found else "")
         )
+
+
+def _tell_of_watchdogs(opened: Lab) -> None:
+    """What watchdogs had to do since the last session that was told of it."""
+    folder = opened.settings.instruments_folder / opened.file.name
+    if words := safety_log.untold(folder):
+        for text in words:
+            opened.warn("safety", f"{opened.file.name}: {text}")
+            print(f"safety: {opened.file.name}: {text}", file=sys.stderr)
+        safety_log.told(folder)
+    if not opened.guard.needed:
+        print(f"safety: {opened.file.name} has no beam: no watchdog is needed, and none runs", file=sys.stderr)
 
 
 def _beam_words(
@@ -211,7 +237,7 @@ def _let_go(opened: Lab, error: BaseException | None) -> None:
     """Close the instrument; what is wrong with that is told, and raised only where nothing went wrong before."""
     try:
         opened.instrument.close()
-    except NightbeamError as more:
+    except Exception as more:
         if error is None:
             raise
         opened.warn("not closed", f"{opened.file.name} could not be closed: {more}")
