@@ -1,5 +1,6 @@
 """Ctrl+C and SIGTERM: raised where the program stands, but never in the middle of making an instrument safe."""
 
+import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,6 +11,7 @@ from dataclasses import dataclass, field
 class _Arrivals:
     """What the signals of this process have come to; only its main thread hears of them."""
 
+    kinds: dict[signal.Signals, type[BaseException]] = field(default_factory=dict)
     seen: int = 0
     shields: int = 0
     waiting: BaseException | None = None
@@ -19,9 +21,32 @@ class _Arrivals:
 _arrivals = _Arrivals()
 
 
-def forget() -> None:
-    """Begin anew: a command begins."""
+def listen(*, interrupted: type[BaseException], terminated: type[BaseException]) -> None:
+    """From now on raise these for Ctrl+C and for SIGTERM; Ctrl+C stays ignored where it was, as in a background job."""
     _arrivals.seen, _arrivals.waiting = 0, None
+    _arrivals.kinds = {signal.SIGTERM: terminated}
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        _arrivals.kinds[signal.SIGINT] = interrupted
+    for number in _arrivals.kinds:
+        signal.signal(number, _handler)
+
+
+@contextmanager
+def listening() -> Iterator[None]:
+    """Within the block signals are heard here, also where Prefect's engine took SIGTERM for itself around it."""
+    if not _arrivals.kinds or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, _handler) for number in _arrivals.kinds}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _handler(number: int, _frame: object) -> None:
+    arrived(_arrivals.kinds[signal.Signals(number)]())
 
 
 def arrived(error: BaseException) -> None:

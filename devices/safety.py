@@ -115,6 +115,11 @@ def exposed(gate: BeamGate, lease: DoseLease) -> Iterator[None]:
             raise DeviceFault(f"THE BEAM MAY STILL BE ON: {trouble}")
 
 
+def blank_first(gate: BeamGate) -> None:
+    """Blank before anything else that an error asks for; what is wrong with that is told by who blanks next."""
+    _blanking(gate)
+
+
 def _blanking(gate: BeamGate) -> str:
     """Blank, and say what is wrong with that."""
     with uninterrupted():

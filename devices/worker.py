@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from devices.acquire import AcquisitionJob, AcquisitionResult, OnListening, OnProgress, Progress, acquire
 from stem4d.errors import DeviceFault, NightbeamError
+from storage.crash import crash_point
 from storage.disk import DiskFull
 
 ANSWER_TIMEOUT_S = 30.0
@@ -32,11 +33,11 @@ def acquire_in_child(
     on_listening: OnListening,
     on_progress: OnProgress,
     silence_timeout_s: float = 60.0,
-    on_leaving: Callable[[], None] = lambda: None,
+    on_failing: Callable[[], None] = lambda: None,
 ) -> AcquisitionResult:
     """Receive one exposure in a child process; same arguments and result as ``acquire``.
 
-    ``on_leaving`` is called on every way out before the child is waited for: no beam has to stay on for that.
+    ``on_failing`` is called after an error before the child is waited for: no beam has to stay on for that.
 
     Raises
     ------
@@ -51,23 +52,22 @@ def acquire_in_child(
     theirs.close()
     try:
         return _follow(ours, on_listening, on_progress, silence_timeout_s)
-    except _WorkerGoneError:
-        on_leaving()
+    except BaseException as error:
+        on_failing()
+        if not isinstance(error, _WorkerGoneError):
+            raise
         process.join(timeout=5)
         raise DeviceFault(
             f"the acquisition process died (exit code {process.exitcode}); "
             f"frames flushed before that are kept in {job.file.path}.partial"
         ) from None
     finally:
-        try:
-            on_leaving()
-        finally:
-            ours.close()
-            if process.is_alive():
-                process.join(timeout=2)
-            if process.is_alive():
-                process.kill()
-                process.join(timeout=5)
+        ours.close()
+        if process.is_alive():
+            process.join(timeout=2)
+        if process.is_alive():
+            process.kill()
+            process.join(timeout=5)
 
 
 def _follow(
@@ -135,11 +135,14 @@ def _child(pipe: Connection, job: AcquisitionJob, parent_pid: int) -> None:
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent_pid:
         return
+    crash_point("worker.start")
 
     def on_listening() -> None:
+        crash_point("worker.listening")
         _ask(pipe, "listening", None, ARMING_TIMEOUT_S)
 
     def on_progress(progress: Progress) -> str | None:
+        crash_point("worker.ended" if progress.ended else "worker.progress")
         try:
             return _ask(pipe, "progress", progress, ANSWER_TIMEOUT_S)
         except DeviceFault as error:
@@ -157,6 +160,7 @@ def _child(pipe: Connection, job: AcquisitionJob, parent_pid: int) -> None:
         pipe.send(("error", DeviceFault(f"acquisition failed: {type(error).__name__}: {error}")))
         _leave()
     else:
+        crash_point("worker.done")
         pipe.send(("done", result))
 
 

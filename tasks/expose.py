@@ -13,13 +13,14 @@ from db.engine import writer
 from devices.acquire import AcquisitionJob, AcquisitionResult, Progress, acquire
 from devices.guard import Unwatched, WatchedGate
 from devices.protocols import ColumnSetting, ExposureRequest, ScanRequest
-from devices.safety import SafeLevel, exposed, make_safe
+from devices.safety import SafeLevel, blank_first, exposed, make_safe
 from devices.worker import acquire_in_child
 from stem4d.accumulate import AccumulatorSpec
 from stem4d.dose import BUDGET_TOLERANCE, DoseLease, electrons
 from stem4d.errors import DeviceFault, DoseRefused, InstrumentTaken, NightbeamError
 from stem4d.plan import Plan
 from stem4d.predict import predict
+from storage.crash import crash_point
 from storage.spec import FileSpec
 from tasks.column import confirm, set_and_confirm
 from tasks.lab import Lab
@@ -83,6 +84,7 @@ def expose_once(opened: Lab, run: str, one: Pass, on_progress: Callable[[Progres
     opened.guard.check()
     instrument = opened.instrument
     job = _prepared(opened, one)
+    crash_point("expose.prepared")
     fluence = predict(one.plan).local_fluence_e_per_a2 * max(1.0, one.current_ratio)
     with writer(opened.engine) as session:
         intent_id = open_intent(
@@ -94,6 +96,7 @@ def expose_once(opened: Lab, run: str, one: Pass, on_progress: Callable[[Progres
             fluence_e_per_a2=fluence,
             budget_tolerance=BUDGET_TOLERANCE,
         )
+    crash_point("expose.booked")
     lease = DoseLease(
         area=one.area,
         fluence_e_per_a2=fluence,
@@ -101,33 +104,39 @@ def expose_once(opened: Lab, run: str, one: Pass, on_progress: Callable[[Progres
         token=max(intent_id, instrument.gate.newest_token() + 1),
         expires_monotonic_s=time.monotonic() + 1.5 * one.scan.duration_s + LEASE_MARGIN_S,
     )
+    inline, dark = opened.settings.worker != "child", partial(blank_first, instrument.gate)
+    receive = acquire if inline else partial(acquire_in_child, on_failing=dark)
     never_lit = True
     try:
         started_s = instrument.now_s()
         with ExitStack() as beam:
-            inline = opened.settings.worker != "child"
-            receive = acquire if inline else partial(acquire_in_child, on_leaving=beam.close)
 
             def on_listening() -> None:
                 nonlocal never_lit
                 instrument.detector.arm()
+                crash_point("expose.armed")
                 never_lit = False
                 try:
                     beam.enter_context(exposed(WatchedGate(instrument.gate, opened.guard), lease))
                 except DoseRefused as error:
                     never_lit = True
                     raise InstrumentTaken(f"{instrument.name}: {error}") from error
+                crash_point("expose.lit")
                 instrument.scan.start()
+                crash_point("expose.scanning")
 
             def until_ended(progress: Progress) -> str | None:
+                crash_point("expose.ended" if progress.ended else "expose.progress")
                 if progress.ended:
                     beam.close()
+                    crash_point("expose.blanked")
                 reason = opened.guard.lost or on_progress(progress)
                 if reason:
                     beam.close()
                 return reason
 
             result = receive(job, on_listening, until_ended)
+            crash_point("expose.received")
             if result.stopped:
                 instrument.scan.ensure_stopped()
             else:
@@ -142,7 +151,9 @@ def expose_once(opened: Lab, run: str, one: Pass, on_progress: Callable[[Progres
         report = make_safe(instrument, SafeLevel.PARK, f"end of {one.purpose} in {run}")
         if not report.safe:
             opened.warn("safety", f"making the instrument safe did not work fully: {report.words}", run=run)
+    crash_point("expose.parked")
     _settle_dose(opened, one, fluence, intent_id, result)
+    crash_point("expose.settled")
     if not report.safe:
         raise DeviceFault(f"the instrument could not be parked after the exposure: {report.words}")
     if opened.guard.lost:

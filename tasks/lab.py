@@ -21,6 +21,7 @@ from devices.safety import SafeLevel, make_safe
 from stem4d.errors import DeviceFault, NightbeamError
 from stem4d.instrument import InstrumentFile
 from stem4d.plan import Plan
+from storage.crash import crash_point
 from storage.documents import load_model
 from storage.settings import Settings
 
@@ -138,6 +139,7 @@ def open_lab(settings: Settings, instrument_path: Path) -> Iterator[Lab]:
         engine = open_engine(settings.database_url.get_secret_value())
         stack.callback(engine.dispose)
         stack.enter_context(owned(file.name, settings.instruments_folder / file.name))
+        crash_point("lab.owned")
         # Beside the opening of the instrument, which takes as long.
         guard = stack.enter_context(
             guarding(file, instrument_path, settings.home, lambda: open_instrument(file, settings.home))
@@ -147,7 +149,9 @@ def open_lab(settings: Settings, instrument_path: Path) -> Iterator[Lab]:
         stack.push(lambda _kind, error, _where: _let_go(opened, error))
         stack.push(lambda _kind, error, _where: _park(opened, error))
         guard.begin(instrument)
+        crash_point("lab.opened")
         _tidy(opened)
+        crash_point("lab.tidied")
         _say_what_was_found(opened)
         _open[file.name] = opened
         stack.callback(_open.pop, file.name)
@@ -225,6 +229,7 @@ def _say_what_was_found(opened: Lab) -> None:
 
 def _park(opened: Lab, error: BaseException | None) -> None:
     """Park; where that fails the user reads of it after what went wrong first, and never instead of it."""
+    crash_point("lab.parking")
     report = make_safe(opened.instrument, SafeLevel.PARK, "the session ends")
     if not report.safe:
         opened.warn("safety", f"parking the instrument did not work fully: {report.words}")
@@ -235,6 +240,7 @@ def _park(opened: Lab, error: BaseException | None) -> None:
 
 def _let_go(opened: Lab, error: BaseException | None) -> None:
     """Close the instrument; what is wrong with that is told, and raised only where nothing went wrong before."""
+    crash_point("lab.closing")
     try:
         opened.instrument.close()
     except Exception as more:

@@ -1,10 +1,13 @@
 """What every Prefect task of ours has in common: never cached, never retried by itself, only ids in its result."""
 
 from collections.abc import Callable
+from functools import wraps
 from typing import Any, ParamSpec, TypeVar
 
 from prefect import Task, task
 from prefect.cache_policies import NO_CACHE
+
+from storage.crash import crash_point
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -14,7 +17,14 @@ def stage(name: str) -> Callable[[Callable[P, R]], Task[P, R]]:
     """A task named as a microscopist would name the step; its first argument is the instrument or the run."""
 
     def decorate(function: Callable[P, R]) -> Task[P, R]:
+        @wraps(function)
+        def step(*args: P.args, **kwargs: P.kwargs) -> R:
+            crash_point(f"before {name}")
+            done = function(*args, **kwargs)
+            crash_point(f"after {name}")
+            return done
+
         options: dict[str, Any] = {"retries": 0, "cache_policy": NO_CACHE, "persist_result": False}
-        return task(name=name, **options)(function)
+        return task(name=name, **options)(step)
 
     return decorate

@@ -1,0 +1,210 @@
+"""A run on the simulator in real time of which one process is killed, and what is then true of beam, processes and rows.
+
+The witness of the beam is the simulated column's own log, by the host's clock.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import closing, suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, Literal
+
+import psutil
+from sqlalchemy import inspect, text
+
+from db.engine import open_engine
+from devices.lease import is_owned
+from flows.calibrate import calibrate_kinds
+from stem4d.plan import Plan
+from storage.crash import VARIABLE
+from storage.documents import load_model
+from storage.settings import Settings
+from tasks.lab import open_lab
+from tests.devices.server_world import folder_of
+from tests.flows.night_world import INSTRUMENT, NAME, PLANS, column_log, small_lab
+
+Victim = Literal["flow", "worker", "watchdog"]
+
+WITHIN = timedelta(seconds=5)
+KINDS = ("pixel_mask", "centre", "descan", "current")
+"""Measured once, so that a run consists of one pass over the specimen."""
+SLOW = ("scan.shape=[32, 32]", "scan.step_nm=0.08", "scan.flyback_us=60000", "scan.flyback_blanked=true")
+"""Two seconds in real time, most of them between the rows."""
+
+POINTS: dict[Victim, tuple[str, ...]] = {
+    "flow": (
+        "lab.owned", "lab.opened", "lab.tidied", "before open run", "after open run", "before prepare instrument",
+        "before calibrate", "after calibrate", "expose.prepared", "expose.booked", "expose.armed", "expose.lit",
+        "expose.scanning", "expose.progress", "expose.ended", "expose.blanked", "expose.received", "expose.parked",
+        "expose.settled", "pass.registered", "before check quality", "before analyse", "after close run",
+        "lab.parking", "lab.closing",
+    ),
+    "worker": ("worker.start", "worker.listening", "worker.progress", "worker.ended", "worker.done"),
+    "watchdog": ("watchdog.start", "watchdog.open", "watchdog.ready", "watchdog.beat", "watchdog.look"),
+}  # fmt: skip
+"""Where a process can be told to die, by whose way they are on."""
+
+
+def make_template(home: Path) -> None:
+    """A home whose calibrations are measured, in accelerated time; files of plan and instrument lie beside it."""
+    plan = home.parent / "slow.json"
+    plan.write_text(load_model(PLANS / "demo" / "1_overview.yaml", Plan, SLOW).model_dump_json())
+    real = INSTRUMENT.read_text().replace('speed = "accelerated"', 'speed = "real"')
+    assert 'speed = "real"' in real
+    (home.parent / "real.toml").write_text(real)
+    with small_lab(home) as opened:
+        assert calibrate_kinds(opened, load_model(plan, Plan), KINDS).complete
+
+
+@dataclass
+class Trial:
+    """One run that was begun, and what died when."""
+
+    home: Path
+    run: "subprocess.Popen[str]"
+    processes: dict[Victim, psutil.Process] = field(default_factory=dict)
+    died: dict[Victim, datetime] = field(default_factory=dict)
+
+    @property
+    def exit_code(self) -> int | None:
+        return self.run.poll()
+
+    def look(self) -> None:
+        """See who is there, and who is not any more."""
+        with suppress(psutil.Error):
+            for child in self.processes["flow"].children():
+                line = " ".join(child.cmdline())
+                if "devices.watchdog" in line:
+                    self.processes["watchdog"] = child
+                elif "spawn_main" in line:
+                    self.processes["worker"] = child
+        for name, process in self.processes.items():
+            if name not in self.died and _gone(process):
+                self.died[name] = datetime.now(UTC)
+
+    def follow(self, within_s: float) -> None:
+        """Look until the run has ended by itself or by what killed it."""
+        deadline = time.monotonic() + within_s
+        while self.run.poll() is None:
+            assert time.monotonic() < deadline, "the run goes on for ever"
+            self.look()
+            time.sleep(0.01)
+        self.died.setdefault("flow", datetime.now(UTC))
+
+    def kill(self, wanted: Victim) -> Victim:
+        """Kill a process, or the flow where that one is not there; gives which it was."""
+        self.look()
+        victim: Victim = wanted if wanted in self.processes and wanted not in self.died else "flow"
+        with suppress(psutil.NoSuchProcess):
+            self.processes[victim].kill()
+        self.died.setdefault(victim, datetime.now(UTC))
+        return victim
+
+
+def begin(template: Path, home: Path, crash_at: str = "", *, prefect: bool = False) -> Trial:
+    """Start a run in a copy of the template."""
+    shutil.copytree(template, home)
+    command = [sys.executable, "-m", "flows.cli", "run", str(template.parent / "slow.json")]
+    options = ["-i", str(template.parent / "real.toml"), "--yes", *([] if prefect else ["--no-prefect"])]
+    own = {"NIGHTBEAM_HOME": str(home), "NIGHTBEAM_DISK_RESERVE_GB": "0", **({VARIABLE: crash_at} if crash_at else {})}
+    run = subprocess.Popen(
+        [*command, *options],
+        env={**os.environ, **own},
+        stdout=(home / "told").open("w"),
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    return Trial(home, run, {"flow": psutil.Process(run.pid)})
+
+
+def check(trial: Trial, victim: Victim) -> float:
+    """Hold what a death left to what is promised; gives how long the beam stayed on after it [s]."""
+    told = (trial.home / "told").read_text()[-2000:]
+    died = trial.died[victim]
+    _nobody_is_left(trial, told)
+    on_s = _beam_after(trial.home, died)
+    folder = folder_of(trial.home, NAME)
+    assert not is_owned(folder)
+    settings = Settings(home=trial.home, worker="inline", prefect=False, disk_reserve_gb=0)
+    running = _count(trial.home, "SELECT count(*) FROM run WHERE state = 'running'")
+    with open_lab(settings, INSTRUMENT) as opened:
+        assert len(opened.left_open) == running, told
+    once = _rows(trial.home)
+    assert _count(trial.home, "SELECT count(*) FROM run WHERE state = 'running'") == 0
+    with open_lab(settings, INSTRUMENT) as opened:
+        assert opened.left_open == ()
+    assert _rows(trial.home) == once
+    return on_s
+
+
+def _beam_after(home: Path, died: datetime) -> float:
+    """How long the beam was on after a death; nobody lets it through again, and the detector is stopped in time."""
+    on: datetime | None = None
+    busy: datetime | None = None
+    longest_s = 0.0
+    for entry in column_log(home):
+        at, event = datetime.fromisoformat(entry["wall"]), entry["event"]
+        if event == "unblank":
+            assert at < died + timedelta(seconds=2), "the beam was let through though a guard of it had died"
+            on = on or at
+        elif event in ("blank", "valves") and on:
+            longest_s = max(longest_s, (at - died).total_seconds())
+            on = None
+        elif event == "arm":
+            busy = at
+        elif event in ("stop", "scanned") and busy:
+            assert at < died + WITHIN, "the detector went on counting"
+            busy = None
+    assert on is None, "the beam is on"
+    assert busy is None, "the detector is not idle"
+    assert longest_s < WITHIN.total_seconds()
+    return longest_s
+
+
+def _nobody_is_left(trial: Trial, told: str) -> None:
+    """No process of the run is there 5 s after its end."""
+    deadline = trial.died["flow"] + WITHIN
+    while left := list(_of(trial.home)):
+        assert datetime.now(UTC) < deadline, (left, told)
+        time.sleep(0.05)
+
+
+def _of(home: Path) -> Iterator[str]:
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            if process.environ().get("NIGHTBEAM_HOME") == str(home) and not _gone(process):
+                yield f"{process.pid} {' '.join(process.cmdline())[:120]}"
+
+
+def _gone(process: psutil.Process) -> bool:
+    try:
+        return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
+def _count(home: Path, question: str) -> int:
+    engine = open_engine(f"sqlite:///{home / 'nightbeam.db'}")
+    try:
+        with engine.connect() as connection:
+            return int(connection.execute(text(question)).scalar_one())
+    finally:
+        engine.dispose()
+
+
+def _rows(home: Path) -> dict[str, list[tuple[Any, ...]]]:
+    """All that is remembered, but for the events, which tell of each session anew."""
+    engine = open_engine(f"sqlite:///{home / 'nightbeam.db'}")
+    with closing(engine.connect()) as connection:
+        tables = sorted(set(inspect(connection).get_table_names()) - {"alembic_version"})
+        rows = {
+            one: [tuple(row) for row in connection.execute(text(f"SELECT * FROM {one} ORDER BY 1"))] for one in tables
+        }
+    engine.dispose()
+    return rows

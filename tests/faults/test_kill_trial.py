@@ -1,0 +1,69 @@
+"""kill -9 of flow, worker and watchdog, at named points and at random moments, in real time.
+
+``NIGHTBEAM_KILLS`` is how many random ones there are.
+"""
+
+import os
+import random
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.faults.kill_trial import POINTS, Victim, begin, check, make_template
+
+KILLS = int(os.environ.get("NIGHTBEAM_KILLS", "20"))
+LONGEST_S = 90.0
+"""A run takes some 8 s; a busy machine may need many times that."""
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    home = tmp_path_factory.mktemp("kills") / "template"
+    make_template(home)
+    return home
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("victim", "point"), [(victim, point) for victim, points in POINTS.items() for point in points]
+)
+def test_a_death_at_a_named_point(template: Path, tmp_path: Path, victim: Victim, point: str) -> None:
+    trial = begin(template, tmp_path / "home", crash_at=point)
+    trial.follow(LONGEST_S)
+    told = (trial.home / "told").read_text()
+    assert victim in trial.died, f"{point} was never reached: {told}"
+    if victim == "flow":
+        assert trial.exit_code == -signal.SIGKILL, told
+    else:
+        assert "Traceback" not in told
+    check(trial, victim)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", range(KILLS))
+def test_a_death_at_a_random_moment(
+    template: Path, tmp_path: Path, number: int, whole_run_s: float, record_property: pytest.FixtureRequest
+) -> None:
+    chance = random.Random(number)
+    wanted: Victim = chance.choice(("flow", "worker", "watchdog"))
+    trial = begin(template, tmp_path / "home")
+    until_s = time.monotonic() + chance.uniform(0.3, 1.0) * whole_run_s
+    while time.monotonic() < until_s and trial.exit_code is None:
+        trial.look()
+        time.sleep(0.01)
+    victim = trial.kill(wanted)
+    trial.follow(LONGEST_S)
+    on_s = check(trial, victim)
+    record_property("fault", f"{victim} killed: beam on for {on_s:.2f} s after it")  # type: ignore[operator]
+
+
+@pytest.fixture(scope="module")
+def whole_run_s(template: Path, tmp_path_factory: pytest.TempPathFactory) -> float:
+    """How long a run takes that nobody kills [s]."""
+    began_s = time.monotonic()
+    trial = begin(template, tmp_path_factory.mktemp("whole") / "home")
+    trial.follow(LONGEST_S)
+    assert trial.exit_code in (0, 3), (trial.home / "told").read_text()
+    return time.monotonic() - began_s
