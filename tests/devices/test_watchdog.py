@@ -83,6 +83,7 @@ def test_kill_9_of_the_owner_leaves_the_beam_off_a_report_and_no_process(tmp_pat
     assert "the beam was off" in words
 
 
+@pytest.mark.slow
 def test_an_owner_that_hangs_is_taken_the_beam_and_hears_of_it(tmp_path: Path) -> None:
     with exposing(tmp_path) as (owner, dog):
         owner.send_signal(signal.SIGSTOP)
@@ -96,7 +97,7 @@ def test_an_owner_that_hangs_is_taken_the_beam_and_hears_of_it(tmp_path: Path) -
     assert [one["by"] for one in reports(tmp_path)] == ["watchdog", "owner"]
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP])
+@pytest.mark.parametrize("how", [signal.SIGKILL, pytest.param(signal.SIGSTOP, marks=pytest.mark.slow)])
 def test_an_owner_whose_watchdog_dies_or_hangs_blanks_and_is_refused_until_another_watches(
     tmp_path: Path, how: signal.Signals
 ) -> None:

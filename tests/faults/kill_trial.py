@@ -1,4 +1,4 @@
-"""A run on the simulator in real time of which one process is killed, and what is then true of beam, processes and rows.
+"""A run in real time of which one process is killed, and what is then true of beam, processes and rows.
 
 The witness of the beam is the simulated column's own log, by the host's clock.
 """
@@ -113,22 +113,29 @@ def begin(template: Path, home: Path, crash_at: str = "", *, prefect: bool = Fal
     command = [sys.executable, "-m", "flows.cli", "run", str(template.parent / "slow.json")]
     options = ["-i", str(template.parent / "real.toml"), "--yes", *([] if prefect else ["--no-prefect"])]
     own = {"NIGHTBEAM_HOME": str(home), "NIGHTBEAM_DISK_RESERVE_GB": "0", **({VARIABLE: crash_at} if crash_at else {})}
-    run = subprocess.Popen(
-        [*command, *options],
-        env={**os.environ, **own},
-        stdout=(home / "told").open("w"),
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+    with (home / "told").open("w") as told:
+        run = subprocess.Popen(
+            [*command, *options], env={**os.environ, **own}, stdout=told, stderr=subprocess.STDOUT, text=True
+        )
     return Trial(home, run, {"flow": psutil.Process(run.pid)})
+
+
+def wait_for_beam(trial: Trial, within_s: float) -> None:
+    """Look until the beam is on; the template's log has the calibrations'."""
+    seen, deadline = len(column_log(trial.home)), time.monotonic() + within_s
+    while not any(one["event"] == "scan" for one in column_log(trial.home)[seen:]):
+        assert time.monotonic() < deadline, "the specimen was never exposed"
+        assert trial.exit_code is None, (trial.home / "told").read_text()
+        trial.look()
+        time.sleep(0.02)
 
 
 def check(trial: Trial, victim: Victim) -> float:
     """Hold what a death left to what is promised; gives how long the beam stayed on after it [s]."""
     told = (trial.home / "told").read_text()[-2000:]
     died = trial.died[victim]
-    _nobody_is_left(trial, told)
-    on_s = _beam_after(trial.home, died)
+    nobody_is_left(trial, told)
+    on_s = beam_after(trial.home, died)
     folder = folder_of(trial.home, NAME)
     assert not is_owned(folder)
     settings = Settings(home=trial.home, worker="inline", prefect=False, disk_reserve_gb=0)
@@ -143,7 +150,7 @@ def check(trial: Trial, victim: Victim) -> float:
     return on_s
 
 
-def _beam_after(home: Path, died: datetime) -> float:
+def beam_after(home: Path, died: datetime) -> float:
     """How long the beam was on after a death; nobody lets it through again, and the detector is stopped in time."""
     on: datetime | None = None
     busy: datetime | None = None
@@ -154,6 +161,8 @@ def _beam_after(home: Path, died: datetime) -> float:
             assert at < died + timedelta(seconds=2), "the beam was let through though a guard of it had died"
             on = on or at
         elif event in ("blank", "valves") and on:
+            # Which a real column would not do.
+            assert entry.get("by") != "instrument", "nobody blanked but the simulated column itself, left alone"
             longest_s = max(longest_s, (at - died).total_seconds())
             on = None
         elif event == "arm":
@@ -167,7 +176,7 @@ def _beam_after(home: Path, died: datetime) -> float:
     return longest_s
 
 
-def _nobody_is_left(trial: Trial, told: str) -> None:
+def nobody_is_left(trial: Trial, told: str) -> None:
     """No process of the run is there 5 s after its end."""
     deadline = trial.died["flow"] + WITHIN
     while left := list(_of(trial.home)):

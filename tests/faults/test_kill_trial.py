@@ -7,11 +7,21 @@ import os
 import random
 import signal
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
-from tests.faults.kill_trial import POINTS, Victim, begin, check, make_template
+from tests.faults.kill_trial import (
+    POINTS,
+    Victim,
+    beam_after,
+    begin,
+    check,
+    make_template,
+    nobody_is_left,
+    wait_for_beam,
+)
 
 KILLS = int(os.environ.get("NIGHTBEAM_KILLS", "20"))
 LONGEST_S = 90.0
@@ -57,6 +67,41 @@ def test_a_death_at_a_random_moment(
     trial.follow(LONGEST_S)
     on_s = check(trial, victim)
     record_property("fault", f"{victim} killed: beam on for {on_s:.2f} s after it")  # type: ignore[operator]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("prefect", [False, True])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_signal_while_the_beam_is_on(
+    template: Path, tmp_path: Path, prefect: bool, number: signal.Signals, code: int, times: int
+) -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # what a shell's background job ignores, its children do
+    trial = begin(template, tmp_path / "home", prefect=prefect)
+    wait_for_beam(trial, LONGEST_S)
+    asked = datetime.now(UTC)
+    for _each in range(times):
+        trial.run.send_signal(number)
+        time.sleep(0.1)  # two at once are one signal to the kernel
+    trial.follow(LONGEST_S)
+    told = (trial.home / "told").read_text()
+    assert trial.exit_code == code, told
+    assert "Traceback" not in told
+    trial.died["flow"] = asked
+    assert beam_after(trial.home, asked) < 2.0
+    nobody_is_left(trial, told)
+    # The frames that had come are in a file that was closed, not in one that was cut off.
+    assert times == 2 or list(trial.home.glob("data/*/*.incomplete.h5")), list(trial.home.glob("data/*/*"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("point", ["expose.lit", "worker.progress", "watchdog.beat", "before check quality"])
+def test_a_death_with_prefect(template: Path, tmp_path: Path, point: str) -> None:
+    (victim,) = (victim for victim, points in POINTS.items() if point in points)
+    trial = begin(template, tmp_path / "home", crash_at=point, prefect=True)
+    trial.follow(LONGEST_S)
+    assert victim in trial.died, (trial.home / "told").read_text()
+    check(trial, victim)
 
 
 @pytest.fixture(scope="module")
