@@ -120,6 +120,14 @@ def begin(template: Path, home: Path, crash_at: str = "", *, prefect: bool = Fal
     return Trial(home, run, {"flow": psutil.Process(run.pid)})
 
 
+def look_for(trial: Trial, seconds: float) -> None:
+    """Look for a while, or until the run has ended."""
+    until_s = time.monotonic() + seconds
+    while time.monotonic() < until_s and trial.exit_code is None:
+        trial.look()
+        time.sleep(0.01)
+
+
 def wait_for_beam(trial: Trial, within_s: float) -> None:
     """Look until the beam is on; the template's log has the calibrations'."""
     seen, deadline = len(column_log(trial.home)), time.monotonic() + within_s
