@@ -34,8 +34,9 @@ def acquire_in_child(
     on_progress: OnProgress,
     silence_timeout_s: float = 60.0,
     on_failing: Callable[[], None] = lambda: None,
+    on_started: Callable[[int], None] = lambda _pid: None,
 ) -> AcquisitionResult:
-    """Receive one exposure in a child process; same arguments and result as ``acquire``.
+    """Receive one exposure in a child process, whose number ``on_started`` is told; else as ``acquire``.
 
     ``on_failing`` is called after an error before the child is waited for: no beam has to stay on for that.
 
@@ -50,6 +51,7 @@ def acquire_in_child(
     process = context.Process(target=_child, args=(theirs, job, os.getpid()), daemon=True, name="nightbeam-worker")
     process.start()
     theirs.close()
+    on_started(process.pid or 0)
     try:
         return _follow(ours, on_listening, on_progress, silence_timeout_s)
     except BaseException as error:

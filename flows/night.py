@@ -9,15 +9,17 @@ from prefect import flow
 
 from db.clock import new_night_name
 from db.engine import writer
-from db.record import add_target, finish_night, register_plan, set_target_state, start_night
+from db.operations import FinishNight, SetTarget
+from db.record import add_target, register_plan, start_night
 from db.vocabulary import NightState
 from flows.queue import Queued
 from flows.report import write_night
 from flows.run import Outcome, as_calls, run_target, target_flow
+from stem4d.errors import InstrumentTaken
 from stem4d.model import canonical_json
 from stem4d.night import Night, Target, TargetState
 from tasks.lab import Lab, lab
-from tasks.record import not_hiding
+from tasks.record import learn_areas, not_hiding
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,7 @@ def run_night(opened: Lab, night: Night, queued: tuple[Queued, ...], *, with_pre
         night_id = start_night(session, name=name, canonical_json=text)
         ids = [_register(session, night_id, position, one) for position, one in enumerate(queued)]
     opened.night_id = night_id
+    learn_areas(opened, (one.plan for one in queued))
     opened.show("night started", f"{night.title or night.name}: {len(queued)} targets")
     outcomes: list[tuple[Target, Outcome]] = []
     try:
@@ -67,8 +70,7 @@ def run_night(opened: Lab, night: Night, queued: tuple[Queued, ...], *, with_pre
 
 def _end(opened: Lab, night_id: int, name: str, state: NightState, reason: str) -> Path | None:
     """Close a night in the database, and write its page."""
-    with writer(opened.engine) as session:
-        finish_night(session, night_id=night_id, state=state, exit_reason=reason)
+    opened.recorder.record(FinishNight(night=night_id, state=state, reason=reason))
     opened.show("night ended", reason)
     return write_night(opened, name)
 
@@ -121,6 +123,8 @@ def _run_one(opened: Lab, one: Queued, target_id: int, *, with_prefect: bool) ->
         if with_prefect:
             return Outcome.from_dict(target_flow(one.target.title or one.target.name, instrument, plan_json, target_id))
         return run_target(as_calls, instrument, plan_json, target_id)
+    except InstrumentTaken:
+        raise  # for the targets after this one it is somebody else's, too
     except Exception as error:
         logging.getLogger(__name__).exception("target %s failed", one.target.name)
         return Outcome(TargetState.FAILED, f"{type(error).__name__}: {error}", ())
@@ -140,8 +144,7 @@ def _register(session: Any, night_id: int, position: int, one: Queued) -> int:
 
 
 def _set(opened: Lab, target_id: int, state: TargetState, reason: str) -> None:
-    with writer(opened.engine) as session:
-        set_target_state(session, target_id=target_id, state=state.value, reason=reason)
+    opened.recorder.record(SetTarget(target=target_id, state=state.value, reason=reason))
 
 
 def _skip_rest(opened: Lab, queued: tuple[Queued, ...], ids: list[int], reason: str) -> None:

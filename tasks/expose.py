@@ -2,17 +2,16 @@
 
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from db.dose import close_intent, open_intent, release_intent
-from db.engine import writer
+from db.operations import CloseIntent, OpenIntent
 from devices.acquire import AcquisitionJob, AcquisitionResult, Progress, acquire
 from devices.guard import Unwatched, WatchedGate
-from devices.protocols import ColumnSetting, ExposureRequest, ScanRequest
+from devices.protocols import ColumnSetting, ExposureRequest, Instrument, ScanRequest
 from devices.safety import SafeLevel, blank_first, exposed, make_safe
 from devices.worker import acquire_in_child
 from stem4d.accumulate import AccumulatorSpec
@@ -77,25 +76,29 @@ def expose_once(opened: Lab, run: str, one: Pass, on_progress: Callable[[Progres
     DoseRefused
         Before anything is exposed, when the area cannot afford it.
     InstrumentTaken
-        When the gate refuses the lease; nothing was exposed, and nothing is booked.
+        When somebody else has the instrument, or the gate refuses the lease; nothing was exposed, and nothing is
+        booked.
     Unwatched
         Where no watchdog could make the instrument safe; also when the one that was there dies meanwhile.
     """
+    opened.ownership.check()
     opened.guard.check()
     instrument = opened.instrument
     job = _prepared(opened, one)
     crash_point("expose.prepared")
+    name = f"{run}/{one.path.stem}"
     fluence = predict(one.plan).local_fluence_e_per_a2 * max(1.0, one.current_ratio)
-    with writer(opened.engine) as session:
-        intent_id = open_intent(
-            session,
-            run_id=opened.runs[run].id,
-            area_id=one.area_id,
+    intent_id = opened.recorder.record(
+        OpenIntent(
+            run=run,
+            area=opened.recorder.area(one.area_id),
             purpose=one.purpose,
-            token=f"{run}/{one.path.stem}",
+            token=name,
             fluence_e_per_a2=fluence,
             budget_tolerance=BUDGET_TOLERANCE,
+            owner_token=opened.ownership.token,
         )
+    )
     crash_point("expose.booked")
     lease = DoseLease(
         area=one.area,
@@ -103,10 +106,12 @@ def expose_once(opened: Lab, run: str, one: Pass, on_progress: Callable[[Progres
         # A column remembers tokens that a new or restored database does not know.
         token=max(intent_id, instrument.gate.newest_token() + 1),
         expires_monotonic_s=time.monotonic() + 1.5 * one.scan.duration_s + LEASE_MARGIN_S,
+        owner_token=opened.ownership.token,
+        exposure=name,
     )
-    inline, dark = opened.settings.worker != "child", partial(blank_first, instrument.gate)
-    receive = acquire if inline else partial(acquire_in_child, on_failing=dark)
+    receive = _receiver(opened)
     never_lit = True
+    lit_s: list[float] = []
     try:
         started_s = instrument.now_s()
         with ExitStack() as beam:
@@ -116,6 +121,8 @@ def expose_once(opened: Lab, run: str, one: Pass, on_progress: Callable[[Progres
                 instrument.detector.arm()
                 crash_point("expose.armed")
                 never_lit = False
+                lit_s.append(instrument.now_s())
+                beam.callback(_note_time, lit_s, instrument)
                 try:
                     beam.enter_context(exposed(WatchedGate(instrument.gate, opened.guard), lease))
                 except DoseRefused as error:
@@ -143,7 +150,7 @@ def expose_once(opened: Lab, run: str, one: Pass, on_progress: Callable[[Progres
                 instrument.scan.wait()
     except BaseException as error:
         if never_lit:
-            _release(opened, run, intent_id, error)
+            _release(opened, run, name, error)
         if opened.guard.lost and isinstance(error, NightbeamError) and not isinstance(error, Unwatched):
             raise Unwatched(f"{instrument.name}: {opened.guard.lost}") from error
         raise
@@ -152,7 +159,7 @@ def expose_once(opened: Lab, run: str, one: Pass, on_progress: Callable[[Progres
         if not report.safe:
             opened.warn("safety", f"making the instrument safe did not work fully: {report.words}", run=run)
     crash_point("expose.parked")
-    _settle_dose(opened, one, fluence, intent_id, result)
+    _settle_dose(opened, one, fluence, name, result, lit_s[-1] - lit_s[0] if len(lit_s) > 1 else None)
     crash_point("expose.settled")
     if not report.safe:
         raise DeviceFault(f"the instrument could not be parked after the exposure: {report.words}")
@@ -161,12 +168,18 @@ def expose_once(opened: Lab, run: str, one: Pass, on_progress: Callable[[Progres
     return Exposed(result, started_s, instrument.now_s())
 
 
-def _release(opened: Lab, run: str, intent_id: int, error: BaseException) -> None:
-    """Give back what was booked for an exposure whose beam was never let through, if the database is there."""
+def _note_time(times_s: list[float], instrument: Instrument) -> None:
+    """When the beam was off again; an instrument that does not say it has blanked all the same."""
+    with suppress(NightbeamError):
+        times_s.append(instrument.now_s())
+
+
+def _release(opened: Lab, run: str, name: str, error: BaseException) -> None:
+    """Give back what was booked for an exposure whose beam was never let through."""
     reason = f"{type(error).__name__}: {error}".rstrip(": ")
     try:
-        with writer(opened.engine) as session:
-            release_intent(session, intent_id=intent_id, reason=reason)
+        never = f"the beam was never let through: {reason}"
+        opened.recorder.record(CloseIntent(token=name, delivered_e_per_a2=0.0, electrons=0.0, reason=never))
     except NightbeamError as trouble:
         opened.warn("dose", f"an exposure that never began stays booked on its area in full: {trouble}", run=run)
 
@@ -179,6 +192,7 @@ def record_unlit(opened: Lab, run: str, one: Pass, on_progress: Callable[[Progre
     DeviceFault
         Where the beam is not blanked, or the instrument cannot be parked afterwards.
     """
+    opened.ownership.check()
     instrument = opened.instrument
     instrument.gate.blank()
     if instrument.gate.is_blanked() is False:
@@ -189,7 +203,7 @@ def record_unlit(opened: Lab, run: str, one: Pass, on_progress: Callable[[Progre
         instrument.detector.arm()
         instrument.scan.start()
 
-    receive = acquire_in_child if opened.settings.worker == "child" else acquire
+    receive = _receiver(opened)
     try:
         result = receive(job, on_listening, on_progress)
         instrument.scan.wait()
@@ -200,6 +214,17 @@ def record_unlit(opened: Lab, run: str, one: Pass, on_progress: Callable[[Progre
     if not report.safe:
         raise DeviceFault(f"the instrument could not be parked after the dark frames: {report.words}")
     return result
+
+
+def _receiver(opened: Lab) -> Callable[..., AcquisitionResult]:
+    """What receives the frames: a process of its own, which the next owner ends should it outlive this one."""
+    if opened.settings.worker != "child":
+        return acquire
+    return partial(
+        acquire_in_child,
+        on_failing=partial(blank_first, opened.instrument.gate),
+        on_started=lambda pid: opened.children.remember(pid, "the acquisition"),
+    )
 
 
 def _prepared(opened: Lab, one: Pass) -> AcquisitionJob:
@@ -228,8 +253,19 @@ def _exposure(one: Pass) -> ExposureRequest:
     )
 
 
-def _settle_dose(opened: Lab, one: Pass, booked_e_per_a2: float, intent_id: int, result: AcquisitionResult) -> None:
+def _settle_dose(
+    opened: Lab,
+    one: Pass,
+    booked_e_per_a2: float,
+    name: str,
+    result: AcquisitionResult,
+    lit_s: float | None,
+) -> None:
     """Close the intent: never less than booked, more where the detector counted more than the current promised.
+
+    A pass that was broken off has given its first rows all that was booked, so the fluence where it is highest is the
+    same. Its electrons are those of the current over ``lit_s``: from before the beam was let through until blanking
+    was acknowledged, by the instrument's clock, parked and flying back included.
 
     The sums of an integrating detector are no electrons, but gain times electrons on a dark level: they say nothing
     here, and the dose is that of the current as it was measured.
@@ -238,14 +274,19 @@ def _settle_dose(opened: Lab, one: Pass, booked_e_per_a2: float, intent_id: int,
     integrates = opened.file.facts.integrates(one.plan.detector.name)
     counted = 0.0 if integrates else float(result.total_counts)
     times_planned = counted / max(result.frames_received, 1) / planned.electrons_per_pattern
-    per_frame = electrons(one.plan.optics.probe_current_pa, one.scan.dwell_time_us) * max(1.0, one.current_ratio)
-    with writer(opened.engine) as session:
-        close_intent(
-            session,
-            intent_id=intent_id,
+    scan, line_us = one.scan, one.scan.shape[1] * one.scan.dwell_time_us
+    lit_part = line_us / (line_us + scan.flyback_us) if scan.flyback_blanked else 1.0
+    # A position that was begun is charged whole, and so is a way back.
+    begun_us = scan.dwell_time_us + (0.0 if scan.flyback_blanked else scan.flyback_us)
+    time_us = (scan.duration_s if lit_s is None else lit_s) * 1e6 * lit_part + begun_us
+    carried = electrons(one.plan.optics.probe_current_pa, time_us) * max(1.0, one.current_ratio)
+    opened.recorder.record(
+        CloseIntent(
+            token=name,
             delivered_e_per_a2=max(booked_e_per_a2, planned.local_fluence_e_per_a2 * times_planned),
-            electrons=max(counted, per_frame * result.frames_received),
+            electrons=max(counted, carried),
         )
+    )
 
 
 def _file_spec(one: Pass, reserve_bytes: int) -> FileSpec:

@@ -7,12 +7,13 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
-from db.abandoned import close_abandoned
 from db.clock import utc_now
-from db.engine import Engine, open_engine, writer
-from db.record import add_event
+from db.engine import Engine
+from db.operations import AddEvent
+from db.recorder import Recorder
 from devices import safety_log
 from devices.acquire import Progress
+from devices.children import Children
 from devices.guard import Guard, guarding
 from devices.lease import owned
 from devices.protocols import BeamFound, BeamWitness, Instrument
@@ -23,7 +24,12 @@ from stem4d.instrument import InstrumentFile
 from stem4d.plan import Plan
 from storage.crash import crash_point
 from storage.documents import load_model
+from storage.journal import Journal
 from storage.settings import Settings
+from tasks.left import close_left, save_frames
+from tasks.memory import Memory
+from tasks.outbox import land, open_database
+from tasks.ownership import Ownership, owning
 
 
 @dataclass(frozen=True)
@@ -56,12 +62,16 @@ class Lab:
     file: InstrumentFile
     instrument: Instrument
     engine: Engine
+    outbox: Journal
+    ownership: Ownership
     guard: Guard
     """Without it no beam is let through: see `devices.guard`."""
     on_told: Callable[[Told], None] = lambda _told: None
     on_progress: Callable[[str, Progress], None] = lambda _what, _progress: None
     left_open: tuple[str, ...] = ()
     """Runs and nights that a process which died had left open; closed when this session began."""
+    left_words: tuple[str, ...] = ()
+    """The same, with what their exposures are charged with and what came of their frames, for a person."""
     beam_found: str = ""
     """That the session before this one left the beam on, since when and where; empty where it did not."""
     night_id: int | None = None
@@ -71,6 +81,27 @@ class Lab:
     """True where a run may use calibrations past their time; each use is recorded as such."""
     opened_at: datetime = field(default_factory=utc_now)
     runs: dict[str, OpenRun] = field(default_factory=dict)
+    memory: Memory = field(default_factory=Memory)
+    owed: list[Callable[[], object]] = field(default_factory=list)
+    """What was put off until the database is back: pages that are made from it."""
+
+    def __post_init__(self) -> None:
+        self.recorder = Recorder(self.engine, self.outbox, self._database_changed)
+
+    def _database_changed(self, kind: str, message: str) -> None:
+        """Say so once; what the database missed is recorded when it is there again."""
+        self.show(kind, message)
+        if kind == "database back":
+            self._record(kind, message, None, {})
+            while self.owed and not self.recorder.waiting:
+                self.owed.pop(0)()
+
+    def settle(self) -> None:
+        """Record what waits, if the database is back; what is wrong with that is told and ends nothing."""
+        try:
+            self.recorder.settle()
+        except NightbeamError as error:
+            self.show("not recorded", f"what waits for the database still waits: {error}")
 
     def tell(self, kind: str, message: str, run: str | None = None, **figures: float | int | str) -> None:
         """Record an event and show it."""
@@ -87,20 +118,25 @@ class Lab:
 
     def _record(self, kind: str, message: str, run: str | None, figures: dict[str, float | int | str]) -> None:
         known = self.runs.get(run) if run else None
-        with writer(self.engine) as session:
-            add_event(
-                session,
-                kind=kind,
+        self.recorder.record(
+            AddEvent(
+                event=kind,
                 message=message,
                 data=figures or None,
-                run_id=known.id if known else None,
-                target_id=known.target_id if known else None,
-                night_id=self.night_id,
+                run=known.name if known else None,
+                target=known.target_id if known else None,
+                night=self.night_id,
             )
+        )
 
     def show(self, kind: str, message: str, run: str | None = None) -> None:
         """Show something that the database records by itself."""
         self.on_told(Told(kind, message, run))
+
+    @property
+    def children(self) -> Children:
+        """The processes that this session starts for its instrument."""
+        return Children(self.settings.instruments_folder / self.file.name)
 
     def data_folder(self, run: str) -> Path:
         """Where a run's files go; made if missing."""
@@ -120,11 +156,18 @@ def lab(instrument: str) -> Lab:
         raise DeviceFault(f"{instrument} is not open in this process") from None
 
 
+def settle(instrument: str) -> None:
+    """Between two stages: record what waits, if the database is back."""
+    if instrument in _open:
+        _open[instrument].settle()
+
+
 @contextmanager
-def open_lab(settings: Settings, instrument_path: Path) -> Iterator[Lab]:
+def open_lab(settings: Settings, instrument_path: Path, *, by_force: bool = False) -> Iterator[Lab]:
     """Take an instrument and the database; on every way out the instrument is parked with its beam blanked.
 
-    A watchdog is there from the beginning of the session until the instrument is let go.
+    A watchdog is there from the beginning of the session until the instrument is let go. ``by_force`` is for a person
+    who has seen that the owner of a lease that still holds has gone.
 
     Raises
     ------
@@ -136,21 +179,36 @@ def open_lab(settings: Settings, instrument_path: Path) -> Iterator[Lab]:
     file = load_model(instrument_path, InstrumentFile)
     settings.data_folder.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
-        engine = open_engine(settings.database_url.get_secret_value())
+        engine = open_database(settings)
         stack.callback(engine.dispose)
-        stack.enter_context(owned(file.name, settings.instruments_folder / file.name))
+        folder = settings.instruments_folder / file.name
+        stack.enter_context(owned(file.name, folder))
         crash_point("lab.owned")
+        # Before anything is looked up: the runs and exposures that wait there count as those that have landed.
+        outbox = stack.enter_context(land(engine, folder, _say_landed))
+        owner = stack.enter_context(owning(engine, file.name, _say, by_force=by_force))
+        crash_point("lab.leased")
         # Beside the opening of the instrument, which takes as long.
         guard = stack.enter_context(
             guarding(file, instrument_path, settings.home, lambda: open_instrument(file, settings.home))
         )
         instrument = open_instrument(file, settings.home)
-        opened = Lab(settings=settings, file=file, instrument=instrument, engine=engine, guard=guard)
+        opened = Lab(
+            settings=settings,
+            file=file,
+            instrument=instrument,
+            engine=engine,
+            outbox=outbox,
+            ownership=owner,
+            guard=guard,
+        )
+        stack.callback(opened.settle)
         stack.push(lambda _kind, error, _where: _let_go(opened, error))
         stack.push(lambda _kind, error, _where: _park(opened, error))
         guard.begin(instrument)
         crash_point("lab.opened")
         _tidy(opened)
+        owner.show_to(instrument.gate)
         crash_point("lab.tidied")
         _say_what_was_found(opened)
         _open[file.name] = opened
@@ -164,8 +222,9 @@ def _tidy(opened: Lab) -> None:
     found = instrument.found if isinstance(instrument, BeamWitness) else None
     on = instrument.gate.is_blanked() is False
     report = make_safe(instrument, SafeLevel.PARK, "a session begins")
-    with writer(opened.engine) as session:
-        left = close_abandoned(session, instrument=opened.file.name)
+    ended = opened.children.end_leftovers()  # after the beam is off: it may take a while
+    closed = close_left(opened.engine, opened.settings, opened.file.name, opened.ownership.token)
+    left = closed.abandoned
     opened.left_open = (*left.runs, *left.nights)
     _tell_of_watchdogs(opened)
     if on or found:
@@ -176,6 +235,7 @@ def _tidy(opened: Lab) -> None:
             f"{opened.file.name} could not be made safe before the start: {report.words}. Look at the instrument"
             + (f". {opened.beam_found}" if opened.beam_found else "")
         )
+    opened.left_words = save_frames(opened.engine, opened.settings, closed, left.runs).lines + ended
 
 
 def _tell_of_watchdogs(opened: Lab) -> None:
@@ -218,18 +278,29 @@ def _parsed(time: str) -> datetime | None:
     return parsed if parsed.tzinfo else None
 
 
+def _say_landed(words: str) -> None:
+    print(f"recorded: {words}", file=sys.stderr)
+
+
 def _say_what_was_found(opened: Lab) -> None:
     """In every mode, on standard error: a list and JSON on standard output stay what they are."""
-    for name in opened.left_open:
-        text = f"{name} was left open by a process that died; what it may have exposed counts in full"
-        print(f"closed: {text}", file=sys.stderr)
+    for line in opened.left_words:
+        print(f"closed: {line}", file=sys.stderr)
     if opened.beam_found:
         print(f"safety: {opened.beam_found}", file=sys.stderr)
+
+
+def _say(trouble: str) -> None:
+    print(f"not closed: {trouble}", file=sys.stderr)
 
 
 def _park(opened: Lab, error: BaseException | None) -> None:
     """Park; where that fails the user reads of it after what went wrong first, and never instead of it."""
     crash_point("lab.parking")
+    if opened.ownership.lost:
+        # Its new owner has made it safe, and may be exposing: what we do to it would be done to him.
+        opened.warn("not parked", f"{opened.ownership.lost}; it is left as it is")
+        return
     report = make_safe(opened.instrument, SafeLevel.PARK, "the session ends")
     if not report.safe:
         opened.warn("safety", f"parking the instrument did not work fully: {report.words}")
@@ -241,6 +312,8 @@ def _park(opened: Lab, error: BaseException | None) -> None:
 def _let_go(opened: Lab, error: BaseException | None) -> None:
     """Close the instrument; what is wrong with that is told, and raised only where nothing went wrong before."""
     crash_point("lab.closing")
+    if opened.ownership.lost:
+        return
     try:
         opened.instrument.close()
     except Exception as more:

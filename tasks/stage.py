@@ -8,13 +8,14 @@ from prefect import Task, task
 from prefect.cache_policies import NO_CACHE
 
 from storage.crash import crash_point
+from tasks.lab import settle
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 
 def stage(name: str) -> Callable[[Callable[P, R]], Task[P, R]]:
-    """A task named as a microscopist would name the step; its first argument is the instrument or the run."""
+    """A task named as a microscopist would name the step; its first argument is the instrument."""
 
     def decorate(function: Callable[P, R]) -> Task[P, R]:
         @wraps(function)
@@ -22,6 +23,7 @@ def stage(name: str) -> Callable[[Callable[P, R]], Task[P, R]]:
             crash_point(f"before {name}")
             done = function(*args, **kwargs)
             crash_point(f"after {name}")
+            settle(str(args[0]))
             return done
 
         options: dict[str, Any] = {"retries": 0, "cache_policy": NO_CACHE, "persist_result": False}
