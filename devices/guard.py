@@ -95,6 +95,19 @@ class Guard:
             self._watch.ready()
             self._watch.check()
 
+    def lit(self, until_s: float | None) -> None:
+        """The beam may be on until then by the real monotonic clock [s], and is blanked after it; None where it is off.
+
+        Whoever hangs while its threads go on still beats: this ends its exposure.
+        """
+        if self._watch is not None:
+            self._watch.until_s = until_s
+
+    def goes_on(self, seconds: float) -> None:
+        """There is progress: the beam may be on for so long from now at least, if it is on."""
+        if self._watch is not None and (until_s := self._watch.until_s) is not None:
+            self._watch.until_s = max(until_s, time.monotonic() + seconds)
+
     def blank_now(self) -> None:
         """Have the beam blanked at once beside what the owner is doing; does not wait for it."""
         if self._watch is not None:
@@ -132,10 +145,18 @@ class WatchedGate:
     def blank(self) -> None:
         """Blank."""
         self._gate.blank()
+        self._guard.lit(None)
 
     def unblank(self, lease: DoseLease) -> None:
-        """Let the beam through; raises `Unwatched` where nobody watches, with the beam blanked."""
+        """Let the beam through until the lease expires.
+
+        Raises
+        ------
+        Unwatched
+            Where nobody watches; the beam is blanked.
+        """
         self._guard.check()
+        self._guard.lit(lease.expires_monotonic_s)
         self._gate.unblank(lease)
         if lost := self._guard.lost:
             # The keeper may have blanked just before.
@@ -157,6 +178,7 @@ class _Watch:
     def __init__(self, dog: Dog, name: str, folder: Path) -> None:
         self._dog, self._name, self._folder = dog, name, folder
         self.lost = ""
+        self.until_s: float | None = None
         self._ready, self._seen = threading.Event(), threading.Event()
         self._ending = self._hurry = False
         self._woken, self._wake = os.pipe()
@@ -175,7 +197,7 @@ class _Watch:
     def check(self) -> None:
         self._seen.clear()
         self._tell("look")
-        if not self._seen.wait(LOOK_S):
+        if not self.lost and not self._seen.wait(LOOK_S):
             self._lose(f"the watchdog does not say within {LOOK_S:g} s whether it reaches the instrument", None)
         self._require()
 
@@ -216,7 +238,7 @@ class _Watch:
             return
         self.lost = why
         if second is not None:
-            trouble = self._blank(second, f"{why}; nothing is exposed without one")
+            trouble = self._blank(second, why)
             if trouble:
                 self.lost = f"{why}. {trouble}"
         self._ready.set()
@@ -266,6 +288,10 @@ class _Watch:
             if time.monotonic() < beat_s + BEAT_S:
                 continue
             beat_s = time.monotonic()
+            if self.until_s is not None and beat_s > self.until_s:
+                self._lose(
+                    "the dose lease ran out while the beam was on: the run had said nothing for too long", second
+                )
             if not self._ready.is_set():
                 silence.heard()  # `ready` has a limit of its own
             elif not self.lost:

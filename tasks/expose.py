@@ -16,16 +16,18 @@ from devices.safety import SafeLevel, blank_first, exposed, make_safe
 from devices.worker import acquire_in_child
 from stem4d.accumulate import AccumulatorSpec
 from stem4d.dose import BUDGET_TOLERANCE, DoseLease, electrons
-from stem4d.errors import DeviceFault, DoseRefused, InstrumentTaken, NightbeamError
+from stem4d.errors import DeviceFault, DoseRefused, InstrumentTaken, LimitViolation, NightbeamError
 from stem4d.plan import Plan
 from stem4d.predict import predict
+from stem4d.rules.limits import CREST
 from storage.crash import crash_point
 from storage.spec import FileSpec
 from tasks.column import confirm, set_and_confirm
 from tasks.lab import Lab
 
-LEASE_MARGIN_S = 400.0
-"""Beyond 1.5 times the scan's own time: the start of the acquisition process may take 60 s, arming 300 s."""
+LEASE_MARGIN_S = 90.0
+"""Beyond 1.5 times the scan's own time, from when the detector is armed: after 60 s without a word from the acquisition
+the run gives up by itself. Progress extends it, as simulated frames may come slower than they are scanned."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,8 @@ def expose_once(opened: Lab, run: str, one: Pass, on_progress: Callable[[Progres
     ------
     DoseRefused
         Before anything is exposed, when the area cannot afford it.
+    LimitViolation
+        Before anything is exposed, when the beam would harm the detector.
     InstrumentTaken
         When somebody else has the instrument, or the gate refuses the lease; nothing was exposed, and nothing is
         booked.
@@ -83,6 +87,7 @@ def expose_once(opened: Lab, run: str, one: Pass, on_progress: Callable[[Progres
     """
     opened.ownership.check()
     opened.guard.check()
+    _require_harmless(opened, one)
     instrument = opened.instrument
     job = _prepared(opened, one)
     crash_point("expose.prepared")
@@ -100,16 +105,7 @@ def expose_once(opened: Lab, run: str, one: Pass, on_progress: Callable[[Progres
         )
     )
     crash_point("expose.booked")
-    lease = DoseLease(
-        area=one.area,
-        fluence_e_per_a2=fluence,
-        # A column remembers tokens that a new or restored database does not know.
-        token=max(intent_id, instrument.gate.newest_token() + 1),
-        expires_monotonic_s=time.monotonic() + 1.5 * one.scan.duration_s + LEASE_MARGIN_S,
-        owner_token=opened.ownership.token,
-        exposure=name,
-    )
-    receive = _receiver(opened)
+    gate, receive = WatchedGate(instrument.gate, opened.guard), _receiver(opened)
     never_lit = True
     lit_s: list[float] = []
     try:
@@ -120,11 +116,20 @@ def expose_once(opened: Lab, run: str, one: Pass, on_progress: Callable[[Progres
                 nonlocal never_lit
                 instrument.detector.arm()
                 crash_point("expose.armed")
+                lease = DoseLease(
+                    area=one.area,
+                    fluence_e_per_a2=fluence,
+                    # A column remembers tokens that a new or restored database does not know.
+                    token=max(intent_id, gate.newest_token() + 1),
+                    expires_monotonic_s=time.monotonic() + 1.5 * one.scan.duration_s + LEASE_MARGIN_S,
+                    owner_token=opened.ownership.token,
+                    exposure=name,
+                )
                 never_lit = False
                 lit_s.append(instrument.now_s())
                 beam.callback(_note_time, lit_s, instrument)
                 try:
-                    beam.enter_context(exposed(WatchedGate(instrument.gate, opened.guard), lease))
+                    beam.enter_context(exposed(gate, lease))
                 except DoseRefused as error:
                     never_lit = True
                     raise InstrumentTaken(f"{instrument.name}: {error}") from error
@@ -137,6 +142,7 @@ def expose_once(opened: Lab, run: str, one: Pass, on_progress: Callable[[Progres
                 if progress.ended:
                     beam.close()
                     crash_point("expose.blanked")
+                opened.guard.goes_on(LEASE_MARGIN_S)
                 reason = opened.guard.lost or on_progress(progress)
                 if reason:
                     beam.close()
@@ -166,6 +172,26 @@ def expose_once(opened: Lab, run: str, one: Pass, on_progress: Callable[[Progres
     if opened.guard.lost:
         raise Unwatched(f"{instrument.name}: {opened.guard.lost}")
     return Exposed(result, started_s, instrument.now_s())
+
+
+def _require_harmless(opened: Lab, one: Pass) -> None:
+    """Raise `LimitViolation` where the disk, at the current that was measured, is too bright for the detector.
+
+    The same figure as the plan rule ``damage_rate``; whatever was or was not checked before, no beam goes past this.
+    """
+    facts = opened.file.facts.detector(one.plan.detector.name)
+    if facts is None or facts.damage_count_rate_per_px_hz is None:
+        return
+    rate_hz = predict(one.plan).rate_per_disk_pixel_hz * CREST.value * max(1.0, one.current_ratio)
+    if rate_hz > facts.damage_count_rate_per_px_hz:
+        raise LimitViolation(
+            device=one.plan.detector.name,
+            setting="electron rate at the disk's crest",
+            asked=rate_hz,
+            limit=f"at most {facts.damage_count_rate_per_px_hz:.3g} /s, its damage limit: less current, or a larger "
+            "camera length",
+            unit="/s",
+        )
 
 
 def _note_time(times_s: list[float], instrument: Instrument) -> None:

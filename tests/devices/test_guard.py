@@ -23,6 +23,10 @@ from tests.devices.server_world import entries, folder_of, now_lease, session
 from tests.devices.simulator_world import Clock, instrument_file, opened
 
 
+LASTS_S = 0.7
+"""Of a lease that is to run out: longer than a busy machine takes to show it."""
+
+
 def written(home: Path, file: InstrumentFile) -> Path:
     path = home / "instrument.json"
     path.write_text(file.model_dump_json())
@@ -48,6 +52,42 @@ def test_nothing_is_let_through_before_the_watchdog_reaches_the_instrument_and_i
         # It has not touched the session.
         assert [one["event"] for one in entries(tmp_path)] == ["open", "unblank", "blank"]
     assert not (folder_of(tmp_path) / FILE).exists()
+
+
+def test_a_lease_that_runs_out_takes_the_beam_from_an_owner_that_only_beats(tmp_path: Path) -> None:
+    with session(tmp_path) as owner:
+        path = written(tmp_path, instrument_file())
+        with guarding(instrument_file(), path, tmp_path, lambda: session_of(tmp_path)) as watched:
+            watched.begin(owner)
+            gate = WatchedGate(owner.gate, watched)
+            gate.unblank(now_lease())
+            gate.blank()
+            # One that was blanked has no lease that could run out, and no progress brings it back.
+            watched.goes_on(0.0)
+            gate.unblank(now_lease(token=2, lasts_s=LASTS_S))
+            assert blanked_times(tmp_path, 2)
+            assert "the dose lease ran out" in watched.lost
+            with pytest.raises(Unwatched, match="ran out"):
+                gate.unblank(now_lease(token=3))
+            # The next run starts anew.
+            watched.ready()
+            gate.unblank(now_lease(token=3, lasts_s=LASTS_S))
+            watched.goes_on(60.0)
+            # Longer than the lease's own time and a beat.
+            assert not blanked_times(tmp_path, 3, within_s=LASTS_S + 1.5 * BEAT_S)
+            gate.blank()
+    reports = [json.loads(line) for line in (folder_of(tmp_path) / FILE).read_text().splitlines()]
+    assert [(one["by"], one["beam_off"]) for one in reports] == [("owner", True)]
+
+
+def blanked_times(home: Path, times: int, within_s: float = 5.0) -> bool:
+    """Whether the beam has been blanked so often within a time, as the column has it."""
+    deadline = time.monotonic() + within_s
+    while sum(one["event"] == "blank" for one in entries(home)) < times:
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.02)
+    return True
 
 
 def session_of(home: Path) -> Instrument:

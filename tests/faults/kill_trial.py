@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import closing, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -18,16 +18,19 @@ from typing import Any, Literal
 import psutil
 from sqlalchemy import inspect, text
 
-from db.engine import open_engine
+from db.engine import Engine, open_engine, reader
+from db.lease import owners
 from devices.lease import is_owned
 from flows.calibrate import calibrate_kinds
+from flows.left import close_instruments
 from stem4d.plan import Plan
 from storage.crash import VARIABLE
 from storage.documents import load_model
 from storage.settings import Settings
 from tasks.lab import open_lab
 from tests.devices.server_world import folder_of
-from tests.flows.night_world import INSTRUMENT, NAME, PLANS, column_log, small_lab
+from tests.flows.dose_world import AREA, REMEMBERS, truth
+from tests.flows.night_world import INSTRUMENT, NAME, PLANS, column_log
 
 Victim = Literal["flow", "worker", "watchdog"]
 
@@ -39,11 +42,11 @@ SLOW = ("scan.shape=[32, 32]", "scan.step_nm=0.08", "scan.flyback_us=60000", "sc
 
 POINTS: dict[Victim, tuple[str, ...]] = {
     "flow": (
-        "lab.owned", "lab.opened", "lab.tidied", "before open run", "after open run", "before prepare instrument",
-        "before calibrate", "after calibrate", "expose.prepared", "expose.booked", "expose.armed", "expose.lit",
-        "expose.scanning", "expose.progress", "expose.ended", "expose.blanked", "expose.received", "expose.parked",
-        "expose.settled", "pass.registered", "before check quality", "before analyse", "after close run",
-        "lab.parking", "lab.closing",
+        "lab.owned", "lab.leased", "lab.opened", "lab.tidied", "before open run", "after open run",
+        "before prepare instrument", "before calibrate", "after calibrate", "expose.prepared", "expose.booked",
+        "expose.armed", "expose.lit", "expose.scanning", "expose.progress", "expose.ended", "expose.blanked",
+        "expose.received", "expose.parked", "expose.settled", "pass.registered", "before check quality",
+        "before analyse", "after close run", "lab.parking", "lab.closing",
     ),
     "worker": ("worker.start", "worker.listening", "worker.progress", "worker.ended", "worker.done"),
     "watchdog": ("watchdog.start", "watchdog.open", "watchdog.ready", "watchdog.beat", "watchdog.look"),
@@ -52,14 +55,20 @@ POINTS: dict[Victim, tuple[str, ...]] = {
 
 
 def make_template(home: Path) -> None:
-    """A home whose calibrations are measured, in accelerated time; files of plan and instrument lie beside it."""
+    """A home whose calibrations are measured, in accelerated time; files of plan and instruments lie beside it."""
     plan = home.parent / "slow.json"
     plan.write_text(load_model(PLANS / "demo" / "1_overview.yaml", Plan, SLOW).model_dump_json())
-    real = INSTRUMENT.read_text().replace('speed = "accelerated"', 'speed = "real"')
-    assert 'speed = "real"' in real
+    quick = f"{INSTRUMENT.read_text()}\n{REMEMBERS}\n"
+    real = quick.replace('speed = "accelerated"', 'speed = "real"')
+    assert real != quick
+    (home.parent / "quick.toml").write_text(quick)
     (home.parent / "real.toml").write_text(real)
-    with small_lab(home) as opened:
+    with open_lab(_settings(home), home.parent / "quick.toml") as opened:
         assert calibrate_kinds(opened, load_model(plan, Plan), KINDS).complete
+
+
+def _settings(home: Path) -> Settings:
+    return Settings(home=home, worker="inline", prefect=False, disk_reserve_gb=0)
 
 
 @dataclass
@@ -67,6 +76,8 @@ class Trial:
     """One run that was begun, and what died when."""
 
     home: Path
+    files: Path
+    """Where the files of plan and instruments are."""
     run: "subprocess.Popen[str]"
     processes: dict[Victim, psutil.Process] = field(default_factory=dict)
     died: dict[Victim, datetime] = field(default_factory=dict)
@@ -117,7 +128,7 @@ def begin(template: Path, home: Path, crash_at: str = "", *, prefect: bool = Fal
         run = subprocess.Popen(
             [*command, *options], env={**os.environ, **own}, stdout=told, stderr=subprocess.STDOUT, text=True
         )
-    return Trial(home, run, {"flow": psutil.Process(run.pid)})
+    return Trial(home, template.parent, run, {"flow": psutil.Process(run.pid)})
 
 
 def look_for(trial: Trial, seconds: float) -> None:
@@ -140,22 +151,46 @@ def wait_for_beam(trial: Trial, within_s: float) -> None:
 
 def check(trial: Trial, victim: Victim) -> float:
     """Hold what a death left to what is promised; gives how long the beam stayed on after it [s]."""
-    told = (trial.home / "told").read_text()[-2000:]
-    died = trial.died[victim]
+    home, told = trial.home, (trial.home / "told").read_text()[-2000:]
     nobody_is_left(trial, told)
-    on_s = beam_after(trial.home, died)
-    folder = folder_of(trial.home, NAME)
-    assert not is_owned(folder)
-    settings = Settings(home=trial.home, worker="inline", prefect=False, disk_reserve_gb=0)
-    running = _count(trial.home, "SELECT count(*) FROM run WHERE state = 'running'")
-    with open_lab(settings, INSTRUMENT) as opened:
-        assert len(opened.left_open) == running, told
-    once = _rows(trial.home)
-    assert _count(trial.home, "SELECT count(*) FROM run WHERE state = 'running'") == 0
-    with open_lab(settings, INSTRUMENT) as opened:
-        assert opened.left_open == ()
-    assert _rows(trial.home) == once
+    on_s = beam_after(home, trial.died[victim])
+    assert not is_owned(folder_of(home, NAME))
+    real = truth(home)
+    settings = _settings(home)
+    engine = open_engine(settings.database_url.get_secret_value())
+    try:
+        running = _all(engine, "SELECT name FROM run WHERE state = 'running'")
+        (first,) = close_instruments(settings, engine, None)
+        assert first.trouble == "", told
+        once, files = _rows(engine), _files(settings)
+        assert all(any(name in line for line in first.lines) for (name,) in running), (running, first.lines)
+        assert _all(engine, "SELECT name FROM run WHERE state = 'running'") == []
+        (second,) = close_instruments(settings, engine, None)
+        assert (second.lines, second.trouble) == ((), "")
+        assert (_rows(engine), _files(settings)) == (once, files)
+        _all_dose_is_known(engine, home, real.electrons)
+        with open_lab(settings, trial.files / "quick.toml") as opened:
+            assert opened.left_open == ()
+            assert opened.instrument.gate.is_blanked()
+        with reader(engine) as session:
+            assert owners(session) == ()
+    finally:
+        engine.dispose()
     return on_s
+
+
+def _all_dose_is_known(engine: Engine, home: Path, electrons: float) -> None:
+    """Each exposure that the column let through has its entry, and together they are not below what is true."""
+    entries = _all(
+        engine,
+        "SELECT i.token, i.closed, d.electrons, a.name FROM exposure_intent i JOIN area a ON a.id = i.area_id"
+        " LEFT JOIN dose_entry d ON d.intent_id = i.id",
+    )
+    lit = {one["exposure"] for one in column_log(home) if one["event"] == "unblank"}
+    assert lit <= {token for token, closed, _electrons, _area in entries if closed is not None}
+    booked = [amount for _token, _closed, amount, area in entries if area == AREA]
+    # One that is charged as it was booked has no number of electrons.
+    assert None in booked or sum(booked) >= electrons * (1 - 1e-5)
 
 
 def beam_after(home: Path, died: datetime) -> float:
@@ -206,22 +241,16 @@ def _gone(process: psutil.Process) -> bool:
         return True
 
 
-def _count(home: Path, question: str) -> int:
-    engine = open_engine(f"sqlite:///{home / 'nightbeam.db'}")
-    try:
-        with engine.connect() as connection:
-            return int(connection.execute(text(question)).scalar_one())
-    finally:
-        engine.dispose()
+def _all(engine: Engine, question: str) -> list[tuple[Any, ...]]:
+    with engine.connect() as connection:
+        return [tuple(row) for row in connection.execute(text(question))]
 
 
-def _rows(home: Path) -> dict[str, list[tuple[Any, ...]]]:
-    """All that is remembered, but for the events, which tell of each session anew."""
-    engine = open_engine(f"sqlite:///{home / 'nightbeam.db'}")
-    with closing(engine.connect()) as connection:
-        tables = sorted(set(inspect(connection).get_table_names()) - {"alembic_version"})
-        rows = {
-            one: [tuple(row) for row in connection.execute(text(f"SELECT * FROM {one} ORDER BY 1"))] for one in tables
-        }
-    engine.dispose()
-    return rows
+def _files(settings: Settings) -> list[str]:
+    return sorted(path.name for path in settings.data_folder.rglob("*"))
+
+
+def _rows(engine: Engine) -> dict[str, list[tuple[Any, ...]]]:
+    """All that is remembered but who owned the instrument, which every look at it adds to."""
+    tables = sorted(set(inspect(engine).get_table_names()) - {"alembic_version", "lease"})
+    return {one: _all(engine, f"SELECT * FROM {one} ORDER BY 1") for one in tables}
