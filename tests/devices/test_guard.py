@@ -22,7 +22,6 @@ from stem4d.instrument import InstrumentFile
 from tests.devices.server_world import entries, folder_of, now_lease, session
 from tests.devices.simulator_world import Clock, instrument_file, opened
 
-
 LASTS_S = 0.7
 """Of a lease that is to run out: longer than a busy machine takes to show it."""
 
