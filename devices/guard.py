@@ -73,8 +73,13 @@ class Guard:
         """Why nobody watches any more; empty where somebody does."""
         return self._watch.lost if self._watch else ""
 
-    def ready(self) -> None:
-        """Wait until somebody watches; a run begins with this, and where the last one lost its watchdog, starts one.
+    def ready(self) -> str:
+        """Wait until somebody watches; a run begins with this. Where the last watchdog was lost, starts another.
+
+        Returns
+        -------
+        str
+            How the last one was lost; empty where it was not.
 
         Raises
         ------
@@ -82,12 +87,13 @@ class Guard:
             With the reason, where none could be started.
         """
         if self._watch is None:
-            return
-        if self._watch.lost:
+            return ""
+        if lost := self._watch.lost:
             self._watch.end()
             self._watch = self._start()
             self._watch.begin(self._opened)
         self._watch.ready()
+        return lost
 
     def check(self) -> None:
         """Raise `Unwatched` unless the watchdog answers at this moment, and reaches the instrument."""

@@ -135,6 +135,7 @@ def expose_once(opened: Lab, run: str, one: Pass, on_progress: Callable[[Progres
                     raise InstrumentTaken(f"{instrument.name}: {error}") from error
                 crash_point("expose.lit")
                 instrument.scan.start()
+                lit_s.append(instrument.now_s())
                 crash_point("expose.scanning")
 
             def until_ended(progress: Progress) -> str | None:
@@ -165,7 +166,7 @@ def expose_once(opened: Lab, run: str, one: Pass, on_progress: Callable[[Progres
         if not report.safe:
             opened.warn("safety", f"making the instrument safe did not work fully: {report.words}", run=run)
     crash_point("expose.parked")
-    _settle_dose(opened, one, fluence, name, result, lit_s[-1] - lit_s[0] if len(lit_s) > 1 else None)
+    _settle_dose(opened, one, fluence, name, result, lit_s)
     crash_point("expose.settled")
     if not report.safe:
         raise DeviceFault(f"the instrument could not be parked after the exposure: {report.words}")
@@ -285,13 +286,14 @@ def _settle_dose(
     booked_e_per_a2: float,
     name: str,
     result: AcquisitionResult,
-    lit_s: float | None,
+    times_s: list[float],
 ) -> None:
     """Close the intent: never less than booked, more where the detector counted more than the current promised.
 
     A pass that was broken off has given its first rows all that was booked, so the fluence where it is highest is the
-    same. Its electrons are those of the current over ``lit_s``: from before the beam was let through until blanking
-    was acknowledged, by the instrument's clock, parked and flying back included.
+    same. Its electrons are those of the current over the time from before the beam was let through until blanking was
+    acknowledged, by the instrument's clock, parked and flying back included: ``times_s`` are both, and between them
+    when the scan was seen to have started.
 
     The sums of an integrating detector are no electrons, but gain times electrons on a dark level: they say nothing
     here, and the dose is that of the current as it was measured.
@@ -300,11 +302,7 @@ def _settle_dose(
     integrates = opened.file.facts.integrates(one.plan.detector.name)
     counted = 0.0 if integrates else float(result.total_counts)
     times_planned = counted / max(result.frames_received, 1) / planned.electrons_per_pattern
-    scan, line_us = one.scan, one.scan.shape[1] * one.scan.dwell_time_us
-    lit_part = line_us / (line_us + scan.flyback_us) if scan.flyback_blanked else 1.0
-    # A position that was begun is charged whole, and so is a way back.
-    begun_us = scan.dwell_time_us + (0.0 if scan.flyback_blanked else scan.flyback_us)
-    time_us = (scan.duration_s if lit_s is None else lit_s) * 1e6 * lit_part + begun_us
+    time_us = _longest_on_us(one.scan, times_s)
     carried = electrons(one.plan.optics.probe_current_pa, time_us) * max(1.0, one.current_ratio)
     opened.recorder.record(
         CloseIntent(
@@ -313,6 +311,22 @@ def _settle_dose(
             electrons=max(counted, carried),
         )
     )
+
+
+def _longest_on_us(scan: ScanRequest, times_s: list[float]) -> float:
+    """For how long the beam can have been on at most [µs], parked before the scan and after it included."""
+    # A position that was begun is charged whole, and so is a way back.
+    begun_us = scan.dwell_time_us + (0.0 if scan.flyback_blanked else scan.flyback_us)
+    # An instrument that did not say when it blanked.
+    before_s, started_s, dark_s = times_s if len(times_s) == 3 else (0.0, 0.0, scan.duration_s)
+    within_us = (dark_s - before_s) * 1e6
+    if not scan.flyback_blanked:
+        return within_us + begun_us
+    # Blanked on its ways back alone. When the scan began nobody saw: early for its rows, late for the parked beam.
+    line_us = scan.shape[1] * scan.dwell_time_us
+    rows, rest_us = divmod(min(within_us, scan.duration_s * 1e6), line_us + scan.flyback_us)
+    parked_us = (started_s - before_s) * 1e6 + max(0.0, within_us - scan.duration_s * 1e6)
+    return rows * line_us + min(rest_us, line_us) + parked_us + begun_us
 
 
 def _file_spec(one: Pass, reserve_bytes: int) -> FileSpec:

@@ -129,6 +129,17 @@ class Lab:
             )
         )
 
+    def watched_anew(self) -> None:
+        """Have a watchdog ready for what begins, and say so where it is not the one of before.
+
+        Raises
+        ------
+        Unwatched
+            Where none can be started.
+        """
+        if lost := self.guard.ready():
+            self.warn("safety", f"{self.file.name}: {lost}. Another watchdog was started")
+
     def show(self, kind: str, message: str, run: str | None = None) -> None:
         """Show something that the database records by itself."""
         self.on_told(Told(kind, message, run))
