@@ -86,6 +86,7 @@ def expose_once(opened: Lab, run: str, one: Pass, on_progress: Callable[[Progres
         Where no watchdog could make the instrument safe; also when the one that was there dies meanwhile.
     """
     opened.ownership.check()
+    opened.watched_anew()
     opened.guard.check()
     _require_harmless(opened, one)
     instrument = opened.instrument

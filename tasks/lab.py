@@ -130,7 +130,7 @@ class Lab:
         )
 
     def watched_anew(self) -> None:
-        """Have a watchdog ready for what begins, and say so where it is not the one of before.
+        """Have a watchdog ready while nothing is exposed, and say so where it is not the one of before.
 
         Raises
         ------
