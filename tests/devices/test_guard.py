@@ -69,14 +69,25 @@ def test_a_lease_that_runs_out_takes_the_beam_from_an_owner_that_only_beats(tmp_
             with pytest.raises(Unwatched, match="ran out"):
                 gate.unblank(now_lease(token=3))
             # The next run starts anew.
-            watched.ready()
-            gate.unblank(now_lease(token=3, lasts_s=LASTS_S))
-            watched.goes_on(60.0)
-            # Longer than the lease's own time and a beat.
-            assert not blanked_times(tmp_path, 3, within_s=LASTS_S + 1.5 * BEAT_S)
+            assert "ran out" in watched.ready()
+            gate.unblank(now_lease(token=3))
             gate.blank()
     reports = [json.loads(line) for line in (folder_of(tmp_path) / FILE).read_text().splitlines()]
     assert [(one["by"], one["beam_off"]) for one in reports] == [("owner", True)]
+
+
+@pytest.mark.slow
+def test_progress_extends_the_lease(tmp_path: Path) -> None:
+    with session(tmp_path) as owner:
+        path = written(tmp_path, instrument_file())
+        with guarding(instrument_file(), path, tmp_path, lambda: session_of(tmp_path)) as watched:
+            watched.begin(owner)
+            gate = WatchedGate(owner.gate, watched)
+            gate.unblank(now_lease(lasts_s=LASTS_S))
+            watched.goes_on(60.0)
+            # Longer than the lease's own time and a beat.
+            assert not blanked_times(tmp_path, 1, within_s=LASTS_S + 1.5 * BEAT_S)
+            gate.blank()
 
 
 def blanked_times(home: Path, times: int, within_s: float = 5.0) -> bool:

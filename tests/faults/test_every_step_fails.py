@@ -17,6 +17,7 @@ from stem4d.errors import DeviceFault, NightbeamError
 from stem4d.night import TargetState
 from tasks.lab import Lab
 from tests.faults.kill_trial import KINDS
+from tests.flows.exposure_world import whole_run
 from tests.flows.night_world import column_log, small, small_lab
 
 BEAM_OFF_S = 2.0
@@ -29,8 +30,6 @@ CALLS = (
     "RemoteDetector.arm", "RemoteDetector.ensure_stopped", "RemoteGate.unblank", "RemoteGate.blank",
     "RemoteGate.is_blanked", "RemoteGate.newest_token", "RemoteInstrument.now_s",
 )  # fmt: skip
-FEW = ("expose", "RemoteScan.start", "RemoteGate.blank")
-"""Run each time; the rest with the slow tests."""
 
 
 @pytest.fixture(scope="module")
@@ -81,12 +80,20 @@ def how_it_ended(opened: Lab) -> tuple[TargetState, str]:
     return outcome.state, outcome.reason
 
 
-def slow_but_few(names: tuple[str, ...]) -> list[Any]:
-    return [name if name in FEW else pytest.param(name, marks=pytest.mark.slow) for name in names]
+def test_a_call_that_fails_in_a_pass_without_calibrations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with small_lab(tmp_path) as opened:
+        failing = Failing(remote.RemoteScan.start, "the scan's start", DeviceFault)
+        monkeypatch.setattr(remote.RemoteScan, "start", lambda *arguments: failing(*arguments))
+        with pytest.raises(DeviceFault, match="the scan's start was made to fail"):
+            whole_run(opened, PLAN)
+        assert opened.instrument.gate.is_blanked()
+    (failed,) = failing.failed
+    assert on_after_s(tmp_path, failed) < BEAM_OFF_S
 
 
-@pytest.mark.parametrize("kind", [DeviceFault, pytest.param(ZeroDivisionError, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("name", slow_but_few(STAGES))
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", [DeviceFault, ZeroDivisionError])
+@pytest.mark.parametrize("name", STAGES)
 def test_a_stage_that_fails(
     calibrated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, kind: type[Exception]
 ) -> None:
@@ -103,7 +110,8 @@ def test_a_stage_that_fails(
     assert on_after_s(home, failed) < BEAM_OFF_S
 
 
-@pytest.mark.parametrize("name", slow_but_few(CALLS))
+@pytest.mark.slow
+@pytest.mark.parametrize("name", CALLS)
 def test_a_call_of_the_instrument_that_fails(
     calibrated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:

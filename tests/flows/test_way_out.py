@@ -1,6 +1,6 @@
 """The end of a session after an error: every subset of its clean-up steps fails, and the others are still made."""
 
-from itertools import chain, combinations
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,13 @@ STEPS = {
     "record": (Lab, "_record"),
     "close": (remote.RemoteInstrument, "close"),
 }
-SUBSETS = tuple(chain.from_iterable(combinations(STEPS, many) for many in range(len(STEPS) + 1)))
+FEW = (0, 1, len(STEPS))
+"""How many fail in what is tried each time; every other number with the slow tests."""
+SUBSETS = [
+    failing if many in FEW else pytest.param(failing, marks=pytest.mark.slow)
+    for many in range(len(STEPS) + 1)
+    for failing in combinations(STEPS, many)
+]
 
 
 @pytest.fixture(scope="module")
