@@ -54,7 +54,7 @@ def close_abandoned(session: Session, *, instrument: str, clock: Clock = utc_now
         open_targets = select(Target).where(Target.night_id == night.id, Target.state.in_(("running", "pending")))
         for target in session.scalars(open_targets.order_by(Target.position)).all():
             state: TargetState = "failed" if target.state == "running" else "skipped"
-            set_target_state(session, target_id=target.id, state=state, reason=REASON, clock=clock)
+            set_target_state(session, target_id=target.id, state=state, reason=REASON, broken_off=True, clock=clock)
         finish_night(session, night_id=night.id, state="crashed", exit_reason=REASON, clock=clock)
     return Abandoned(
         tuple(run.name for run in runs),

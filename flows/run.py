@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from prefect import Task, flow
 
 from flows.report import report_run
-from stem4d.errors import DoseRefused, NightbeamError
+from stem4d.errors import BrokenOff, DoseRefused, NightbeamError
 from stem4d.model import canonical_json
 from stem4d.night import TargetState
 from stem4d.plan import Plan
@@ -34,12 +34,15 @@ class Outcome:
     """Kinds of calibration that its analyses need and that it had to do without."""
     ends_night: bool = False
     """Whether the plan's policy ends the night here."""
+    broken_off: bool = False
+    """Whether a person ended it before its end: a stop or a skip."""
 
     @classmethod
     def from_dict(cls, facts: dict[str, Any]) -> "Outcome":
         """The reverse of ``as_dict``."""
         runs, lacking = tuple(facts["runs"]), tuple(facts["lacking"])
-        return cls(TargetState(facts["state"]), facts["reason"], runs, lacking, facts["ends_night"])
+        ends_night, broken_off = facts["ends_night"], facts["broken_off"]
+        return cls(TargetState(facts["state"]), facts["reason"], runs, lacking, ends_night, broken_off)
 
     def as_dict(self) -> dict[str, Any]:
         """For a flow's result and for ``--json``."""
@@ -49,6 +52,7 @@ class Outcome:
             "runs": list(self.runs),
             "lacking": list(self.lacking),
             "ends_night": self.ends_night,
+            "broken_off": self.broken_off,
         }
 
 
@@ -66,9 +70,11 @@ def as_calls(stage: "Task[..., Any]", *args: Any) -> Any:
 
 
 @flow(name="target", flow_run_name="{title}", persist_result=False, validate_parameters=False, log_prints=False)
-def target_flow(title: str, instrument: str, plan_json: str, target_id: int | None) -> dict[str, Any]:
+def target_flow(
+    title: str, instrument: str, plan_json: str, target_id: int | None, earlier: list[str] | None = None
+) -> dict[str, Any]:
     """One target of a night, or one run, as a Prefect flow."""
-    return run_target(as_tasks, instrument, plan_json, target_id).as_dict()
+    return run_target(as_tasks, instrument, plan_json, target_id, tuple(earlier or ())).as_dict()
 
 
 def run_plan(opened: Lab, plan: Plan, *, with_prefect: bool) -> Outcome:
@@ -79,9 +85,23 @@ def run_plan(opened: Lab, plan: Plan, *, with_prefect: bool) -> Outcome:
     return Outcome.from_dict(target_flow(plan.title or plan.name, opened.file.name, plan_json, None))
 
 
-def run_target(call: Call, instrument: str, plan_json: str, target_id: int | None) -> Outcome:
-    """Expose a plan's area until the data are good, nothing more can be mended, or dose and time are spent."""
-    runs: list[str] = []
+def run_target(
+    call: Call, instrument: str, plan_json: str, target_id: int | None, earlier: tuple[str, ...] = ()
+) -> Outcome:
+    """Expose a plan's area until the data are good, nothing more can be mended, or dose and time are spent.
+
+    ``earlier`` are runs of the target that were broken off; the lab knows the last of them.
+    """
+    opened = lab(instrument)
+
+    def stage(one: "Task[..., Any]", *args: Any) -> Any:
+        opened.on_stage(getattr(one, "name", ""))
+        return call(one, *args)
+
+    return _run_target(stage, instrument, plan_json, target_id, list(earlier))
+
+
+def _run_target(call: Call, instrument: str, plan_json: str, target_id: int | None, runs: list[str]) -> Outcome:
     remedies: list[str] = []
     wait: dict[str, float] | None = None
     while True:
@@ -91,6 +111,8 @@ def run_target(call: Call, instrument: str, plan_json: str, target_id: int | Non
             attempt = _attempt(call, instrument, runs, wait)
         except DoseRefused as error:
             attempt = Attempt("refused", str(error))
+        except BrokenOff as error:
+            attempt = Attempt("stopped", str(error), asked=True)
         except NightbeamError as error:
             with not_hiding(lab(instrument), run):
                 call(close_run, instrument, run, "failed", str(error), None)
@@ -121,6 +143,8 @@ class Attempt(NamedTuple):
     wait: dict[str, float] | None = None
     """The drift that the next attempt waits for."""
     lacking: tuple[str, ...] = ()
+    asked: bool = False
+    """Whether a person ended it."""
     leave: str = ""
     """What the policy gives up: "skip" this target, or "end_night"."""
 
@@ -128,6 +152,8 @@ class Attempt(NamedTuple):
 def _ended(attempt: Attempt, runs: tuple[str, ...], remedies: list[str]) -> Outcome:
     """What a target came to, by its last attempt."""
     reason = attempt.reason.rstrip("; ")
+    if attempt.asked:
+        return Outcome(TargetState.SKIPPED, reason, runs, attempt.lacking, broken_off=True)
     if attempt.leave == "skip":
         return Outcome(TargetState.SKIPPED, reason, runs, attempt.lacking)
     if attempt.state == "done" and remedies:
@@ -151,7 +177,11 @@ def _attempt(call: Call, instrument: str, runs: list[str], wait: dict[str, float
         waited = call(settle, instrument, run, calibrated, wait, runs)
         if not waited["settled"]:
             return Attempt("marked", waited["reason"], lacking=lacking)
+    if asked := lab(instrument).between():
+        return Attempt("stopped", f"{asked}, before it was exposed", asked=True)
     exposed = call(expose, instrument, run, calibrated)
+    if exposed["asked"]:
+        return Attempt("stopped", exposed["asked"], exposed, asked=True)
     quality = call(check_quality, instrument, run, calibrated, exposed)
     ended_early = bool(exposed["stopped"] or exposed["failing"])
     if ended_early or quality["fails"]:

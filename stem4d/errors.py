@@ -81,5 +81,9 @@ class DoseRefused(NightbeamError):
     """An exposure that the specimen area cannot afford, or that carries no valid dose lease."""
 
 
+class BrokenOff(NightbeamError):
+    """What runs was ended because a person asked for it; nothing is wrong with it."""
+
+
 class InstrumentTaken(DeviceFault):
     """A gate that refused a lease minted for it just before: expired meanwhile, or somebody else has the instrument."""

@@ -15,7 +15,7 @@ from devices.safety import SafeLevel, exposed, make_safe
 from devices.worker import acquire_in_child
 from stem4d.accumulate import AccumulatorSpec
 from stem4d.dose import BUDGET_TOLERANCE, DoseLease, electrons
-from stem4d.errors import DeviceFault, DoseRefused, InstrumentTaken, NightbeamError
+from stem4d.errors import BrokenOff, DeviceFault, DoseRefused, InstrumentTaken, NightbeamError
 from stem4d.plan import Plan
 from stem4d.predict import predict
 from storage.spec import FileSpec
@@ -75,7 +75,11 @@ def expose_once(opened: Lab, run: str, one: Pass, on_progress: Callable[[Progres
         Before anything is exposed, when the area cannot afford it.
     InstrumentTaken
         When the gate refuses the lease; nothing was exposed, and nothing is booked.
+    BrokenOff
+        Where a person stopped the night, before this or, if it is for a calibration, in the middle of it.
     """
+    if asked := opened.break_off():
+        raise BrokenOff(asked)
     instrument = opened.instrument
     job = _prepared(opened, one)
     fluence = predict(one.plan).local_fluence_e_per_a2 * max(1.0, one.current_ratio)
@@ -97,7 +101,7 @@ def expose_once(opened: Lab, run: str, one: Pass, on_progress: Callable[[Progres
         expires_monotonic_s=time.monotonic() + 1.5 * one.scan.duration_s + LEASE_MARGIN_S,
     )
     receive = acquire_in_child if opened.settings.worker == "child" else acquire
-    never_lit = True
+    never_lit, asked = True, ""
     try:
         started_s = instrument.now_s()
         with ExitStack() as beam:
@@ -114,9 +118,11 @@ def expose_once(opened: Lab, run: str, one: Pass, on_progress: Callable[[Progres
                 instrument.scan.start()
 
             def until_ended(progress: Progress) -> str | None:
+                nonlocal asked
                 if progress.ended:
                     beam.close()
-                reason = on_progress(progress)
+                asked = asked or ("" if progress.ended else opened.break_off())
+                reason = asked or on_progress(progress)
                 if reason:
                     beam.close()
                 return reason
@@ -137,6 +143,9 @@ def expose_once(opened: Lab, run: str, one: Pass, on_progress: Callable[[Progres
     _settle_dose(opened, one, fluence, intent_id, result)
     if not report.safe:
         raise DeviceFault(f"the instrument could not be parked after the exposure: {report.words}")
+    if asked and one.purpose != "acquisition":
+        # A part of a scan is no calibration.
+        raise BrokenOff(asked)
     return Exposed(result, started_s, instrument.now_s())
 
 

@@ -55,6 +55,12 @@ class Lab:
     engine: Engine
     on_told: Callable[[Told], None] = lambda _told: None
     on_progress: Callable[[str, Progress], None] = lambda _what, _progress: None
+    on_stage: Callable[[str], None] = lambda _stage: None
+    """Called with the name of each stage of a run, before it begins."""
+    break_off: Callable[[], str] = lambda: ""
+    """Why what is exposed is to end now, as a person asked; empty to go on. Asked between batches of frames."""
+    between: Callable[[], str] = lambda: ""
+    """The same between passes, with the beam blanked: a stop after the pass, too. Returns when the night goes on."""
     left_open: tuple[str, ...] = ()
     """Runs and nights that a process which died had left open; closed when this session began."""
     beam_found: str = ""

@@ -25,13 +25,13 @@ def expose(instrument: str, run: str, calibrated_json: str) -> dict[str, Any]:
     -------
     dict
         ``passes``: files and when they were taken; ``stopped``: why the last one was broken off, or empty; ``failing``:
-        what fails in whole passes, so that the rest of them was not exposed.
+        what fails in whole passes, so that the rest of them was not exposed; ``asked``: that a person ended it.
     """
     opened = lab(instrument)
     plan = opened.runs[run].plan
     calibrated = Calibrated.model_validate_json(calibrated_json)
     passes: list[dict[str, Any]] = []
-    stopped = ""
+    stopped = asked = ""
     failing: tuple[QualityResult, ...] = ()
     followed = Followed(opened, run, plan, calibrated) if plan.exposure.track_drift else None
     for index in range(plan.exposure.passes):
@@ -53,15 +53,26 @@ def expose(instrument: str, run: str, calibrated_json: str) -> dict[str, Any]:
         stopped = done.result.stopped
         if stopped:
             opened.tell("stopped early", stopped, run=run)
+            asked = opened.break_off()
             break
         opened.tell("pass recorded", which, run=run, held_up_s=round(done.result.held_up_s, 3))
+        asked = opened.between() if index + 1 < plan.exposure.passes else ""
+        if asked:
+            asked = f"{asked}, after {which}"
+            opened.tell("stopped early", asked, run=run)
+            break
         if index + 1 < plan.exposure.passes and plan.quality.stop_early:
             failing = failing_so_far(opened, run, plan, calibrated, passes)
         if failing:
             reason = " ".join(dict.fromkeys(one.message for one in failing))
             opened.tell("stopped early", f"after {which}: {reason}", run=run)
             break
-    return {"passes": passes, "stopped": stopped, "failing": [one.model_dump(mode="json") for one in failing]}
+    return {
+        "passes": passes,
+        "stopped": stopped,
+        "failing": [one.model_dump(mode="json") for one in failing],
+        "asked": asked,
+    }
 
 
 def _one_pass(opened: Lab, run: str, plan: Plan, calibrated: Calibrated, index: int, scan: ScanRequest) -> Exposed:

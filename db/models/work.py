@@ -112,6 +112,11 @@ class Target(Base):
     state: Mapped[TargetState]
     expected_state: Mapped[TargetState | None]
     reason: Mapped[str | None]
+    # True where the night ended before this target did: the same night may go on with it.
+    broken_off: Mapped[bool | None]
+    # With what it takes beside its beam: overheads, calibrations, further attempts.
+    predicted_seconds: Mapped[float | None]
+    actual_seconds: Mapped[float | None]
 
     __table_args__ = (
         UniqueConstraint("night_id", "position"),

@@ -1,0 +1,201 @@
+"""A night that goes on: what is open, what is next, who waits as a spare, and how long targets really take."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from math import inf
+
+from db.clock import utc_now
+from db.engine import writer
+from db.resume import time_target
+from flows.control import Control
+from flows.queue import Queued
+from flows.run import Outcome
+from flows.status import StatusFile
+from stem4d.errors import NightbeamError
+from stem4d.night import Night, Target, TargetState
+from stem4d.order import Mode, Visit, change_s, visit_of
+from stem4d.schedule import Measured, Schedule, in_words, schedule
+from tasks.lab import Lab
+
+IN_VAIN = (TargetState.MARKED, TargetState.REFUSED, TargetState.FAILED, TargetState.SKIPPED)
+"""Ends of a target that was tried, after which a spare takes its place."""
+TIMED = (TargetState.DONE, TargetState.MENDED, TargetState.MARKED)
+"""Ends whose time says something of the others': what is refused at once takes none."""
+Leave = Callable[[str, str, bool], None]
+"""Leaves a target out, for a reason; whether another night may have it."""
+
+
+@dataclass
+class Going:
+    """The targets of a night while it runs, all by name."""
+
+    opened: Lab
+    night: Night
+    listed: tuple[Queued, ...]
+    night_id: int
+    name: str
+    ids: Mapping[str, int]
+    started: datetime
+    ended: Mapping[str, Outcome] = field(default_factory=dict)
+    """Of a night that goes on: what had ended before."""
+    runs: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Of a night that goes on: the runs of what had not."""
+    now: Callable[[], datetime] = utc_now
+
+    def __post_init__(self) -> None:
+        self.queued = {one.target.name: one for one in self.listed}
+        self.outcomes: list[tuple[Target, Outcome]] = [
+            (self.queued[name].target, outcome) for name, outcome in self.ended.items()
+        ]
+        held = self.night.held_back
+        todo = [name for name in self.queued if name not in self.ended]
+        self._open = {name for name in todo if name not in held or name in self.runs}
+        self._reserve = [name for name in todo if name not in self._open]
+        for name, outcome in self.ended.items():
+            used = any(spare in self.runs or spare in self.ended for spare in self.queued[name].target.spare_targets)
+            if outcome.state in IN_VAIN and outcome.runs and not used:
+                self._call_spare(name)
+        self.measured = Measured()
+        self._mode: Mode | None = None
+        self._took: dict[str, tuple[float, float]] = {}
+        self._told_waiting: frozenset[str] = frozenset()
+        self._session, self._at_s = self.now(), 0.0
+        self._began_s = self._at_s = self._clock_s()
+        folder = self.opened.settings.instruments_folder / self.opened.file.name
+        self.status = StatusFile(folder)
+        self.control = Control(self.opened, folder, lambda: frozenset((*self._open, *self._reserve)), self._show)
+
+    @property
+    def open(self) -> tuple[str, ...]:
+        """Targets that have not ended and are no spares that wait, as they were written."""
+        return tuple(name for name in self.queued if name in self._open)
+
+    def held_back(self) -> tuple[str, ...]:
+        """Spares that wait."""
+        return tuple(self._reserve)
+
+    @contextmanager
+    def heard(self) -> Iterator[None]:
+        """Orders are obeyed and the status is kept for the length of the block."""
+        self.control.refuse_old()
+        self._show()
+        leave = self.status.follow(self.opened)
+        self.opened.break_off, self.opened.between = self.control.break_off, self.control.between
+        try:
+            yield
+        finally:
+            leave()
+            self.opened.break_off = self.opened.between = lambda: ""
+            self.control.close()
+
+    def asked_to_skip(self) -> tuple[tuple[str, str], ...]:
+        """Targets that a person does not want, and why."""
+        skipped = self.control.skipped
+        for name in [name for name in self._reserve if name in skipped]:
+            self._reserve.remove(name)
+            self._open.add(name)
+        return tuple((name, skipped[name]) for name in self.open if name in skipped)
+
+    def choose(self, leave: Leave) -> str | None:
+        """The next target; what there is no time for any more is left out. None where nothing is next."""
+        visits = tuple(self._visit(name) for name in self.open)
+        left_s = 3600 * self.night.max_hours - self._elapsed_s()
+        as_written = self.night.order == "as_written"
+        ratio, overheads = self.measured.ratio, self.night.overheads
+        seen = schedule(visits, left_s, overheads, self._mode, ratio, as_written=as_written)
+        for one in seen.lost:
+            due = None if one.for_night else self.queued[one.visit.name].target.due(self.started)
+            when = f" ({due.astimezone(UTC):%Y-%m-%d %H:%M} UTC)" if due else ""
+            leave(one.visit.name, one.reason + when, one.for_night)
+        self._tell_waiting(seen)
+        self._show(seen)
+        return seen.placed[0].visit.name if seen.placed else None
+
+    @contextmanager
+    def timed(self, name: str) -> Iterator[None]:
+        """A target runs for the length of the block."""
+        visit, began_s = self._visit(name), self._clock_s()
+        self.control.running = name
+        one = self.queued[name]
+        place = {"sample": one.plan.sample.name, "area": one.plan.sample.area}
+        number = len(self.outcomes) + 1
+        self.status.set(target={"name": name, "number": number, "plan": one.plan.name, **place}, run=None, stage="")
+        predicted_s = visit.seconds + change_s(self._mode, visit.mode, self.night.overheads)
+        yield
+        self._mode = visit.mode
+        self._took[name] = predicted_s, self._clock_s() - began_s
+
+    def end(self, name: str, outcome: Outcome) -> None:
+        """A target has ended."""
+        self._open.discard(name)
+        self._reserve = [one for one in self._reserve if one != name]
+        self.outcomes.append((self.queued[name].target, outcome))
+        if name == self.control.running:
+            self.control.running = ""
+        if took := self._took.pop(name, None):
+            with writer(self.opened.engine) as session:
+                time_target(session, target_id=self.ids[name], predicted_s=took[0], actual_s=took[1])
+            if outcome.state in TIMED:
+                self.measured = self.measured.with_target(*took)
+            if outcome.state in IN_VAIN and not outcome.broken_off:
+                self._call_spare(name)
+        self._show()
+
+    def _call_spare(self, name: str) -> None:
+        """The first spare of a target that is still there is a target like others from now on."""
+        spare = next((one for one in self.queued[name].target.spare_targets if one in self._reserve), None)
+        if spare is not None:
+            self._reserve.remove(spare)
+            self._open.add(spare)
+            self.opened.tell("spare", f"{spare} takes the place of {name}")
+
+    def _visit(self, name: str) -> Visit:
+        one = self.queued[name]
+        due = one.target.due(self.started)
+        deadline_s = inf if due is None else (due - self._session).total_seconds() - self._elapsed_s()
+        facts, overheads = self.opened.file.facts, self.night.overheads
+        return visit_of(name, one.plan, facts, overheads, one.target.priority, deadline_s)
+
+    def _clock_s(self) -> float:
+        """The instrument's clock; as it was last where the instrument does not answer, which its targets will say."""
+        with suppress(NightbeamError):
+            self._at_s = self.opened.instrument.now_s()
+        return self._at_s
+
+    def _elapsed_s(self) -> float:
+        return self._clock_s() - self._began_s
+
+    def _tell_waiting(self, seen: Schedule) -> None:
+        """An event when other targets than before are not expected to fit."""
+        names = frozenset(one.visit.name for one in seen.waiting)
+        if names != self._told_waiting:
+            self._told_waiting = names
+            listed = "; ".join(f"{one.visit.name}: {one.reason}" for one in seen.waiting)
+            ratio = self.measured.ratio
+            words = f"not expected to fit: {listed}" if names else "all that is left is expected to fit again"
+            self.opened.tell("time", words, ratio=round(ratio, 3), ends_in_s=round(seen.ends_s, 1))
+
+    def _show(self, seen: Schedule | None = None) -> None:
+        if seen is not None:
+            end = self.now() + timedelta(seconds=seen.ends_s)
+            until = self._session + timedelta(hours=self.night.max_hours)
+            self.status.facts |= {
+                "predicted_end": end.isoformat(timespec="seconds"),
+                "predicted_left": in_words(seen.ends_s),
+                "ends_by": until.isoformat(timespec="seconds"),
+                "not_expected": [one.visit.name for one in seen.waiting],
+            }
+        self.status.set(
+            night=self.name,
+            title=self.night.title or self.night.name,
+            instrument=self.opened.file.name,
+            state="paused" if self.control.paused else "running",
+            stopping=self.control.stopped,
+            targets=len(self.queued),
+            open=[*self.open, *self._reserve],
+            ended=dict(Counter(outcome.state.value for _target, outcome in self.outcomes)),
+            ratio=round(self.measured.ratio, 3),
+        )
