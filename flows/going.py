@@ -89,6 +89,7 @@ class Going:
         finally:
             leave()
             self.opened.break_off = self.opened.between = lambda: ""
+            self.opened.needs = ()
             self.control.close()
 
     def asked_to_skip(self) -> tuple[tuple[str, str], ...]:
@@ -118,7 +119,7 @@ class Going:
     def timed(self, name: str) -> Iterator[None]:
         """A target runs for the length of the block."""
         visit, began_s = self._visit(name), self._clock_s()
-        self.control.running = name
+        self.control.running, self.opened.needs = name, self.queued[name].target.needs
         one = self.queued[name]
         place = {"sample": one.plan.sample.name, "area": one.plan.sample.area}
         number = len(self.outcomes) + 1

@@ -8,9 +8,10 @@ from db.dose import area_fluence
 from db.engine import reader, writer
 from db.results import add_dataset
 from db.resume import BrokenRun, NightLeft, broken_run, night_left, reopen_night
+from flows.before import same_night
 from flows.queue import Queued
 from flows.run import Outcome
-from stem4d.errors import BadInput, NightbeamError
+from stem4d.errors import NightbeamError
 from stem4d.model import canonical_json, sha256_of
 from stem4d.night import Night, TargetState
 from stem4d.plan import Plan
@@ -42,12 +43,6 @@ def left_of(opened: Lab, night: Night, queued: tuple[Queued, ...]) -> NightLeft 
     """The last night of this content with something left to do; None where its plans have changed since."""
     with reader(opened.engine) as session:
         return same_night(night_left(session, sha256=sha256_of(canonical_json(night))), queued)
-
-
-def same_night(left: NightLeft | None, queued: tuple[Queued, ...]) -> NightLeft | None:
-    """The night, if its plans are those that are asked for now; another plan is another night."""
-    now = [(one.target.name, sha256_of(canonical_json(one.plan))) for one in queued]
-    return left if left and [(one.name, one.plan_sha256) for one in left.targets] == now else None
 
 
 def resume(opened: Lab, left: NightLeft) -> Resumed:
@@ -147,13 +142,3 @@ def _keep_rows(opened: Lab, broken: BrokenRun, plan: Plan) -> None:
         whole = saved.frames // columns
         words = f"{whole} of {rows} whole rows of {path.name} are kept in {saved.path.name}"
         opened.tell("pass closed", words, broken.name, rows=whole)
-
-
-def refuse_resume(night: Night) -> BadInput:
-    """For ``--resume`` where there is nothing to go on with."""
-    return BadInput(
-        field="--resume",
-        value=night.name,
-        limit="no night of this content and these plans has anything left to do",
-        remedy="Leave --resume out to start it afresh",
-    )

@@ -170,6 +170,8 @@ def _attempt(call: Call, instrument: str, runs: list[str], wait: dict[str, float
     call(prepare, instrument, run)
     calibrated = call(calibrate, instrument, run)
     lacking = lacking_in(lab(instrument), run, calibrated)
+    if missing := [kind for kind in lacking if kind in lab(instrument).needs]:
+        return Attempt("refused", f"not exposed without {', '.join(missing)}, which could not be had", lacking=lacking)
     verdict = call(validate, instrument, run, calibrated)
     if verdict["hard"]:
         return Attempt("refused", verdict["reason"])

@@ -44,6 +44,8 @@ class Target(Strict):
     """The same as hours after the start of the night."""
     spare_areas: Annotated[tuple[Name, ...], Field(max_length=16)] = ()
     """Like areas of its specimen beside those that its plan names, in order; each with the plan's budget."""
+    needs: Annotated[tuple[Name, ...], Field(max_length=16)] = ()
+    """Kinds of calibration without which it is not exposed; by itself a plan does without what cannot be measured."""
     spare_targets: Annotated[tuple[Name, ...], Field(max_length=16)] = ()
     """Targets of this night that are held back, and run in order where this one was exposed or tried in vain."""
 

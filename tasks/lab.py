@@ -70,6 +70,8 @@ class Lab:
     """True where calibrations of earlier sessions are not to be trusted."""
     accept_stale: bool = False
     """True where a run may use calibrations past their time; each use is recorded as such."""
+    needs: tuple[str, ...] = ()
+    """Kinds of calibration without which the target that runs is not to be exposed."""
     opened_at: datetime = field(default_factory=utc_now)
     runs: dict[str, OpenRun] = field(default_factory=dict)
 
