@@ -69,6 +69,8 @@ def queue(
     problems += crowded((one.target.name, one.plan) for one in counted)
     if len(queued) < len(night.targets) or not goes_on(night, queued):
         problems += _late(night, now())
+    # A plan that several targets share is wrong once.
+    problems = list({str(one): one for one in problems}.values())
     if problems:
         raise problems[0] if len(problems) == 1 else SeveralBad(tuple(problems))
     return night, queued

@@ -51,7 +51,7 @@ def _too_much(name: str, plan: Plan, needs: float, before: list[tuple[str, float
     spares = ", and no spare area bears it" if sample.spare_areas else ""
     return BadInput(
         field=f"target {name}: area {sample.area}",
-        value=round(spent + needs, 3),
+        value=float(f"{spent + needs:.4g}"),
         limit=f"with {others} on it that is beyond the area's budget of {sample.fluence_budget_e_per_a2:g}{spares}",
         unit="e/Å²",
         remedy="Lower the dose, give it another area, or add spare_areas",
