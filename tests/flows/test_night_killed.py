@@ -23,6 +23,7 @@ def write_night(folder: Path) -> Path:
     folder.mkdir()
     text = (PLANS / "demo" / "1_overview.yaml").read_text()
     # The truth moves nothing and damages nothing: the passes are alike, and each takes seconds to be made.
+    text = text.replace("shape: [64, 64]", "shape: [32, 32]").replace("step_nm: 0.04", "step_nm: 0.08")
     text = text.replace("dwell_time_us: 50", f"dwell_time_us: 50\n  passes: {PASSES}").replace("2.0e+5", "1.0e+6")
     text += "quality: {stop_early: false, remedies: []}\n"
     targets = []
@@ -91,7 +92,7 @@ def test_a_killed_night_goes_on_by_the_same_command_and_repeats_no_finished_pass
     before = rows(home, WHOLE)
     assert (name, 0) in {(target, index) for target, _run, index, _area in before}
     with start(night, home) as process:
-        out, told = process.communicate(timeout=500)
+        out, told = process.communicate(timeout=400)
     assert process.returncode in (0, 3), told
     assert "goes on (--new starts afresh)" in told
     result = json.loads(out)
@@ -115,10 +116,8 @@ def test_a_killed_night_goes_on_by_the_same_command_and_repeats_no_finished_pass
 
     # The broken pass is closed with what came of it; the rest is its child, on the spare area.
     (broken,) = rows(home, "SELECT id, name, state FROM run WHERE state = 'crashed'")
-    ((child, attempt, area),) = rows(
-        home,
-        f"SELECT run.name, attempt, area.name FROM run JOIN area ON run.area_id = area.id WHERE parent_id = {broken[0]}",
-    )
+    of_broken = f"FROM run JOIN area ON run.area_id = area.id WHERE parent_id = {broken[0]}"
+    ((child, attempt, area),) = rows(home, f"SELECT run.name, attempt, area.name {of_broken}")
     assert (attempt, area) == (2, "hole-1")
     assert sorted(index for run, index, _area in of_target[name] if run == child) == [0, 1]
     assert (home / "data" / broken[1] / "pass2.recovered.h5").exists()
