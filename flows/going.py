@@ -10,6 +10,7 @@ from math import inf
 from db.clock import utc_now
 from db.engine import writer
 from db.resume import time_target
+from flows.conditions import Waiting
 from flows.control import Control
 from flows.queue import Queued
 from flows.run import Outcome
@@ -83,7 +84,7 @@ class Going:
         self.control.refuse_old()
         self._show()
         leave = self.status.follow(self.opened)
-        self.opened.break_off, self.opened.between = self.control.break_off, self.control.between
+        self.opened.break_off, self.opened.between = self.control.break_off, self.between
         try:
             yield
         finally:
@@ -91,6 +92,20 @@ class Going:
             self.opened.break_off = self.opened.between = lambda: ""
             self.opened.needs = ()
             self.control.close()
+
+    def between(self) -> str:
+        """Why the running target is to end here: a person wants it, or conditions have been bad for too long."""
+        return self.control.between() or self.wait()
+
+    def wait(self) -> str:
+        """Wait until conditions are good; where they do not become so, the night is to end, and this is why."""
+        why = Waiting(self.opened, self.night.conditions, self.control.between, self._waits).until_good()
+        if why and not self.control.stopped and self.control.running not in self.control.skipped:
+            self.control.stopped = why
+        return why
+
+    def _waits(self, cause: str) -> None:
+        self.status.set(waiting_for=cause, state="waiting" if cause else "running")
 
     def asked_to_skip(self) -> tuple[tuple[str, str], ...]:
         """Targets that a person does not want, and why."""

@@ -109,6 +109,8 @@ def _each(going: Going, *, with_prefect: bool) -> None:
     """One target after the other, the next chosen anew each time."""
     while going.open:
         going.control.look()
+        if not going.control.stopped:
+            going.wait()
         if going.control.stopped:
             _leave_rest(going, going.control.stopped)
             return

@@ -78,6 +78,28 @@ class Overheads(Strict):
     spot_s: NonNegative = 60.0
 
 
+class Conditions(Strict):
+    """What has to be good before each target and each pass; where it is not, the night waits with the beam blanked.
+
+    What an instrument does not tell of itself is not waited for.
+    """
+
+    vacuum_pa: Positive | None = None
+    """Highest pressure, by the column's reading of that name."""
+    emission_ua: Positive | None = None
+    """Lowest emission of the gun: below it there is no beam current to count on."""
+    cryo_fill: bool = False
+    """Whether a fill of the cold trap is waited out."""
+    disk: bool = True
+    """Whether the disk has to have more than its reserve free."""
+    network: bool = True
+    """Whether column and detector have to answer."""
+    settle_s: NonNegative = 60.0
+    """How long all of it has to have been good again [s]."""
+    wait_at_most_min: NonNegative = 60.0
+    """After that the night ends with the cause."""
+
+
 class Night(Strict):
     """What runs until morning."""
 
@@ -93,6 +115,7 @@ class Night(Strict):
     order: Literal["avoid_realignment", "as_written"] = "avoid_realignment"
     """Whether targets of the same settings may be brought together, within priorities and deadlines."""
     overheads: Overheads = Overheads()
+    conditions: Conditions = Conditions()
 
     @model_validator(mode="after")
     def _names_differ(self) -> "Night":

@@ -41,11 +41,17 @@ class SimulatedColumn:
         return setting
 
     def snapshot(self) -> tuple[Reading, ...]:
-        """What was commanded, setting by setting; nothing before the first `prepare`."""
-        setting = self._state.column
+        """What was commanded, setting by setting, from the first `prepare` on; and what the gauges read."""
+        setting, now = self._state.column, datetime.now(UTC)
+        supply = self._state.truth.at(self._state.now_s()).supply
+        gauges = (("vacuum_pa", supply.vacuum_pa, "Pa"), ("emission_ua", supply.emission_ua, "uA"))
+        measured = tuple(
+            Reading(name, value, unit, now, "measured")
+            for name, value, unit in (*gauges, ("cryo_fill_s", supply.cryo_fill_s, "s"))
+        )
         if setting is None:
-            return ()
-        now, told = datetime.now(UTC), setting.optics
+            return measured
+        told = setting.optics
         (yy, yx), (xy, xx) = setting.descan_mrad_per_nm
         values = (
             ("beam_energy_kev", told.beam_energy_kev, "keV"),
@@ -61,7 +67,7 @@ class SimulatedColumn:
             ("descan_xy_mrad_per_nm", xy, "mrad/nm"),
             ("descan_xx_mrad_per_nm", xx, "mrad/nm"),
         )
-        return tuple(Reading(name, value, unit, now, "commanded") for name, value, unit in values)
+        return (*(Reading(name, value, unit, now, "commanded") for name, value, unit in values), *measured)
 
 
 class SimulatedStage:

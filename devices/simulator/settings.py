@@ -21,6 +21,7 @@ from devices.simulator.faults import (
     ProjectorTruth,
     ScanTruth,
     Small,
+    SupplyTruth,
     Thousand,
 )
 from stem4d.errors import BadInput
@@ -170,6 +171,7 @@ class Truth(Strict):
     projector: ProjectorTruth = ProjectorTruth()
     detector: DetectorTruth = DetectorTruth()
     beam: BeamTruth = BeamTruth()
+    supply: SupplyTruth = SupplyTruth()
     schedule: Annotated[tuple[ScheduledChange, ...], Field(max_length=1000)] = ()
     speed: Literal["accelerated", "real"] = "accelerated"
     frames_per_s: Annotated[float, Field(ge=1e-3, le=1e9)] | None = None
