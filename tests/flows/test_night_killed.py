@@ -7,6 +7,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from tests.flows.night_world import INSTRUMENT, PLANS, column_log
 
 AREAS = ("lamella-1", "flake-1", "grain-2", "hole-1")
 PASSES = 3
+ENOUGH_BYTES = 50_000
+"""Of a file, more than one flush of 64 frames."""
 
 
 def write_night(folder: Path) -> Path:
@@ -67,30 +70,40 @@ WHERE dataset.purpose = 'acquisition' AND dataset.complete
 """
 
 
+def await_frames(home: Path, process: subprocess.Popen[str], target: str) -> Path:
+    """The file of a later pass of a target, once frames have been written to it since it was first seen."""
+    deadline, seen = time.monotonic() + 400, dict[Path, int]()
+    while time.monotonic() < deadline:
+        assert process.poll() is None, process.communicate()
+        for path in (home / "data").glob("*/pass[23].h5.partial"):
+            with suppress(FileNotFoundError):
+                size = path.stat().st_size
+                begun = seen.setdefault(path, size)
+                if size > begun + ENOUGH_BYTES and target_of(home, path.parent.name) == target:
+                    return path
+        time.sleep(0.005)
+    raise AssertionError(f"{target} was never exposed")
+
+
+def target_of(home: Path, run: str) -> str:
+    found = f"SELECT target.name FROM run JOIN target ON run.target_id = target.id WHERE run.name = '{run}'"
+    ((name,),) = rows(home, found)
+    return str(name)
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_a_killed_night_goes_on_by_the_same_command_and_repeats_no_finished_pass(tmp_path: Path) -> None:
     night, home = write_night(tmp_path / "night"), tmp_path / "home"
     with start(night, home) as process:
-        deadline = time.monotonic() + 400
-        while True:
-            assert time.monotonic() < deadline
-            assert process.poll() is None, process.communicate()
-            # In the second pass of the third target: its first one is recorded, and the beam is on again.
-            files = sorted((home / "data").glob("*/pass2.h5.partial"))
-            if (home / "nightbeam.db").exists() and files:
-                ((name,),) = rows(
-                    home,
-                    "SELECT target.name FROM run JOIN target ON run.target_id = target.id "
-                    f"WHERE run.name = '{files[-1].parent.name}'",
-                )
-                if name == "t2":
-                    break
-            time.sleep(0.005)
+        written = await_frames(home, process, "t2")
         process.send_signal(signal.SIGKILL)
         process.communicate(timeout=60)
     before = rows(home, WHOLE)
-    assert (name, 0) in {(target, index) for target, _run, index, _area in before}
+    done = [index for target, _run, index, _area in before if target == "t2"]
+    assert done == list(range(len(done)))
+    # A first pass is recorded at least, and what is written is the one after the last of them.
+    assert written.name == f"pass{len(done) + 1}.h5.partial"
     with start(night, home) as process:
         out, told = process.communicate(timeout=400)
     assert process.returncode in (0, 3), told
@@ -110,7 +123,7 @@ def test_a_killed_night_goes_on_by_the_same_command_and_repeats_no_finished_pass
     for target, run, index, area in whole:
         of_target.setdefault(target, []).append((run, index, area))
     assert {target: len(passes) for target, passes in of_target.items()} == {f"t{i}": PASSES for i in range(6)}
-    finished = {target for target, _run, _index, _area in before} - {name}
+    finished = {target for target, _run, _index, _area in before} - {"t2"}
     for target in finished:
         assert len({run for run, _index, _area in of_target[target]}) == 1
 
@@ -119,9 +132,11 @@ def test_a_killed_night_goes_on_by_the_same_command_and_repeats_no_finished_pass
     of_broken = f"FROM run JOIN area ON run.area_id = area.id WHERE parent_id = {broken[0]}"
     ((child, attempt, area),) = rows(home, f"SELECT run.name, attempt, area.name {of_broken}")
     assert (attempt, area) == (2, "hole-1")
-    assert sorted(index for run, index, _area in of_target[name] if run == child) == [0, 1]
-    assert (home / "data" / broken[1] / "pass2.recovered.h5").exists()
-    assert any("whole rows of pass2.h5.partial are kept" in text for (text,) in rows(home, "SELECT message FROM event"))
+    assert sorted(index for run, index, _area in of_target["t2"] if run == child) == list(range(PASSES - len(done)))
+    assert written.parent.name == broken[1]
+    messages = [text for (text,) in rows(home, "SELECT message FROM event")]
+    assert any(f"whole rows of {written.name} are kept in" in text for text in messages)
+    assert written.with_name(written.name.replace(".h5.partial", ".recovered.h5")).exists()
 
     # What may have been given is booked: no area is over its budget, and the beam is off.
     for given, budget in rows(

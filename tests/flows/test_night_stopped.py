@@ -19,8 +19,9 @@ from tests.flows.night_world import column_log, small_lab
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 
-def three_passes(spares: str) -> tuple[Night, tuple[Queued, ...]]:
-    changes = ("exposure.passes=3", "sample.fluence_budget_e_per_a2=1e6", f"sample.spare_areas={spares}")
+def three_passes(spares: str, side: int = 16) -> tuple[Night, tuple[Queued, ...]]:
+    field = (f"scan.shape=[{side}, {side}]", f"scan.step_nm={2.56 / side}")
+    changes = (*field, "exposure.passes=3", "sample.fluence_budget_e_per_a2=1e6", f"sample.spare_areas={spares}")
     return a_night({"changes": (*changes, "quality.stop_early=false", "quality.remedies=[]")})
 
 
@@ -71,15 +72,19 @@ def test_a_stop_ends_after_the_pass_and_the_rest_goes_to_the_spare_area(tmp_path
         assert left_of(opened, night, queued) is None
 
 
-def test_a_stop_at_once_keeps_whole_rows_and_without_a_spare_area_the_rest_is_given_up(tmp_path: Path) -> None:
+def test_a_stop_at_once_keeps_whole_rows_and_without_a_spare_area_the_rest_is_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Orders are looked for with every report of frames: after 1, 2, 4 ... rows.
+    monkeypatch.setattr("flows.control.LOOK_EVERY_S", 0.0)
     with small_lab(tmp_path) as opened:
-        night, queued = three_passes("[]")
+        night, queued = three_passes("[]", side=48)
         first = stopped_in(opened, night, queued, "pass 2/3", "stop_now")
         (run,) = first.outcomes[0][1].runs
         whole, broken = acquired(opened, run)
-        assert whole == (0, "pass1.h5", 256)
+        assert whole == (0, "pass1.h5", 48 * 48)
         assert broken[:2] == (1, "pass2.incomplete.h5")
-        assert 16 <= broken[2] < 256  # one row at least had come when it was asked
+        assert 48 <= broken[2] < 48 * 48  # one row at least had come when it was asked
         assert [one["event"] for one in column_log(tmp_path) if one["event"] in ("blank", "unblank")][-1] == "blank"
         left = left_of(opened, night, queued)
         assert left is not None
