@@ -30,6 +30,7 @@ from storage.write import FrameWriter
 
 FULL_SCALE = 65535
 MOST_MEMORY_GIB = 1.5
+DECTRIS = "decoding by DECTRIS's library"
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,8 @@ def _measured(case: Case, folder: Path) -> Iterator[Figure]:
         f"{case.name}: share of the decode limit",
         rate_hz * alone[limit] / 2,
         "",
-        f">= {case.goal_share:.3f}",
+        # Our own decoder is the slower limit: a share of that would be reached too easily.
+        f">= {case.goal_share:.3f}" if limit == DECTRIS else "",
         f"{limit} alone on 2 cores",
         "",
     )
@@ -247,5 +249,5 @@ def decoders() -> list[tuple[str, Callable[[list[bytes]], object]]]:
         for each in chunks:
             decompress(each, "bslz4", elem_size=2)
 
-    found.append(("decoding by DECTRIS's library", theirs))
+    found.append((DECTRIS, theirs))
     return found

@@ -71,12 +71,13 @@ def add_calibration(
     valid_until: datetime | None = None,
     evidence_run_id: int | None = None,
     evidence: Iterable[int] = (),
+    rests_on: Iterable[int] | None = None,
 ) -> int:
     """Record a calibration; a usable one supersedes those of its kind, mode and instrument recorded before it.
 
     The order is that of recording and not of ``measured_at``, since one wrong clock would otherwise set fresh ones
     aside until its date has come. One with the verdict fail or not_measurable is kept as evidence and supersedes
-    nothing. ``evidence`` are ids of datasets.
+    nothing. ``evidence`` are ids of datasets, ``rests_on`` those of the calibrations that it was measured with.
     """
     new = added(
         session,
@@ -94,6 +95,7 @@ def add_calibration(
             valid_until=valid_until,
             evidence_run_id=evidence_run_id,
             verdict=verdict,
+            rests_on=None if rests_on is None else sorted(rests_on),
         ),
     )
     for dataset_id in evidence:

@@ -14,7 +14,7 @@ def report_run(instrument: str, run: str) -> str | None:
     """Write the page of a run; gives its path, or None where it could not be written."""
     opened = lab(instrument)
     try:
-        return str(write_run_report(opened.engine, run, _folder(opened)))
+        return str(write_run_report(opened.engine, run, _folder(opened), opened.file.facts))
     except (NightbeamError, OSError) as error:
         opened.warn("report failed", f"the page of {run} could not be written: {error}", run)
         return None

@@ -116,7 +116,7 @@ def _run_target(call: Call, instrument: str, plan_json: str, target_id: int | No
         except NightbeamError as error:
             with not_hiding(lab(instrument), run):
                 call(close_run, instrument, run, "failed", str(error), None)
-            call(report_run, instrument, run)
+            _report_all(call, instrument, runs)
             return Outcome(TargetState.FAILED, str(error), tuple(runs))
         except BaseException as error:
             # A bug or Ctrl+C: close the run in the database with nothing in between.
@@ -125,11 +125,18 @@ def _run_target(call: Call, instrument: str, plan_json: str, target_id: int | No
                 as_calls(close_run, instrument, run, state, f"{type(error).__name__}: {error}".rstrip(": "), None)
             raise
         call(close_run, instrument, run, attempt.state, attempt.reason.rstrip("; "), attempt.exposed)
-        call(report_run, instrument, run)
         if attempt.next_plan_json is None:
+            _report_all(call, instrument, runs)
             return _ended(attempt, tuple(runs), remedies)
+        call(report_run, instrument, run)
         remedies.append(attempt.remedy)
         plan_json, wait = attempt.next_plan_json, attempt.wait
+
+
+def _report_all(call: Call, instrument: str, runs: list[str]) -> None:
+    """Write the last attempt's page, and those of the others again: what came of them stands on each."""
+    for run in reversed(runs):
+        call(report_run, instrument, run)
 
 
 class Attempt(NamedTuple):

@@ -36,6 +36,8 @@ class RunMaps:
     """Where more than one frame came and the first was kept; None where nobody kept a ledger."""
     corrupt: Positions | None = None
     """Where a frame came that could not be unpacked; none of them is recorded."""
+    unusable: Positions | None = None
+    """Where a frame came with too few numbers (NaN, infinite) to be used; none of them is recorded. None for counts."""
 
     @property
     def scan_shape(self) -> tuple[int, int]:

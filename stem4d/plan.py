@@ -200,11 +200,22 @@ class Exposure(Strict):
     """For all passes with their pauses."""
     track_drift: bool = False
     """Whether the field follows the specimen, as reference scans before each pass tell; they cost dose of the area."""
+    reference_scans: bool = False
+    """Whether a fast scan of few electrons is made before the first pass and after the last: the drift of a single pass
+    is measured by them; they cost dose of the area."""
 
     @model_validator(mode="after")
     def _counts_within_dwell(self) -> "Exposure":
         if self.exposure_time_us is not None and self.exposure_time_us > self.dwell_time_us:
             raise ValueError(f"exposure_time_us must not be longer than dwell_time_us ({self.dwell_time_us:g} us)")
+        return self
+
+    @model_validator(mode="after")
+    def _one_use_of_references(self) -> "Exposure":
+        if self.reference_scans and self.track_drift:
+            raise ValueError(
+                "reference_scans and track_drift exclude each other: a field that follows is scanned where it goes"
+            )
         return self
 
     @property

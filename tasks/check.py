@@ -8,12 +8,13 @@ from db.results import add_quality
 from db.vocabulary import Stage
 from stem4d.maps import RunMaps
 from stem4d.plan import Plan
+from stem4d.quality.drift_seen import Scans
 from stem4d.quality.judge import judge, verdict_by_analysis
 from stem4d.quality.remedies.recalibrate import contradicted
 from stem4d.verdict import QualityResult, Verdict
 from tasks.calibrated import Calibrated
 from tasks.lab import Lab, lab
-from tasks.recorded_maps import recorded_passes
+from tasks.recorded_maps import recorded_passes, recorded_references
 from tasks.stage import stage
 from tasks.withdraw import withdraw
 
@@ -25,7 +26,7 @@ def check_quality(instrument: str, run: str, calibrated_json: str, exposed: dict
     plan = opened.runs[run].plan
     calibrated = Calibrated.model_validate_json(calibrated_json)
     started_s = [one["started_s"] for one in exposed["passes"]]
-    results = judged(opened, plan, calibrated, recorded_passes(exposed), started_s)
+    results = judged(opened, plan, calibrated, recorded_passes(exposed), started_s, recorded_references(plan, exposed))
     record_quality(opened, run, "final", results)
     by_analysis = verdict_by_analysis(results)
     failed = [one for one in results if one.verdict is Verdict.FAIL]
@@ -44,7 +45,12 @@ def check_quality(instrument: str, run: str, calibrated_json: str, exposed: dict
 
 
 def judged(
-    opened: Lab, plan: Plan, calibrated: Calibrated, passes: Sequence[RunMaps], started_s: Sequence[float]
+    opened: Lab,
+    plan: Plan,
+    calibrated: Calibrated,
+    passes: Sequence[RunMaps],
+    started_s: Sequence[float],
+    references: Scans | None = None,
 ) -> tuple[QualityResult, ...]:
     """All checks of passes with what the run's calibrations say: at its end, and while it goes on."""
     return judge(
@@ -54,6 +60,7 @@ def judged(
         calibrated.geometry(),
         calibrated.bad_pixel_mask(plan.detector.shape),
         opened.file.facts.detector(plan.detector.name),
+        references=references,
         calibrations=calibrated.figures(),
     )
 

@@ -35,7 +35,7 @@ class Followed:
     _first: RunMaps | None = None
 
     def __post_init__(self) -> None:
-        self._reference = Reference(self.opened, self.run, self.plan, self.calibrated)
+        self._reference = Reference(self.opened, self.run, self.plan, self.calibrated, "tracking")
 
     def next_scan(self, index: int) -> ScanRequest:
         """The raster of a pass, where the specimen will be when it begins, moving on as the specimen does.
@@ -64,7 +64,7 @@ class Followed:
     def _look(self, passes_before_it: int) -> None:
         """One reference scan where the specimen is expected, and its place by it."""
         expected, _rate = self._course(self.opened.instrument.now_s())
-        at_s, maps = self._reference.scan(_pair(expected), passes_before_it)
+        at_s, maps, _path = self._reference.scan(_pair(expected), passes_before_it)
         if self._first is None:
             self._first = maps
             self._places.append((at_s, expected))

@@ -4,6 +4,7 @@ from typing import Any
 
 from devices.acquire import Progress
 from devices.protocols import ScanRequest
+from stem4d.errors import DoseRefused
 from stem4d.plan import Plan
 from stem4d.quality.online import watch
 from stem4d.verdict import QualityResult
@@ -14,6 +15,7 @@ from tasks.files import file_metadata
 from tasks.follow import Followed
 from tasks.lab import Lab, lab
 from tasks.record import register_dataset, tell_losses
+from tasks.reference import Reference
 from tasks.stage import stage
 
 
@@ -25,7 +27,13 @@ def expose(instrument: str, run: str, calibrated_json: str) -> dict[str, Any]:
     -------
     dict
         ``passes``: files and when they were taken; ``stopped``: why the last one was broken off, or empty; ``failing``:
-        what fails in whole passes, so that the rest of them was not exposed; ``asked``: that a person ended it.
+        what fails in whole passes, so that the rest of them was not exposed; ``references``: files of the reference
+        scans that the plan asks for, and when they began; ``asked``: that a person ended it.
+
+    Raises
+    ------
+    DoseRefused
+        Before anything is exposed, where the area cannot bear a reference scan beside its plan.
     """
     opened = lab(instrument)
     plan = opened.runs[run].plan
@@ -34,6 +42,8 @@ def expose(instrument: str, run: str, calibrated_json: str) -> dict[str, Any]:
     stopped = asked = ""
     failing: tuple[QualityResult, ...] = ()
     followed = Followed(opened, run, plan, calibrated) if plan.exposure.track_drift else None
+    reference = Reference(opened, run, plan, calibrated, "reference") if plan.exposure.reference_scans else None
+    looks = [reference.scan()] if reference else []
     for index in range(plan.exposure.passes):
         if index:
             opened.instrument.pause(plan.exposure.pause_between_passes_s)
@@ -52,10 +62,12 @@ def expose(instrument: str, run: str, calibrated_json: str) -> dict[str, Any]:
         )
         stopped = done.result.stopped
         if stopped:
-            opened.tell("stopped early", stopped, run=run)
+            opened.tell("stopped early", stopped, run=run, started_s=done.started_s)
             asked = opened.break_off()
             break
-        opened.tell("pass recorded", which, run=run, held_up_s=round(done.result.held_up_s, 3))
+        held_up_s = round(done.result.held_up_s, 3)
+        # The instrument's clock, by which drift was judged, is told nowhere else.
+        opened.tell("pass recorded", which, run=run, held_up_s=held_up_s, started_s=done.started_s)
         asked = opened.between() if index + 1 < plan.exposure.passes else ""
         if asked:
             asked = f"{asked}, after {which}"
@@ -67,10 +79,16 @@ def expose(instrument: str, run: str, calibrated_json: str) -> dict[str, Any]:
             reason = " ".join(dict.fromkeys(one.message for one in failing))
             opened.tell("stopped early", f"after {which}: {reason}", run=run)
             break
+    if reference and not stopped and not asked:
+        try:
+            looks.append(reference.scan(passes_before_it=len(passes)))
+        except DoseRefused as error:
+            opened.tell("tracking", f"no reference scan after the passes: {error}", run)
     return {
         "passes": passes,
         "stopped": stopped,
         "failing": [one.model_dump(mode="json") for one in failing],
+        "references": [{"path": str(one.path), "started_s": one.started_s} for one in looks],
         "asked": asked,
     }
 
@@ -89,7 +107,8 @@ def _one_pass(opened: Lab, run: str, plan: Plan, calibrated: Calibrated, index: 
         metadata=file_metadata(plan, run, "acquisition"),
     )
 
-    stop_reason = watch(plan, calibrated.geometry(), calibrated.bad_pixel_mask(plan.detector.shape))
+    detector = opened.file.facts.detector(plan.detector.name)
+    stop_reason = watch(plan, calibrated.geometry(), calibrated.bad_pixel_mask(plan.detector.shape), detector)
 
     def on_progress(progress: Progress) -> str | None:
         opened.on_progress(f"{plan.name} pass {index + 1}/{plan.exposure.passes}", progress)

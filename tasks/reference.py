@@ -1,5 +1,8 @@
 """Reference scans of a run's own area: few electrons, booked on its budget like every exposure."""
 
+from pathlib import Path
+from typing import NamedTuple
+
 from devices.protocols import ScanRequest
 from stem4d.maps import RunMaps
 from stem4d.plan import Plan
@@ -12,11 +15,21 @@ from tasks.lab import Lab
 Offset = tuple[float, float]
 
 
-class Reference:
-    """Takes them one after the other, each with a file of its own."""
+class Looked(NamedTuple):
+    """One reference scan."""
 
-    def __init__(self, opened: Lab, run: str, plan: Plan, calibrated: Calibrated) -> None:
+    started_s: float
+    """When it began on the instrument's clock [s]."""
+    maps: RunMaps
+    path: Path
+
+
+class Reference:
+    """Takes them one after the other, each with a file of its own, named after what they are for."""
+
+    def __init__(self, opened: Lab, run: str, plan: Plan, calibrated: Calibrated, purpose: str) -> None:
         self._opened, self._run, self._plan, self._calibrated = opened, run, plan, calibrated
+        self._purpose = purpose
         self._request = reference_request(opened, plan)
         self._taken = 0
 
@@ -29,8 +42,8 @@ class Reference:
         """Let the instrument's time pass."""
         self._opened.instrument.pause(seconds)
 
-    def scan(self, offset_nm: Offset = (0.0, 0.0), passes_before_it: int = 0) -> tuple[float, RunMaps]:
-        """One more; gives when it began on the instrument's clock [s], and its maps.
+    def scan(self, offset_nm: Offset = (0.0, 0.0), passes_before_it: int = 0) -> Looked:
+        """One more.
 
         Parameters
         ----------
@@ -50,8 +63,8 @@ class Reference:
         bench = Bench(self._opened, self._run, rest, {})
         started_s = self._opened.instrument.now_s()
         request = self._request.model_copy(update={"offset_nm": offset_nm})
-        scanned = bench.scan(f"reference-{self._taken}", bench.this_area, request, self._calibrated)
-        return started_s, scanned.maps()
+        scanned = bench.scan(f"{self._purpose}-{self._taken}", bench.this_area, request, self._calibrated)
+        return Looked(started_s, scanned.maps(), scanned.path)
 
 
 def reference_request(opened: Lab, plan: Plan) -> ScanRequest:

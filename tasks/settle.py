@@ -26,7 +26,7 @@ def settle(instrument: str, run: str, calibrated_json: str, wait: dict[str, floa
     """Wait (`Wait`) until the drift is surely below a rate; gives whether it is, and why not."""
     opened, wanted = lab(instrument), Wait.model_validate(wait)
     plan = opened.runs[run].plan
-    reference = Reference(opened, run, plan, Calibrated.model_validate_json(calibrated_json))
+    reference = Reference(opened, run, plan, Calibrated.model_validate_json(calibrated_json), "settling")
     left_s = mending_left_s(opened, runs) - predict(plan).total_time_s
     began_s = opened.instrument.now_s()
     speeds: list[float] = []
@@ -58,8 +58,8 @@ def settle(instrument: str, run: str, calibrated_json: str, wait: dict[str, floa
 
 def _rate(reference: Reference, baseline_s: float) -> DriftSeen | None:
     """The drift between two reference scans so far apart; None where they cannot be registered."""
-    before_s, before = reference.scan()
+    before_s, before, _path = reference.scan()
     reference.pause(baseline_s)
-    after_s, after = reference.scan()
+    after_s, after, _path = reference.scan()
     seen = drift_seen(Scans((before, after), (before_s, after_s), reference.step_nm))
     return seen if seen.ok else None

@@ -75,6 +75,8 @@ class Calibration(Base):
     reason: Mapped[str | None]
     # What a report draws of the fit where no picture of the evidence says it: lines of figures.
     curves: Mapped[Json | None]
+    # Ids of the calibrations that were in force when it was measured; absent where that was not yet recorded.
+    rests_on: Mapped[Json | None]
 
     __table_args__ = (
         Index(None, "instrument", "kind", "mode_key", "measured_at"),

@@ -66,7 +66,7 @@ def print_run(facts: Facts, measured: list[Facts], reports: Path) -> None:
 
 
 def print_affected(facts: Facts) -> None:
-    """A calibration, whether it still stands, and the data that were acquired with it."""
+    """A calibration, whether it still stands, the data that were acquired and the calibrations measured with it."""
     print(
         f"{title_of(facts['kind'])}, number {facts['id']} of {facts['instrument']}: {standing_words(facts, utc_now())}"
     )
@@ -77,6 +77,16 @@ def print_affected(facts: Facts) -> None:
         judged = f"own verdict {own.replace('_', ' ')}" if own else "no verdict of its own"
         where = one["path"] or "place not recorded"
         print(f"{one['run']:<22} pass {one['pass_index'] + 1:<3} {one['state']:<8} {judged:<26} {where}")
+    _print_resting(facts["calibrations"], "were measured with it in force")
+    if facts["unknown"]:
+        _print_resting(facts["unknown"], "were measured while it stood; whether with it was not yet recorded then")
+
+
+def _print_resting(calibrations: list[Facts], how: str) -> None:
+    print(f"{len(calibrations)} calibration(s) {how}{':' if calibrations else '.'}")
+    for one in calibrations:
+        words = "withdrawn" if one["withdrawn"] else one["verdict"].replace("_", " ")
+        print(f"number {one['id']:<6} {title_of(one['kind'])}, measured {one['measured_at'][:16]}: {words}")
 
 
 def _ended(facts: Facts) -> str:

@@ -11,6 +11,7 @@ from stem4d.errors import BadInput
 
 if TYPE_CHECKING:
     from flows.inspect import Inspection
+    from stem4d.detector import DetectorFacts
 
 
 @command
@@ -24,6 +25,19 @@ def inspect(
     beam_energy_kev: Annotated[float | None, typer.Option(help="Beam energy [keV].")] = None,
     convergence_semi_angle_mrad: Annotated[float | None, typer.Option(help="Convergence semi-angle [mrad].")] = None,
     defocus_nm: Annotated[float | None, typer.Option(help="Defocus, positive for underfocus [nm].")] = None,
+    dwell_us: Annotated[float | None, typer.Option(help="Time in which a frame counts [us].")] = None,
+    max_count_rate_hz: Annotated[
+        float | None, typer.Option(help="Rate at which a pixel of the detector loses a tenth of its counts [1/s].")
+    ] = None,
+    detector: Annotated[
+        str | None, typer.Option(help="A detector that nightbeam knows (quadro, arina, ...), for what it can count.")
+    ] = None,
+    counts_per_electron: Annotated[
+        float | None, typer.Option(help="What one electron adds to a value of an integrating detector.")
+    ] = None,
+    mask: Annotated[
+        Path | None, typer.Option(help="Bad pixels beside those that are found: a .npy file of the pattern's shape.")
+    ] = None,
     as_json: AsJson = False,
 ) -> Code:
     """Judge any recorded file: saturation, descan, centring, and which analyses it can carry.
@@ -39,12 +53,19 @@ def inspect(
         "scan_step_nm": step_nm,
         "beam_energy_kev": beam_energy_kev,
         "convergence_semi_angle_mrad": convergence_semi_angle_mrad,
+        "dwell_time_us": dwell_us,
+        "max_count_rate_per_px_hz": max_count_rate_hz,
     }
-    _require_positive(given, full_scale)
+    _require_positive({**given, "full_scale": full_scale, "counts_per_electron": counts_per_electron})
     if defocus_nm is not None:
         given["defocus_nm"] = _finite("--defocus-nm", defocus_nm)
     found = inspect_file(
-        file, full_scale=full_scale, known={name: value for name, value in given.items() if value is not None}
+        file,
+        full_scale=full_scale,
+        known={name: value for name, value in given.items() if value is not None},
+        detector=None if detector is None else _detector(detector),
+        counts_per_electron=counts_per_electron,
+        mask=mask,
     )
     if as_json:
         print_json(_facts(found))
@@ -62,12 +83,27 @@ def _finite(field: str, value: float) -> float:
     return value
 
 
-def _require_positive(given: dict[str, float | None], full_scale: int | None) -> None:
+def _detector(name: str) -> "DetectorFacts":
+    from stem4d.catalogue import CATALOGUE
+
+    if name not in CATALOGUE:
+        raise BadInput(
+            field="--detector",
+            value=name,
+            limit=f"must be one of {', '.join(sorted(CATALOGUE))}",
+            remedy="For any other give --max-count-rate-hz and --full-scale",
+        )
+    return CATALOGUE[name]
+
+
+def _require_positive(given: dict[str, float | None]) -> None:
     """Refuse what no microscope has: a length, an angle, an energy or a counter that is not above zero."""
-    for name, value in {**given, "full_scale": full_scale}.items():
+    from flows.inspect_options import OPTIONS
+
+    for name, value in given.items():
         if value is not None and not (isfinite(value) and value > 0):
             raise BadInput(
-                field=f"--{name.removeprefix('scan_').replace('_', '-')}",
+                field=OPTIONS.get(name, f"--{name.replace('_', '-')}").partition(" ")[0],
                 value=value,
                 limit="must be a number above 0",
                 remedy="Give the value as the instrument's calibration states it, or leave the option out",
@@ -89,6 +125,7 @@ def _facts(found: "Inspection") -> dict[str, Any]:
         if found.full_scale is not None and saturated.size
         else None,
         "bad_pixels": found.bad_pixels,
+        "counts_per_electron": found.counts_per_electron,
         "disk": {
             "found": disk.ok,
             "reason": disk.reason,
@@ -116,6 +153,8 @@ def _print(found: "Inspection") -> None:
     print(f"{found.path}: {shape}, {found.dtype}, {found.maps.frames} frames")
     full_scale = "unknown" if found.full_scale is None else f"{found.full_scale:,}"
     print(f"full scale of the counter: {full_scale}; bad pixels left out: {found.bad_pixels}")
+    if found.counts_per_electron is not None:
+        print(f"the values are no counts; {found.counts_per_electron:.4g} is taken for one electron")
     disk = found.disk
     if disk.ok:
         print(f"bright-field disk: centre ({disk.centre_px[0]:.2f}, {disk.centre_px[1]:.2f}) px, ", end="")

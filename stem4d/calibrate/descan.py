@@ -87,7 +87,8 @@ def fit_descan(
     use = recorded & np.isfinite(com).all(axis=0)
     rows, columns = np.nonzero(use)
     if len(rows) < FEWEST_POSITIONS:
-        return _nothing(f"only {len(rows)} positions have a centre; a plane needs {FEWEST_POSITIONS}")
+        have = f"only {len(rows)} have" if len(rows) else "no position has"
+        return _nothing(f"{have} a centre; a plane needs {FEWEST_POSITIONS} positions")
     shape = com_y_px.shape
     middle = ((shape[0] - 1) / 2, (shape[1] - 1) / 2)
     axes = [axis for axis, at in enumerate((rows, columns)) if len(np.unique(at)) > 1]

@@ -63,6 +63,8 @@ class DriftFit:
     """NaN where the course is straight."""
     places_nm: Array
     """(n, 2) place of the specimen in each scan, relative to the first; NaN where it was not registered."""
+    course_nm: Array
+    """(n, 2) the same by the fitted course."""
     jump: Jump | None
     """A step that is not part of the rate."""
     residual_px: float
@@ -303,8 +305,8 @@ def _assemble(
     if kind == "jump":
         step = (float(found[2, 0]), float(found[2, 1]))
         jump = Jump(placed[after], step, (float(errors[0, 2]), float(errors[1, 2])))
-    everywhere = np.full((number, 2), nan)
-    everywhere[placed] = places * step_nm
+    everywhere, fitted = np.full((2, number, 2), nan)
+    everywhere[placed], fitted[placed] = places * step_nm, (places - course.left) * step_nm
     off = sqrt(course.chi2 / freedom) if freedom > 0 else 0.0
     return DriftFit(
         rate_nm_per_min=(float(found[1, 0]), float(found[1, 1])),
@@ -312,6 +314,7 @@ def _assemble(
         acceleration_nm_per_min2=acceleration,
         acceleration_uncertainty_nm_per_min2=acceleration_error,
         places_nm=everywhere,
+        course_nm=fitted,
         jump=jump,
         residual_px=float(np.sqrt(np.mean(course.left**2))),
         ok=off <= LARGEST_MISFIT,
@@ -322,4 +325,4 @@ def _assemble(
 def _nothing(number: int, reason: str) -> DriftFit:
     unknown = (nan, nan)
     empty = np.full((number, 2), nan)
-    return DriftFit(unknown, unknown, unknown, unknown, empty, None, nan, ok=False, reason=reason)
+    return DriftFit(unknown, unknown, unknown, unknown, empty, empty, None, nan, ok=False, reason=reason)

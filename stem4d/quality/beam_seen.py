@@ -58,9 +58,14 @@ def seen_of(maps: RunMaps, not_counted: Mask | None) -> Seen:
 
 def _clipped_counts(maps: RunMaps, not_counted: Mask | None) -> float:
     """Counts of all frames in pixels at full scale, without those that are to be left out."""
+    return float(clipped_px(maps, not_counted)[maps.recorded].sum()) * (maps.full_scale or 0)
+
+
+def clipped_px(maps: RunMaps, not_counted: Mask | None) -> npt.NDArray[np.float64]:
+    """Pixels at full scale in each frame, without those that always are and are to be left out."""
     full = maps.full_scale or 0
     always = 0 if not_counted is None else int((not_counted & (maps.max_pattern >= full)).sum())
-    return float(np.maximum(maps.saturated_px[maps.recorded].astype(np.float64) - always, 0).sum()) * full
+    return np.maximum(maps.saturated_px.astype(np.float64) - always, 0.0)
 
 
 def _scatters(maps: RunMaps, found: Dropouts, stretch: tuple[int, int, float]) -> bool:

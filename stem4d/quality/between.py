@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import nan, sqrt
+from math import inf, nan, sqrt
 
 import numpy as np
 import numpy.typing as npt
@@ -89,7 +89,7 @@ def _high_angles(
     if subject.geometry is None or not beyond.any():
         return None, nan, "nothing is recorded beyond the bright-field disk"
     patterns = [np.where(subject.bad_pixels, 0, one.sum_pattern).astype(np.float64) for one in passes]
-    totals = np.array([pattern.sum() for pattern in patterns])
+    totals = ring_counts(passes, subject, 0.0)[1]
     distance = subject.geometry.distance_px(subject.shape)
     extra = _other_specimen(passes, last)
     gain = _gain(totals.sum() / sum(one.frames for one in passes), subject)
@@ -100,8 +100,8 @@ def _high_angles(
     for annuli in range(1, ANNULI + 1):
         first = int(np.searchsorted(summed, summed[-1] * (1 - 1 / annuli), side="right")) if annuli > 1 else 0
         start = float(distance[beyond][order][min(first, len(order) - 1)])
-        ring = beyond & (distance >= start)
-        fading = fit_shares(np.array([each[ring].sum() for each in patterns]), totals, moments, gain, extra)
+        counts, _ = ring_counts(passes, subject, start)
+        fading = fit_shares(counts, totals, moments, gain, extra)
         if fading is None or (best is not None and DOUBT_SIGMAS * fading.lost_uncertainty > SURE):
             break
         best, inner = fading, start
@@ -109,6 +109,13 @@ def _high_angles(
         return None, nan, f"fewer than {FEWEST_COUNTS:.0f} counts a pass beyond the bright-field disk"
     unit = "px" if subject.mrad_per_pixel is None else "mrad"
     return best, inner, f"beyond {inner * (subject.mrad_per_pixel or 1.0):.3g} {unit}"
+
+
+def ring_counts(passes: Sequence[RunMaps], subject: Subject, inner_px: float) -> tuple[Array, Array]:
+    """Counts of each pass beyond the disk from ``inner_px`` of its centre on, and all of them, bad pixels left out."""
+    ring = subject.beyond_disk() & subject.region(inner_px, inf)
+    patterns = [np.where(subject.bad_pixels, 0, one.sum_pattern).astype(np.float64) for one in passes]
+    return np.array([each[ring].sum() for each in patterns]), np.array([each.sum() for each in patterns])
 
 
 def _gain(counts_a_pattern: float, subject: Subject) -> float:

@@ -95,6 +95,12 @@ def _frame(passes: Sequence[RunMaps], subject: Subject) -> QualityResult:
     return result(name, None, verdict, text, value=layer.phase_rad, limit=limit, unit="rad", uncertainty=error)
 
 
+def deflection_change_mrad(first: RunMaps, last: RunMaps, mrad_per_pixel: float) -> Array:
+    """Centre of mass of the last pass less that of the first, (2, scan_y, scan_x) as (y, x) [mrad]."""
+    pairs = ((first.com_y_px, last.com_y_px), (first.com_x_px, last.com_x_px))
+    return np.stack([b.astype(np.float64) - a for a, b in pairs]) * mrad_per_pixel
+
+
 def layer_between(first: RunMaps, last: RunMaps, subject: Subject) -> tuple[Layer | None, str]:
     """Phase by which middle and border of the field went apart, or why it is not known.
 
@@ -108,8 +114,7 @@ def layer_between(first: RunMaps, last: RunMaps, subject: Subject) -> tuple[Laye
     known = subject.known
     if known.scan_step_nm is None or known.beam_energy_kev is None or known.mrad_per_pixel is None:
         return None, "scan step, beam energy or angle per pixel is not known"
-    pairs = ((first.com_y_px, last.com_y_px), (first.com_x_px, last.com_x_px))
-    change = np.stack([b.astype(np.float64) - a for a, b in pairs]) * known.mrad_per_pixel * 1e-3
+    change = deflection_change_mrad(first, last, known.mrad_per_pixel) * 1e-3
     columns = change.shape[2]
     whole = np.isfinite(change).all(axis=0).mean(axis=1) > WHOLE_LINE
     blocks = int(whole.sum()) // LINES_TOGETHER

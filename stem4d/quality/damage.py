@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import fft, ndimage
 
-from stem4d.calibrate.shift import white_noise
+from stem4d.calibrate.shift import white_noise, without_surface
 from stem4d.maps import RunMaps
 from stem4d.predict import predict
 from stem4d.quality.between import Between
@@ -34,6 +34,8 @@ MOST_AREA, AREA_FAILS = 0.02, 0.1
 LARGEST_CHANGE = 9.0
 """Local change in standard deviations. Chance alone makes 4.4 among 1e5 places, and what a shrinking specimen leaves
 beside its best fit up to 6: the width of doubt ends at 6.5."""
+SURFACE_ORDER = 4
+"""What a surface of this order can follow is no local change: bends of a third of the field and more."""
 FINE = 0.5
 """Fine detail begins at this part of the Nyquist frequency of the scan."""
 
@@ -109,17 +111,14 @@ def _critical(fading: Fading | None, subject: Subject) -> QualityResult:
 
 def _detail(between: Between) -> QualityResult:
     """Loss of the images' fine detail, from the power that neighbouring passes have in common."""
-    name, passes, overlays = "damage.detail", between.passes, between.overlays
-    if len(passes) < 3:
+    name, overlays = "damage.detail", between.overlays
+    if len(between.passes) < 3:
         text = "Loss of fine detail is not known: it takes three passes to tell it from noise."
         return result(name, None, Verdict.NOT_MEASURABLE, text, limit=MOST_LOST)
     if any(one.reason and one.features for one in overlays):
         text = "Loss of fine detail is not known: the passes could not be laid over each other."
         return result(name, None, Verdict.NOT_MEASURABLE, text, limit=MOST_LOST)
-    shifts = [(0.0, 0.0), *(one.shift_px for one in overlays)]
-    fading = fit_common(
-        [_fine(one, passes[0], shift) for one, shift in zip(passes, shifts, strict=True)], between.moments
-    )
+    fading = fit_common(fine_detail(between), between.moments)
     if fading is None:
         text = "Loss of fine detail is not known: the passes have no fine detail in common."
         return result(name, None, Verdict.NOT_MEASURABLE, text, limit=MOST_LOST)
@@ -130,6 +129,13 @@ def _detail(between: Between) -> QualityResult:
         f"between the first pass and the last."
     )
     return result(name, None, verdict, text, value=lost, limit=limit, uncertainty=error)
+
+
+def fine_detail(between: Between) -> list[npt.NDArray[np.complex128]]:
+    """Fine part of each pass's spectra, as the passes lie over the first."""
+    shifts = [(0.0, 0.0), *(one.shift_px for one in between.overlays)]
+    first = between.passes[0]
+    return [_fine(one, first, shift) for one, shift in zip(between.passes, shifts, strict=True)]
 
 
 def _fine(maps: RunMaps, first: RunMaps, shift_px: tuple[float, float]) -> npt.NDArray[np.complex128]:
@@ -204,7 +210,7 @@ def local_changes(last: Overlay) -> Array | None:
     for rest, slope in zip(last.left, last.slope, strict=True):
         steep = last.seen & (slope > np.median(slope[last.seen]))
         flat = last.seen & ~steep
-        off = _polished(rest, last.seen)
+        off = _bared(_polished(rest, last.seen), last.seen)
         noise = quiet_spread(off[flat]) if flat.any() else 0.0
         size = float(np.median(slope[steep])) if steep.any() else 0.0
         place = sqrt(max(quiet_spread(off[steep]) ** 2 - noise**2, 0.0)) / size if size > 0 else 0.0
@@ -220,6 +226,16 @@ def _polished(rest: Array, seen: npt.NDArray[np.bool_]) -> Array:
         some = seen.any(axis=axis, keepdims=True)
         off = off - np.nanmedian(np.where(some, off, 0.0), axis=axis, keepdims=True)
     return np.where(seen, off, 0.0)
+
+
+def _bared(off: Array, seen: npt.NDArray[np.bool_]) -> Array:
+    """Less a smooth surface: a layer that grew over the field is no change in one place, and hides a bubble's.
+
+    Taken from values that are held within the spread of their quiet half, so that a bubble does not bend it.
+    """
+    spread = LARGEST_CHANGE / 2 * quiet_spread(off[seen])
+    held = np.clip(off, -spread, spread)
+    return np.where(seen, off - held + without_surface(held, seen, SURFACE_ORDER), 0.0)
 
 
 def _hint(passes: Sequence[RunMaps], subject: Subject) -> str:

@@ -69,7 +69,7 @@ def check_drift(
     if step_nm is None:
         return _unknown(subject, "the scan step is not known")
     line_s = predict(subject.plan).line_time_s if subject.plan is not None else 0.0
-    between = drift_seen(Scans(tuple(passes), tuple(started_s), step_nm, line_s)) if len(passes) > 1 else None
+    between = drift_between(passes, started_s, subject)
     around = _by_references(passes, references, step_nm, line_s)
     seen = between if between is not None and (between.ok or around is None) else around
     if seen is None:
@@ -81,6 +81,15 @@ def check_drift(
     if subject.plan is not None:
         results.extend(_in_pass(around or seen, around is not None, subject, subject.plan, each) for each in named)
     return tuple(results)
+
+
+def drift_between(passes: Sequence[RunMaps], started_s: Sequence[float], subject: Subject) -> DriftSeen | None:
+    """The drift from pass to pass; None of one pass, or where nobody knows the step."""
+    step_nm = subject.known.scan_step_nm
+    if len(passes) < 2 or step_nm is None:
+        return None
+    line_s = predict(subject.plan).line_time_s if subject.plan is not None else 0.0
+    return drift_seen(Scans(tuple(passes), tuple(started_s), step_nm, line_s))
 
 
 def _check_starts(field: str, starts: Sequence[float], number: int) -> None:

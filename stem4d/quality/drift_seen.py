@@ -56,6 +56,8 @@ class DriftSeen:
     """Why ``ok`` is false; empty otherwise."""
     least_nm_per_min: float | None = None
     """The specimen surely moves faster than this, where no more is known."""
+    fit: DriftFit | None = None
+    """What it was taken from; None where two halves of one pass told it."""
 
     @property
     def speed_nm_per_min(self) -> float:
@@ -87,6 +89,7 @@ def drift_seen(scans: Scans) -> DriftSeen:
         ok=fit.ok,
         reason=reason,
         least_nm_per_min=least,
+        fit=fit,
     )
 
 

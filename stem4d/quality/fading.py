@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from math import exp, inf, isfinite, sqrt
+from math import exp, inf, isfinite, nan, sqrt
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +26,8 @@ class Fading:
     rate_uncertainty: float
     passes: float
     """From the middle of the first pass to the middle of the last, in doses of one pass."""
+    unexposed: float = nan
+    """The share, or the power, that the decay has before any dose."""
 
     @property
     def lost(self) -> float:
@@ -62,8 +64,8 @@ def fit_shares(counts: Array, totals: Array, moments: Array, gain: float = 1.0, 
         return None
     share = counts / totals
     variance = gain * np.maximum(1 - share, 0.0) / counts + extra**2
-    slope, error = _line(np.log(share), np.maximum(variance, 1e-18), moments)
-    return Fading(-slope, error, float(moments[-1] - moments[0]))
+    slope, error, start = _line(np.log(share), np.maximum(variance, 1e-18), moments)
+    return Fading(-slope, error, float(moments[-1] - moments[0]), exp(min(start, 50.0)))
 
 
 def fit_common(passes: Sequence[Values], moments: Array) -> Fading | None:
@@ -84,7 +86,7 @@ def fit_common(passes: Sequence[Values], moments: Array) -> Fading | None:
     """
     if len(passes) < 3 or passes[0].size < 2 * GROUPS:
         return None
-    together = np.stack([(one * np.conj(two)).real for one, two in pairwise(passes)])
+    together = power_in_common(passes)
     middles = (moments[:-1] + moments[1:]) / 2
     group = np.arange(together.shape[1]) % GROUPS
     parts = np.stack([together[:, group == which].sum(axis=1) for which in range(GROUPS)])
@@ -93,13 +95,18 @@ def fit_common(passes: Sequence[Values], moments: Array) -> Fading | None:
     if not (whole > 3 * parts.std(axis=0, ddof=1) * sqrt(GROUPS)).all():
         return None
     even = np.ones(len(middles))
-    slope, _ = _line(np.log(whole), even, middles)
+    slope, _, start = _line(np.log(whole), even, middles)
     without = whole - parts
     if not (without > 0).all():
         return None
     slopes = np.array([_line(np.log(each), even, middles)[0] for each in without])
     error = sqrt((GROUPS - 1) / GROUPS * float(((slopes - slopes.mean()) ** 2).sum()))
-    return Fading(-slope, error, float(moments[-1] - moments[0]))
+    return Fading(-slope, error, float(moments[-1] - moments[0]), exp(min(start, 500.0)))
+
+
+def power_in_common(passes: Sequence[Values]) -> Array:
+    """Products of the values that neighbouring passes have of the same thing, (passes - 1, values); free of noise."""
+    return np.stack([(one * np.conj(two)).real for one, two in pairwise(passes)])
 
 
 def critical_fluence(fading: Fading, pass_e_per_a2: float, sigmas: float) -> tuple[float | None, float | None, float]:
@@ -115,16 +122,17 @@ def critical_fluence(fading: Fading, pass_e_per_a2: float, sigmas: float) -> tup
     return value, value * fading.rate_uncertainty / fading.rate, bound
 
 
-def _line(values: Array, variance: Array, at: Array) -> tuple[float, float]:
-    """Slope of a weighted line and its standard error, by the scatter where that is larger."""
+def _line(values: Array, variance: Array, at: Array) -> tuple[float, float, float]:
+    """Slope of a weighted line, its standard error, by the scatter where that is larger, and the value at 0."""
     weight = 1 / variance
     middle = float((weight * at).sum() / weight.sum())
     spread = float((weight * (at - middle) ** 2).sum())
     if not spread > 0:
-        return 0.0, inf
+        return 0.0, inf, float(values.mean())
     slope = float((weight * (at - middle) * values).sum()) / spread
-    rest = values - float((weight * values).sum() / weight.sum()) - slope * (at - middle)
+    level = float((weight * values).sum() / weight.sum())
+    rest = values - level - slope * (at - middle)
     free = len(values) - 2
     birge = sqrt(float((weight * rest**2).sum()) / free) if free > 0 else 1.0
     error = max(birge, 1.0) / sqrt(spread)
-    return slope, error if isfinite(error) else inf
+    return slope, error if isfinite(error) else inf, level - slope * middle

@@ -6,6 +6,7 @@ from dataclasses import fields, replace
 from stem4d import optics
 from stem4d.calibrate.disk import DiskFit
 from stem4d.calibrate.pixels import Mask
+from stem4d.detector import DetectorFacts
 from stem4d.maps import RunMaps
 from stem4d.plan import QualityPolicy
 from stem4d.quality.beam import check_beam
@@ -20,10 +21,11 @@ from stem4d.quality.frames import check_frames
 from stem4d.quality.grade import result
 from stem4d.quality.pixels import check_dead_pixels
 from stem4d.quality.rate import check_rate
-from stem4d.quality.regions import FileKnowledge, PatternGeometry, Subject, mask_for, wanted_of_file
+from stem4d.quality.regions import IN_WORDS, FileKnowledge, PatternGeometry, Subject, mask_for, wanted_of_file
 from stem4d.quality.sampling import check_sampling
 from stem4d.quality.saturation import check_saturation
 from stem4d.quality.scan import check_scan
+from stem4d.quality.values import NotCounts, check_values, with_doubt
 from stem4d.quality.wrap import check_wrap
 from stem4d.verdict import QualityResult, Verdict
 
@@ -31,17 +33,27 @@ __all__ = ["FileKnowledge", "judge_file"]
 
 RADIUS_TOLERANCE = 0.05
 """Disk radius against convergence angle over angle per pixel: more is a wrong number, not a fit's error (habit)."""
+OF_THE_BEAM = ("beam.", "dose.", "descan.")
+"""Metrics that take counts for the beam's, by the beginning of their names."""
 NEEDED_TO_JUDGE = {
     "mrad_per_pixel": "recorded angles, resolution",
     "scan_step_nm": "drift",
     "beam_energy_kev": "resolution",
     "convergence_semi_angle_mrad": "counting noise in mrad",
     "defocus_nm": "overlap of the probes",
+    "dwell_time_us": "counting rate",
+    "max_count_rate_per_px_hz": "counting rate",
 }
 
 
 def judge_file(
-    maps: RunMaps, disk: DiskFit, bad_pixels: Mask | None, known: FileKnowledge, policy: QualityPolicy | None = None
+    maps: RunMaps,
+    disk: DiskFit,
+    bad_pixels: Mask | None,
+    known: FileKnowledge,
+    policy: QualityPolicy | None = None,
+    detector: DetectorFacts | None = None,
+    not_counts: NotCounts | None = None,
 ) -> tuple[QualityResult, ...]:
     """Judge a recording for every kind of analysis.
 
@@ -57,13 +69,32 @@ def judge_file(
         What the file or its user says. A missing angle per pixel is taken from the disk and the convergence angle.
     policy : QualityPolicy, optional
         Limits; the defaults of a plan where absent.
+    detector : DetectorFacts, optional
+        What is known of the detector, where somebody named it.
+    not_counts : NotCounts, optional
+        How the maps were made of values that are no counts.
 
     Returns
     -------
     tuple of QualityResult
         Besides the checks of a run: ``scale.disk_radius`` where two angles can be held against each other, and
-        ``knowledge`` for what could not be judged because nobody said it.
+        ``knowledge`` for what could not be judged because nobody said it, and, of values that are no counts,
+        ``pixels.invalid`` and ``frames.negative``.
     """
+    results = tuple(_by_disk(_judged(maps, disk, bad_pixels, known, policy, detector), disk))
+    if not_counts is None:
+        return results
+    return (*with_doubt(results, not_counts), *check_values(not_counts))
+
+
+def _judged(
+    maps: RunMaps,
+    disk: DiskFit,
+    bad_pixels: Mask | None,
+    known: FileKnowledge,
+    policy: QualityPolicy | None,
+    detector: DetectorFacts | None,
+) -> tuple[QualityResult, ...]:
     shape = maps.sum_pattern.shape
     geometry = None
     completed = known
@@ -79,6 +110,7 @@ def judge_file(
         full_scale=maps.full_scale,
         policy=policy or QualityPolicy(),
         known=completed,
+        detector=detector,
     )
     between = compare((maps,), subject)
     return (
@@ -97,8 +129,18 @@ def judge_file(
         *check_damage(between, subject),
         *check_contamination(between, subject),
         *_scale(disk, known),
-        *_not_known(known),
+        *_not_known(known, detector),
     )
+
+
+def _by_disk(results: tuple[QualityResult, ...], disk: DiskFit) -> Iterator[QualityResult]:
+    """The same results; where no disk was found, what was counted need not be the beam's, and none of it passes."""
+    for one in results:
+        if disk.ok or one.verdict is not Verdict.PASS or not one.metric.startswith(OF_THE_BEAM):
+            yield one
+        else:
+            text = f"{one.message} No disk was found ({disk.reason}): whether that is the beam is not known."
+            yield one.model_copy(update={"verdict": Verdict.NOT_MEASURABLE, "message": text})
 
 
 def _scale(disk: DiskFit, known: FileKnowledge) -> Iterator[QualityResult]:
@@ -115,9 +157,12 @@ def _scale(disk: DiskFit, known: FileKnowledge) -> Iterator[QualityResult]:
     yield result("scale.disk_radius", None, verdict, text, value=off, limit=RADIUS_TOLERANCE, uncertainty=error)
 
 
-def _not_known(known: FileKnowledge) -> Iterator[QualityResult]:
+def _not_known(known: FileKnowledge, detector: DetectorFacts | None) -> Iterator[QualityResult]:
+    # A named detector says what it can count.
     missing = [field.name for field in fields(known) if getattr(known, field.name) is None]
+    if detector is not None and "max_count_rate_per_px_hz" in missing:
+        missing.remove("max_count_rate_per_px_hz")
     if missing:
         matters = sorted({one for name in missing for one in NEEDED_TO_JUDGE[name].split(", ")})
-        text = f"Not judged in full: {', '.join(matters)}. Nobody said {', '.join(missing)}."
+        text = f"Not judged in full: {', '.join(matters)}. Nobody said {', '.join(IN_WORDS[name] for name in missing)}."
         yield result("knowledge", None, Verdict.NOT_MEASURABLE, text, value=float(len(missing)), limit=0.0)

@@ -25,7 +25,8 @@ def check_frames(passes: Sequence[RunMaps]) -> tuple[QualityResult, ...]:
     one before it, to the last digit of total, maximum and centre of mass, was handed out twice: by a detector that
     stood still, or by what read it.
     """
-    recorded = np.concatenate([maps.recorded for maps in passes])
+    # A frame that came and cannot be used is not missing.
+    recorded = np.concatenate([maps.recorded | _unusable(maps) for maps in passes])
     positions, missing = recorded.size, int((~recorded).sum())
     results = [*_by_ledger(passes, positions)]
     if missing == positions:
@@ -40,17 +41,42 @@ def check_frames(passes: Sequence[RunMaps]) -> tuple[QualityResult, ...]:
         )
         return (gone, *results)
     results = [_missing(recorded, positions, missing), *results, _repeated(passes)]
-    invalid = np.concatenate([maps.invalid_px[maps.recorded] for maps in passes])
-    touched = int((invalid > 0).sum())
-    if touched:
-        text = f"{touched} of {invalid.size} frames hold invalid pixels, up to {invalid.max()} of them."
-        results.append(result("frames.invalid", None, Verdict.WARN, text, value=touched / invalid.size))
-    return tuple(results)
+    return (*results, *_invalid(passes))
+
+
+def _unusable(maps: RunMaps) -> npt.NDArray[np.bool_]:
+    return np.zeros_like(maps.recorded) if maps.unusable is None else maps.unusable
+
+
+def _invalid(passes: Sequence[RunMaps]) -> Iterator[QualityResult]:
+    """Frames with pixels above full scale, of counts; with values that are no numbers, of what is none."""
+    came = [maps.recorded | _unusable(maps) for maps in passes]
+    invalid = np.concatenate([maps.invalid_px[there] for maps, there in zip(passes, came, strict=True)])
+    touched, unusable = int((invalid > 0).sum()), int(sum(_unusable(maps).sum() for maps in passes))
+    if not touched and not unusable:
+        return
+    value = touched / invalid.size
+    if all(maps.unusable is None for maps in passes):
+        text = f"{touched} of {invalid.size} frames hold pixels above full scale, up to {invalid.max()} of them."
+        yield result("frames.invalid", None, Verdict.WARN, text, value=value)
+        return
+    verdict, value = Verdict.WARN, max(touched, unusable) / invalid.size
+    text = f"{max(touched, unusable)} of {invalid.size} frames hold values that are no numbers (NaN or infinite)"
+    text += f", up to {invalid.max()} pixels in one." if touched else "."
+    if unusable:
+        verdict = Verdict.FAIL if unusable > MOST_MISSING * invalid.size else Verdict.WARN
+        text += f" {unusable} frame(s) lack so much of the pattern that they are left out of everything else."
+    if unusable < touched:
+        text += f" Of {touched - unusable} frame(s) only those pixels are left out."
+    yield result("frames.invalid", None, verdict, text, value=value, limit=MOST_MISSING, uncertainty=0.0)
 
 
 def _missing(recorded: npt.NDArray[np.bool_], positions: int, missing: int) -> QualityResult:
     value = missing / positions
-    text, verdict = f"All {positions} frames were recorded.", Verdict.PASS
+    text, verdict = (
+        f"All {positions} frames were recorded." if positions > 1 else "One frame was recorded.",
+        Verdict.PASS,
+    )
     if missing:
         rows = int((~recorded).all(axis=1).sum())
         last = int(np.flatnonzero(recorded.ravel())[-1])
@@ -93,8 +119,8 @@ def _by_ledger(passes: Sequence[RunMaps], positions: int) -> Iterator[QualityRes
 def _repeated(passes: Sequence[RunMaps]) -> QualityResult:
     looked = alike = 0
     for maps in passes:
-        some, same = _pairs(maps)
-        looked, alike = looked + some, alike + same
+        told, same = repeats(maps)
+        looked, alike = looked + int(told.sum()), alike + int(same.sum())
     if looked == 0:
         text = (
             f"Whether frames repeat is not known: it takes neighbours of {COUNTS_TO_TELL} counts that are not clipped, "
@@ -111,8 +137,8 @@ def _repeated(passes: Sequence[RunMaps]) -> QualityResult:
     return result("frames.repeated", None, verdict, text, value=value, limit=MOST_MISSING, uncertainty=0.0)
 
 
-def _pairs(maps: RunMaps) -> tuple[int, int]:
-    """Neighbours in time that can be told apart, and those of them that are alike."""
+def repeats(maps: RunMaps) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+    """Frames that can be told from the one before them, and those of them that are the same, (scan_y, scan_x)."""
     seen = maps.recorded.ravel()
     # Pixels at full scale are the same in every frame, whatever comes.
     full = maps.saturated_px.ravel().astype(np.float64) * (maps.full_scale or 0)
@@ -124,4 +150,5 @@ def _pairs(maps: RunMaps) -> tuple[int, int]:
     same = both.copy()
     for each in figures:
         same &= each.ravel()[1:] == each.ravel()[:-1]
-    return int(both.sum()), int(same.sum())
+    told, alike = (np.concatenate([[False], each]).reshape(maps.scan_shape) for each in (both, same))
+    return told, alike

@@ -24,7 +24,7 @@ from stem4d.quality.drift_seen import Scans
 from stem4d.quality.frames import check_frames
 from stem4d.quality.pixels import check_dead_pixels, check_pixels, new_hot_pixels
 from stem4d.quality.rate import check_rate, counts_put_back
-from stem4d.quality.regions import PatternGeometry, mask_for, subject_of_plan
+from stem4d.quality.regions import PatternGeometry, Subject, mask_for, subject_of_plan
 from stem4d.quality.sampling import check_sampling
 from stem4d.quality.saturation import check_saturation
 from stem4d.quality.scan import check_scan
@@ -70,12 +70,7 @@ def judge(
         If there is no pass, the passes differ in shape, or their starts do not rise.
     """
     whole = joined(passes)
-    bad = mask_for(whole.sum_pattern.shape, bad_pixels)
-    new = new_hot_pixels(whole, bad)
-    # Two hot pixels at full scale outweigh a faint disk. Dose, saturation and centring leave them out; maps of the
-    # centre of mass, and so descan and drift, still hold them.
-    facts = detector if detector is not None else CATALOGUE.get(plan.detector.name)
-    subject = replace(subject_of_plan(plan, whole, bad | new, geometry), detector=facts)
+    subject, new = subject_of_run(plan, whole, geometry, bad_pixels, detector)
     # Each pass has its own movement; the one that moves furthest is judged.
     movements = [check_descan(one, subject) for one in passes]
     between = compare(passes, subject)
@@ -96,6 +91,22 @@ def judge(
         *check_damage(between, subject),
         *check_contamination(between, subject),
     )
+
+
+def subject_of_run(
+    plan: Plan,
+    whole: RunMaps,
+    geometry: PatternGeometry | None,
+    bad_pixels: Mask | None,
+    detector: DetectorFacts | None,
+) -> tuple[Subject, Mask]:
+    """What is known of a run's passes taken as one, and hot pixels that no mask knew; arguments as for ``judge``."""
+    bad = mask_for(whole.sum_pattern.shape, bad_pixels)
+    new = new_hot_pixels(whole, bad)
+    # Two hot pixels at full scale outweigh a faint disk. Dose, saturation and centring leave them out; maps of the
+    # centre of mass, and so descan and drift, still hold them.
+    facts = detector if detector is not None else CATALOGUE.get(plan.detector.name)
+    return replace(subject_of_plan(plan, whole, bad | new, geometry), detector=facts), new
 
 
 def joined(passes: Sequence[RunMaps]) -> RunMaps:

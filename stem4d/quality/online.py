@@ -11,9 +11,12 @@ import numpy.typing as npt
 
 from stem4d.calibrate.disk import find_disk
 from stem4d.calibrate.pixels import Mask, find_bad_pixels
+from stem4d.catalogue import CATALOGUE
+from stem4d.detector import DetectorFacts
 from stem4d.plan import Plan
 from stem4d.predict import predict
 from stem4d.quality.clipping import clipped_share
+from stem4d.quality.online_signal import beam_lost, too_fast
 from stem4d.quality.regions import (
     CLEAR_OF_DISK,
     EDGE_PX,
@@ -55,6 +58,7 @@ def stop_reason(
     geometry: PatternGeometry | None = None,
     bad_pixels: Mask | None = None,
     before: tuple[Pattern, int] | None = None,
+    detector: DetectorFacts | None = None,
 ) -> str | None:
     """Why the exposure should stop, or None.
 
@@ -73,6 +77,8 @@ def stop_reason(
     before : (ndarray, int), optional
         Sum pattern and frames at an earlier moment: what has come since is judged by itself too, once it is
         ``enough_frames``. A beam that is lost in the middle would otherwise hide behind what came before.
+    detector : DetectorFacts, optional
+        What is known of the plan's detector; the catalogue's where absent.
 
     Raises
     ------
@@ -83,23 +89,31 @@ def stop_reason(
     if frames_done < enough_frames(plan):
         return None
     there = geometry or planned_geometry(plan)
+    facts = detector if detector is not None else CATALOGUE.get(plan.detector.name)
     alpha = plan.optics.convergence_semi_angle_mrad
     wanted = wanted_of(plan.analyses, alpha, there.mrad_per_pixel or plan.mrad_per_pixel)
     counts = np.where(bad, 0, sum_pattern).astype(np.float64)
     if before is not None and frames_done - before[1] >= enough_frames(plan):
         recent, frames = counts - np.where(bad, 0, before[0]), frames_done - before[1]
         reason = _no_beam(recent, frames, plan) or _off_detector(recent, bad, there, wanted)
+        if reason is None and before[1] >= enough_frames(plan):
+            earlier = float(counts.sum() - recent.sum()) / before[1]
+            reason = beam_lost(float(recent.sum()), frames, earlier, plan, facts, wanted)
         if reason is not None:
             return f"since frame {before[1]}: {reason}"
     return (
         _no_beam(counts, frames_done, plan)
         or _off_detector(counts, bad, there, wanted)
         or _saturated(counts / frames_done, max_pattern, frames_done, plan, there, bad, wanted)
+        or _too_fast(counts / frames_done, max_pattern, frames_done, plan, there, bad, wanted, facts)
     )
 
 
 def watch(
-    plan: Plan, geometry: PatternGeometry | None = None, bad_pixels: Mask | None = None
+    plan: Plan,
+    geometry: PatternGeometry | None = None,
+    bad_pixels: Mask | None = None,
+    detector: DetectorFacts | None = None,
 ) -> Callable[[Pattern, Pattern, int], str | None]:
     """``stop_reason`` for one exposure, to be called with its sum pattern, maximum pattern and frames as they grow.
 
@@ -112,7 +126,7 @@ def watch(
             moments.pop(0)
         before = moments[0] if moments else None
         moments.append((sum_pattern.copy(), frames_done))
-        return stop_reason(sum_pattern, max_pattern, frames_done, plan, geometry, bad_pixels, before)
+        return stop_reason(sum_pattern, max_pattern, frames_done, plan, geometry, bad_pixels, before, detector)
 
     return ask
 
@@ -191,6 +205,23 @@ def _saturated(
                 f"({full_scale}) within {frames_done} frames, which {one.name} cannot use"
             )
     return None
+
+
+def _too_fast(
+    mean: npt.NDArray[np.float64],
+    max_pattern: Pattern,
+    frames_done: int,
+    plan: Plan,
+    there: PatternGeometry,
+    bad: Mask,
+    wanted: tuple[Wanted, ...],
+    facts: DetectorFacts | None,
+) -> str | None:
+    if facts is None:
+        return None
+    named = ((one, *_place(one, there)) for one in wanted)
+    places = tuple((one, there.ring(mean.shape, inner, outer) & ~bad, place) for one, inner, outer, place in named)
+    return too_fast(mean, max_pattern, frames_done, plan, facts, places)
 
 
 def _place(wanted: Wanted, there: PatternGeometry) -> tuple[float, float, str]:

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from stem4d.calibrate.pixels import Mask, find_bad_pixels
+from stem4d.calibrate.pixels import BadPixels, Mask, find_bad_pixels
 from stem4d.maps import RunMaps
 from stem4d.quality.grade import result
 from stem4d.quality.peaks import steady_peak
@@ -57,6 +57,11 @@ def check_pixels(maps: RunMaps, new: Mask) -> QualityResult:
     return result(METRIC, None, Verdict.WARN, text, value=float(number), limit=0.0, unit="px")
 
 
+def found_now(maps: RunMaps, subject: Subject) -> BadPixels:
+    """Bad pixels that the mean of a recording shows beside those that are left out."""
+    return find_bad_pixels(maps.mean_pattern, maps.frames, maps.max_pattern, gaps=subject.bad_pixels)
+
+
 def check_dead_pixels(maps: RunMaps, subject: Subject) -> QualityResult:
     """Judge the mask: the value is the number of dead pixels that are not in it.
 
@@ -65,7 +70,7 @@ def check_dead_pixels(maps: RunMaps, subject: Subject) -> QualityResult:
     """
     if maps.frames == 0:
         return result(DEAD, None, Verdict.NOT_MEASURABLE, "No frame was recorded.", unit="px")
-    found = find_bad_pixels(maps.mean_pattern, maps.frames, maps.max_pattern, gaps=subject.bad_pixels)
+    found = found_now(maps, subject)
     number, lit = int(found.dead.sum()), int((found.dead_known & ~found.dead).sum())
     good = int((~subject.bad_pixels).sum())
     disk = subject.disk()

@@ -60,6 +60,14 @@ def check_rate(maps: RunMaps, subject: Subject) -> Iterator[QualityResult]:
         yield from _for_analysis(counting, subject, wanted)
 
 
+def peak_rate_hz(maps: RunMaps, subject: Subject) -> Array | None:
+    """Rate of each pixel in its brightest frames (det_y, det_x) [1/s], as it is judged; None where it is not."""
+    if _not_known(maps, subject):
+        return None
+    counting = _counting(maps, subject)
+    return np.asarray(counting.peak / counting.live_s)
+
+
 def counts_put_back(passes: Sequence[RunMaps], subject: Subject) -> tuple[float, float]:
     """Electrons over counts of the whole pattern, by the detector's stated rate, and the error of that.
 
@@ -80,16 +88,17 @@ def counts_put_back(passes: Sequence[RunMaps], subject: Subject) -> tuple[float,
 def _not_known(maps: RunMaps, subject: Subject) -> str:
     if maps.frames == 0:
         return "no frame was recorded"
-    if subject.plan is None:
+    if subject.plan is None and (subject.live_time_s is None or subject.max_count_rate_hz is None):
         return "it takes the time in which a frame counts and the rate at which the detector loses a tenth"
-    if subject.detector is None:
+    if subject.plan is not None and subject.max_count_rate_hz is None:
         return f"nobody said at which rate {subject.plan.detector.name} loses counts"
     return ""
 
 
 def _counting(maps: RunMaps, subject: Subject) -> _Counting:
-    assert subject.plan is not None
-    assert subject.detector is not None
+    live_s, limit_hz = subject.live_time_s, subject.max_count_rate_hz
+    assert live_s is not None
+    assert limit_hz is not None
     good = ~subject.bad_pixels
     few, some, most = (
         _smooth(steady_peak(maps.max_pattern, maps.frames / part), good)
@@ -105,8 +114,8 @@ def _counting(maps: RunMaps, subject: Subject) -> _Counting:
         error=(few - most) / 2,
         clipped=clipped,
         frames=maps.frames,
-        live_s=subject.plan.exposure.live_time_us * 1e-6,
-        limit_hz=subject.detector.max_count_rate_per_px_hz,
+        live_s=live_s,
+        limit_hz=limit_hz,
     )
 
 
@@ -120,6 +129,8 @@ def _smooth(values: npt.NDArray[np.floating], good: Mask) -> Array:
 
 def _for_analysis(counting: _Counting, subject: Subject, wanted: Wanted) -> Iterator[QualityResult]:
     if subject.geometry is None:
+        text = f"The counting rate is not judged: there is no disk ({subject.fit.reason})."
+        yield result(METRIC, wanted.name, Verdict.NOT_MEASURABLE, text, unit="1/s")
         return
     if wanted.kind in USES_BRAGG_DISKS:
         beyond = LIMITS["bragg_count_rate"]
@@ -169,7 +180,8 @@ def _judge(
             verdict = Verdict.NOT_MEASURABLE
     elif verdict in (Verdict.WARN, Verdict.FAIL):
         text += " Lower the current or use a longer camera length: a shorter dwell does not change the rate."
-    if subject.detector is not None and not subject.detector.verified:
+    told = subject.known.max_count_rate_per_px_hz is not None
+    if subject.detector is not None and not subject.detector.verified and not told:
         text += " That limit is not verified."
     return result(
         METRIC, wanted.name, verdict, text + subject.doubt, value=rate, limit=limit, unit="1/s", uncertainty=error

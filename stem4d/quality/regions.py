@@ -71,6 +71,21 @@ class FileKnowledge:
     beam_energy_kev: float | None = None
     convergence_semi_angle_mrad: float | None = None
     defocus_nm: float | None = None
+    dwell_time_us: float | None = None
+    max_count_rate_per_px_hz: float | None = None
+    """Count rate per pixel at which 10 % is lost [1/s]."""
+
+
+IN_WORDS = {
+    "mrad_per_pixel": "the angle per pixel",
+    "scan_step_nm": "the scan step",
+    "beam_energy_kev": "the beam energy",
+    "convergence_semi_angle_mrad": "the convergence angle",
+    "defocus_nm": "the defocus",
+    "dwell_time_us": "the dwell time",
+    "max_count_rate_per_px_hz": "the detector's highest counting rate",
+}
+"""What a file may leave open, by the names of ``FileKnowledge``."""
 
 
 @dataclass(frozen=True)
@@ -99,6 +114,23 @@ class Subject:
     def mrad_per_pixel(self) -> float | None:
         """Angle per pixel [mrad]."""
         return self.known.mrad_per_pixel
+
+    @property
+    def live_time_s(self) -> float | None:
+        """Time in which a frame counts [s]; of a file its dwell, less the dead time of a named detector."""
+        if self.plan is not None:
+            return self.plan.exposure.live_time_us * 1e-6
+        if self.known.dwell_time_us is None:
+            return None
+        dead_us = self.detector.dead_time_us if self.detector is not None else 0.0
+        return max(self.known.dwell_time_us - dead_us, 0.0) * 1e-6 or None
+
+    @property
+    def max_count_rate_hz(self) -> float | None:
+        """Count rate per pixel at which 10 % is lost [1/s], as somebody said it, or by what the detector is."""
+        if self.known.max_count_rate_per_px_hz is not None or self.detector is None:
+            return self.known.max_count_rate_per_px_hz
+        return self.detector.max_count_rate_per_px_hz
 
     @property
     def doubt(self) -> str:

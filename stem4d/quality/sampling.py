@@ -7,7 +7,7 @@ from math import sqrt
 from stem4d import optics
 from stem4d.plan import Plan
 from stem4d.quality.grade import DOUBT_SIGMAS, result
-from stem4d.quality.regions import Subject, Wanted
+from stem4d.quality.regions import IN_WORDS, Subject, Wanted
 from stem4d.rules.limits import LIMITS, Limit
 from stem4d.rules.registry import Calibrated
 from stem4d.verdict import QualityResult, Verdict, worst
@@ -103,7 +103,7 @@ def probe_of(subject: Subject, calibrations: Mapping[str, Calibrated]) -> Probe 
     }
     missing = [name for name, value in named.items() if value is None]
     if step is None or defocus is None or delta is None or alpha is None or energy is None:
-        return ", ".join(missing)
+        return ", ".join(IN_WORDS[name] for name in missing)
     spherical = plan.optics.spherical_aberration_mm if plan is not None else 0.0
     return Probe(energy, step, defocus, alpha, delta, spherical)
 

@@ -54,9 +54,16 @@ def check_saturation(maps: RunMaps, subject: Subject) -> tuple[QualityResult, ..
     if subject.full_scale is None:
         reason = "nobody knows the counter's full scale; state its bit depth"
         return tuple(_unknown(each, reason) for each in subject.wanted)
-    ever = (maps.max_pattern >= subject.full_scale) & ~subject.bad_pixels
-    clipping = _Clipping(maps, subject, subject.full_scale, ever)
+    clipping = _Clipping(maps, subject, subject.full_scale, clipped_pixels(maps, subject))
     return (*_whole(clipping), *(one for wanted in subject.wanted for one in _for_analysis(clipping, wanted)))
+
+
+def clipped_pixels(maps: RunMaps, subject: Subject) -> Mask:
+    """Good pixels (det_y, det_x) that stood at full scale in at least one frame; none where that is not known."""
+    if subject.full_scale is None:
+        return np.zeros(subject.shape, np.bool_)
+    ever: Mask = (maps.max_pattern >= subject.full_scale) & ~subject.bad_pixels
+    return ever
 
 
 def _whole(clipping: _Clipping) -> Iterator[QualityResult]:

@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from stem4d.calibrate.hum import Line, RowShifts, strongest_line
+from stem4d.calibrate.robust import spread_of
 from stem4d.quality.grade import grade, result
 from stem4d.quality.line_shifts import LineShifts
 from stem4d.verdict import QualityResult, Verdict
@@ -108,7 +109,8 @@ def _hum(shifts: LineShifts, line: Line | None, line_time_s: float | None) -> Qu
             verdict, text = Verdict.PASS, f"{text}; one of {SEEN_SIGMAS * error:.2f} steps would."
         else:
             verdict, text = Verdict.NOT_MEASURABLE, f"{text}, but one of {MOST_HUM:g} steps would not show either."
-        return result("scan.hum", None, verdict, text, limit=MOST_HUM, unit="steps", uncertainty=error)
+        value = 0.0 if verdict is Verdict.PASS else None
+        return result("scan.hum", None, verdict, text, value=value, limit=MOST_HUM, unit="steps", uncertainty=error)
     value, error = line.rms_px, line.uncertainty_px
     if passes:
         # Of unknown phases: passes differ by sqrt(2) of one on the average, by twice as much at most.
@@ -128,10 +130,11 @@ def _hum(shifts: LineShifts, line: Line | None, line_time_s: float | None) -> Qu
 
 
 def _least_line(rows: RowShifts) -> float:
-    """Standard error of a line's rms per axis."""
-    weights = sum(
-        float((1 / np.hypot(error, 0.1 * np.median(error)) ** 2).sum()) for error in (rows.error_y, rows.error_x)
-    )
+    """Standard error of a line's rms per axis: rows that scatter more than their fits say hide it as well."""
+    weights = 0.0
+    for shift, error in ((rows.along_y, rows.error_y), (rows.along_x, rows.error_x)):
+        floor = max(0.1 * float(np.median(error)), spread_of(shift - np.median(shift)))
+        weights += float((1 / np.hypot(error, floor) ** 2).sum())
     return 1 / sqrt(weights)
 
 

@@ -35,7 +35,8 @@ def check_signal(measured: float, error: float, bound: str, subject: Subject) ->
 def _enough(measured: float, error: float, bound: str, wanted: Wanted) -> Iterator[QualityResult]:
     """Enough electrons in a pattern for what is wanted; a clipped pattern that has enough has enough."""
     limit = LIMITS.get(f"electrons_per_pattern/{wanted.kind}")
-    if limit is None:
+    if limit is None or measured <= 0:
+        # That not one electron came is told of the dose.
         return
     verdict, _ = grade_least(measured, error, soft=limit.wanted)
     text = f"{measured:.4g} electrons a pattern; this analysis wants {limit.wanted:g} ({limit.source}).{bound}"

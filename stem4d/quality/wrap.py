@@ -34,6 +34,8 @@ def check_wrap(maps: RunMaps, subject: Subject) -> Iterator[QualityResult]:
     bits = SUSPECT_BITS if facts is None else facts.wraps_at_bits
     if maps.frames == 0 or bits is None or (top is not None and top != full_scale(bits)):
         return
+    if top is None and _fills_eight_bits(maps, subject):
+        top = full_scale(SUSPECT_BITS)
     if top is None:
         text = "Whether the counter wrapped is not known: nobody knows its full scale; state its bit depth."
         yield result(METRIC, None, Verdict.NOT_MEASURABLE, text, unit="counts")
@@ -62,3 +64,9 @@ def check_wrap(maps: RunMaps, subject: Subject) -> Iterator[QualityResult]:
         text += " Some have passed it and" if facts is not None else " Where it does so, some have passed it and"
         text += " are wrong by a whole counter: use a deeper counter or a shorter dwell."
     yield result(METRIC, None, verdict, text, value=float(largest), limit=limit, unit="counts", uncertainty=0.0)
+
+
+def _fills_eight_bits(maps: RunMaps, subject: Subject) -> bool:
+    """Whether several pixels reach the largest value of eight bits and none goes beyond: so does such a counter."""
+    good, top = maps.max_pattern[~subject.bad_pixels], full_scale(SUSPECT_BITS)
+    return int((good == top).sum()) >= FEWEST and not bool((good > top).any())

@@ -62,13 +62,14 @@ def measure(
     order = in_order(wanted, have, integrating=opened.file.facts.integrates(plan.detector.name))
     done: list[Recorded] = []
     waiting: list[Measured] = []
+    rests_on: dict[str, tuple[int, ...]] = {}
     checked = {KINDS[kind].group for kind in CHECKED}
 
     def keep(one: Measured) -> None:
         one = judged(one, plan)
         if one.verdict == "fail":
             one = replace(one, reason=refused(one.kind, one.reason))
-        record = _record(opened, run, plan, one)
+        record = _record(opened, run, plan, one, rests_on[one.kind])
         done.append(Recorded(record.id, one))
         opened.show("measured", told(one), run)
         if one.usable:
@@ -80,6 +81,7 @@ def measure(
         kinds = ", ".join(kind.name for kind in KINDS.values() if kind.group == group)
         opened.show("measuring", f"{kinds} ({number} of {len(order)})", run)
         found = _group(Bench(opened, run, plan, dict(have)), group)
+        rests_on |= dict.fromkeys((one.kind for one in found), tuple(each.id for each in have.values()))
         if group in checked:
             waiting += found
             checked.discard(group)
@@ -106,7 +108,7 @@ def _group(bench: Bench, group: str) -> tuple[Measured, ...]:
         return tuple(not_measurable(kind.name, str(error)) for kind in kinds)
 
 
-def _record(opened: Lab, run: str, plan: Plan, one: Measured) -> CalibrationRecord:
+def _record(opened: Lab, run: str, plan: Plan, one: Measured, rests_on: tuple[int, ...]) -> CalibrationRecord:
     kind, now = KINDS[one.kind], utc_now()
     mode_key, until = keys(opened, plan)[one.kind], now + kind.lifetime
     with writer(opened.engine) as session:
@@ -126,6 +128,7 @@ def _record(opened: Lab, run: str, plan: Plan, one: Measured) -> CalibrationReco
             evidence_run_id=opened.runs[run].id,
             evidence=one.evidence,
             verdict=one.verdict,
+            rests_on=rests_on,
         )
     return CalibrationRecord(
         calibration_id, one.kind, mode_key, opened.file.name, one.value, one.uncertainty, kind.unit, now, until,

@@ -6,8 +6,8 @@ from dataclasses import replace
 from db.calibrations import CalibrationRecord, Standing
 from stem4d.mode import TOLD_BY_COLUMN, Setting
 from stem4d.plan import Plan
+from stem4d.rules.figures import figures_of
 from tasks.calibrated import Calibrated, uncalibrated
-from tasks.calibrations.figures import figures_of
 from tasks.calibrations.kinds import KINDS, mode_keys
 from tasks.calibrations.recorded import recorded
 from tasks.lab import Lab

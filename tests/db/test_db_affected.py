@@ -87,3 +87,29 @@ def test_a_calibration_that_nobody_used_marks_nothing(world: World) -> None:
 def test_an_unknown_number_is_refused_with_where_the_numbers_stand(world: World, number: int) -> None:
     with reader(world.engine) as session, pytest.raises(BadInput, match=r"none of this number.*calibrate --list"):
         affected_by(session, calibration_id=number)
+
+
+def measured(world: World, hour: int, rests_on: tuple[int, ...] | None) -> int:
+    with writer(world.engine) as session:
+        return add_calibration(
+            session, kind="rotation", mode_key=f"{hour}", instrument="simulator", value={}, unit="deg", verdict="pass",
+            measured_at=datetime(2026, 11, 22, hour, tzinfo=UTC), rests_on=rests_on,
+        )  # fmt: skip
+
+
+def test_calibrations_measured_with_it_are_listed_and_those_of_which_nobody_knows_apart(world: World) -> None:
+    other = descan(world, "centre")
+    used = descan(world)
+    resting, beside, unknown = measured(world, 13, (other, used)), measured(world, 14, ()), measured(world, 15, None)
+    with writer(world.engine) as session:
+        invalidate(session, resting, "measured with a wrong one", by="r9", clock=world.clock)
+    superseding = descan(world)
+    measured(world, 16, None)
+    with reader(world.engine) as session:
+        told = affected_by(session, calibration_id=used)
+        of_the_last = affected_by(session, calibration_id=superseding)
+    assert [(one["id"], one["withdrawn"]) for one in told["calibrations"]] == [(resting, True)]
+    assert beside not in {one["id"] for one in told["unknown"]}
+    # What was recorded after another had taken its place was not measured with it; the one that did may have been.
+    assert [one["id"] for one in told["unknown"]] == [unknown, superseding]
+    assert of_the_last["calibrations"] == []

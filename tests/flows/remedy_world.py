@@ -18,6 +18,14 @@ from storage.settings import Settings
 from tasks.lab import Lab, open_lab
 from tests.flows.night_world import INSTRUMENT, small
 
+SETTLES_AT_S = 40.0
+SETTLING = f"""
+[[settings.schedule]]
+at_s = {SETTLES_AT_S}
+knob = "areas.edge-3.drift_nm_per_min"
+value = [0.3, -0.2]
+"""
+
 
 @contextmanager
 def faulty_lab(home: Path, *truths: str, drop: str = "") -> Iterator[Lab]:

@@ -124,7 +124,8 @@ def test_the_vacuum_scans_are_datasets_that_the_calibrations_rest_on(opened: Lab
     files = {one["locations"][0]["path"]: one for one in run["datasets"] if one["purpose"] == "calibration"}
     assert {Path(path).name for path in files} >= {"vacuum-before.h5", "vacuum-after.h5"}
     assert all(sha256_of_file(Path(path)) == one["sha256"] for path, one in files.items())
-    descan = by_kind(opened, result.run)["descan"]
+    descan, rotation = (by_kind(opened, result.run)[kind] for kind in ("descan", "rotation"))
+    assert descan["id"] in rotation["rests_on"]
     assert [Path(one["path"]).name for one in descan["evidence"]] == ["vacuum-before.h5", "vacuum-after.h5"]
     assert {one["purpose"] for one in run["exposures"]} == {"calibration"}
     assert all(one["closed"] for one in run["exposures"])

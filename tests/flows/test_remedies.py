@@ -52,7 +52,7 @@ def test_a_lower_current_mends_saturation_within_the_dose(demo: Lab) -> None:
     assert sum(one["fluence_e_per_a2"] for one in story) == pytest.approx(done.delivered()["grain-2"])
     assert all(one["seconds"] > 0 for one in story)
     said = "\n".join(attempts_lines(story))
-    assert "tried next: reduce current, optics, probe current 90" in said.replace("\u00a0", " ")
+    assert "tried next: reduce current, optics: probe current 90" in said.replace("\u00a0", " ")
     assert done.verdicts("saturation.disk")[-1] == {"pass"}
     assert last["parent"] == done.runs[-2]["name"]
     assert done.delivered()["grain-2"] <= plan.sample.fluence_budget_e_per_a2

@@ -12,15 +12,8 @@ from flows.night import run_night
 from stem4d.night import TargetState
 from stem4d.plan import Plan
 from tests.flows.night_world import small
-from tests.flows.remedy_world import drifting, faulty_lab, mended, night_of, told, without_pages
+from tests.flows.remedy_world import SETTLES_AT_S, SETTLING, drifting, faulty_lab, mended, night_of, told, without_pages
 
-SETTLES_AT_S = 40.0
-SETTLING = f"""
-[[settings.schedule]]
-at_s = {SETTLES_AT_S}
-knob = "areas.edge-3.drift_nm_per_min"
-value = [0.3, -0.2]
-"""
 DROPOUT = """
 [settings.beam]
 dropouts = [{ at_s = 50.0, seconds = 1.0e6, part = 0.0 }]

@@ -1,13 +1,14 @@
 """Healthy runs, whole: nothing may stop them, and no verdict may fail them."""
 
 from dataclasses import dataclass, replace
+from math import pi
 
 import numpy as np
 
 from stem4d.quality.judge import judge
 from stem4d.verdict import Verdict
 from tests.blind.world import Setup, bad_pixels, mask_of, scene, seed_of
-from tests.quality_trial.online import ASKED_EVERY, analyses, first_stop, specimen
+from tests.quality_trial.online import ASKED_EVERY, analyses, asking_little, facts_of, first_stop, specimen
 from tests.quality_trial.simulated import batches, maps_of, plan_of
 
 SCANS = ((32, 32), (32, 40), (40, 32))
@@ -54,15 +55,22 @@ def trial(number: int) -> Healthy:
         beam={"drift_per_h": float(random.uniform(-0.05, 0.05))},
         **bad_pixels(pixels, random),
     )
-    plan, bad = plan_of(setup, analyses(random, alpha, 23 * delta), passes), mask_of(one)
+    wanted = analyses(random, alpha, 23 * delta)
+    if random.random() < 0.5:
+        # What is asked for leaves room for the electrons that a specimen scatters off the detector.
+        wanted = asking_little(alpha, electrons, 1.5)
+    plan, bad = plan_of(setup, wanted, passes), mask_of(one)
+    # The disk counts well below the rate at which a tenth is lost, crests of single frames too.
+    disk_hz = electrons / (pi * radius**2 * setup.dwell_us * 1e-6)
+    facts = facts_of(plan, disk_hz * float(random.uniform(4, 20)))
     size = round(ASKED_EVERY * one.frames)
     stopped, maps, starts = None, [], [which * PAUSE_S for which in range(passes)]
     for which, start in enumerate(starts):
         come = list(batches(replace(one, run=which + 1), size, start))
-        stop = first_stop(plan, come, bad)
+        stop = first_stop(plan, come, bad, facts)
         stopped = stopped or (None if stop is None else f"pass {which + 1}, frame {stop[0]}: {stop[1]}")
         maps.append(maps_of(np.concatenate(come), plan, bad))
-    results = judge(plan, maps, starts, None, bad)
+    results = judge(plan, maps, starts, None, bad, facts)
     told = {
         verdict: tuple(f"{each.metric} {each.analysis}: {each.message}" for each in results if each.verdict is verdict)
         for verdict in (Verdict.FAIL, Verdict.WARN)

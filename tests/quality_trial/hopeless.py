@@ -1,4 +1,4 @@
-"""Runs that cannot be saved, and how soon they are stopped: saturated, without beam, off the detector."""
+"""Runs that cannot be saved, and how soon they are stopped: saturated, too fast, without beam, off the detector."""
 
 from dataclasses import dataclass
 from itertools import takewhile
@@ -7,10 +7,10 @@ from math import pi
 import numpy as np
 
 from tests.blind.world import Setup, bad_pixels, mask_of, scene, seed_of
-from tests.quality_trial.online import ASKED_EVERY, analyses, first_stop, specimen
+from tests.quality_trial.online import ASKED_EVERY, analyses, asking_little, facts_of, first_stop, specimen
 from tests.quality_trial.simulated import batches, plan_of
 
-FAULTS = ("saturated", "no beam", "beam lost on the way", "off the detector")
+FAULTS = ("saturated", "no beam", "beam lost on the way", "off the detector", "too fast", "too little beam left")
 SCANS = ((32, 32), (32, 48), (48, 32), (40, 40))
 WITHIN = 0.05
 """Part of the run's frames within which it has to be stopped, counted from where it was lost."""
@@ -43,11 +43,21 @@ def trial(number: int) -> Stopped:
     onset = 0
     delta = alpha / radius
     settings: dict[str, object] = {}
+    limit_hz: float | None = None
     if fault == "saturated":
         # The mean of the disk is 1 to 10 times full scale of 12 bit, and specimens make crests.
         electrons = 4095 * pi * radius**2 * float(10 ** random.uniform(0, 1))
     setup = Setup(float(random.choice([80.0, 200.0, 300.0])), alpha, delta, pixels, scan, 0.05, electrons, bit_depth=12)
-    if "beam" in fault:
+    if fault == "too fast":
+        # The disk's mean is 2 to 8 times the rate at which a tenth is lost; of that, dead time leaves 1.7 to 4.4.
+        limit_hz = setup.electrons / (pi * radius**2 * setup.dwell_us * 1e-6) / float(random.uniform(2, 8))
+        settings["detector"] = {"dead_time_us": 0.1 / limit_hz * 1e6}
+    if fault == "too little beam left":
+        # Noise is 1.3 times below what is wanted, fails 1.5 times above it, and grows 2.6 times or more.
+        onset = int(random.uniform(0.1, 0.9) * frames)
+        off = {"at_s": onset * setup.dwell_us * 1e-6, "seconds": 1e6, "part": float(random.uniform(0.02, 0.15))}
+        settings["beam"] = {"dropouts": [off]}
+    elif "beam" in fault:
         onset = 0 if fault == "no beam" else int(random.uniform(0.1, 0.9) * frames)
         # A valve that closes, an emission that fails: up to 0.2 % comes through.
         part = float(random.choice([0.0, random.uniform(0, 0.002)]))
@@ -67,11 +77,14 @@ def trial(number: int) -> Stopped:
         **settings,
         **bad_pixels(pixels, random),
     )
-    plan = plan_of(setup, analyses(random, alpha, 24 * delta))
+    wanted = analyses(random, alpha, 24 * delta)
+    if fault == "too little beam left":
+        wanted = asking_little(alpha, electrons, 1.3)
+    plan = plan_of(setup, wanted)
     size = round(ASKED_EVERY * frames)
     last = onset + 0.1 * frames
     some = (batch for _, batch in takewhile(lambda each: each[0] * size < last, enumerate(batches(one, size))))
-    stop = first_stop(plan, some, mask_of(one))
+    stop = first_stop(plan, some, mask_of(one), None if limit_hz is None else facts_of(plan, limit_hz))
     kind = one.truth.areas["there"].specimen
     note = f"trial {number}: {kind}, {electrons:.3g} e, scan {scan}, onset {onset}, {settings}"
     if stop is None:

@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 
 from stem4d.calibrate.pixels import Mask
+from stem4d.detector import DetectorFacts
+from stem4d.dose import centre_of_mass_noise_mrad
 from stem4d.plan import Plan
 from stem4d.quality.online import watch
 from tests.blind.world import Frames
@@ -14,9 +16,23 @@ ASKED_EVERY = 1 / 64
 """Part of the frames between two questions: half a row of the smallest scans that the promise holds for."""
 
 
-def first_stop(plan: Plan, comes: Iterable[Frames], bad: Mask) -> tuple[int, str] | None:
+def facts_of(plan: Plan, max_count_rate_hz: float) -> DetectorFacts:
+    """What is known of a plan's detector: that it loses a tenth at this rate [1/s]."""
+    return DetectorFacts(
+        name=plan.detector.name,
+        shape=plan.detector.shape,
+        pixel_pitch_um=plan.detector.pixel_pitch_um,
+        bit_depths=(plan.detector.bit_depth,),
+        max_frame_rate_hz=1e6,
+        max_count_rate_per_px_hz=max_count_rate_hz,
+    )
+
+
+def first_stop(
+    plan: Plan, comes: Iterable[Frames], bad: Mask, detector: DetectorFacts | None = None
+) -> tuple[int, str] | None:
     """Frames and reason at the first stop; None where it never stops."""
-    ask = watch(plan, None, bad)
+    ask = watch(plan, None, bad, detector)
     summed, most = np.zeros(plan.detector.shape, np.uint64), np.zeros(plan.detector.shape, np.uint32)
     done = 0
     for frames in comes:
@@ -27,6 +43,12 @@ def first_stop(plan: Plan, comes: Iterable[Frames], bad: Mask) -> tuple[int, str
         if reason is not None:
             return done, reason
     return None
+
+
+def asking_little(alpha_mrad: float, electrons: float, times: float) -> tuple[dict[str, Any], ...]:
+    """A centre of mass alone, whose smallest deflection is so many times the noise that the planned electrons leave."""
+    noise = centre_of_mass_noise_mrad(alpha_mrad, electrons)
+    return ({"kind": "com", "target_d_a": 4.0, "smallest_deflection_mrad": times * noise},)
 
 
 def analyses(random: np.random.Generator, alpha_mrad: float, highest_mrad: float) -> tuple[dict[str, Any], ...]:

@@ -10,7 +10,7 @@ from tests.quality_trial.beam import GROUP, trials
 from tests.quality_trial.beam_world import NO_LIMIT_HZ, draw, run_of, scene_of
 from tests.quality_trial.tally import assert_at_most, table, tally
 
-RUNS = range(2000, 2500)
+RUNS = range(2000, 2560)
 """As many as give 150 faulty and 150 healthy cases of each metric outside its doubt; on those below 2000 checks and
 draws were chosen."""
 EXTRA = "current drift"

@@ -7,7 +7,7 @@ from tests.quality_trial.motion import SETUP, STEP_NM, Truth, cases_of, judged
 from tests.quality_trial.tally import Case, assert_at_most, table, tally
 
 FEW = 6
-MANY = range(2000, 2420)
+MANY = range(2000, 2480)
 """On runs below 2000 checks and draws were chosen."""
 DESCAN_RMS_PX = 0.02
 """What descan has to be known to: the rms over the scan of the found place against the true one."""

@@ -7,10 +7,10 @@ import pytest
 from tests.quality_trial import healthy, hopeless
 from tests.quality_trial.tally import interval
 
-HOPELESS, HEALTHY = 100, 150
+HOPELESS, HEALTHY = 150, 150
 
 
-@pytest.mark.parametrize("number", range(4))
+@pytest.mark.parametrize("number", range(6))
 def test_a_run_that_cannot_be_saved_is_stopped(number: int) -> None:
     found = hopeless.trial(number)
     assert found.in_time, found.note

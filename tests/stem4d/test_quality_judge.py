@@ -197,7 +197,7 @@ def test_a_healthy_file_passes_with_all_that_is_known_and_says_what_is_not() -> 
     partly = _inspected(maps, FileKnowledge(beam_energy_kev=300.0, convergence_semi_angle_mrad=10.0))
     told = one(partly, "knowledge")
     assert told.verdict is Verdict.NOT_MEASURABLE
-    assert "mrad_per_pixel" in told.message
+    assert "the angle per pixel" in told.message
     # The disk of 10 px stands in for the missing angle per pixel: 24 px are 24 mrad.
     assert "24.0 mrad" in one(partly, "centring.offset", "com").message
 

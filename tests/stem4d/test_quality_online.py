@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 from quality_world import COM, Truth, disk, frames_of, plan_for
+from test_quality_rate import facts
 
 from stem4d.errors import BadInput
 from stem4d.quality.online import enough_frames, stop_reason, watch
@@ -153,3 +154,47 @@ def test_a_calibrated_place_is_used() -> None:
     there = PatternGeometry(truth.centre, truth.radius, 1.0)
     args = frames.sum(0).astype(np.uint64), frames.max(0).astype(np.uint32), 12, plan_for(truth), there
     assert stop_reason(*args) is not None
+
+
+FAINT = {"kind": "com", "target_d_a": 2.0, "smallest_deflection_mrad": 0.15}
+"""Noise of 3000 electrons over 10 mrad is 0.09 mrad; 1.5 times what is wanted is that of 494."""
+
+
+def _partly(level: float, *analyses: dict[str, Any], detector: Any = None) -> list[str | None]:
+    """As ``_watched``, the beam at so many electrons from the tenth row on."""
+    ask = watch(plan_for(Truth(), analyses), None, None, detector)
+    frames = np.concatenate([frames_of(Truth(), 1)[:9], frames_of(Truth(electrons=level), 2)[9:]])
+    sums = np.cumsum(frames.sum(1), axis=0).astype(np.uint64)
+    most = np.maximum.accumulate(frames.max(1), axis=0).astype(np.uint32)
+    return [ask(sums[row], most[row], (row + 1) * 12) for row in range(12)]
+
+
+def test_a_lasting_loss_that_leaves_no_analysis_enough_stops() -> None:
+    told = _partly(200, FAINT)
+    assert told[:9] == [None] * 9
+    assert any(one is not None and "beam is lost in part" in one for one in told[9:])
+
+
+@pytest.mark.parametrize(
+    ("level", "analyses"),
+    [(1200, (FAINT,)), (200, (COM,)), (200, (FAINT, DARK)), (1600, (FAINT,))],
+    ids=["enough is left", "nobody said what is enough", "another can use it", "half is left"],
+)
+def test_what_can_still_be_used_goes_on(level: float, analyses: tuple[dict[str, Any], ...]) -> None:
+    assert _partly(level, *analyses) == [None] * 12
+
+
+@pytest.mark.parametrize(("limit_hz", "stops"), [(0.5, True), (2.0, False)])
+@pytest.mark.parametrize(("wanted", "can"), [(COM, True), (STRAIN, False)], ids=["com", "strain"])
+def test_a_rate_beyond_the_detector_stops_what_needs_the_disk(
+    limit_hz: float, stops: bool, wanted: dict[str, Any], can: bool
+) -> None:
+    """3000 electrons in 314 pixels: the limit is given in that rate."""
+    plan = plan_for(Truth(), (wanted,))
+    rate = 3000 / (np.pi * 100) / (plan.exposure.live_time_us * 1e-6)
+    frames = frames_of(Truth(), 0).reshape(-1, 48, 48)[:12]
+    sums, most = frames.sum(0).astype(np.uint64), frames.max(0).astype(np.uint32)
+    for noise, whole in ((None, True), (0.1, False)):
+        known = facts(limit_hz * rate).model_copy(update={"noise_e_per_px": noise})
+        reason = stop_reason(sums, most, 12, plan, None, None, None, known)
+        assert (reason is not None and "counting rate" in reason) is (stops and can and whole)

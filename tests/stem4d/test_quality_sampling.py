@@ -93,5 +93,5 @@ def test_a_file_that_says_everything_is_judged_and_one_that_does_not_says_what_i
     assert "too little" in in_focus.message
     nothing = one(judge_file(MAPS, find_disk(MAPS.sum_pattern), None, FileKnowledge()), "sampling.overlap")
     assert nothing.verdict is Verdict.NOT_MEASURABLE
-    for name in ("scan_step_nm", "defocus_nm", "mrad_per_pixel", "beam_energy_kev"):
+    for name in ("the scan step", "the defocus", "the angle per pixel", "the beam energy"):
         assert name in nothing.message

@@ -7,10 +7,10 @@ import pytest
 from stem4d.errors import BadInput
 from stem4d.instrument import InstrumentFile
 from stem4d.plan import Plan
+from stem4d.rules.figures import figures_of
 from stem4d.rules.limits import CALIBRATION_NEEDS, CALIBRATIONS_FOR, EXPIRED_BY
 from storage.documents import load_model
 from tasks.calibrations.expected import expected_s
-from tasks.calibrations.figures import figures_of
 from tasks.calibrations.kinds import KINDS, check_kinds, in_order, kinds_for, mode_keys
 from tasks.calibrations.measure import GROUPS
 

@@ -135,7 +135,7 @@ def test_night_page_tells_the_story_in_order_and_links_the_pages_beside_it(recor
     places = [told.index(said) for said in story]
     assert places == sorted(places)
     assert [a["href"] for a in page.every("a") if not a["href"].startswith("#")] == [f"{RUN}.html"]
-    for said in ("1. good", "mended", "reduce dwell: exposure, dwell time 100", "2. bad", "refused", "3 121 → 3 200"):
+    for said in ("1. good", "mended", "reduce dwell: exposure: dwell time 100", "2. bad", "refused", "3 121 → 3 200"):
         assert said in words, said
 
 

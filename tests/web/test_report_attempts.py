@@ -27,7 +27,7 @@ def test_an_attempt_says_what_was_seen_and_tried_and_what_it_cost() -> None:
     said = "\n".join(attempts_lines([first, attempt(2, exit_reason="with a warning for com")])).replace("\u00a0", " ")
     assert said.count("saturation, disk 0.25 (limit 10⁻⁴)") == 1
     assert (
-        "tried next: reduce current, optics, probe current 90 pA to optics, probe current 30 pA, for saturation" in said
+        "tried next: reduce current, optics: probe current 90 pA to optics: probe current 30 pA, for saturation" in said
     )
     assert "attempt 2    r2 on grain-2: done, pass\n             seen: nothing failed" in said
     assert "in all       2,000 e⁻/Å² in 2 attempts".replace(",", "\u202f") in said

@@ -15,6 +15,8 @@ from web.report.values import (
     Cost,
     DataFile,
     DoseAccount,
+    EvidenceGroup,
+    EvidenceShown,
     Exposure,
     Judgement,
     NightReport,
@@ -74,6 +76,13 @@ FULL = replace(
     files=(DataFile(NASTY, 10, "cd" * 32, (2, 3, 4, 5), "uint16", False),),
     analyses=(AnalysisOutcome("com", "not_possible", NASTY, (("curl", None),)),),
     plates=(Plate(NASTY, (PICTURE,), NASTY),),
+    evidence=(
+        EvidenceGroup(
+            NASTY,
+            (EvidenceShown(PICTURE, "fail", ((NASTY, "fail", NASTY),), NASTY),),
+            (EvidenceShown(PICTURE, "pass", (("frames, missing", "pass", "seen in the fold"),)),),
+        ),
+    ),
     missing_pictures="",
 )
 NIGHT = NightReport(

@@ -2,20 +2,24 @@
 
 import json
 import os
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from db.engine import reader
 from db.questions.night import night_story
 from db.questions.show import show_run
+from stem4d.detector import DetectorFacts
 from stem4d.errors import NightbeamError
+from stem4d.instrument import InstrumentFacts
 from stem4d.plan import Plan
+from web.report.evidence_run import run_evidence
 from web.report.facts import Facts, dose_account, night_report, run_report, seconds_between
 from web.report.figures.bars import Span, dose_bar, time_line
 from web.report.figures.canvas import as_picture
 from web.report.plates import Calibrated, Judged, Pass, run_plates
 from web.report.render import render_night, render_run
-from web.report.values import Plate
+from web.report.values import EvidenceGroup, Plate
 
 if TYPE_CHECKING:
     from db.engine import Engine
@@ -25,13 +29,17 @@ MOST_SPANS = 60
 """Targets that a time line can show; the table has all of them."""
 
 
-def write_run_report(engine: "Engine", run_name: str, folder: Path) -> Path:
-    """Write the page of a run as ``RUN.html`` in a folder that exists; raises `BadInput` for an unknown run."""
+def write_run_report(engine: "Engine", run_name: str, folder: Path, instrument: InstrumentFacts | None = None) -> Path:
+    """Write the page of a run as ``RUN.html`` in a folder that exists; raises `BadInput` for an unknown run.
+
+    ``instrument`` is what its file says of it: the evidence for counting rates takes its detectors.
+    """
     with reader(engine) as session:
         facts = show_run(session, name=run_name)
     plan = plan_of(facts)
-    plates, missing = _pictures(facts, plan)
-    page = render_run(run_report(facts, plan, (*plates, *_dose_plate(facts)), missing))
+    pictures = _pictures(facts, plan, instrument.detector(plan.detector.name) if instrument else None)
+    report = run_report(facts, plan, (*pictures.plates, *_dose_plate(facts)), pictures.missing)
+    page = render_run(replace(report, evidence=pictures.evidence))
     return written(folder / f"{facts['name']}.html", page)
 
 
@@ -51,20 +59,29 @@ def plan_of(facts: Facts) -> Plan:
     return Plan.model_validate_json(json.dumps(facts["plan"]["document"]))
 
 
-def _pictures(facts: Facts, plan: Plan) -> tuple[tuple[Plate, ...], str]:
+@dataclass(frozen=True)
+class _Pictures:
     """The pictures of a run's files, and why there are none where that is so."""
+
+    plates: tuple[Plate, ...] = ()
+    evidence: tuple[EvidenceGroup, ...] = ()
+    missing: str = ""
+
+
+def _pictures(facts: Facts, plan: Plan, detector: DetectorFacts | None) -> _Pictures:
     passes = tuple(
         Pass(Path(one["locations"][0]["path"]), one["pass_index"])
         for one in facts["datasets"]
         if one["locations"] and one["purpose"] == "acquisition"
     )
     if not passes:
-        return (), "There are no pictures: no frame was recorded."
+        return _Pictures(missing="There are no pictures: no frame was recorded.")
     try:
-        return run_plates(plan, passes, _calibrated(facts, passes[0].path), _judged(facts)), ""
+        plates = run_plates(plan, passes, _calibrated(facts, passes[0].path), _judged(facts))
+        return _Pictures(plates, run_evidence(facts, plan, passes, detector))
     except (NightbeamError, OSError) as error:
         # A report without pictures is worth more than none: the file may lie on another machine.
-        return (), f"There are no pictures, as the data cannot be read: {error}"
+        return _Pictures(missing=f"There are no pictures, as the data cannot be read: {error}")
 
 
 def _calibrated(facts: Facts, path: Path) -> Calibrated:

@@ -1,6 +1,6 @@
 """Draws the pictures of a run from its files: what the acquisition left beside the frames, and the vacuum scans."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -94,8 +94,21 @@ def _read(path: Path, plan: Plan) -> tuple[RunMaps, float]:
     with open_frames(path) as frames:
         scale = frames.metadata.get("mrad_per_pixel", plan.mrad_per_pixel)
         assert isinstance(scale, int | float)
+    return read_maps(path), float(scale)
+
+
+def read_maps(path: Path) -> RunMaps:
+    """What the acquisition left in a file beside the frames, with what its ledger says.
+
+    Raises
+    ------
+    BadInput
+        The file is missing or damaged, or the acquisition ended before it wrote its maps.
+    """
+    with open_frames(path) as frames:
         try:
-            return maps_from_arrays(frames.online(), frames.full_scale), float(scale)
+            maps = maps_from_arrays(frames.online(), frames.full_scale)
+            return replace(maps, came_twice=frames.came_twice, corrupt=frames.corrupt)
         except KeyError as missing:
             raise BadInput(
                 field=path.name,

@@ -8,6 +8,7 @@ from markupsafe import Markup
 
 from web.report import judged, morning, tables, used
 from web.report.attempts import attempts
+from web.report.evidence import without_picture
 from web.report.parts import calibration_part
 from web.report.text import duration, time_utc
 from web.report.values import CalibrationReport, NightReport, Picture, RunReport
@@ -26,6 +27,7 @@ def render_run(report: RunReport) -> str:
         headline=headline,
         unknown=unknown,
         quality=judged.judged("Quality of the data", report.quality),
+        without_picture=without_picture(report.quality),
         findings=judged.judged("Plan check", report.findings),
         remedies=tables.remedies(report.remedies),
         attempts=attempts(report.attempts),
@@ -90,5 +92,5 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(data_address=_data_address, time_utc=time_utc, duration=duration)
+    environment.filters.update(data_address=_data_address, time_utc=time_utc, duration=duration, chip=tables.chip)
     return environment

@@ -116,7 +116,7 @@ def label_and_unit(name: str) -> tuple[str, str]:
     if label.endswith("_per"):
         label, above = label_and_unit(label.removesuffix("_per"))
         unit = f"{above}/{unit}"
-    return label.replace("_", " ").replace(".", ", "), unit
+    return label.replace("_", " ").replace(".", ": "), unit
 
 
 def _is_list(value: Any) -> bool:

@@ -160,6 +160,26 @@ class AnalysisOutcome:
 
 
 @dataclass(frozen=True)
+class EvidenceShown:
+    """A picture of what figures of quality were taken from, with these figures and what there is to say of it."""
+
+    picture: Picture
+    verdict: str
+    figures: tuple[tuple[str, str, str], ...]
+    """Each figure in words, its verdict, and how it stands to its limit."""
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class EvidenceGroup:
+    """The evidence of figures that belong together: to be seen, and what passed, to be unfolded."""
+
+    title: str
+    open: tuple[EvidenceShown, ...]
+    passed: tuple[EvidenceShown, ...]
+
+
+@dataclass(frozen=True)
 class RunReport:
     """Everything a run's page shows."""
 
@@ -194,6 +214,7 @@ class RunReport:
     plates: tuple[Plate, ...] = ()
     missing_pictures: str = ""
     """Why there are no pictures, or not all of them."""
+    evidence: tuple[EvidenceGroup, ...] = ()
     withdrawn: tuple[Withdrawn, ...] = ()
     lacking: tuple[str, ...] = ()
     """Kinds of calibration that the analyses need and that were not there."""

@@ -4,7 +4,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "0003_night_0.3.0"
-down_revision = "0002_nightbeam_0.2.0"
+down_revision = "0003_nightbeam_0.3.0"
 
 
 def upgrade() -> None:

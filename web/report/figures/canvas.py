@@ -49,10 +49,10 @@ def drawn(artist: Artist, title: str, alt: str) -> Drawing:
     return Drawing(figure, title, alt)
 
 
-def as_picture(drawing: Drawing) -> Picture:
-    """A PNG for screens of twice the page's resolution."""
+def as_picture(drawing: Drawing, scale: float = 2.0) -> Picture:
+    """A PNG for screens of so many times the page's resolution."""
     buffer = BytesIO()
-    drawing.figure.savefig(buffer, format="png", dpi=2 * CSS_PIXELS_PER_INCH, metadata={"Software": None})
+    drawing.figure.savefig(buffer, format="png", dpi=scale * CSS_PIXELS_PER_INCH, metadata={"Software": None})
     width_px = round(drawing.figure.get_figwidth() * CSS_PIXELS_PER_INCH)
     height_px = round(drawing.figure.get_figheight() * CSS_PIXELS_PER_INCH)
     return Picture(drawing.title, drawing.alt, "image/png", buffer.getvalue(), width_px, height_px)
@@ -66,7 +66,7 @@ def sheet(height_in: float) -> Figure:
 def plot_axes(title: str, height_in: float, *, left_in: float = _LEFT, legend_lines: int = 0) -> Axes:
     """Axes for a line plot on a sheet of their own, with room for lines of text below them."""
     figure = sheet(height_in)
-    titled, lines = _wrapped(title)
+    titled, lines = _wrapped(title, left_in)
     bottom_in = _BOTTOM + legend_lines * _LEGEND_LINE
     height = height_in - bottom_in - lines * _LINE - 0.12
     axes = figure.add_axes(_fraction(figure, left_in, bottom_in, PANEL_WIDTH_IN - left_in - 0.18, height))
@@ -95,7 +95,7 @@ def image_panel(
     ratio = abs((bottom - top) / (right - left))
     width = min(_WIDEST, _TALLEST / ratio)
     height = max(width * ratio, _LOWEST)
-    titled, lines = _wrapped(title)
+    titled, lines = _wrapped(title, _LEFT)
     # A colour bar needs room for its numbers even beside a scan of a single row.
     room = max(height, 1.1)
     below = _BOTTOM + legend_lines * _LEGEND_LINE
@@ -234,9 +234,9 @@ def _dress(axes: Axes, title: str) -> None:
         spine.set(linewidth=0.6, color=INK)
 
 
-def _wrapped(title: str) -> tuple[str, int]:
-    # A bold character of this size is about 0.085 in wide.
-    text = fill(title, int(PANEL_WIDTH_IN / 0.088))
+def _wrapped(title: str, left_in: float) -> tuple[str, int]:
+    # A bold character of this size is about 0.078 in wide, of capitals more.
+    text = fill(title, int((PANEL_WIDTH_IN - left_in) / 0.082))
     return text, text.count("\n") + 1
 
 

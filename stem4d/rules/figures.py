@@ -3,7 +3,7 @@
 from math import sqrt
 from typing import Any
 
-from stem4d import rules
+from stem4d.rules.registry import Calibrated
 
 _FIELDS: dict[str, dict[str, str]] = {
     "mrad_per_pixel": {"mrad_per_pixel": "mrad_per_pixel"},
@@ -17,17 +17,17 @@ _FIELDS: dict[str, dict[str, str]] = {
 """By kind: name in the rules to name in the calibration's value."""
 
 
-def figures_of(kind: str, value: Any, uncertainty: Any, step_nm: float) -> dict[str, rules.Calibrated]:
+def figures_of(kind: str, value: Any, uncertainty: Any, step_nm: float) -> dict[str, Calibrated]:
     """The figures of one calibration; one without an uncertainty counts as exact.
 
     ``step_nm`` is the step that the plan asks for: a step is calibrated as a part of what the scan was told.
     """
     if kind == "centre":
         # The rules ask whether it is known; where it lies they have from the plan.
-        return {"centre": rules.Calibrated(value=0.0, uncertainty=max((uncertainty or {}).get("centre_px", (0.0,))))}
+        return {"centre": Calibrated(value=0.0, uncertainty=max((uncertainty or {}).get("centre_px", (0.0,))))}
     scale = dict.fromkeys(("step_y_nm", "step_x_nm"), step_nm / value.get("nominal_step_nm", step_nm))
     found = {
-        name: rules.Calibrated(
+        name: Calibrated(
             value=value[field] * scale.get(field, 1.0),
             uncertainty=float((uncertainty or {}).get(field) or 0.0) * scale.get(field, 1.0),
         )
@@ -37,5 +37,5 @@ def figures_of(kind: str, value: Any, uncertainty: Any, step_nm: float) -> dict[
     if "scan_step_y" in found and "scan_step_x" in found:
         y, x = found["scan_step_y"], found["scan_step_x"]
         worst = max(y.uncertainty, x.uncertainty)
-        found["scan_step"] = rules.Calibrated(value=sqrt(y.value * x.value), uncertainty=worst)
+        found["scan_step"] = Calibrated(value=sqrt(y.value * x.value), uncertainty=worst)
     return found
