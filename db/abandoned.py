@@ -31,11 +31,16 @@ def running(session: Session) -> tuple[tuple[str, str], ...]:
     return tuple((name, instrument) for name, instrument in rows)
 
 
-def close_abandoned(session: Session, *, instrument: str, clock: Clock = utc_now) -> Abandoned:
+def crashed(session: Session, *, instrument: str) -> tuple[str, ...]:
+    """Names of an instrument's runs that crashed."""
+    return tuple(session.scalars(select(Run.name).filter_by(instrument=instrument, state="crashed").order_by(Run.id)))
+
+
+def close_abandoned(session: Session, *, instrument: str, reason: str = REASON, clock: Clock = utc_now) -> Abandoned:
     """Mark every running run of an instrument as crashed, and every running night that used it.
 
     Only the holder of the instrument's lease may ask: whatever still runs on it then has nobody left who runs it. Open
-    exposure intents stay open and count against their area in full.
+    exposure intents stay open and count against their area in full, until `tasks.left` bounds them.
     """
     runs = session.scalars(select(Run).filter_by(instrument=instrument, state="running").order_by(Run.id)).all()
     used = select(Target.night_id).join(Run, Run.target_id == Target.id).where(Run.instrument == instrument)
@@ -49,13 +54,13 @@ def close_abandoned(session: Session, *, instrument: str, clock: Clock = utc_now
     )
     exposing = session.execute(begun).one_or_none()
     for run in runs:
-        finish_run(session, run_id=run.id, state="crashed", exit_reason=REASON, clock=clock)
+        finish_run(session, run_id=run.id, state="crashed", exit_reason=reason, clock=clock)
     for night in nights:
         open_targets = select(Target).where(Target.night_id == night.id, Target.state.in_(("running", "pending")))
         for target in session.scalars(open_targets.order_by(Target.position)).all():
             state: TargetState = "failed" if target.state == "running" else "skipped"
-            set_target_state(session, target_id=target.id, state=state, reason=REASON, broken_off=True, clock=clock)
-        finish_night(session, night_id=night.id, state="crashed", exit_reason=REASON, clock=clock)
+            set_target_state(session, target_id=target.id, state=state, reason=reason, broken_off=True, clock=clock)
+        finish_night(session, night_id=night.id, state="crashed", exit_reason=reason, clock=clock)
     return Abandoned(
         tuple(run.name for run in runs),
         tuple(night.name for night in nights),

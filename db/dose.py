@@ -63,6 +63,7 @@ def open_intent(
     token: str,
     fluence_e_per_a2: float,
     budget_tolerance: float = 0.0,
+    owner_token: int | None = None,
     clock: Clock = utc_now,
 ) -> int:
     """Book an exposure of an area; to be committed before the beam is unblanked.
@@ -80,6 +81,8 @@ def open_intent(
         The most that the exposure can deliver, [e/Å²].
     budget_tolerance : float
         Fraction of the budget by which it may be exceeded.
+    owner_token : int or None
+        Fencing token of the owner: the column's log that has it is the witness of this exposure.
 
     Returns
     -------
@@ -112,7 +115,13 @@ def open_intent(
     if spent + fluence > account.budget_e_per_a2 * (1 + tolerance) * (1 + ROUNDING):
         raise DoseRefused(_refusal(session, area, account, purpose, fluence, tolerance))
     intent = ExposureIntent(
-        run_id=run_id, area_id=area_id, purpose=purpose, token=token, fluence_e_per_a2=fluence, opened=clock()
+        run_id=run_id,
+        area_id=area_id,
+        purpose=purpose,
+        token=token,
+        fluence_e_per_a2=fluence,
+        opened=clock(),
+        owner_token=owner_token,
     )
     return added(session, intent).id
 

@@ -16,15 +16,28 @@ def require_token(token: int) -> int:
     return token
 
 
-def require_valid(lease: DoseLease, newest_token: int, monotonic_s: float) -> None:
-    """Raise `DoseRefused` for a lease that has expired or carries a token older than the newest seen.
+def require_owner(owner_token: int, newest_owner_token: int) -> None:
+    """Raise `DoseRefused` for an owner that has been followed by another, or whose token no log can hold."""
+    if not 0 <= owner_token <= LARGEST_TOKEN:
+        raise DoseRefused(f"owner token {str(owner_token)[:40]} is not between 0 and {LARGEST_TOKEN}")
+    if owner_token < newest_owner_token:
+        raise DoseRefused(
+            f"this owner's token is {owner_token}, but that of owner {newest_owner_token} was seen: another owner has "
+            "taken the instrument. Stop here; whoever is to use it takes its lease anew"
+        )
+
+
+def require_valid(lease: DoseLease, newest_token: int, newest_owner_token: int, monotonic_s: float) -> None:
+    """Raise `DoseRefused` for a lease that has expired, or carries a token older than the newest seen.
 
     Parameters
     ----------
     lease : DoseLease
         As it was shown to the gate.
     newest_token : int
-        Highest token that this instrument has seen.
+        Highest token of a lease that this instrument has seen.
+    newest_owner_token : int
+        Highest token of an owner that it has seen.
     monotonic_s : float
         The real monotonic clock [s].
     """
@@ -37,6 +50,7 @@ def require_valid(lease: DoseLease, newest_token: int, monotonic_s: float) -> No
     late_s = monotonic_s - lease.expires_monotonic_s
     if late_s >= 0:
         raise DoseRefused(f"the dose lease for {lease.area} expired {late_s:.3g} s ago; mint a new one")
+    require_owner(lease.owner_token, newest_owner_token)
     if lease.token < newest_token:
         raise DoseRefused(
             f"the dose lease for {lease.area} carries token {lease.token}, but {newest_token} was seen: "

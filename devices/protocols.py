@@ -104,7 +104,7 @@ class ScanGenerator(Protocol):
         ...
 
     def start(self) -> None:
-        """Start the prepared raster."""
+        """Start the prepared raster; at its end the probe parks outside the field of itself."""
         ...
 
     def wait(self) -> None:
@@ -158,7 +158,8 @@ class BeamGate(Protocol):
         ...
 
     def unblank(self, lease: DoseLease) -> None:
-        """Let the beam through under a dose lease; refuses one that is expired or older than the newest seen."""
+        """Let the beam through under a dose lease; refuses one that is expired, older than the newest seen, or of an
+        owner that another one has followed."""
         ...
 
     def is_blanked(self) -> bool | None:
@@ -167,6 +168,10 @@ class BeamGate(Protocol):
 
     def newest_token(self) -> int:
         """Highest token of a lease that the instrument has let the beam through for; 0 before the first."""
+        ...
+
+    def see_owner(self, owner_token: int) -> int:
+        """Refuse leases of owners with lower tokens from now on; gives the highest seen, which may be higher."""
         ...
 
 

@@ -4,6 +4,7 @@ import ctypes
 import multiprocessing
 import os
 import signal
+from collections.abc import Callable
 from contextlib import suppress
 from multiprocessing.connection import Connection
 from typing import Any, Literal
@@ -27,9 +28,13 @@ Kind = Literal["listening", "progress", "done", "error"]
 
 
 def acquire_in_child(
-    job: AcquisitionJob, on_listening: OnListening, on_progress: OnProgress, silence_timeout_s: float = 60.0
+    job: AcquisitionJob,
+    on_listening: OnListening,
+    on_progress: OnProgress,
+    silence_timeout_s: float = 60.0,
+    on_started: Callable[[int], None] = lambda _pid: None,
 ) -> AcquisitionResult:
-    """Receive one exposure in a child process; same arguments and result as ``acquire``.
+    """Receive one exposure in a child process, whose number ``on_started`` is told; else as ``acquire``.
 
     Raises
     ------
@@ -42,6 +47,7 @@ def acquire_in_child(
     process = context.Process(target=_child, args=(theirs, job, os.getpid()), daemon=True, name="nightbeam-worker")
     process.start()
     theirs.close()
+    on_started(process.pid or 0)
     try:
         return _follow(ours, on_listening, on_progress, silence_timeout_s)
     except _WorkerGoneError:

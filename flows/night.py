@@ -17,6 +17,7 @@ from flows.queue import Queued
 from flows.report import write_night
 from flows.resume import again, resume
 from flows.run import Outcome, as_calls, run_target, target_flow
+from stem4d.errors import InstrumentTaken
 from stem4d.model import canonical_json
 from stem4d.night import Night, Target, TargetState
 from tasks.lab import Lab, lab
@@ -153,6 +154,8 @@ def _run_one(going: Going, one: Queued, earlier: tuple[str, ...], *, with_prefec
             title = one.target.title or one.target.name
             return Outcome.from_dict(target_flow(title, instrument, plan_json, target_id, list(earlier)))
         return run_target(as_calls, instrument, plan_json, target_id, earlier)
+    except InstrumentTaken:
+        raise  # for the targets after this one it is somebody else's, too
     except Exception as error:
         logging.getLogger(__name__).exception("target %s failed", one.target.name)
         return Outcome(TargetState.FAILED, f"{type(error).__name__}: {error}", ())

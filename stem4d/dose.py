@@ -83,3 +83,7 @@ class DoseLease:
     fluence_e_per_a2: float
     token: int
     expires_monotonic_s: float
+    owner_token: int = 0
+    """Fencing token of the instrument's owner; 0 where it has none, which is below that of any owner."""
+    exposure: str = ""
+    """Public name of the exposure that was booked for it."""

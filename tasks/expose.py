@@ -2,15 +2,16 @@
 
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 from db.dose import close_intent, open_intent, release_intent
 from db.engine import writer
 from devices.acquire import AcquisitionJob, AcquisitionResult, Progress, acquire
-from devices.protocols import ColumnSetting, ExposureRequest, ScanRequest
+from devices.protocols import ColumnSetting, ExposureRequest, Instrument, ScanRequest
 from devices.safety import SafeLevel, exposed, make_safe
 from devices.worker import acquire_in_child
 from stem4d.accumulate import AccumulatorSpec
@@ -74,14 +75,17 @@ def expose_once(opened: Lab, run: str, one: Pass, on_progress: Callable[[Progres
     DoseRefused
         Before anything is exposed, when the area cannot afford it.
     InstrumentTaken
-        When the gate refuses the lease; nothing was exposed, and nothing is booked.
+        When somebody else has the instrument, or the gate refuses the lease; nothing was exposed, and nothing is
+        booked.
     BrokenOff
         Where a person stopped the night, before this or, if it is for a calibration, in the middle of it.
     """
     if asked := opened.break_off():
         raise BrokenOff(asked)
+    opened.ownership.check()
     instrument = opened.instrument
     job = _prepared(opened, one)
+    name = f"{run}/{one.path.stem}"
     fluence = predict(one.plan).local_fluence_e_per_a2 * max(1.0, one.current_ratio)
     with writer(opened.engine) as session:
         intent_id = open_intent(
@@ -89,9 +93,10 @@ def expose_once(opened: Lab, run: str, one: Pass, on_progress: Callable[[Progres
             run_id=opened.runs[run].id,
             area_id=one.area_id,
             purpose=one.purpose,
-            token=f"{run}/{one.path.stem}",
+            token=name,
             fluence_e_per_a2=fluence,
             budget_tolerance=BUDGET_TOLERANCE,
+            owner_token=opened.ownership.token,
         )
     lease = DoseLease(
         area=one.area,
@@ -99,9 +104,12 @@ def expose_once(opened: Lab, run: str, one: Pass, on_progress: Callable[[Progres
         # A column remembers tokens that a new or restored database does not know.
         token=max(intent_id, instrument.gate.newest_token() + 1),
         expires_monotonic_s=time.monotonic() + 1.5 * one.scan.duration_s + LEASE_MARGIN_S,
+        owner_token=opened.ownership.token,
+        exposure=name,
     )
-    receive = acquire_in_child if opened.settings.worker == "child" else acquire
+    receive = _receiver(opened)
     never_lit, asked = True, ""
+    lit_s: list[float] = []
     try:
         started_s = instrument.now_s()
         with ExitStack() as beam:
@@ -110,6 +118,8 @@ def expose_once(opened: Lab, run: str, one: Pass, on_progress: Callable[[Progres
                 nonlocal never_lit
                 instrument.detector.arm()
                 never_lit = False
+                lit_s.append(instrument.now_s())
+                beam.callback(_note_time, lit_s, instrument)
                 try:
                     beam.enter_context(exposed(instrument.gate, lease))
                 except DoseRefused as error:
@@ -140,13 +150,19 @@ def expose_once(opened: Lab, run: str, one: Pass, on_progress: Callable[[Progres
         report = make_safe(instrument, SafeLevel.PARK, f"end of {one.purpose} in {run}")
         if not report.safe:
             opened.warn("safety", f"making the instrument safe did not work fully: {report.words}", run=run)
-    _settle_dose(opened, one, fluence, intent_id, result)
+    _settle_dose(opened, one, fluence, intent_id, result, lit_s[-1] - lit_s[0] if len(lit_s) > 1 else None)
     if not report.safe:
         raise DeviceFault(f"the instrument could not be parked after the exposure: {report.words}")
     if asked and one.purpose != "acquisition":
         # A part of a scan is no calibration.
         raise BrokenOff(asked)
     return Exposed(result, started_s, instrument.now_s())
+
+
+def _note_time(times_s: list[float], instrument: Instrument) -> None:
+    """When the beam was off again; an instrument that does not say it has blanked all the same."""
+    with suppress(NightbeamError):
+        times_s.append(instrument.now_s())
 
 
 def _release(opened: Lab, run: str, intent_id: int, error: BaseException) -> None:
@@ -167,6 +183,7 @@ def record_unlit(opened: Lab, run: str, one: Pass, on_progress: Callable[[Progre
     DeviceFault
         Where the beam is not blanked, or the instrument cannot be parked afterwards.
     """
+    opened.ownership.check()
     instrument = opened.instrument
     instrument.gate.blank()
     if instrument.gate.is_blanked() is False:
@@ -177,7 +194,7 @@ def record_unlit(opened: Lab, run: str, one: Pass, on_progress: Callable[[Progre
         instrument.detector.arm()
         instrument.scan.start()
 
-    receive = acquire_in_child if opened.settings.worker == "child" else acquire
+    receive = _receiver(opened)
     try:
         result = receive(job, on_listening, on_progress)
         instrument.scan.wait()
@@ -188,6 +205,13 @@ def record_unlit(opened: Lab, run: str, one: Pass, on_progress: Callable[[Progre
     if not report.safe:
         raise DeviceFault(f"the instrument could not be parked after the dark frames: {report.words}")
     return result
+
+
+def _receiver(opened: Lab) -> Callable[..., AcquisitionResult]:
+    """What receives the frames: a process of its own, which the next owner ends should it outlive this one."""
+    if opened.settings.worker != "child":
+        return acquire
+    return partial(acquire_in_child, on_started=lambda pid: opened.children.remember(pid, "the acquisition"))
 
 
 def _prepared(opened: Lab, one: Pass) -> AcquisitionJob:
@@ -216,8 +240,19 @@ def _exposure(one: Pass) -> ExposureRequest:
     )
 
 
-def _settle_dose(opened: Lab, one: Pass, booked_e_per_a2: float, intent_id: int, result: AcquisitionResult) -> None:
+def _settle_dose(
+    opened: Lab,
+    one: Pass,
+    booked_e_per_a2: float,
+    intent_id: int,
+    result: AcquisitionResult,
+    lit_s: float | None,
+) -> None:
     """Close the intent: never less than booked, more where the detector counted more than the current promised.
+
+    A pass that was broken off has given its first rows all that was booked, so the fluence where it is highest is the
+    same. Its electrons are those of the current over ``lit_s``: from before the beam was let through until blanking
+    was acknowledged, by the instrument's clock, parked and flying back included.
 
     The sums of an integrating detector are no electrons, but gain times electrons on a dark level: they say nothing
     here, and the dose is that of the current as it was measured.
@@ -226,13 +261,18 @@ def _settle_dose(opened: Lab, one: Pass, booked_e_per_a2: float, intent_id: int,
     integrates = opened.file.facts.integrates(one.plan.detector.name)
     counted = 0.0 if integrates else float(result.total_counts)
     times_planned = counted / max(result.frames_received, 1) / planned.electrons_per_pattern
-    per_frame = electrons(one.plan.optics.probe_current_pa, one.scan.dwell_time_us) * max(1.0, one.current_ratio)
+    scan, line_us = one.scan, one.scan.shape[1] * one.scan.dwell_time_us
+    lit_part = line_us / (line_us + scan.flyback_us) if scan.flyback_blanked else 1.0
+    # A position that was begun is charged whole, and so is a way back.
+    begun_us = scan.dwell_time_us + (0.0 if scan.flyback_blanked else scan.flyback_us)
+    time_us = (scan.duration_s if lit_s is None else lit_s) * 1e6 * lit_part + begun_us
+    carried = electrons(one.plan.optics.probe_current_pa, time_us) * max(1.0, one.current_ratio)
     with writer(opened.engine) as session:
         close_intent(
             session,
             intent_id=intent_id,
             delivered_e_per_a2=max(booked_e_per_a2, planned.local_fluence_e_per_a2 * times_planned),
-            electrons=max(counted, per_frame * result.frames_received),
+            electrons=max(counted, carried),
         )
 
 

@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
-from db.abandoned import close_abandoned
 from db.clock import utc_now
 from db.engine import Engine, open_engine, writer
 from db.record import add_event
 from devices.acquire import Progress
+from devices.children import Children
 from devices.lease import owned
 from devices.protocols import BeamFound, BeamWitness, Instrument
 from devices.registry import open_instrument
@@ -21,6 +21,8 @@ from stem4d.instrument import InstrumentFile
 from stem4d.plan import Plan
 from storage.documents import load_model
 from storage.settings import Settings
+from tasks.left import close_left, save_frames
+from tasks.ownership import Ownership, owning
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,7 @@ class Lab:
     file: InstrumentFile
     instrument: Instrument
     engine: Engine
+    ownership: Ownership
     on_told: Callable[[Told], None] = lambda _told: None
     on_progress: Callable[[str, Progress], None] = lambda _what, _progress: None
     on_stage: Callable[[str], None] = lambda _stage: None
@@ -63,6 +66,8 @@ class Lab:
     """The same between passes, with the beam blanked: a stop after the pass, too. Returns when the night goes on."""
     left_open: tuple[str, ...] = ()
     """Runs and nights that a process which died had left open; closed when this session began."""
+    left_words: tuple[str, ...] = ()
+    """The same, with what their exposures are charged with and what came of their frames, for a person."""
     beam_found: str = ""
     """That the session before this one left the beam on, since when and where; empty where it did not."""
     night_id: int | None = None
@@ -105,6 +110,11 @@ class Lab:
         """Show something that the database records by itself."""
         self.on_told(Told(kind, message, run))
 
+    @property
+    def children(self) -> Children:
+        """The processes that this session starts for its instrument."""
+        return Children(self.settings.instruments_folder / self.file.name)
+
     def data_folder(self, run: str) -> Path:
         """Where a run's files go; made if missing."""
         folder = self.settings.data_folder / run
@@ -124,8 +134,10 @@ def lab(instrument: str) -> Lab:
 
 
 @contextmanager
-def open_lab(settings: Settings, instrument_path: Path) -> Iterator[Lab]:
+def open_lab(settings: Settings, instrument_path: Path, *, by_force: bool = False) -> Iterator[Lab]:
     """Take an instrument and the database; on every way out the instrument is parked with its beam blanked.
+
+    ``by_force`` is for a person who has seen that the owner of a lease that still holds has gone.
 
     Raises
     ------
@@ -138,11 +150,13 @@ def open_lab(settings: Settings, instrument_path: Path) -> Iterator[Lab]:
         engine = open_engine(settings.database_url.get_secret_value())
         stack.callback(engine.dispose)
         stack.enter_context(owned(file.name, settings.instruments_folder / file.name))
+        owner = stack.enter_context(owning(engine, file.name, _say, by_force=by_force))
         instrument = open_instrument(file, settings.home)
-        opened = Lab(settings=settings, file=file, instrument=instrument, engine=engine)
+        opened = Lab(settings=settings, file=file, instrument=instrument, engine=engine, ownership=owner)
         stack.push(lambda _kind, error, _where: _let_go(opened, error))
         stack.push(lambda _kind, error, _where: _park(opened, error))
         _tidy(opened)
+        owner.show_to(instrument.gate)
         _say_what_was_found(opened)
         _open[file.name] = opened
         stack.callback(_open.pop, file.name)
@@ -152,11 +166,12 @@ def open_lab(settings: Settings, instrument_path: Path) -> Iterator[Lab]:
 def _tidy(opened: Lab) -> None:
     """Stop what a session that died may have left running, and close what it left open in the database."""
     instrument = opened.instrument
+    ended = opened.children.end_leftovers()
     found = instrument.found if isinstance(instrument, BeamWitness) else None
     on = instrument.gate.is_blanked() is False
     report = make_safe(instrument, SafeLevel.PARK, "a session begins")
-    with writer(opened.engine) as session:
-        left = close_abandoned(session, instrument=opened.file.name)
+    closed = close_left(opened.engine, opened.settings, opened.file.name, opened.ownership.token)
+    left = closed.abandoned
     opened.left_open = (*left.runs, *left.nights)
     if on or found:
         opened.beam_found = _beam_words(opened.file.name, found, left.exposing, blanked=report.safe)
@@ -166,6 +181,7 @@ def _tidy(opened: Lab) -> None:
             f"{opened.file.name} could not be made safe before the start: {report.words}. Look at the instrument"
             + (f". {opened.beam_found}" if opened.beam_found else "")
         )
+    opened.left_words = save_frames(opened.engine, opened.settings, closed, left.runs).lines + ended
 
 
 def _beam_words(
@@ -198,15 +214,22 @@ def _parsed(time: str) -> datetime | None:
 
 def _say_what_was_found(opened: Lab) -> None:
     """In every mode, on standard error: a list and JSON on standard output stay what they are."""
-    for name in opened.left_open:
-        text = f"{name} was left open by a process that died; what it may have exposed counts in full"
-        print(f"closed: {text}", file=sys.stderr)
+    for line in opened.left_words:
+        print(f"closed: {line}", file=sys.stderr)
     if opened.beam_found:
         print(f"safety: {opened.beam_found}", file=sys.stderr)
 
 
+def _say(trouble: str) -> None:
+    print(f"not closed: {trouble}", file=sys.stderr)
+
+
 def _park(opened: Lab, error: BaseException | None) -> None:
     """Park; where that fails the user reads of it after what went wrong first, and never instead of it."""
+    if opened.ownership.lost:
+        # Its new owner has made it safe, and may be exposing: what we do to it would be done to him.
+        opened.warn("not parked", f"{opened.ownership.lost}; it is left as it is")
+        return
     report = make_safe(opened.instrument, SafeLevel.PARK, "the session ends")
     if not report.safe:
         opened.warn("safety", f"parking the instrument did not work fully: {report.words}")
@@ -217,6 +240,8 @@ def _park(opened: Lab, error: BaseException | None) -> None:
 
 def _let_go(opened: Lab, error: BaseException | None) -> None:
     """Close the instrument; what is wrong with that is told, and raised only where nothing went wrong before."""
+    if opened.ownership.lost:
+        return
     try:
         opened.instrument.close()
     except NightbeamError as more:

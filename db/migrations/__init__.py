@@ -9,7 +9,13 @@ from sqlalchemy import Engine, inspect, text
 from db.connect import answering, connect, for_writing, redacted
 from stem4d.errors import BadInput
 
-REVISIONS = ("0001_nightbeam_0.1.0", "0002_nightbeam_0.2.0", "0003_nightbeam_0.3.0", "0003_night_0.3.0")
+REVISIONS = (
+    "0001_nightbeam_0.1.0",
+    "0002_nightbeam_0.2.0",
+    "0003_nightbeam_0.3.0",
+    "0004_lease_0.3.0",
+    "0005_night_0.3.0",
+)
 """Every revision, oldest first; its name carries the release that brought it, for the message of an older one."""
 
 _UPGRADE_LOCK = 0x6E6967687462656D  # "nightbem": any number, the same for everyone who upgrades

@@ -5,7 +5,7 @@ from datetime import datetime
 from sqlalchemy import CheckConstraint, ForeignKey, Index, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
-from db.models.base import AreaId, Base, CalibrationId, DatasetId, Id, IntentId, Json, RunId, SnapshotId
+from db.models.base import AreaId, Base, Bytes, CalibrationId, DatasetId, Id, IntentId, Json, RunId, SnapshotId
 from db.vocabulary import Phase, Purpose, Source, Verdict, is_one_of
 
 
@@ -22,6 +22,8 @@ class ExposureIntent(Base):
     fluence_e_per_a2: Mapped[float]
     opened: Mapped[datetime]
     closed: Mapped[datetime | None]
+    # Of the lease of the instrument: which session's log of the beam tells of this exposure.
+    owner_token: Mapped[Bytes | None]
 
     __table_args__ = (
         Index(None, "run_id"),

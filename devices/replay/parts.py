@@ -1,11 +1,12 @@
 """The parts of a replay: they answer with what the file says, and keep the state they are given."""
 
 from collections.abc import Callable
+from dataclasses import asdict
 
 from pydantic import ValidationError
 
 from devices.column_log import ColumnLog, entry_of
-from devices.dose_lease import require_valid
+from devices.dose_lease import require_owner, require_valid
 from devices.protocols import ColumnSetting, ExposureRequest, Reading, ScanRequest
 from devices.replay.recording import Recording, ReplaySource
 from stem4d.detector import DetectorFacts, full_scale
@@ -171,7 +172,7 @@ class ReplayGate:
 
     def __init__(self, clock: ReplayClock, monotonic: Callable[[], float]) -> None:
         self._clock, self._monotonic = clock, monotonic
-        self._blanked, self._newest_token = True, 0
+        self._blanked, self._newest_token, self._newest_owner_token = True, 0, 0
 
     def blank(self) -> None:
         """Keep the state."""
@@ -180,9 +181,9 @@ class ReplayGate:
 
     def unblank(self, lease: DoseLease) -> None:
         """Keep the state, if the lease is valid."""
-        require_valid(lease, self._newest_token, self._monotonic())
-        self._newest_token, self._blanked = lease.token, False
-        self._clock.note("unblank", area=lease.area, token=lease.token, fluence_e_per_a2=lease.fluence_e_per_a2)
+        require_valid(lease, self._newest_token, self._newest_owner_token, self._monotonic())
+        self._newest_token, self._newest_owner_token, self._blanked = lease.token, lease.owner_token, False
+        self._clock.note("unblank", **asdict(lease))
 
     def is_blanked(self) -> bool:
         """As last told; blanked at first."""
@@ -191,6 +192,12 @@ class ReplayGate:
     def newest_token(self) -> int:
         """Of this session."""
         return self._newest_token
+
+    def see_owner(self, owner_token: int) -> int:
+        """Refuse the dose leases of owners before this one."""
+        require_owner(owner_token, 0)
+        self._newest_owner_token = max(self._newest_owner_token, owner_token)
+        return self._newest_owner_token
 
 
 class ReplayValves:

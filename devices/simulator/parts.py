@@ -1,9 +1,10 @@
 """The parts of the simulated instrument: column, stage, scan generator, detector, beam gate, valves."""
 
 from collections.abc import Iterator
+from dataclasses import asdict
 from datetime import UTC, datetime
 
-from devices.dose_lease import require_valid
+from devices.dose_lease import require_owner, require_valid
 from devices.protocols import ColumnSetting, ExposureRequest, Reading, ScanRequest
 from devices.simulator.settings import VACUUM
 from devices.simulator.source import SimulatedSource
@@ -268,10 +269,11 @@ class SimulatedGate:
 
     def unblank(self, lease: DoseLease) -> None:
         """Let the beam through, unless the lease is expired, its token is old, or the valves are closed."""
-        require_valid(lease, self._state.newest_token, self._state.monotonic())
-        if self._state.valves_closed:
+        state = self._state
+        require_valid(lease, state.newest_token, state.newest_owner_token, state.monotonic())
+        if state.valves_closed:
             raise DeviceFault("the column valves are closed: close this session and open a new one")
-        self._state.note("unblank", area=lease.area, token=lease.token, fluence_e_per_a2=lease.fluence_e_per_a2)
+        state.note("unblank", **asdict(lease))
 
     def is_blanked(self) -> bool:
         """Whether the beam is off the specimen."""
@@ -280,6 +282,13 @@ class SimulatedGate:
     def newest_token(self) -> int:
         """Highest token that the beam was let through for, by whatever session."""
         return self._state.newest_token
+
+    def see_owner(self, owner_token: int) -> int:
+        """Refuse the dose leases of owners before this one."""
+        require_owner(owner_token, 0)
+        if owner_token > self._state.newest_owner_token:
+            self._state.note("owner", owner_token=owner_token)
+        return self._state.newest_owner_token
 
 
 class SimulatedValves:

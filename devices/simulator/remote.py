@@ -184,6 +184,10 @@ class RemoteGate:
         """Highest token that the beam was let through for, by whatever session."""
         return int(self._line.ask("gate.newest_token"))
 
+    def see_owner(self, owner_token: int) -> int:
+        """Refuse the dose leases of owners before this one, of whatever session."""
+        return int(self._line.ask("gate.see_owner", owner_token))
+
 
 class RemoteValves:
     """The column valves; a new session opens them."""

@@ -219,12 +219,17 @@ def frames_an_update(scene: Scene, damage: Damage) -> int:
 
 
 def dose_after(scene: Scene, fluence: doses.Fluence, lit: npt.NDArray[np.int64], start_s: float) -> doses.Fluence:
-    """Fluence after the lit ones of the frames that one update holds for; the beam stays for the whole dwell."""
+    """Fluence after the lit ones of the frames that one update holds for.
+
+    The beam stays for the whole dwell, and where nothing blanks it crosses the row again on its way back.
+    """
     if not len(lit):
         return fluence
     when_s = start_s + times_s(scene, lit)
     scene = scene.at(float(when_s[0]))
-    electrons = _nominal_electrons(scene, scene.scan.dwell_time_us) * current_part(scene.truth.beam.emission, when_s)
+    back_us = 0.0 if scene.scan.flyback_blanked else scene.scan.flyback_us / scene.scan.shape[1]
+    time_us = scene.scan.dwell_time_us + back_us
+    electrons = _nominal_electrons(scene, time_us) * current_part(scene.truth.beam.emission, when_s)
     radius_a = doses.probe_radius_a(illumination_of(scene))
     return doses.add(fluence, specimen_positions_nm(scene, lit, start_s), electrons, radius_a)
 

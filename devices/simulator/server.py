@@ -213,6 +213,7 @@ class Server:
             "gate.unblank": instrument.gate.unblank,
             "gate.is_blanked": instrument.gate.is_blanked,
             "gate.newest_token": instrument.gate.newest_token,
+            "gate.see_owner": instrument.gate.see_owner,
             "valves.close": instrument.valves.close,
             "quit": self._quit,
         }

@@ -76,7 +76,7 @@ class State:
         self.monotonic, self.sleep = monotonic, sleep
         self.lock = RLock()
         self.changed = Condition(self.lock)
-        self.position, self.newest_token, self.run = VACUUM, 0, 0
+        self.position, self.newest_token, self.newest_owner_token, self.run = VACUUM, 0, 0, 0
         self.blanked, self.valves_closed, self.session_open, self.armed = True, False, False, False
         self.scan_ends_s: float | None = None
         """While a raster runs: simulated time of its end."""
@@ -222,11 +222,15 @@ class State:
         if event in ("blank", "unblank", "valves"):
             # All that can fail comes first: an entry is taken in whole or not at all.
             token, found = require_token(int(entry.get("token", 0))), self._beam_found(entry)
+            owner = require_token(int(entry.get("owner_token", 0)))
             self.blanked, self._found = event != "unblank", found
             self._beam.append((at_s, event == "unblank"))
             self.newest_token = max(self.newest_token, token)
+            self.newest_owner_token = max(self.newest_owner_token, owner)
         if event == "valves":
             self.valves_closed = True
+        elif event == "owner":
+            self.newest_owner_token = max(self.newest_owner_token, require_token(int(entry["owner_token"])))
         elif event == "open":
             self.session_open, self.valves_closed = True, False
             if self.blanked:

@@ -30,7 +30,7 @@ from stem4d.instrument import InstrumentFile
 from stem4d.model import sha256_of
 from storage.home import refuse_folders
 
-VERSION = 3
+VERSION = 4
 """Raised when messages change: a server that an older program left running is then not used."""
 HEADER = struct.Struct("<IQ")
 """Bytes of the header's JSON and of the body."""
@@ -98,6 +98,7 @@ CALLS = {
     "gate.unblank": _call(DoseLease),
     "gate.is_blanked": _call(result=bool),
     "gate.newest_token": _call(result=int),
+    "gate.see_owner": _call(int, int),
     "valves.close": _call(),
     "stream": _call(int),
     "quit": _call(result=bool),

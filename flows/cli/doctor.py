@@ -125,8 +125,10 @@ def _left_open(settings: "Settings") -> Iterator[Line]:
     """Runs that nobody runs any more, and beams that a session left on, of instruments that nobody holds."""
     from db.abandoned import running
     from db.engine import open_engine, reader
+    from db.lease import owners
     from devices.column_log import beam_on
     from devices.lease import is_owned
+    from storage.processes import lives
 
     for folder in sorted(settings.instruments_folder.glob("*/")):
         try:
@@ -142,15 +144,19 @@ def _left_open(settings: "Settings") -> Iterator[Line]:
         return  # the database has its own line
     try:
         with reader(engine) as session:
-            runs = running(session)
+            runs, owning = running(session), owners(session)
     finally:
         engine.dispose()
+    for one in owning:
+        gone = lives(one.process) is False or (one.expired and lives(one.process) is None)
+        what = f"left by {one.words}" if gone else f"held by {one.words}"
+        yield Line(f"owner of {one.instrument}", not gone, what, _TIDY)
     for run, instrument in runs:
         if not is_owned(settings.instruments_folder / instrument):
             yield Line(f"run {run}", False, f"left open on {instrument} by a process that died", _TIDY)
 
 
-_TIDY = "The next run or calibration on that instrument blanks the beam and closes what was left open"
+_TIDY = "`nightbeam recover`, or the next run or calibration on that instrument, closes what was left open"
 
 LOOKS: tuple[Callable[["Settings"], Iterator[Line]], ...] = (
     _versions,

@@ -13,6 +13,7 @@ from flows.cli.answer import AsJson, Code, command, print_json
 if TYPE_CHECKING:
     from flows.recover import Outcome
     from flows.verify import Checked
+    from storage.settings import Settings
 
 _FILES = "Files of frames, folders with such files, or names of runs."
 
@@ -56,7 +57,13 @@ def _verified(done: "list[Checked]", away: str, as_json: bool) -> Code:
 
 @command
 def recover(
-    files: Annotated[list[str], typer.Argument(help=_FILES)],
+    files: Annotated[list[str] | None, typer.Argument(help=f"{_FILES} Without any: all that crashes left.")] = None,
+    instrument: Annotated[
+        Path | None, typer.Option("--instrument", "-i", help="Instrument file: make it safe, and close what was left.")
+    ] = None,
+    take_over: Annotated[
+        str | None, typer.Option(help="Name of an instrument whose owner you have seen to be gone.")
+    ] = None,
     to: Annotated[
         Path | None, typer.Option(help="Folder for the new files: on another disk, say. Else beside the old ones.")
     ] = None,
@@ -64,8 +71,9 @@ def recover(
 ) -> Code:
     """Save the frames of files that a crash, a full disk or damage left; the old files stay as they are.
 
-    Of folders and runs it takes the .partial files. Exits with 0 where all that was flushed was saved, with 3 where
-    frames are lost, with 2 where a file is refused, with 1 where the disk is full.
+    Of folders and runs it takes the .partial files. Without any files it closes what crashes left on every instrument
+    that nobody holds: runs, nights, bookings of dose, frames. Exits with 0 where all that was flushed was saved, with 3
+    where frames are lost or an instrument was left alone, with 2 where a file is refused, with 1 on a full disk.
 
     Example: nightbeam recover pass1.h5.partial
     """
@@ -75,6 +83,8 @@ def recover(
     from storage.settings import load_settings
 
     settings, done = load_settings(), []
+    if not files:
+        return _close(settings, instrument, take_over, as_json)
     with database(settings) as known, _reading() as on_bytes:
         asked = asked_for(settings, known, files, (UNCLOSED,))
         for one in recover_files(settings, known, asked, to, on_bytes):
@@ -86,6 +96,31 @@ def recover(
     elif not done:
         print("nothing to recover: no .partial file there")
     return _recovered(done)
+
+
+def _close(settings: "Settings", instrument: Path | None, take_over: str | None, as_json: bool) -> Code:
+    """Close what crashes left: on one instrument, which is made safe first, or on all, as their logs have it."""
+    from flows.left import Closed, close_instruments
+    from flows.recorded import recorded_database
+
+    if instrument is not None:
+        from tasks.lab import open_lab
+
+        with open_lab(settings, instrument, by_force=take_over is not None) as opened:
+            beam = (opened.beam_found,) if opened.beam_found else ()
+            closed: tuple[Closed, ...] = (Closed(opened.file.name, (*beam, *opened.left_words)),)
+    else:
+        with recorded_database(settings) as engine:
+            closed = close_instruments(settings, engine, take_over)
+    if as_json:
+        print_json({"instruments": [one.as_dict() for one in closed]})
+    else:
+        for one in closed:
+            for line in one.lines or (() if one.trouble else ("nothing was left open",)):
+                print(f"{one.instrument}: {line}")
+            if one.trouble:
+                print(f"{one.instrument}: left alone: {one.trouble}")
+    return Code.WARNINGS if any(one.trouble for one in closed) else Code.DONE
 
 
 def _recovered(done: "list[Outcome]") -> Code:

@@ -52,9 +52,11 @@ def runs(
     """
     from dataclasses import asdict
 
+    from db.lease import owners
     from db.questions.runs import list_runs
 
     with _session() as session:
+        owning = owners(session)
         page = list_runs(
             session,
             sample=sample,
@@ -65,7 +67,8 @@ def runs(
             before=before,
         )
     if as_json:
-        print_json({"runs": [asdict(one) for one in page.runs], "next_before": page.next_before})
+        facts = {"runs": [asdict(one) for one in page.runs], "next_before": page.next_before}
+        print_json({**facts, "owners": [asdict(one) for one in owning]})
         return Code.DONE
     for one in page.runs:
         started = f"{one.started:%Y-%m-%d %H:%M}"
@@ -76,6 +79,8 @@ def runs(
         print(f"{one.name:<22} {started} {words}")
     if not page.runs:
         print("no such runs")
+    for each in owning:
+        print(f"{each.instrument} is held by {each.words}" + (", whose lease has expired" if each.expired else ""))
     if page.next_before is not None:
         print(f"more: nightbeam runs --before {page.next_before}")
     return Code.DONE

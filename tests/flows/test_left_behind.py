@@ -146,7 +146,7 @@ def test_an_exposure_that_the_gate_refuses_fails_and_books_nothing(
 
 def _taken_meanwhile(gate: RemoteGate, newest: Callable[[RemoteGate], int]) -> int:
     token = newest(gate)
-    gate.unblank(DoseLease("vacuum", 1.0, token + 1000, time.monotonic() + 60))
+    gate.unblank(DoseLease("vacuum", 1.0, token + 1000, time.monotonic() + 60, owner_token=gate.see_owner(0)))
     gate.blank()
     return token
 

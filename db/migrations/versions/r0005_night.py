@@ -3,8 +3,8 @@
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0003_night_0.3.0"
-down_revision = "0003_nightbeam_0.3.0"
+revision = "0005_night_0.3.0"
+down_revision = "0004_lease_0.3.0"
 
 
 def upgrade() -> None:
