@@ -6,6 +6,7 @@ from pathlib import Path
 
 from db.dose import area_fluence
 from db.engine import reader, writer
+from db.questions.files import files_of_run
 from db.results import add_dataset
 from db.resume import BrokenRun, NightLeft, broken_run, night_left, reopen_night
 from flows.before import same_night
@@ -128,17 +129,22 @@ def _passes(opened: Lab, broken: BrokenRun, plan: Plan) -> int:
 
 
 def _keep_rows(opened: Lab, broken: BrokenRun, plan: Plan) -> None:
-    """Save what came of a pass that was broken off, and say how many whole rows that is."""
-    columns, rows = plan.scan.shape[1], plan.scan.shape[0]
+    """Save what came of a pass that was broken off, where no session before did, and say how many whole rows it is."""
     for path in sorted((opened.settings.data_folder / broken.name).glob("pass*.h5.partial")):
-        if recovered_path(path).exists():
-            continue
+        kept = recovered_path(path)
         try:
-            saved = salvage(path, reserve_bytes=int(opened.settings.disk_reserve_gb * 1e9))
-            register_recovered(opened.engine, saved)
+            if not kept.exists():
+                saved = salvage(path, reserve_bytes=int(opened.settings.disk_reserve_gb * 1e9))
+                register_recovered(opened.engine, saved)
         except NightbeamError as error:
             opened.tell("pass left", f"{path.name}: {error}", broken.name)
             continue
-        whole = saved.frames // columns
-        words = f"{whole} of {rows} whole rows of {path.name} are kept in {saved.path.name}"
-        opened.tell("pass closed", words, broken.name, rows=whole)
+        with reader(opened.engine) as session:
+            known = files_of_run(session, name=broken.name)
+        frames = next((one.frames for one in known if str(kept.absolute()) in one.paths(socket.gethostname())), None)
+        if frames is None:
+            opened.tell("pass left", f"{kept.name} is there and not recorded", broken.name)
+            continue
+        rows, columns = plan.scan.shape
+        words = f"{frames // columns} of {rows} whole rows of {path.name} are kept in {kept.name}"
+        opened.tell("pass closed", words, broken.name, rows=frames // columns)

@@ -19,7 +19,7 @@ MOST_MOVES = 400
 MOST_PLACES = 64
 """Places that each of them is tried at."""
 
-Cost = tuple[tuple[int, ...], int, float, tuple[int, ...]]
+Cost = tuple[tuple[int, ...], int, float, int, tuple[int, ...]]
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ def ordered(
     """All visits, in the order that is best by these in turn.
 
     Fewest deadlines missed, those of the highest priority first; fewest pairs in which the lower priority goes first,
-    so that one does only where a deadline is met by that; least time for changes of settings; as they were written.
+    so that one does only where a deadline is met by that; least time for changes of settings, and fewest of them; as written.
 
     Parameters
     ----------
@@ -156,16 +156,18 @@ def _weighing(
 
     def cost(order: Sequence[int]) -> Cost:
         late, seen = [0] * len(priorities), [0] * len(priorities)
-        inversions, changes, at_s, costs = 0, 0.0, 0.0, first
+        inversions, changes, switches, at_s, costs = 0, 0.0, 0, 0.0, first
         for index in order:
             change, mine = costs[kind[index]], rank[index]
             at_s += ratio * change + ratio * visits[index].seconds
             changes += change
+            switches += change > 0
             late[mine] += at_s > visits[index].deadline_s
             inversions += sum(seen[mine + 1 :])
             seen[mine] += 1
             costs = between[kind[index]]
-        return tuple(late), inversions, changes, tuple(order)
+        # Sums in another order differ by their rounding, which is no reason to prefer one.
+        return tuple(late), inversions, round(changes, 6), switches, tuple(order)
 
     return cost
 
@@ -179,7 +181,7 @@ def _exact(start: list[int], weigh: Callable[[Sequence[int]], Cost]) -> Sequence
         nonlocal best, best_cost
         cost = weigh(order)
         # Written orders are compared only where both are whole.
-        if cost[:3] > best_cost[:3]:
+        if cost[:4] > best_cost[:4]:
             return
         if len(order) == len(start):
             if cost < best_cost:
