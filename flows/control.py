@@ -36,6 +36,8 @@ class Control:
     paused: bool = False
     stopped: str = ""
     """Why the night is to end: after the pass, or now."""
+    asked: bool = False
+    """Whether it was a person who stopped it."""
     now: bool = False
     skipped: dict[str, str] = field(default_factory=dict)
     """Why, by target."""
@@ -96,10 +98,10 @@ class Control:
             case "skip":
                 return self._skip(order.target or "")
             case "stop":
-                self.stopped = self.stopped or "stopped by a person"
+                self.stopped, self.asked = self.stopped or "stopped by a person", True
                 return True, "stops after the pass that runs; the same command goes on with the rest"
             case "stop_now":
-                self.stopped, self.now = "stopped by a person, at once", True
+                self.stopped, self.now, self.asked = "stopped by a person, at once", True, True
                 return True, "stops now, beam blanked; the same command goes on with the rest"
 
     def _skip(self, target: str) -> tuple[bool, str]:

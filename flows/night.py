@@ -13,6 +13,7 @@ from db.record import add_target, finish_night, register_plan, set_target_state,
 from db.resume import NightLeft
 from db.vocabulary import NightState
 from flows.going import Going
+from flows.notify import What, tell_people
 from flows.queue import Queued
 from flows.report import write_night
 from flows.resume import again, resume
@@ -93,7 +94,17 @@ def _end(going: Going, state: NightState, reason: str) -> Path | None:
         finish_night(session, night_id=going.night_id, state=state, exit_reason=reason)
     going.opened.show("night ended", reason)
     going.status.set(state=state, reason=reason)
-    return write_night(going.opened, going.name)
+    page = write_night(going.opened, going.name)
+    asked = going.control.asked or state == "done"
+    _tell_people(going, "ended" if asked else "needs_you", f"{state}: {reason}", page)
+    return page
+
+
+def _tell_people(going: Going, what: What, words: str, page: Path | None) -> None:
+    text = f"{words}\nReport: {page or 'it could not be written'}"
+    title = f"nightbeam, {going.night.title or going.night.name} ({going.name})"
+    if trouble := tell_people(going.opened.settings, what, title, text):
+        going.opened.show("message", trouble)
 
 
 def _night_flow(going: Going) -> None:

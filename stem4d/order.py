@@ -112,7 +112,8 @@ def ordered(
     """All visits, in the order that is best by these in turn.
 
     Fewest deadlines missed, those of the highest priority first; fewest pairs in which the lower priority goes first,
-    so that one does only where a deadline is met by that; least time for changes of settings, and fewest of them; as written.
+    so that one does only where a deadline is met by that; least time for changes of settings, and then fewest
+    of them; as they were written.
 
     Parameters
     ----------

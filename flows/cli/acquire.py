@@ -183,14 +183,42 @@ def _night(
     accept_stale: bool = False,
     go_on: bool = False,
 ) -> "NightResult":
-    with _instrument(settings, file, as_json, no_prefect) as opened:
-        from flows.night import run_night
-        from flows.resume import left_of
+    with ExitStack() as stack:
+        with _telling_that_it_never_started(settings, night):
+            opened = stack.enter_context(_instrument(settings, file, as_json, no_prefect))
+            from flows.night import run_night
+            from flows.resume import left_of
 
-        opened.lab.accept_stale = accept_stale
-        # Looked up again with the instrument in hand: what a process that died had left open is closed by now.
-        left = left_of(opened.lab, night, queued) if go_on else None
+            _tell_lost(settings, opened.lab)
+            opened.lab.accept_stale = accept_stale
+            # Looked up again with the instrument in hand: what a process that died had left open is closed by now.
+            left = left_of(opened.lab, night, queued) if go_on else None
         return run_night(opened.lab, night, queued, with_prefect=opened.with_prefect, left=left)
+
+
+@contextmanager
+def _telling_that_it_never_started(settings: "Settings", night: "Night") -> Iterator[None]:
+    from stem4d.errors import NightbeamError
+
+    try:
+        yield
+    except NightbeamError as error:
+        from flows.notify import tell_people
+
+        title = f"nightbeam, {night.title or night.name}"
+        if trouble := tell_people(settings, "not_started", title, f"the night did not start: {error}"):
+            typer.echo(f"no message: {trouble}", err=True)
+        raise
+
+
+def _tell_lost(settings: "Settings", lab: "Lab") -> None:
+    """Say of nights whose process died that they were lost; none of them could say it."""
+    if lost := [name for name in lab.left_open if name.startswith("n")]:
+        from flows.notify import tell_people
+
+        words = f"{', '.join(lost)} was lost: the process that ran it died. `nightbeam show {lost[-1]}` tells of it"
+        if trouble := tell_people(settings, "lost", "nightbeam, a night was lost", words):
+            typer.echo(f"no message: {trouble}", err=True)
 
 
 def _ask(plans: "list[Plan]", *, yes: bool) -> None:
