@@ -7,11 +7,14 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from db.clock import Clock, utc_now
-from db.models import Area, ExposureIntent
+from db.models import Area, Event, ExposureIntent
 from db.models.work import Night, Run, Target
-from db.record import finish_night, finish_run, set_target_state
+from db.record import add_event, finish_night, finish_run, set_target_state
+from db.rows import named
 from db.vocabulary import TargetState
 
+HOPELESS = "nothing to save"
+"""Kind of the event."""
 REASON = "the process that ran it ended without closing it"
 
 
@@ -34,6 +37,18 @@ def running(session: Session) -> tuple[tuple[str, str], ...]:
 def crashed(session: Session, *, instrument: str) -> tuple[str, ...]:
     """Names of an instrument's runs that crashed."""
     return tuple(session.scalars(select(Run.name).filter_by(instrument=instrument, state="crashed").order_by(Run.id)))
+
+
+def note_hopeless(session: Session, *, run: str, file: str, why: str, clock: Clock = utc_now) -> None:
+    """Record that nothing can be saved of a run's file, so that nobody tries again."""
+    row = named(session, Run, run, "")
+    add_event(session, kind=HOPELESS, message=f"{file}: {why}", data={"file": file}, run_id=row.id, clock=clock)
+
+
+def hopeless(session: Session, *, run: str) -> frozenset[str]:
+    """Files of a run that nothing can be saved of."""
+    found = select(Event.data).join(Run, Run.id == Event.run_id).where(Run.name == run, Event.kind == HOPELESS)
+    return frozenset(str(data["file"]) for data in session.scalars(found) if data)
 
 
 def close_abandoned(session: Session, *, instrument: str, reason: str = REASON, clock: Clock = utc_now) -> Abandoned:

@@ -4,15 +4,15 @@ import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from db.abandoned import Abandoned, close_abandoned
+from db.abandoned import Abandoned, close_abandoned, hopeless, note_hopeless
 from db.dose import close_intent
-from db.engine import Engine, writer
+from db.engine import Engine, reader, writer
 from db.lease import owner_before
 from db.open_intents import open_intents
 from db.record import add_event
 from devices.beam_times import Witness, witness
 from stem4d.errors import NightbeamError
-from storage.salvage import Salvaged, recovered_path, salvage
+from storage.salvage import NotSaved, Salvaged, recovered_path, salvage
 from storage.settings import Settings
 from tasks.bounds import bound
 from tasks.recovered import register_recovered
@@ -101,8 +101,10 @@ def save_frames(
     ends_s = time.monotonic() + within_s
     words: list[str] = []
     for run in runs:
+        with reader(engine) as session:
+            given_up = hopeless(session, run=run)
         for path in sorted((settings.data_folder / run).glob("*.h5.partial")):
-            if not recovered_path(path).exists():
+            if path.name not in given_up and not recovered_path(path).exists():
                 words.append(_saved(engine, settings, path, ends_s))
     return replace(left, saved=tuple(words))
 
@@ -120,6 +122,10 @@ def _saved(engine: Engine, settings: Settings, path: Path, ends_s: float) -> str
         on_bytes(0)
         saved: Salvaged = salvage(path, reserve_bytes=int(settings.disk_reserve_gb * 1e9), on_bytes=on_bytes)
         register_recovered(engine, saved)
+    except NotSaved as error:
+        with writer(engine) as session:
+            note_hopeless(session, run=path.parent.name, file=path.name, why=str(error))
+        return f"frames of {path.name} in {path.parent.name}: {error}"
     except NightbeamError as error:
         return f"frames of {path.name} in {path.parent.name}: {error}"
     return f"{saved.frames} of {saved.findings.recorded} flushed frames of {path.name} saved as {saved.path.name}"

@@ -377,7 +377,7 @@ def test_new_hot_pixels_withdraw_the_mask_and_the_console_says_so(
     monkeypatch.setattr(opened, "on_told", lines.append)
     for seen in (maps, hot):
         monkeypatch.setattr(check, "recorded_passes", lambda _exposed, seen=seen: [seen])
-        exposed = {"passes": [{"started_s": 0.0}]}
+        exposed = {"passes": [{"started_s": 0.0}], "references": []}
         as_calls(check.check_quality, NAME, run, calibrated.model_dump_json(), exposed)
         state = standings(opened, plan, ("pixel_mask",))["pixel_mask"].state
         assert state == ("valid" if seen is maps else "withdrawn")

@@ -141,7 +141,8 @@ def test_passes_that_would_fail_too_are_not_exposed(demo: Lab) -> None:
     assert done.outcome.state is TargetState.MARKED
     assert "drifts" in done.outcome.reason
     assert [one["complete"] for one in run["datasets"] if one["purpose"] == "acquisition"] == [True, True]
-    assert {one["metric"] for one in run["quality"] if one["stage"] == "online"} == {"drift.rate"}
+    # The rate, and what it makes during a pass.
+    assert {one["metric"] for one in run["quality"] if one["stage"] == "online"} == {"drift.rate", "drift.in_pass"}
     # What is there is whole, and is analysed.
     assert run["analyses"]
     assert any(
