@@ -123,11 +123,12 @@ def _each(going: Going, *, with_prefect: bool) -> None:
         going.control.look()
         if not going.control.stopped:
             going.wait()
+        # Before a stop: what a person does not want is not for the same command to take up again.
+        for name, why in going.asked_to_skip():
+            _ended(going, name, Outcome(TargetState.SKIPPED, why, going.runs.get(name, ())))
         if going.control.stopped:
             _leave_rest(going, going.control.stopped)
             return
-        for name, why in going.asked_to_skip():
-            _ended(going, name, Outcome(TargetState.SKIPPED, why, going.runs.get(name, ())))
         name = going.choose(lambda name, why, again: _left_out(going, name, why, again=again))
         if name is None:
             continue
@@ -210,9 +211,11 @@ def _set(going: Going, name: str, state: TargetState, reason: str, *, broken_off
 
 def _skip_rest(going: Going, reason: str) -> None:
     """What was running when the night broke off failed; what had not begun was skipped."""
-    running = going.control.running
+    running, skipped = going.control.running, going.control.skipped
     for name in (*going.open, *going.held_back()):
-        if name == running:
+        if name in skipped and name != running:
+            _set(going, name, TargetState.SKIPPED, skipped[name])
+        elif name == running:
             words = f"the night broke off in {name}: {reason}"
             _set(going, name, TargetState.FAILED, words, broken_off=True)
         else:
