@@ -1,19 +1,36 @@
 """Connections: URLs without secrets, SQLite and PostgreSQL set up for durability, errors in our own words."""
 
+import os
 import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
-from sqlalchemy.exc import ArgumentError, DatabaseError, OperationalError
+from sqlalchemy.exc import (
+    ArgumentError,
+    DatabaseError,
+    DBAPIError,
+    DisconnectionError,
+    InterfaceError,
+    OperationalError,
+)
 
-from db.errors import DatabaseAway
+from db.errors import DatabaseAway, DatabaseDamaged
 from stem4d.errors import BadInput
 
 BUSY_TIMEOUT_MS = 5000
+_POSTGRES_WAITS: dict[str, Any] = {
+    # A host that is gone answers nothing: without these a run would wait for minutes, with its beam blanked at best.
+    "connect_timeout": 5,
+    "tcp_user_timeout": 10_000,
+    "keepalives_idle": 5,
+    "keepalives_interval": 2,
+    "keepalives_count": 3,
+}
 WRITES = "nightbeam_writes"
 """Execution option of a connection that will write."""
 
@@ -26,7 +43,10 @@ _SQLITE_AWAY = {
     sqlite3.SQLITE_IOERR,
     sqlite3.SQLITE_FULL,
     sqlite3.SQLITE_CANTOPEN,
+    sqlite3.SQLITE_PROTOCOL,
 }
+_READ_ONLY_SQLSTATE = "25006"
+"""A PostgreSQL server that only copies another one, as after a switch to the wrong one."""
 _SQLITE_BAD = {
     sqlite3.SQLITE_NOTADB: ("the file is not an SQLite database", "Give another file"),
     sqlite3.SQLITE_CORRUPT: (
@@ -55,7 +75,8 @@ def connect(url: str) -> Engine:
             event.listen(engine, "connect", _set_up_sqlite)
             event.listen(engine, "begin", _begin_sqlite)
         else:
-            engine = create_engine(parsed, pool_pre_ping=True, connect_args=secrets)
+            waits = {name: value for name, value in _POSTGRES_WAITS.items() if name not in parsed.query}
+            engine = create_engine(parsed, pool_pre_ping=True, connect_args={**waits, **secrets})
             event.listen(engine, "connect", _set_up_postgresql)
     except ModuleNotFoundError as missing:
         raise BadInput(
@@ -65,6 +86,16 @@ def connect(url: str) -> Engine:
             remedy="Install it with: pip install 'nightbeam[postgres]'",
         ) from None
     return engine
+
+
+def keep_to_its_file(engine: Engine) -> None:
+    """From now on an SQLite database is the file that it is, for every connection: another is never made in its place.
+
+    A connection to a file that was moved away would go on writing there, and a new one would begin an empty database.
+    """
+    if engine.dialect.name == "sqlite":
+        event.listen(engine, "do_connect", _connect_existing)
+        event.listen(engine, "checkout", _refuse_moved)
 
 
 def for_writing(engine: Engine) -> Engine:
@@ -93,13 +124,18 @@ def answering(engine: Engine) -> Iterator[None]:
         raise DatabaseAway(f"database {redacted(engine.url)}: {_first_line(error)}{remedy}") from None
     except DatabaseError as error:
         code = getattr(error.orig, "sqlite_errorcode", None)
+        if getattr(error.orig, "sqlstate", None) == _READ_ONLY_SQLSTATE:
+            raise DatabaseAway(f"database {redacted(engine.url)}: {_first_line(error)}") from None
         if code is None or code & 0xFF not in _SQLITE_BAD:
             raise
         limit, remedy = _SQLITE_BAD[code & 0xFF]
-        raise BadInput(field="database", value=redacted(engine.url), limit=limit, remedy=remedy) from None
+        raise DatabaseDamaged(field="database", value=redacted(engine.url), limit=limit, remedy=remedy) from None
+    except InterfaceError as error:
+        # The connection broke, and the driver knows it already.
+        raise DatabaseAway(f"database {redacted(engine.url)}: {_first_line(error)}") from None
 
 
-def _first_line(error: DatabaseError) -> str:
+def _first_line(error: DBAPIError) -> str:
     return str(error.orig).strip().partition("\n")[0]
 
 
@@ -134,6 +170,22 @@ def _check_sqlite(url: URL) -> None:
             limit=f"{folder} is a file, not a folder" if folder.exists() else f"the folder {folder} does not exist",
             remedy="Move it away, or choose another folder" if folder.exists() else "Create it first",
         )
+
+
+def _connect_existing(dialect: object, record: object, arguments: list[Any], options: dict[str, Any]) -> Any:
+    return sqlite3.connect(f"file:{quote(str(arguments[0]))}?mode=rw", uri=True, **options)
+
+
+def _refuse_moved(connection: Any, record: Any, _proxy: object) -> None:
+    """Give up a pooled connection whose file no longer lies where it was opened."""
+    (path,) = (row[2] for row in connection.execute("PRAGMA database_list") if row[1] == "main")
+    try:
+        found = os.stat(path)
+    except OSError:
+        raise DisconnectionError("the file is not there any more") from None
+    place = (found.st_dev, found.st_ino)
+    if record.info.setdefault("place", place) != place:
+        raise DisconnectionError("another file lies in its place")
 
 
 def _set_up_sqlite(connection: sqlite3.Connection, record: object) -> None:

@@ -63,6 +63,7 @@ def open_intent(
     token: str,
     fluence_e_per_a2: float,
     budget_tolerance: float = 0.0,
+    happened: bool = False,
     owner_token: int | None = None,
     clock: Clock = utc_now,
 ) -> int:
@@ -81,6 +82,8 @@ def open_intent(
         The most that the exposure can deliver, [e/Å²].
     budget_tolerance : float
         Fraction of the budget by which it may be exceeded.
+    happened : bool
+        True for an exposure that was made while the database was away: it is booked, whatever budget and run say.
     owner_token : int or None
         Fencing token of the owner: the column's log that has it is the witness of this exposure.
 
@@ -108,12 +111,13 @@ def open_intent(
         if (known.run_id, known.area_id, known.purpose, known.fluence_e_per_a2) != (run_id, area_id, purpose, fluence):
             raise BadInput(field="token", value=token, limit="already belongs to another exposure")
         return known.id
-    if run.state != "running":
+    if run.state != "running" and not happened:
         raise BadInput(field=f"run {run.name}", value=run.state, limit="only a running run may expose")
-    account = area_fluence(session, area_id=area_id)
-    spent = account.delivered_e_per_a2 + account.reserved_e_per_a2
-    if spent + fluence > account.budget_e_per_a2 * (1 + tolerance) * (1 + ROUNDING):
-        raise DoseRefused(_refusal(session, area, account, purpose, fluence, tolerance))
+    if not happened:
+        account = area_fluence(session, area_id=area_id)
+        spent = account.delivered_e_per_a2 + account.reserved_e_per_a2
+        if spent + fluence > account.budget_e_per_a2 * (1 + tolerance) * (1 + ROUNDING):
+            raise DoseRefused(_refusal(session, area, account, purpose, fluence, tolerance))
     intent = ExposureIntent(
         run_id=run_id,
         area_id=area_id,

@@ -67,7 +67,9 @@ def register_environment(session: Session, *, python: str, packages: Mapping[str
     return find_or_add(session, SoftwareEnvironment, {"sha256": sha256_of(text)}, facts).id
 
 
-def start_night(session: Session, *, name: str, canonical_json: str, clock: Clock = utc_now) -> int:
+def start_night(
+    session: Session, *, name: str, canonical_json: str, instrument: str | None = None, clock: Clock = utc_now
+) -> int:
     """Begin a night under a new public name (`db.clock.new_night_name`); gives its id."""
     _check_name("night", name)
     night = added(
@@ -76,6 +78,7 @@ def start_night(session: Session, *, name: str, canonical_json: str, clock: Cloc
             name=name,
             sha256=sha256_of(canonical_json),
             canonical_json=canonical_json,
+            instrument=instrument,
             state="running",
             started=clock(),
         ),

@@ -60,9 +60,9 @@ class BrokenRun:
     """Runs of the target up to this one."""
 
 
-def night_left(session: Session, *, sha256: str) -> NightLeft | None:
-    """The last night of this content, where something is left to do in it."""
-    wanted = select(Night).filter_by(sha256=sha256).order_by(Night.id.desc()).limit(1)
+def night_left(session: Session, *, sha256: str, instrument: str) -> NightLeft | None:
+    """The last night of this content on an instrument, where something is left to do in it."""
+    wanted = select(Night).filter_by(sha256=sha256, instrument=instrument).order_by(Night.id.desc()).limit(1)
     night = session.scalars(wanted).one_or_none()
     if night is None:
         return None

@@ -12,12 +12,13 @@ from stem4d.plan import Plan
 from storage.settings import Settings
 
 
-def broken_off(settings: Settings, night: Night, queued: tuple[Queued, ...]) -> NightLeft | None:
-    """The last night of this content and these plans, where it was broken off; None where nothing was run yet."""
+def broken_off(settings: Settings, instrument: str, night: Night, queued: tuple[Queued, ...]) -> NightLeft | None:
+    """The last night of this content and these plans on an instrument, where it was broken off; else None."""
     if not settings.home.exists():
         return None
     with recorded_database(settings) as engine, reader(engine) as session:
-        return same_night(night_left(session, sha256=sha256_of(canonical_json(night))), queued)
+        sha256 = sha256_of(canonical_json(night))
+        return same_night(night_left(session, sha256=sha256, instrument=instrument), queued)
 
 
 def same_night(left: NightLeft | None, queued: tuple[Queued, ...]) -> NightLeft | None:

@@ -4,8 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from db.engine import writer
-from db.results import add_quality
+from db.operations import AddQuality, Figure
 from flows.report import write_calibrations
 from flows.run import as_calls
 from flows.standing import Line, lines_of
@@ -69,15 +68,10 @@ def calibrate_kinds(opened: Lab, plan: Plan, wanted: tuple[str, ...]) -> Result:
 
 def _judge(opened: Lab, run: str, recorded: tuple[Recorded, ...]) -> None:
     """A line of the run's quality for each, so that the run's verdict is that of its worst."""
-    with writer(opened.engine) as session:
-        for one in recorded:
-            kind, measured = KINDS[one.measured.kind], one.measured
-            add_quality(
-                session,
-                run_id=opened.runs[run].id,
-                stage="final",
-                metric=f"calibration.{kind.name}",
-                verdict=measured.verdict,
-                message=measured.reason or f"{kind.title} was measured: {kind.how}.",
-                value=measured.residual,
-            )
+    figures = []
+    for one in recorded:
+        kind, measured = KINDS[one.measured.kind], one.measured
+        message = measured.reason or f"{kind.title} was measured: {kind.how}."
+        metric = f"calibration.{kind.name}"
+        figures.append(Figure(metric=metric, verdict=measured.verdict, message=message, value=measured.residual))
+    opened.recorder.record(AddQuality(run=run, stage="final", figures=tuple(figures)))

@@ -6,10 +6,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from db.engine import Engine, open_engine, reader
+from db.engine import Engine, reader
 from db.questions.files import RecordedFile, files_of_run, has_run
 from stem4d.errors import BadInput, NightbeamError
 from storage.settings import Settings
+from tasks.outbox import open_database
 
 CLOSED, UNCLOSED = "*.h5", "*.h5.partial"
 
@@ -53,7 +54,7 @@ def database(settings: Settings) -> Iterator[Database]:
         yield Database(None)
         return
     try:
-        engine = open_engine(settings.database_url.get_secret_value())
+        engine = open_database(settings)
     except NightbeamError as error:
         yield Database(None, str(error))
         return

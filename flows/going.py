@@ -8,11 +8,10 @@ from datetime import UTC, datetime, timedelta
 from math import inf
 
 from db.clock import utc_now
-from db.engine import writer
-from db.resume import time_target
 from flows.conditions import Waiting
 from flows.control import Control
 from flows.queue import Queued
+from flows.resume import Broken
 from flows.run import Outcome
 from flows.status import StatusFile
 from stem4d.errors import NightbeamError
@@ -42,8 +41,8 @@ class Going:
     started: datetime
     ended: Mapping[str, Outcome] = field(default_factory=dict)
     """Of a night that goes on: what had ended before."""
-    runs: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """Of a night that goes on: the runs of what had not."""
+    broken: Mapping[str, Broken] = field(default_factory=dict)
+    """Of a night that goes on: what had been run of the rest."""
     now: Callable[[], datetime] = utc_now
 
     def __post_init__(self) -> None:
@@ -53,10 +52,10 @@ class Going:
         ]
         held = self.night.held_back
         todo = [name for name in self.queued if name not in self.ended]
-        self._open = {name for name in todo if name not in held or name in self.runs}
+        self._open = {name for name in todo if name not in held or name in self.broken}
         self._reserve = [name for name in todo if name not in self._open]
         for name, outcome in self.ended.items():
-            used = any(spare in self.runs or spare in self.ended for spare in self.queued[name].target.spare_targets)
+            used = any(spare in self.broken or spare in self.ended for spare in self.queued[name].target.spare_targets)
             if outcome.state in IN_VAIN and outcome.runs and not used:
                 self._call_spare(name)
         self.measured = Measured()
@@ -73,6 +72,10 @@ class Going:
     def open(self) -> tuple[str, ...]:
         """Targets that have not ended and are no spares that wait, as they were written."""
         return tuple(name for name in self.queued if name in self._open)
+
+    def runs_of(self, name: str) -> tuple[str, ...]:
+        """Runs that a target that was broken off had before."""
+        return self.broken[name].runs if name in self.broken else ()
 
     def held_back(self) -> tuple[str, ...]:
         """Spares that wait."""
@@ -144,6 +147,10 @@ class Going:
         self._mode = visit.mode
         self._took[name] = predicted_s, self._clock_s() - began_s
 
+    def took(self, name: str) -> tuple[float, float] | None:
+        """What a target that has been run was predicted to take, and what it took [s]; None before its end."""
+        return self._took.get(name)
+
     def end(self, name: str, outcome: Outcome) -> None:
         """A target has ended."""
         self._open.discard(name)
@@ -152,8 +159,6 @@ class Going:
         if name == self.control.running:
             self.control.running = ""
         if took := self._took.pop(name, None):
-            with writer(self.opened.engine) as session:
-                time_target(session, target_id=self.ids[name], predicted_s=took[0], actual_s=took[1])
             if outcome.state in TIMED:
                 self.measured = self.measured.with_target(*took)
             if outcome.state in IN_VAIN and not outcome.broken_off:

@@ -14,6 +14,7 @@ from devices.lease import owned
 from stem4d.errors import BadInput, NightbeamError
 from storage.settings import Settings
 from tasks.left import close_left, save_frames
+from tasks.outbox import waiting
 from tasks.ownership import owning
 
 
@@ -50,6 +51,9 @@ def close_instruments(settings: Settings, engine: Engine, take_over: str | None)
 def _closed(settings: Settings, engine: Engine, folder: Path, by_force: bool) -> Closed:
     name = folder.name
     try:
+        if records := waiting(folder):
+            # They may say how what looks left open has ended.
+            return Closed(name, trouble=f"{records} records of it wait for the database")
         with owned(name, folder), owning(engine, name, _say, by_force=by_force) as owner:
             ended = Children(folder).end_leftovers()
             on = beam_on(folder)

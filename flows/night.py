@@ -9,7 +9,8 @@ from prefect import flow
 
 from db.clock import new_night_name, utc_now
 from db.engine import writer
-from db.record import add_target, finish_night, register_plan, set_target_state, start_night
+from db.operations import FinishNight, SetTarget
+from db.record import add_target, register_plan, start_night
 from db.resume import NightLeft
 from db.vocabulary import NightState
 from flows.going import Going
@@ -22,7 +23,7 @@ from stem4d.errors import InstrumentTaken
 from stem4d.model import canonical_json
 from stem4d.night import Night, Target, TargetState
 from tasks.lab import Lab, lab
-from tasks.record import not_hiding
+from tasks.record import learn_areas, not_hiding
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,7 @@ def run_night(
     opened.calibrate_always = night.calibrate == "always"
     going = _going(opened, night, queued, left)
     opened.night_id = going.night_id
+    learn_areas(opened, (one.plan for one in queued))
     try:
         with going.heard():
             how = "goes on" if left else "started"
@@ -60,7 +62,7 @@ def run_night(
         reason = f"{type(error).__name__}: {error}".rstrip(": ")
         with not_hiding(opened, going.name):
             _skip_rest(going, reason)
-            _end(going, state, reason)
+        _end(going, state, reason)
         opened.night_id = None
         raise
     reason = _summary(going)
@@ -79,19 +81,27 @@ def _going(opened: Lab, night: Night, queued: tuple[Queued, ...], left: NightLef
     if left is not None:
         resumed = resume(opened, left)
         return Going(
-            opened, night, queued, left.id, left.name, resumed.ids, left.started, ended=resumed.ended, runs=resumed.runs
+            opened,
+            night,
+            queued,
+            left.id,
+            left.name,
+            resumed.ids,
+            left.started,
+            ended=resumed.ended,
+            broken=resumed.broken,
         )
     name = new_night_name()
     with writer(opened.engine) as session:
-        night_id = start_night(session, name=name, canonical_json=canonical_json(night))
+        night_id = start_night(session, name=name, canonical_json=canonical_json(night), instrument=opened.file.name)
         ids = {one.target.name: _register(session, night_id, position, one) for position, one in enumerate(queued)}
     return Going(opened, night, queued, night_id, name, ids, utc_now())
 
 
 def _end(going: Going, state: NightState, reason: str) -> Path | None:
     """Close a night in the database, and write its page."""
-    with writer(going.opened.engine) as session:
-        finish_night(session, night_id=going.night_id, state=state, exit_reason=reason)
+    with not_hiding(going.opened, going.name):
+        going.opened.recorder.record(FinishNight(night=going.night_id, state=state, reason=reason))
     going.opened.show("night ended", reason)
     going.status.set(state=state, reason=reason)
     page = write_night(going.opened, going.name)
@@ -125,7 +135,7 @@ def _each(going: Going, *, with_prefect: bool) -> None:
             going.wait()
         # Before a stop: what a person does not want is not for the same command to take up again.
         for name, why in going.asked_to_skip():
-            _ended(going, name, Outcome(TargetState.SKIPPED, why, going.runs.get(name, ())))
+            _ended(going, name, Outcome(TargetState.SKIPPED, why, going.runs_of(name)))
         if going.control.stopped:
             _leave_rest(going, going.control.stopped)
             return
@@ -146,13 +156,13 @@ def _tried(going: Going, name: str, *, with_prefect: bool) -> Outcome:
     _set(going, name, TargetState.RUNNING, "")
     plan, earlier = one.plan, ()
     with going.timed(name):
-        if name in going.runs:
-            found = again(going.opened, going.ids[name], one.plan, going.runs[name])
-            if found.rest.plan is None:
-                state = TargetState.MARKED if found.rest.whole else TargetState.SKIPPED
-                words = f"{found.rest.reason}; they were not judged together" if found.rest.whole else found.rest.reason
-                return _ended(going, name, Outcome(state, words, going.runs[name]))
-            plan, earlier = found.rest.plan, found.earlier
+        if broken := going.broken.get(name):
+            rest = again(going.opened, going.ids[name], broken)
+            if rest.plan is None:
+                state = TargetState.MARKED if rest.whole else TargetState.SKIPPED
+                words = f"{rest.reason}; they were not judged together" if rest.whole else rest.reason
+                return _ended(going, name, Outcome(state, words, broken.runs))
+            plan, earlier = rest.plan, broken.runs
         outcome = _run_one(going, Queued(one.target, plan), earlier, with_prefect=with_prefect)
     # One that a person does not want is not taken up again.
     return _ended(going, name, outcome, broken_off=outcome.broken_off and name not in going.control.skipped)
@@ -195,18 +205,27 @@ def _ended(going: Going, name: str, outcome: Outcome, *, broken_off: bool = Fals
 
 def _left_out(going: Going, name: str, why: str, *, again: bool) -> None:
     """There is no time for a target any more; ``again`` says that another night may have it."""
-    _ended(going, name, Outcome(TargetState.SKIPPED, why, going.runs.get(name, ())), broken_off=again)
+    _ended(going, name, Outcome(TargetState.SKIPPED, why, going.runs_of(name)), broken_off=again)
 
 
 def _leave_rest(going: Going, why: str) -> None:
     """What has not begun when the night is ended was skipped, and waits for the same command."""
     for name in (*going.open, *going.held_back()):
-        _ended(going, name, Outcome(TargetState.SKIPPED, why, going.runs.get(name, ())), broken_off=True)
+        _ended(going, name, Outcome(TargetState.SKIPPED, why, going.runs_of(name)), broken_off=True)
 
 
 def _set(going: Going, name: str, state: TargetState, reason: str, *, broken_off: bool = False) -> None:
-    with writer(going.opened.engine) as session:
-        set_target_state(session, target_id=going.ids[name], state=state.value, reason=reason, broken_off=broken_off)
+    predicted_s, actual_s = going.took(name) or (None, None)
+    going.opened.recorder.record(
+        SetTarget(
+            target=going.ids[name],
+            state=state.value,
+            reason=reason,
+            broken_off=broken_off,
+            predicted_s=predicted_s,
+            actual_s=actual_s,
+        )
+    )
 
 
 def _skip_rest(going: Going, reason: str) -> None:

@@ -34,7 +34,7 @@ Read = tuple[Night, tuple[Queued, ...]]
 def queue(
     path: Path,
     *,
-    goes_on: Callable[[Night, tuple[Queued, ...]], bool] = lambda _night, _queued: False,
+    goes_on: Callable[[str, Night, tuple[Queued, ...]], bool] = lambda _instrument, _night, _queued: False,
     has: Callable[[InstrumentFile, Plan, str], bool] = lambda _file, _plan, _kind: False,
     now: Callable[[], datetime] = lambda: datetime.now(UTC),
 ) -> Read:
@@ -45,7 +45,8 @@ def queue(
     path : Path
         The night's file.
     goes_on : callable
-        Whether this night was broken off and goes on: deadlines that have passed meanwhile are then no mistake.
+        Whether this night was broken off on the instrument of that name and goes on: deadlines that have passed
+        meanwhile are then no mistake.
     has : callable
         Whether a calibration of a kind is recorded and holds for a plan, where it could not be measured again.
     now : callable
@@ -67,7 +68,7 @@ def queue(
     # A target that its night expects to be refused is there to be refused, and a spare may never be needed.
     counted = [one for one in queued if one.target.expect != "refused" and one.target.name not in night.held_back]
     problems += crowded((one.target.name, one.plan) for one in counted)
-    if len(queued) < len(night.targets) or not goes_on(night, queued):
+    if file is None or len(queued) < len(night.targets) or not goes_on(file.name, night, queued):
         problems += _late(night, now())
     # A plan that several targets share is wrong once.
     problems = list({str(one): one for one in problems}.values())

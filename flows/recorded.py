@@ -3,9 +3,10 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from db.engine import Engine, open_engine
+from db.engine import Engine
 from stem4d.errors import BadInput
 from storage.settings import Settings
+from tasks.outbox import open_database
 
 
 @contextmanager
@@ -24,7 +25,7 @@ def recorded_database(settings: Settings) -> Iterator[Engine]:
             limit="nothing was run there yet",
             remedy="Set NIGHTBEAM_HOME to where it was: `make demo` uses .nightbeam in the checkout",
         )
-    engine = open_engine(settings.database_url.get_secret_value())
+    engine = open_database(settings)
     try:
         yield engine
     finally:

@@ -13,6 +13,14 @@ from web.report.calibrations import write_calibration_report
 def report_run(instrument: str, run: str) -> str | None:
     """Write the page of a run; gives its path, or None where it could not be written."""
     opened = lab(instrument)
+    if opened.recorder.waiting:
+        opened.owed.append(lambda: _run_page(opened, run))
+        opened.show("report later", f"the page of {run} is written when the database is back", run)
+        return None
+    return _run_page(opened, run)
+
+
+def _run_page(opened: Lab, run: str) -> str | None:
     try:
         return str(write_run_report(opened.engine, run, _folder(opened), opened.file.facts))
     except (NightbeamError, OSError) as error:
@@ -22,6 +30,9 @@ def report_run(instrument: str, run: str) -> str | None:
 
 def write_night(opened: Lab, name: str) -> Path | None:
     """Write the page of a night, or None where it could not be written."""
+    if opened.recorder.waiting:
+        opened.owed.append(lambda: write_night(opened, name))
+        return None
     try:
         return write_night_report(opened.engine, name, _folder(opened))
     except (NightbeamError, OSError) as error:
@@ -31,6 +42,9 @@ def write_night(opened: Lab, name: str) -> Path | None:
 
 def write_calibrations(opened: Lab, run: str) -> Path | None:
     """Write the page of the calibrations that a run measured, or None where it could not be written."""
+    if opened.recorder.waiting:
+        opened.owed.append(lambda: write_calibrations(opened, run))
+        return None
     try:
         return write_calibration_report(opened.engine, run, _folder(opened))
     except (NightbeamError, OSError) as error:

@@ -4,11 +4,11 @@ import socket
 from dataclasses import dataclass
 from pathlib import Path
 
-from db.dose import area_fluence
 from db.engine import reader, writer
+from db.operations import RegisterArea
 from db.questions.files import files_of_run
 from db.results import add_dataset
-from db.resume import BrokenRun, NightLeft, broken_run, night_left, reopen_night
+from db.resume import BrokenRun, NightLeft, TargetLeft, broken_run, night_left, reopen_night
 from flows.before import same_night
 from flows.queue import Queued
 from flows.run import Outcome
@@ -21,72 +21,82 @@ from storage.salvage import recovered_path, salvage
 from storage.verify import verify_file
 from tasks.lab import Lab, OpenRun
 from tasks.means import spare_left
+from tasks.record import area_key
 from tasks.recovered import register_recovered
+
+
+@dataclass(frozen=True)
+class Broken:
+    """A target that was broken off: its last run, closed, and how much of it is there."""
+
+    run: BrokenRun
+    plan: Plan
+    """Of that run: a remedy may have changed it."""
+    passes_done: int
+    """How many of its passes were recorded whole."""
+    runs: tuple[str, ...]
+    """All runs of the target up to that one."""
 
 
 @dataclass(frozen=True)
 class Resumed:
     """A night that goes on."""
 
-    left: NightLeft
     ids: dict[str, int]
     """Target's id by name."""
     ended: dict[str, Outcome]
     """What had ended before, by name."""
-
-    @property
-    def runs(self) -> dict[str, tuple[str, ...]]:
-        """Runs of targets that are open, of which something was run."""
-        return {one.name: one.runs for one in self.left.targets if one.open and one.runs}
+    broken: dict[str, Broken]
+    """Targets that are open, of which something was run."""
 
 
 def left_of(opened: Lab, night: Night, queued: tuple[Queued, ...]) -> NightLeft | None:
     """The last night of this content with something left to do; None where its plans have changed since."""
     with reader(opened.engine) as session:
-        return same_night(night_left(session, sha256=sha256_of(canonical_json(night))), queued)
+        sha256 = sha256_of(canonical_json(night))
+        return same_night(night_left(session, sha256=sha256, instrument=opened.file.name), queued)
 
 
 def resume(opened: Lab, left: NightLeft) -> Resumed:
-    """Open a night again."""
+    """Open a night again, and close what it had broken off.
+
+    All that only the database knows of that is asked now: it may be away when the turn of a target comes.
+    """
     with writer(opened.engine) as session:
         reopen_night(session, night_id=left.id)
     ended = {one.name: Outcome(TargetState(one.state), one.reason, one.runs) for one in left.targets if not one.open}
-    return Resumed(left, {one.name: one.id for one in left.targets}, ended)
+    found = {one.name: _broken(opened, one) for one in left.targets if one.open}
+    broken = {name: one for name, one in found.items() if one is not None}
+    return Resumed({one.name: one.id for one in left.targets}, ended, broken)
 
 
-@dataclass(frozen=True)
-class Again:
-    """What is run of a target that was broken off."""
+def _broken(opened: Lab, target: TargetLeft) -> Broken | None:
+    with reader(opened.engine) as session:
+        run = broken_run(session, target_id=target.id)
+    if run is None:
+        return None
+    plan = Plan.model_validate_json(run.plan_json)
+    done = _passes(opened, run, plan)
+    _keep_rows(opened, run, plan)
+    return Broken(run, plan, done, target.runs)
 
-    rest: Rest
-    earlier: tuple[str, ...]
-    """The runs before, if what follows is their child."""
 
-
-def again(opened: Lab, target_id: int, plan: Plan, runs: tuple[str, ...]) -> Again:
-    """Close what was broken off, and decide what is done of a target.
+def again(opened: Lab, target_id: int, broken: Broken) -> Rest:
+    """Decide what is done of a target that was broken off.
 
     A pass that was recorded whole is never repeated. The field is not found again yet: what is left of the passes goes
     to a spare area, or is given up with the reason.
     """
-    with reader(opened.engine) as session:
-        broken = broken_run(session, target_id=target_id)
-    if broken is None:
-        return Again(Rest(plan, "nothing had been run of it"), ())
-    ran = Plan.model_validate_json(broken.plan_json)
-    done = _passes(opened, broken, ran)
-    _keep_rows(opened, broken, ran)
-    with reader(opened.engine) as session:
-        left = area_fluence(session, area_id=broken.area_id).left_e_per_a2
-    rest = rest_of(ran, done, lit=broken.lit, left_e_per_a2=left, spare_left_e_per_a2=spare_left(opened, ran))
+    run, plan = broken.run, broken.plan
+    left = opened.recorder.left_e_per_a2(area_key(plan)) or 0.0
+    spare = spare_left(opened, plan)
+    rest = rest_of(plan, broken.passes_done, lit=run.lit, left_e_per_a2=left, spare_left_e_per_a2=spare)
     # What follows is a child of the broken run: stages look it up among the runs of this process.
-    opened.runs[broken.name] = OpenRun(
-        broken.name, broken.id, broken.area_id, target_id, ran, opened.instrument.now_s()
-    )
-    for name in runs[:-1]:
-        opened.runs.setdefault(name, opened.runs[broken.name])
-    opened.tell("target resumed", rest.reason, broken.name)
-    return Again(rest, runs)
+    area_id = opened.recorder.record(RegisterArea(area=area_key(plan)))
+    known = OpenRun(run.name, run.id, area_id, target_id, plan, opened.instrument.now_s())
+    opened.runs |= dict.fromkeys(broken.runs, known)
+    opened.tell("target resumed", rest.reason, run.name)
+    return rest
 
 
 def _passes(opened: Lab, broken: BrokenRun, plan: Plan) -> int:

@@ -4,8 +4,7 @@ from dataclasses import asdict
 from math import isfinite
 from typing import Any
 
-from db.engine import writer
-from db.results import add_analysis
+from db.operations import AddAnalysis
 from db.vocabulary import AnalysisVerdict
 from stem4d.analyse.com import deflection, summarise_deflection
 from stem4d.analyse.virtual import summarise_virtual
@@ -38,16 +37,16 @@ def analyse(
         for method, words, figures in _results(wanted, known.plan, calibrated, maps):
             judged = quality["verdicts"].get(method, "not_measurable")
             verdict: AnalysisVerdict = "not_possible" if not figures else "good" if judged == "pass" else "doubtful"
-            with writer(opened.engine) as session:
-                add_analysis(
-                    session,
-                    run_id=known.id,
+            opened.recorder.record(
+                AddAnalysis(
+                    run=run,
                     method=method,
                     verdict=verdict,
                     reason=words,
                     path=exposed["passes"][0]["path"],
                     summary=figures,
                 )
+            )
             opened.tell("analysed", f"{method}, {verdict}: {words}", run)
             told.append(f"{method}: {verdict}")
     return told

@@ -1,7 +1,7 @@
 """The stage that makes sure of the calibrations a run cannot do without, and names all that it uses."""
 
-from db.calibrations import CalibrationRecord, Standing, use_calibration
-from db.engine import writer
+from db.calibrations import CalibrationRecord, Standing
+from db.operations import Use, UseCalibrations
 from stem4d.errors import DeviceFault
 from stem4d.plan import Plan
 from stem4d.rules.limits import calibrations_of
@@ -64,15 +64,12 @@ def _use(opened: Lab, run: str, found: dict[str, Standing], known: dict[str, Cal
     accepted = {
         kind: one.why for kind, one in found.items() if one.state == "expired" and known.get(kind) == one.calibration
     }
-    with writer(opened.engine) as session:
-        for kind, record in known.items():
-            use_calibration(
-                session,
-                run_id=opened.runs[run].id,
-                calibration_id=record.id,
-                role=kind,
-                accepted_stale=accepted.get(kind),
-            )
+    uses = tuple(
+        Use(calibration=opened.recorder.calibration(record.id), role=kind, accepted_stale=accepted.get(kind))
+        for kind, record in known.items()
+    )
+    opened.recorder.record(UseCalibrations(run=run, uses=uses))
+    opened.memory.used[run] = {kind: record.id for kind, record in known.items()}
     for kind, why in accepted.items():
         opened.tell("stale calibration", f"{KINDS[kind].title} is used as it was told to be: {why}", run)
     for kind, one in found.items():

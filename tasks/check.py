@@ -3,8 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from db.engine import writer
-from db.results import add_quality
+from db.operations import AddQuality, Figure
 from db.vocabulary import Stage
 from stem4d.maps import RunMaps
 from stem4d.plan import Plan
@@ -67,18 +66,17 @@ def judged(
 
 def record_quality(opened: Lab, run: str, stage: Stage, results: tuple[QualityResult, ...]) -> None:
     """Write figures down with their limits; ``stage`` says when they were judged."""
-    with writer(opened.engine) as session:
-        for one in results:
-            add_quality(
-                session,
-                run_id=opened.runs[run].id,
-                stage=stage,
-                metric=one.metric,
-                verdict=one.verdict.value,
-                message=one.message,
-                value=one.value,
-                limit=one.limit,
-                unit=one.unit,
-                uncertainty=one.uncertainty,
-                analysis=one.analysis,
-            )
+    figures = tuple(
+        Figure(
+            metric=one.metric,
+            verdict=one.verdict.value,
+            message=one.message,
+            value=one.value,
+            limit=one.limit,
+            unit=one.unit,
+            uncertainty=one.uncertainty,
+            analysis=one.analysis,
+        )
+        for one in results
+    )
+    opened.recorder.record(AddQuality(run=run, stage=stage, figures=figures))

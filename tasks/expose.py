@@ -8,8 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from db.dose import close_intent, open_intent, release_intent
-from db.engine import writer
+from db.operations import CloseIntent, OpenIntent
 from devices.acquire import AcquisitionJob, AcquisitionResult, Progress, acquire
 from devices.protocols import ColumnSetting, ExposureRequest, Instrument, ScanRequest
 from devices.safety import SafeLevel, exposed, make_safe
@@ -87,17 +86,17 @@ def expose_once(opened: Lab, run: str, one: Pass, on_progress: Callable[[Progres
     job = _prepared(opened, one)
     name = f"{run}/{one.path.stem}"
     fluence = predict(one.plan).local_fluence_e_per_a2 * max(1.0, one.current_ratio)
-    with writer(opened.engine) as session:
-        intent_id = open_intent(
-            session,
-            run_id=opened.runs[run].id,
-            area_id=one.area_id,
+    intent_id = opened.recorder.record(
+        OpenIntent(
+            run=run,
+            area=opened.recorder.area(one.area_id),
             purpose=one.purpose,
             token=name,
             fluence_e_per_a2=fluence,
             budget_tolerance=BUDGET_TOLERANCE,
             owner_token=opened.ownership.token,
         )
+    )
     lease = DoseLease(
         area=one.area,
         fluence_e_per_a2=fluence,
@@ -144,13 +143,13 @@ def expose_once(opened: Lab, run: str, one: Pass, on_progress: Callable[[Progres
                 instrument.scan.wait()
     except BaseException as error:
         if never_lit:
-            _release(opened, run, intent_id, error)
+            _release(opened, run, name, error)
         raise
     finally:
         report = make_safe(instrument, SafeLevel.PARK, f"end of {one.purpose} in {run}")
         if not report.safe:
             opened.warn("safety", f"making the instrument safe did not work fully: {report.words}", run=run)
-    _settle_dose(opened, one, fluence, intent_id, result, lit_s[-1] - lit_s[0] if len(lit_s) > 1 else None)
+    _settle_dose(opened, one, fluence, name, result, lit_s[-1] - lit_s[0] if len(lit_s) > 1 else None)
     if not report.safe:
         raise DeviceFault(f"the instrument could not be parked after the exposure: {report.words}")
     if asked and one.purpose != "acquisition":
@@ -165,12 +164,12 @@ def _note_time(times_s: list[float], instrument: Instrument) -> None:
         times_s.append(instrument.now_s())
 
 
-def _release(opened: Lab, run: str, intent_id: int, error: BaseException) -> None:
-    """Give back what was booked for an exposure whose beam was never let through, if the database is there."""
+def _release(opened: Lab, run: str, name: str, error: BaseException) -> None:
+    """Give back what was booked for an exposure whose beam was never let through."""
     reason = f"{type(error).__name__}: {error}".rstrip(": ")
     try:
-        with writer(opened.engine) as session:
-            release_intent(session, intent_id=intent_id, reason=reason)
+        never = f"the beam was never let through: {reason}"
+        opened.recorder.record(CloseIntent(token=name, delivered_e_per_a2=0.0, electrons=0.0, reason=never))
     except NightbeamError as trouble:
         opened.warn("dose", f"an exposure that never began stays booked on its area in full: {trouble}", run=run)
 
@@ -244,7 +243,7 @@ def _settle_dose(
     opened: Lab,
     one: Pass,
     booked_e_per_a2: float,
-    intent_id: int,
+    name: str,
     result: AcquisitionResult,
     lit_s: float | None,
 ) -> None:
@@ -267,13 +266,13 @@ def _settle_dose(
     begun_us = scan.dwell_time_us + (0.0 if scan.flyback_blanked else scan.flyback_us)
     time_us = (scan.duration_s if lit_s is None else lit_s) * 1e6 * lit_part + begun_us
     carried = electrons(one.plan.optics.probe_current_pa, time_us) * max(1.0, one.current_ratio)
-    with writer(opened.engine) as session:
-        close_intent(
-            session,
-            intent_id=intent_id,
+    opened.recorder.record(
+        CloseIntent(
+            token=name,
             delivered_e_per_a2=max(booked_e_per_a2, planned.local_fluence_e_per_a2 * times_planned),
             electrons=max(counted, carried),
         )
+    )
 
 
 def _file_spec(one: Pass, reserve_bytes: int) -> FileSpec:

@@ -8,8 +8,9 @@ from datetime import datetime
 from pathlib import Path
 
 from db.clock import utc_now
-from db.engine import Engine, open_engine, writer
-from db.record import add_event
+from db.engine import Engine
+from db.operations import AddEvent
+from db.recorder import Recorder
 from devices.acquire import Progress
 from devices.children import Children
 from devices.lease import owned
@@ -20,8 +21,11 @@ from stem4d.errors import DeviceFault, NightbeamError
 from stem4d.instrument import InstrumentFile
 from stem4d.plan import Plan
 from storage.documents import load_model
+from storage.journal import Journal
 from storage.settings import Settings
 from tasks.left import close_left, save_frames
+from tasks.memory import Memory
+from tasks.outbox import land, open_database
 from tasks.ownership import Ownership, owning
 
 
@@ -55,6 +59,7 @@ class Lab:
     file: InstrumentFile
     instrument: Instrument
     engine: Engine
+    outbox: Journal
     ownership: Ownership
     on_told: Callable[[Told], None] = lambda _told: None
     on_progress: Callable[[str, Progress], None] = lambda _what, _progress: None
@@ -79,6 +84,27 @@ class Lab:
     """Kinds of calibration without which the target that runs is not to be exposed."""
     opened_at: datetime = field(default_factory=utc_now)
     runs: dict[str, OpenRun] = field(default_factory=dict)
+    memory: Memory = field(default_factory=Memory)
+    owed: list[Callable[[], object]] = field(default_factory=list)
+    """What was put off until the database is back: pages that are made from it."""
+
+    def __post_init__(self) -> None:
+        self.recorder = Recorder(self.engine, self.outbox, self._database_changed)
+
+    def _database_changed(self, kind: str, message: str) -> None:
+        """Say so once; what the database missed is recorded when it is there again."""
+        self.show(kind, message)
+        if kind == "database back":
+            self._record(kind, message, None, {})
+            while self.owed and not self.recorder.waiting:
+                self.owed.pop(0)()
+
+    def settle(self) -> None:
+        """Record what waits, if the database is back; what is wrong with that is told and ends nothing."""
+        try:
+            self.recorder.settle()
+        except NightbeamError as error:
+            self.show("not recorded", f"what waits for the database still waits: {error}")
 
     def tell(self, kind: str, message: str, run: str | None = None, **figures: float | int | str) -> None:
         """Record an event and show it."""
@@ -95,16 +121,16 @@ class Lab:
 
     def _record(self, kind: str, message: str, run: str | None, figures: dict[str, float | int | str]) -> None:
         known = self.runs.get(run) if run else None
-        with writer(self.engine) as session:
-            add_event(
-                session,
-                kind=kind,
+        self.recorder.record(
+            AddEvent(
+                event=kind,
                 message=message,
                 data=figures or None,
-                run_id=known.id if known else None,
-                target_id=known.target_id if known else None,
-                night_id=self.night_id,
+                run=known.name if known else None,
+                target=known.target_id if known else None,
+                night=self.night_id,
             )
+        )
 
     def show(self, kind: str, message: str, run: str | None = None) -> None:
         """Show something that the database records by itself."""
@@ -133,6 +159,12 @@ def lab(instrument: str) -> Lab:
         raise DeviceFault(f"{instrument} is not open in this process") from None
 
 
+def settle(instrument: str) -> None:
+    """Between two stages: record what waits, if the database is back."""
+    if instrument in _open:
+        _open[instrument].settle()
+
+
 @contextmanager
 def open_lab(settings: Settings, instrument_path: Path, *, by_force: bool = False) -> Iterator[Lab]:
     """Take an instrument and the database; on every way out the instrument is parked with its beam blanked.
@@ -147,12 +179,16 @@ def open_lab(settings: Settings, instrument_path: Path, *, by_force: bool = Fals
     file = load_model(instrument_path, InstrumentFile)
     settings.data_folder.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
-        engine = open_engine(settings.database_url.get_secret_value())
+        engine = open_database(settings)
         stack.callback(engine.dispose)
-        stack.enter_context(owned(file.name, settings.instruments_folder / file.name))
+        folder = settings.instruments_folder / file.name
+        stack.enter_context(owned(file.name, folder))
+        # Before anything is looked up: the runs and exposures that wait there count as those that have landed.
+        outbox = stack.enter_context(land(engine, folder, _say_landed))
         owner = stack.enter_context(owning(engine, file.name, _say, by_force=by_force))
         instrument = open_instrument(file, settings.home)
-        opened = Lab(settings=settings, file=file, instrument=instrument, engine=engine, ownership=owner)
+        opened = Lab(settings=settings, file=file, instrument=instrument, engine=engine, outbox=outbox, ownership=owner)
+        stack.callback(opened.settle)
         stack.push(lambda _kind, error, _where: _let_go(opened, error))
         stack.push(lambda _kind, error, _where: _park(opened, error))
         _tidy(opened)
@@ -166,10 +202,10 @@ def open_lab(settings: Settings, instrument_path: Path, *, by_force: bool = Fals
 def _tidy(opened: Lab) -> None:
     """Stop what a session that died may have left running, and close what it left open in the database."""
     instrument = opened.instrument
-    ended = opened.children.end_leftovers()
     found = instrument.found if isinstance(instrument, BeamWitness) else None
     on = instrument.gate.is_blanked() is False
     report = make_safe(instrument, SafeLevel.PARK, "a session begins")
+    ended = opened.children.end_leftovers()  # after the beam is off: it may take a while
     closed = close_left(opened.engine, opened.settings, opened.file.name, opened.ownership.token)
     left = closed.abandoned
     opened.left_open = (*left.runs, *left.nights)
@@ -210,6 +246,10 @@ def _parsed(time: str) -> datetime | None:
     except ValueError:
         return None
     return parsed if parsed.tzinfo else None
+
+
+def _say_landed(words: str) -> None:
+    print(f"recorded: {words}", file=sys.stderr)
 
 
 def _say_what_was_found(opened: Lab) -> None:

@@ -2,12 +2,10 @@
 
 from collections.abc import Sequence
 
-from db.dose import area_fluence, area_id
-from db.engine import reader
 from stem4d.plan import Plan
 from stem4d.quality.remedies.remedy import Means
 from tasks.lab import Lab
-from tasks.record import fluence_left_e_per_a2
+from tasks.record import area_key, fluence_left_e_per_a2
 
 
 def means_of(opened: Lab, runs: Sequence[str], current_ratio: float) -> Means:
@@ -35,11 +33,11 @@ def spare_left(opened: Lab, plan: Plan) -> dict[str, float]:
     """Each spare area with what it may still receive; one that was never used has the plan's budget."""
     budget = plan.sample.fluence_budget_e_per_a2
     left = {}
-    with reader(opened.engine) as session:
-        for name in plan.sample.spare_areas:
-            known = area_id(session, sample=plan.sample.name, area=name)
-            account = None if known is None else area_fluence(session, area_id=known)
-            # A budget is not changed by a plan: an area with another one is not this plan's to use.
-            if account is None or account.budget_e_per_a2 == budget:
-                left[name] = budget if account is None else account.left_e_per_a2
+    for name in plan.sample.spare_areas:
+        key = area_key(plan, name)
+        left_there = opened.recorder.left_e_per_a2(key)
+        # A budget is not changed by a plan: an area with another one is not this plan's to use. Nor is one of which
+        # nothing is known while the database is away.
+        if left_there is not None and opened.recorder.accounts.budget_e_per_a2(key) == budget:
+            left[name] = left_there
     return left

@@ -3,8 +3,7 @@
 import json
 from typing import Any
 
-from db.engine import writer
-from db.results import add_remedy
+from db.operations import AddRemedy
 from stem4d.model import canonical_json
 from stem4d.quality.pixels import new_hot_pixels
 from stem4d.quality.remedies.choose import LAST, propose
@@ -93,10 +92,9 @@ def _results(quality: dict[str, Any], exposed: dict[str, Any]) -> tuple[QualityR
 
 
 def _record(opened: Lab, run: str, found: Remedy) -> None:
-    with writer(opened.engine) as session:
-        add_remedy(
-            session,
-            run_id=opened.runs[run].id,
+    opened.recorder.record(
+        AddRemedy(
+            run=run,
             cause_metric=found.cause,
             action=found.action,
             from_value={each.field: each.before for each in found.changes} or None,
@@ -104,3 +102,4 @@ def _record(opened: Lab, run: str, found: Remedy) -> None:
             cost=found.cost,
             outcome=OUTCOMES.get(found.action, "tried in the next attempt"),
         )
+    )

@@ -82,9 +82,9 @@ class Ownership:
                 self.token = raise_above(session, instrument=self.instrument, token=self.token, seen=seen)
             gate.see_owner(self.token)
 
-    def keep(self, ends: Event) -> None:
-        """Renew until the end."""
-        while not ends.wait(RENEW_EVERY_S):
+    def keep(self, ended_within: Callable[[float], bool]) -> None:
+        """Renew until the end; ``ended_within`` waits so many seconds for it at most, and says whether it came."""
+        while not ended_within(RENEW_EVERY_S):
             self.renew()
 
 
@@ -113,7 +113,7 @@ def owning(
         )
     _held.add(key)
     owner, ends = Ownership(engine, instrument, token), Event()
-    keeper = Thread(target=owner.keep, args=(ends,), daemon=True, name="lease")
+    keeper = Thread(target=owner.keep, args=(ends.wait,), daemon=True, name="lease")
     keeper.start()
     try:
         yield owner

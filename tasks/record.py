@@ -1,7 +1,7 @@
 """Stages that open and close a run in the database, and what they cost as the database keeps it."""
 
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any
@@ -9,21 +9,9 @@ from typing import Any
 from prefect import runtime
 
 from db.clock import new_run_name
-from db.dose import area_fluence
-from db.engine import reader, writer
-from db.questions.attempts import TOOK
-from db.questions.show import show_run
-from db.record import (
-    Cost,
-    add_event,
-    finish_run,
-    register_area,
-    register_environment,
-    register_plan,
-    register_sample,
-    start_run,
-)
-from db.results import add_dataset, next_pass
+from db.errors import DatabaseAway
+from db.operations import AddDataset, AreaKey, CostFacts, DatasetKey, Environment, FinishRun, RegisterArea
+from db.operations import OpenRun as OpenRunOperation
 from devices.acquire import AcquisitionResult
 from stem4d.errors import NightbeamError
 from stem4d.model import canonical_json
@@ -53,33 +41,29 @@ def open_run(
     plan = Plan.model_validate_json(plan_json)
     name = new_run_name()
     expected = predict(plan)
-    with writer(opened.engine) as session:
-        sample_id = register_sample(session, name=plan.sample.name)
-        area_id = register_area(
-            session,
-            sample_id=sample_id,
-            name=plan.sample.area,
-            fluence_budget_e_per_a2=plan.sample.fluence_budget_e_per_a2,
-        )
-        run_id = start_run(
-            session,
-            name=name,
-            plan_id=register_plan(session, name=plan.name, canonical_json=canonical_json(plan)),
-            area_id=area_id,
+    area_id = opened.recorder.record(RegisterArea(area=area_key(plan)))
+    run_id = opened.recorder.record(
+        OpenRunOperation(
+            run=name,
+            plan_name=plan.name,
+            plan_json=canonical_json(plan),
+            area=area_key(plan),
             instrument=instrument,
-            target_id=target_id,
+            target=target_id,
             attempt=len(earlier) + 1,
-            parent_id=opened.runs[earlier[-1]].id if earlier else None,
+            parent=earlier[-1] if earlier else None,
             flow_run_id=runtime.flow_run.id,
-            environment_id=register_environment(session, **software_environment()),
+            environment=Environment(**software_environment()),
             predicted=None
             if calibrating
-            else Cost(
+            else CostFacts(
                 seconds=expected.total_time_s,
                 size_bytes=expected.raw_bytes,
                 fluence_e_per_a2=expected.total_fluence_e_per_a2,
             ),
         )
+    )
+    learn_areas(opened, [plan])
     opened.runs[name] = OpenRun(name, run_id, area_id, target_id, plan, opened.instrument.now_s())
     attempt = f", attempt {len(earlier) + 1}" if earlier else ""
     what = "calibrations for " if calibrating else ""
@@ -93,17 +77,8 @@ def close_run(instrument: str, run: str, state: str, reason: str, exposed: dict[
     opened = lab(instrument)
     known = opened.runs[run]
     took = _took_s(opened, known)
-    with writer(opened.engine) as session:
-        finish_run(
-            session,
-            run_id=known.id,
-            state=state,
-            exit_reason=reason,
-            actual=_actual(show_run(session, name=run), exposed) if exposed else None,
-        )
-        if took:
-            message = f"{took:.3g} s of the instrument's time, waiting and calibrating included"
-            add_event(session, kind=TOOK, message=message, data={"seconds": took}, run_id=known.id)
+    actual = _actual(opened, run, exposed) if exposed else None
+    opened.recorder.record(FinishRun(run=run, state=state, reason=reason, actual=actual, took_s=took))
     try:
         snapshot(opened, run, "after")
     except NightbeamError as error:
@@ -129,25 +104,22 @@ def not_hiding(opened: Lab, what: str) -> Iterator[None]:
         opened.show("not closed", f"{what} could not be closed: {error}. The next session on the instrument closes it")
 
 
-def _actual(facts: dict[str, Any], exposed: dict[str, Any]) -> Cost:
+def _actual(opened: Lab, run: str, exposed: dict[str, Any]) -> CostFacts:
     """What a run took of the instrument's time, the disk and the area's dose."""
-    passes = exposed["passes"]
-    delivered = [one["delivered_e_per_a2"] or 0.0 for one in facts["exposures"] if one["purpose"] == "acquisition"]
-    return Cost(
+    passes, acquired = exposed["passes"], opened.recorder.acquired(run)
+    return CostFacts(
         seconds=passes[-1]["ended_s"] - passes[0]["started_s"],
-        size_bytes=sum(one["size_bytes"] for one in facts["datasets"] if one["purpose"] == "acquisition"),
-        fluence_e_per_a2=sum(delivered),
+        size_bytes=acquired.size_bytes,
+        fluence_e_per_a2=acquired.delivered_e_per_a2,
     )
 
 
 def register_dataset(opened: Lab, run: str, pass_index: int, result: AcquisitionResult) -> int:
     """Register the file of one pass; gives the dataset's id."""
     known, receipt = opened.runs[run], result.receipt
-    with writer(opened.engine) as session:
-        return add_dataset(
-            session,
-            run_id=known.id,
-            pass_index=pass_index,
+    return opened.recorder.record(
+        AddDataset(
+            dataset=DatasetKey(run=run, pass_index=pass_index),
             sha256=receipt.sha256,
             size_bytes=receipt.bytes,
             scan_shape=known.plan.scan.shape,
@@ -158,6 +130,7 @@ def register_dataset(opened: Lab, run: str, pass_index: int, result: Acquisition
             path=str(receipt.path),
             host=socket.gethostname(),
         )
+    )
 
 
 def tell_losses(opened: Lab, run: str, what: str, result: AcquisitionResult) -> None:
@@ -175,12 +148,10 @@ def register_scan(
     opened: Lab, run: str, scan_shape: tuple[int, int], detector_shape: tuple[int, int], result: AcquisitionResult
 ) -> int:
     """Register the file of a calibration's scan; gives the dataset's id."""
-    known, receipt = opened.runs[run], result.receipt
-    with writer(opened.engine) as session:
-        return add_dataset(
-            session,
-            run_id=known.id,
-            pass_index=next_pass(session, run_id=known.id, first=CALIBRATION_SCANS_FROM),
+    receipt, number = result.receipt, CALIBRATION_SCANS_FROM + opened.recorder.acquired(run).scans
+    return opened.recorder.record(
+        AddDataset(
+            dataset=DatasetKey(run=run, pass_index=number),
             sha256=receipt.sha256,
             size_bytes=receipt.bytes,
             scan_shape=scan_shape,
@@ -192,16 +163,37 @@ def register_scan(
             path=str(receipt.path),
             host=socket.gethostname(),
         )
+    )
 
 
 def vacuum_area(opened: Lab, plan: Plan) -> int:
     """The area without a specimen that calibration exposures of this specimen's holder are booked on."""
-    with writer(opened.engine) as session:
-        sample_id = register_sample(session, name=plan.sample.name)
-        return register_area(session, sample_id=sample_id, name=VACUUM, fluence_budget_e_per_a2=NO_BUDGET_E_PER_A2)
+    key = AreaKey(sample=plan.sample.name, name=VACUUM, fluence_budget_e_per_a2=NO_BUDGET_E_PER_A2)
+    return opened.recorder.record(RegisterArea(area=key, specimen=False))
+
+
+def area_key(plan: Plan, name: str = "") -> AreaKey:
+    """The area of a plan, or another one of its sample with the same budget."""
+    sample = plan.sample
+    return AreaKey(sample=sample.name, name=name or sample.area, fluence_budget_e_per_a2=sample.fluence_budget_e_per_a2)
+
+
+def learn_areas(opened: Lab, plans: Iterable[Plan]) -> None:
+    """Look up what areas and spare areas of plans may receive, so that the database may be away later."""
+    keys = [area_key(plan, name) for plan in plans for name in (plan.sample.area, *plan.sample.spare_areas)]
+    opened.recorder.learn(keys)
 
 
 def fluence_left_e_per_a2(opened: Lab, run: str) -> float:
-    """What the run's area may still receive [e/Å²]."""
-    with reader(opened.engine) as session:
-        return area_fluence(session, area_id=opened.runs[run].area_id).left_e_per_a2
+    """What the run's area may still receive [e/Å²].
+
+    Raises
+    ------
+    DatabaseAway
+        Where nothing is known of it.
+    """
+    key = opened.recorder.area(opened.runs[run].area_id)
+    left = opened.recorder.left_e_per_a2(key)
+    if left is None:
+        raise DatabaseAway(f"area {key.name}: what it has received is not known while the database is away")
+    return left

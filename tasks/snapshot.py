@@ -2,8 +2,7 @@
 
 from dataclasses import replace
 
-from db.engine import writer
-from db.results import Reading, add_snapshot
+from db.operations import AddSnapshot, ReadingFacts
 from db.vocabulary import Phase
 from devices.protocols import DetectorWitness
 from tasks.lab import Lab
@@ -15,8 +14,8 @@ def snapshot(opened: Lab, run: str, phase: Phase) -> None:
     found = list(instrument.column.snapshot())
     if isinstance(instrument.detector, DetectorWitness):
         found += [replace(one, name=f"detector_{one.name}") for one in instrument.detector.snapshot()]
-    readings = [
-        Reading(name=one.name, value=one.value, unit=one.unit, source=one.source, read_at=one.read_at) for one in found
-    ]
-    with writer(opened.engine) as session:
-        add_snapshot(session, run_id=opened.runs[run].id, phase=phase, readings=readings)
+    readings = tuple(
+        ReadingFacts(name=one.name, value=one.value, unit=one.unit, source=one.source, read_at=one.read_at)
+        for one in found
+    )
+    opened.recorder.record(AddSnapshot(run=run, phase=phase, readings=readings))

@@ -3,8 +3,7 @@
 import shutil
 from typing import Any
 
-from db.engine import writer
-from db.results import add_quality
+from db.operations import AddQuality, Figure
 from stem4d.calibrate.correction import offset_from_middle_px
 from stem4d.rules import check
 from stem4d.verdict import Finding, Verdict
@@ -39,21 +38,20 @@ def validate(instrument: str, run: str, calibrated_json: str | None) -> dict[str
 
 
 def _record(opened: Lab, run: str, findings: tuple[Finding, ...]) -> None:
-    with writer(opened.engine) as session:
-        for finding in findings:
-            remedy = f" {finding.remedy}" if finding.remedy and finding.verdict is not Verdict.PASS else ""
-            add_quality(
-                session,
-                run_id=opened.runs[run].id,
-                stage="plan",
-                metric=finding.rule,
-                verdict=finding.verdict.value,
-                message=finding.message + remedy,
-                value=finding.value,
-                limit=finding.limit,
-                unit=finding.unit,
-                analysis=finding.analysis,
-            )
+    figures = tuple(
+        Figure(
+            metric=finding.rule,
+            verdict=finding.verdict.value,
+            message=finding.message
+            + (f" {finding.remedy}" if finding.remedy and finding.verdict is not Verdict.PASS else ""),
+            value=finding.value,
+            limit=finding.limit,
+            unit=finding.unit,
+            analysis=finding.analysis,
+        )
+        for finding in findings
+    )
+    opened.recorder.record(AddQuality(run=run, stage="plan", figures=figures))
 
 
 def _summary(hard: tuple[Finding, ...], soft: tuple[Finding, ...]) -> str:

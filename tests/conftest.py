@@ -6,12 +6,15 @@ from collections.abc import Iterator
 from multiprocessing import forkserver
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import settings
 from xdist.remote import Producer
 from xdist.scheduler import LoadFileScheduling
+
+if TYPE_CHECKING:
+    from tests.postgres import Server
 
 # Before numpy is loaded, and for children too. The processes of xdist fill the cores: a second thread of linear algebra
 # in each burns twice the time for the same answer.
@@ -59,6 +62,18 @@ class ByCostlyFixture(LoadFileScheduling):  # type: ignore[misc]
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByCostlyFixture:
     """Who gives out the tests where several processes run them."""
     return ByCostlyFixture(config, log)
+
+
+@pytest.fixture(scope="session")
+def own_postgres() -> Iterator["Server"]:
+    """A PostgreSQL server that tests may end and start again; who ends it starts it. Skips where there is none."""
+    from tests.postgres import MISSING, OWN, Server
+
+    if not OWN:
+        pytest.skip(MISSING)
+    server = Server()
+    yield server
+    server.remove()
 
 
 @pytest.fixture(scope="session")

@@ -14,7 +14,8 @@ REVISIONS = (
     "0002_nightbeam_0.2.0",
     "0003_nightbeam_0.3.0",
     "0004_lease_0.3.0",
-    "0005_night_0.3.0",
+    "0005_landed_0.3.0",
+    "0006_night_0.3.0",
 )
 """Every revision, oldest first; its name carries the release that brought it, for the message of an older one."""
 

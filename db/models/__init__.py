@@ -11,6 +11,7 @@ from db.models.instrument import (
     ExposureIntent,
     RunCalibration,
 )
+from db.models.landed import Landed
 from db.models.lease import Lease
 from db.models.results import AnalysisResult, Dataset, DatasetLocation, DatasetParent, QualityResult, Remedy
 from db.models.work import Area, Event, Night, Plan, Run, Sample, SoftwareEnvironment, Target
@@ -30,6 +31,7 @@ __all__ = [
     "DoseEntry",
     "Event",
     "ExposureIntent",
+    "Landed",
     "Lease",
     "Night",
     "Plan",

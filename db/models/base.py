@@ -42,9 +42,12 @@ class CleanText(TypeDecorator[str]):
     cache_ok = True
 
     def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
-        if value is None:
-            return None
-        return value.encode("utf-8", "backslashreplace").decode().replace("\0", "\\x00")
+        return None if value is None else clean_text(value)
+
+
+def clean_text(value: str) -> str:
+    """A text as it is stored: what PostgreSQL or UTF-8 does not take is escaped."""
+    return value.encode("utf-8", "backslashreplace").decode().replace("\0", "\\x00")
 
 
 PORTABLE_ID = BigInteger().with_variant(Integer(), "sqlite")
@@ -88,17 +91,18 @@ class Base(DeclarativeBase):
     }
 
 
-def _refuse_unstorable(field: str, value: object) -> None:
+def refuse_unstorable(field: str, value: object) -> None:
+    """Raise `BadInput` for a number that one of the databases would not give back as it was."""
     if isinstance(value, float) and not math.isfinite(value):
         raise BadInput(field=field, value=value, limit="a finite number, or null where nothing was measured")
     if isinstance(value, int) and not -(2**63) <= value < 2**63:
         raise BadInput(field=field, value=value, limit="an integer of at most 64 bits")
     if isinstance(value, dict):
         for key, part in value.items():
-            _refuse_unstorable(f"{field}.{key}", part)
+            refuse_unstorable(f"{field}.{key}", part)
     elif isinstance(value, list | tuple):
         for index, part in enumerate(value):
-            _refuse_unstorable(f"{field}[{index}]", part)
+            refuse_unstorable(f"{field}[{index}]", part)
 
 
 @sa_event.listens_for(Base, "before_insert", propagate=True)
@@ -106,4 +110,4 @@ def _refuse_unstorable(field: str, value: object) -> None:
 def _check_row(mapper: Mapper[Any], connection: Connection, row: Base) -> None:
     # SQLite would turn NaN into NULL and PostgreSQL keep it: neither says what was measured.
     for attribute in mapper.column_attrs:
-        _refuse_unstorable(f"{mapper.local_table}.{attribute.key}", row.__dict__.get(attribute.key))
+        refuse_unstorable(f"{mapper.local_table}.{attribute.key}", row.__dict__.get(attribute.key))

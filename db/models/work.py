@@ -91,6 +91,8 @@ class Night(Base):
     exit_reason: Mapped[str | None]
     started: Mapped[datetime]
     ended: Mapped[datetime | None]
+    # None for nights of before 0.3.0: those say it by their runs alone.
+    instrument: Mapped[str | None]
 
     __table_args__ = (
         CheckConstraint("length(sha256) = 64", name="sha256"),

@@ -94,8 +94,8 @@ def described(session: Session, *, calibration_id: int) -> dict[str, Any]:
             limit="there is none of this number",
             remedy="`nightbeam calibrate --list --plan PLAN` shows the numbers",
         )
-    runs = select(Run.name).join(RunCalibration, RunCalibration.run_id == Run.id)
-    used = session.scalars(runs.where(RunCalibration.calibration_id == one.id).order_by(Run.id).distinct())
+    users = select(RunCalibration.run_id).where(RunCalibration.calibration_id == one.id)
+    used = session.scalars(select(Run.name).where(Run.id.in_(users)).order_by(Run.id))
     return {**plain(one, "evidence_run_id"), "withdrawn": _withdrawal(session, one.id), "used_by": list(used)}
 
 

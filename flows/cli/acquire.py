@@ -119,18 +119,19 @@ def night(
         raise BadInput(field="--resume", value="--new", limit="one of the two", remedy="Leave one of them out")
     read, queued = queue(
         night,
-        goes_on=lambda read, queued: not new and broken_off(settings, read, queued) is not None,
+        goes_on=lambda name, read, queued: not new and broken_off(settings, name, read, queued) is not None,
         has=lambda file, plan, kind: recorded_calibration(settings, file, plan, kind),
     )
-    left = None if new else broken_off(settings, read, queued)
+    instrument = night.parent / read.instrument
+    file = load_model(instrument, InstrumentFile)
+    left = None if new else broken_off(settings, file.name, read, queued)
     if go_on and left is None:
         raise refuse_resume(read)
     todo = {one.name for one in left.targets if one.open} if left else {one.target.name for one in queued}
     if left:
         typer.echo(f"{left.name} of {left.started:%Y-%m-%d %H:%M} UTC goes on (--new starts afresh):", err=True)
-    instrument = night.parent / read.instrument
     asked = tuple(one for one in queued if one.target.name in todo)
-    for line in order_lines(read, asked, load_model(instrument, InstrumentFile).facts):
+    for line in order_lines(read, asked, file.facts):
         typer.echo(line, err=True)
     _ask([one.plan for one in asked], yes=yes)
     result = _night(settings, instrument, read, queued, as_json, no_prefect, accept_stale, go_on=not new)

@@ -110,25 +110,42 @@ def _fsync_ms(handle: int) -> float:
 
 def _database(settings: "Settings") -> Iterator[Line]:
     from db.connect import redacted
-    from db.engine import open_engine
+    from tasks.outbox import open_database
 
     url = settings.database_url.get_secret_value()
     try:
-        open_engine(url).dispose()
+        open_database(settings).dispose()
     except NightbeamError as error:
         yield Line("database", False, str(error), "See the message")
         return
     yield Line("database", True, redacted(url))
 
 
+def _outboxes(settings: "Settings") -> Iterator[Line]:
+    """Records that wait for the database, of instruments that nobody holds."""
+    from devices.lease import is_owned
+    from tasks.outbox import waiting
+
+    for folder in sorted(settings.instruments_folder.glob("*/")):
+        try:
+            records = 0 if is_owned(folder) else waiting(folder)
+        except (NightbeamError, OSError) as error:
+            yield Line(f"outbox of {folder.name}", False, str(error), "See the message")
+            continue
+        if records:
+            found = f"{records} records wait for the database"
+            yield Line(f"outbox of {folder.name}", False, found, "When it is back: `nightbeam recover`")
+
+
 def _left_open(settings: "Settings") -> Iterator[Line]:
     """Runs that nobody runs any more, and beams that a session left on, of instruments that nobody holds."""
     from db.abandoned import running
-    from db.engine import open_engine, reader
+    from db.engine import reader
     from db.lease import owners
     from devices.column_log import beam_on
     from devices.lease import is_owned
     from storage.processes import lives
+    from tasks.outbox import open_database
 
     for folder in sorted(settings.instruments_folder.glob("*/")):
         try:
@@ -139,7 +156,7 @@ def _left_open(settings: "Settings") -> Iterator[Line]:
         if on is not None:
             yield Line(f"beam of {folder.name}", False, f"left ON, {on}", f"Look at the instrument. {_TIDY}")
     try:
-        engine = open_engine(settings.database_url.get_secret_value())
+        engine = open_database(settings)
     except NightbeamError:
         return  # the database has its own line
     try:
@@ -164,5 +181,6 @@ LOOKS: tuple[Callable[["Settings"], Iterator[Line]], ...] = (
     _drivers,
     _disk,
     _database,
+    _outboxes,
     _left_open,
 )

@@ -71,14 +71,16 @@ def recover(
 ) -> Code:
     """Save the frames of files that a crash, a full disk or damage left; the old files stay as they are.
 
-    Of folders and runs it takes the .partial files. Without any files it closes what crashes left on every instrument
-    that nobody holds: runs, nights, bookings of dose, frames. Exits with 0 where all that was flushed was saved, with 3
-    where frames are lost or an instrument was left alone, with 2 where a file is refused, with 1 on a full disk.
+    Records that wait for the database land first. Of folders and runs it takes the .partial files. Without any files it
+    closes what crashes left on every instrument that nobody holds: runs, nights, bookings of dose, frames. Exits with 0
+    where all that was flushed was saved and all that waited has landed, with 3 where frames are lost or an instrument
+    was left alone, with 2 where a file is refused, with 1 on a full disk.
 
     Example: nightbeam recover pass1.h5.partial
     """
     from flows.cli.files_text import print_outcome
     from flows.files import UNCLOSED, asked_for, database
+    from flows.outboxes import land_outboxes
     from flows.recover import recover_files
     from storage.settings import load_settings
 
@@ -86,23 +88,32 @@ def recover(
     if not files:
         return _close(settings, instrument, take_over, as_json)
     with database(settings) as known, _reading() as on_bytes:
+        outboxes = land_outboxes(settings, known)
+        if not as_json:
+            for box in outboxes:
+                print(f"{box.instrument}: {box.words}")
         asked = asked_for(settings, known, files, (UNCLOSED,))
         for one in recover_files(settings, known, asked, to, on_bytes):
             done.append(one)
             if not as_json:
                 print_outcome(one)
     if as_json:
-        print_json({"files": [one.as_dict() for one in done]})
-    elif not done:
+        print_json({"files": [one.as_dict() for one in done], "outboxes": [box.as_dict() for box in outboxes]})
+    elif not done and not outboxes:
         print("nothing to recover: no .partial file there")
-    return _recovered(done)
+    code = _recovered(done)
+    return Code.WARNINGS if code is Code.DONE and not all(box.whole for box in outboxes) else code
 
 
 def _close(settings: "Settings", instrument: Path | None, take_over: str | None, as_json: bool) -> Code:
     """Close what crashes left: on one instrument, which is made safe first, or on all, as their logs have it."""
+    from flows.files import database
     from flows.left import Closed, close_instruments
+    from flows.outboxes import land_outboxes
     from flows.recorded import recorded_database
 
+    with database(settings) as known:
+        outboxes = land_outboxes(settings, known)
     if instrument is not None:
         from tasks.lab import open_lab
 
@@ -113,14 +124,18 @@ def _close(settings: "Settings", instrument: Path | None, take_over: str | None,
         with recorded_database(settings) as engine:
             closed = close_instruments(settings, engine, take_over)
     if as_json:
-        print_json({"instruments": [one.as_dict() for one in closed]})
+        facts = {"instruments": closed, "outboxes": outboxes}
+        print_json({name: [one.as_dict() for one in found] for name, found in facts.items()})
     else:
+        for box in outboxes:
+            print(f"{box.instrument}: {box.words}")
         for one in closed:
             for line in one.lines or (() if one.trouble else ("nothing was left open",)):
                 print(f"{one.instrument}: {line}")
             if one.trouble:
                 print(f"{one.instrument}: left alone: {one.trouble}")
-    return Code.WARNINGS if any(one.trouble for one in closed) else Code.DONE
+    whole = all(box.whole for box in outboxes) and not any(one.trouble for one in closed)
+    return Code.DONE if whole else Code.WARNINGS
 
 
 def _recovered(done: "list[Outcome]") -> Code:

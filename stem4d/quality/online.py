@@ -4,6 +4,7 @@ Every figure here is cheap, because the acquisition waits for the answer; the di
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from math import sqrt
 
 import numpy as np
@@ -50,6 +51,18 @@ FEWEST_CLIPPED = 3
 Pattern = npt.NDArray[np.unsignedinteger]
 
 
+@dataclass(frozen=True)
+class _Asked:
+    """What the patterns of an exposure are held against."""
+
+    plan: Plan
+    there: PatternGeometry
+    """Where the disk should be."""
+    bad: Mask
+    wanted: tuple[Wanted, ...]
+    facts: DetectorFacts | None
+
+
 def stop_reason(
     sum_pattern: Pattern,
     max_pattern: Pattern,
@@ -89,23 +102,29 @@ def stop_reason(
     if frames_done < enough_frames(plan):
         return None
     there = geometry or planned_geometry(plan)
-    facts = detector if detector is not None else CATALOGUE.get(plan.detector.name)
-    alpha = plan.optics.convergence_semi_angle_mrad
-    wanted = wanted_of(plan.analyses, alpha, there.mrad_per_pixel or plan.mrad_per_pixel)
+    asked = _Asked(
+        plan=plan,
+        there=there,
+        bad=bad,
+        wanted=wanted_of(
+            plan.analyses, plan.optics.convergence_semi_angle_mrad, there.mrad_per_pixel or plan.mrad_per_pixel
+        ),
+        facts=detector if detector is not None else CATALOGUE.get(plan.detector.name),
+    )
     counts = np.where(bad, 0, sum_pattern).astype(np.float64)
     if before is not None and frames_done - before[1] >= enough_frames(plan):
         recent, frames = counts - np.where(bad, 0, before[0]), frames_done - before[1]
-        reason = _no_beam(recent, frames, plan) or _off_detector(recent, bad, there, wanted)
+        reason = _no_beam(recent, frames, plan) or _off_detector(recent, asked)
         if reason is None and before[1] >= enough_frames(plan):
             earlier = float(counts.sum() - recent.sum()) / before[1]
-            reason = beam_lost(float(recent.sum()), frames, earlier, plan, facts, wanted)
+            reason = beam_lost(float(recent.sum()), frames, earlier, plan, asked.facts, asked.wanted)
         if reason is not None:
             return f"since frame {before[1]}: {reason}"
     return (
         _no_beam(counts, frames_done, plan)
-        or _off_detector(counts, bad, there, wanted)
-        or _saturated(counts / frames_done, max_pattern, frames_done, plan, there, bad, wanted)
-        or _too_fast(counts / frames_done, max_pattern, frames_done, plan, there, bad, wanted, facts)
+        or _off_detector(counts, asked)
+        or _saturated(counts / frames_done, max_pattern, frames_done, asked)
+        or _too_fast(counts / frames_done, max_pattern, frames_done, asked)
     )
 
 
@@ -146,10 +165,11 @@ def _no_beam(counts: npt.NDArray[np.float64], frames: int, plan: Plan) -> str | 
     )
 
 
-def _off_detector(
-    counts: npt.NDArray[np.float64], bad: Mask, there: PatternGeometry, wanted: tuple[Wanted, ...]
-) -> str | None:
-    needing = [one.name for one in wanted if one.kind in NEEDS_WHOLE_DISK or (one.kind == "virtual" and one.uses_disk)]
+def _off_detector(counts: npt.NDArray[np.float64], asked: _Asked) -> str | None:
+    there, bad = asked.there, asked.bad
+    needing = [
+        one.name for one in asked.wanted if one.kind in NEEDS_WHOLE_DISK or (one.kind == "virtual" and one.uses_disk)
+    ]
     place = there.ring(counts.shape, 0.0, there.radius_px) & ~bad
     rest = there.ring(counts.shape, CLEAR_OF_DISK * there.radius_px + EDGE_PX, np.inf) & ~bad
     if not needing or not place.any() or not rest.any():
@@ -178,22 +198,15 @@ def _off_detector(
     )
 
 
-def _saturated(
-    mean: npt.NDArray[np.float64],
-    max_pattern: Pattern,
-    frames_done: int,
-    plan: Plan,
-    there: PatternGeometry,
-    bad: Mask,
-    wanted: tuple[Wanted, ...],
-) -> str | None:
+def _saturated(mean: npt.NDArray[np.float64], max_pattern: Pattern, frames_done: int, asked: _Asked) -> str | None:
+    plan, there, bad = asked.plan, asked.there, asked.bad
     full_scale = plan.detector.full_scale
     if not ((max_pattern >= full_scale) & ~bad).any():
         return None
     good = ~bad & ~find_bad_pixels(mean, frames_done, max_pattern).hot
     ever = (max_pattern >= full_scale) & good
     share = np.maximum(clipped_share(mean, full_scale), 1 / frames_done)
-    for one in wanted:
+    for one in asked.wanted:
         inner, outer, place = _place(one, there)
         look = there.ring(mean.shape, inner, outer) & good
         clipped = look & ever
@@ -207,21 +220,14 @@ def _saturated(
     return None
 
 
-def _too_fast(
-    mean: npt.NDArray[np.float64],
-    max_pattern: Pattern,
-    frames_done: int,
-    plan: Plan,
-    there: PatternGeometry,
-    bad: Mask,
-    wanted: tuple[Wanted, ...],
-    facts: DetectorFacts | None,
-) -> str | None:
-    if facts is None:
+def _too_fast(mean: npt.NDArray[np.float64], max_pattern: Pattern, frames_done: int, asked: _Asked) -> str | None:
+    if asked.facts is None:
         return None
-    named = ((one, *_place(one, there)) for one in wanted)
-    places = tuple((one, there.ring(mean.shape, inner, outer) & ~bad, place) for one, inner, outer, place in named)
-    return too_fast(mean, max_pattern, frames_done, plan, facts, places)
+    named = ((one, *_place(one, asked.there)) for one in asked.wanted)
+    places = tuple(
+        (one, asked.there.ring(mean.shape, inner, outer) & ~asked.bad, place) for one, inner, outer, place in named
+    )
+    return too_fast(mean, max_pattern, frames_done, asked.plan, asked.facts, places)
 
 
 def _place(wanted: Wanted, there: PatternGeometry) -> tuple[float, float, str]:

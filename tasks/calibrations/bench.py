@@ -9,10 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from db.calibrations import CalibrationRecord, evidence_of
-from db.engine import reader, writer
-from db.questions.calibrations import evidence_files
-from db.record import register_area, register_sample
+from db.calibrations import CalibrationRecord
+from db.operations import AreaKey, RegisterArea
 from devices.acquire import AcquisitionResult, Progress
 from devices.passes import maps_of
 from devices.protocols import ScanRequest
@@ -33,6 +31,7 @@ from tasks.calibrations.standing import together
 from tasks.expose import Pass, expose_once, record_unlit
 from tasks.files import file_metadata
 from tasks.lab import Lab
+from tasks.memory import evidence_ids, evidence_paths
 from tasks.record import NO_BUDGET_E_PER_A2, VACUUM, fluence_left_e_per_a2, register_scan, tell_losses, vacuum_area
 
 MOST_POSITIONS = 48
@@ -135,9 +134,7 @@ class Bench:
         known = self.known.get("dark_flat")
         if known is None:
             return None
-        with reader(self.opened.engine) as session:
-            files = evidence_files(session, calibration_id=known.id)
-        return fit_dark(all_frames(Path(files[0])))
+        return fit_dark(all_frames(Path(evidence_paths(self.opened, known)[0])))
 
     @property
     def offset_counts(self) -> npt.NDArray[np.float64]:
@@ -187,8 +184,7 @@ class Bench:
 
     def evidence(self, *records: CalibrationRecord) -> tuple[int, ...]:
         """Ids of the datasets that calibrations were made from, once each."""
-        with reader(self.opened.engine) as session:
-            found = [one for each in records for one in evidence_of(session, calibration_id=each.id)]
+        found = [one for each in records for one in evidence_ids(self.opened, each)]
         return tuple(dict.fromkeys(found))
 
     @property
@@ -211,11 +207,8 @@ class Bench:
         return tuple((area, Place(area.name, self._reference_area(area))) for area in alike)
 
     def _reference_area(self, area: ReferenceArea) -> int:
-        with writer(self.opened.engine) as session:
-            sample_id = register_sample(session, name=f"reference-{area.crystal}")
-            return register_area(
-                session, sample_id=sample_id, name=area.name, fluence_budget_e_per_a2=NO_BUDGET_E_PER_A2
-            )
+        key = AreaKey(sample=f"reference-{area.crystal}", name=area.name, fluence_budget_e_per_a2=NO_BUDGET_E_PER_A2)
+        return self.opened.recorder.record(RegisterArea(area=key, specimen=False))
 
     def request(
         self,

@@ -3,9 +3,9 @@
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from db.calibrations import CalibrationRecord, add_calibration
+from db.calibrations import CalibrationRecord
 from db.clock import utc_now
-from db.engine import writer
+from db.operations import AddCalibration, CalibrationKey
 from stem4d.errors import BadInput, DoseRefused
 from stem4d.plan import Plan
 from tasks.calibrations import angle, counting, dark, moving, scale, step, tilts, turning, vacuum
@@ -111,10 +111,9 @@ def _group(bench: Bench, group: str) -> tuple[Measured, ...]:
 def _record(opened: Lab, run: str, plan: Plan, one: Measured, rests_on: tuple[int, ...]) -> CalibrationRecord:
     kind, now = KINDS[one.kind], utc_now()
     mode_key, until = keys(opened, plan)[one.kind], now + kind.lifetime
-    with writer(opened.engine) as session:
-        calibration_id = add_calibration(
-            session,
-            kind=one.kind,
+    calibration_id = opened.recorder.record(
+        AddCalibration(
+            calibration=CalibrationKey(run=run, kind=one.kind, measured_at=now),
             mode_key=mode_key,
             instrument=opened.file.name,
             value=one.value,
@@ -123,14 +122,16 @@ def _record(opened: Lab, run: str, plan: Plan, one: Measured, rests_on: tuple[in
             reason=one.reason,
             curves=one.curves,
             unit=kind.unit,
-            measured_at=now,
             valid_until=until,
-            evidence_run_id=opened.runs[run].id,
-            evidence=one.evidence,
+            evidence=tuple(opened.recorder.dataset(number) for number in one.evidence),
+            of=tuple(opened.recorder.calibration(number) for number in one.value.get("of", ())),
             verdict=one.verdict,
-            rests_on=rests_on,
+            rests_on=tuple(opened.recorder.calibration(number) for number in rests_on),
         )
-    return CalibrationRecord(
+    )
+    record = CalibrationRecord(
         calibration_id, one.kind, mode_key, opened.file.name, one.value, one.uncertainty, kind.unit, now, until,
         None, opened.runs[run].id, one.verdict, one.residual, one.reason,
     )  # fmt: skip
+    opened.memory.measured(record, one.evidence, usable=one.usable)
+    return record

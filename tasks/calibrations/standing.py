@@ -9,8 +9,8 @@ from stem4d.plan import Plan
 from stem4d.rules.figures import figures_of
 from tasks.calibrated import Calibrated, uncalibrated
 from tasks.calibrations.kinds import KINDS, mode_keys
-from tasks.calibrations.recorded import recorded
 from tasks.lab import Lab
+from tasks.memory import standings_of
 
 
 def told_by_column(opened: Lab) -> dict[str, Setting]:
@@ -25,7 +25,7 @@ def keys(opened: Lab, plan: Plan) -> dict[str, str]:
 
 def standings(opened: Lab, plan: Plan, kinds: Iterable[str] = tuple(KINDS)) -> dict[str, Standing]:
     """How the calibrations of these kinds stand for a plan's settings now."""
-    found = recorded(opened.engine, opened.file.name, keys(opened, plan), kinds)
+    found = standings_of(opened, keys(opened, plan), kinds)
     return {kind: _trusted(opened, one) for kind, one in found.items()}
 
 

@@ -1,41 +1,30 @@
-"""Databases for the tests: SQLite, and PostgreSQL too where NIGHTBEAM_TEST_POSTGRES_URL names a server."""
+"""Databases for the tests: SQLite, and PostgreSQL too where its programs are installed or a server is named."""
 
-import os
 import shutil
-import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 from db_world import Ticking, World
-from sqlalchemy import Engine, make_url, text
+from sqlalchemy import Engine, text
 
 from db import record
 from db.connect import connect
 from db.engine import open_engine, writer
 from db.migrations import REVISIONS, upgrade
 from db.models import Base
+from tests.postgres import GIVEN_URL, POSSIBLE
+from tests.postgres import new_database as new_postgres
 
-POSTGRES_URL = os.environ.get("NIGHTBEAM_TEST_POSTGRES_URL", "")
-BACKENDS = ["sqlite", "postgresql"] if POSTGRES_URL else ["sqlite"]
-
-
-def administer(statement: str) -> None:
-    """Run one statement as the owner of the PostgreSQL server."""
-    engine = connect(POSTGRES_URL)
-    with engine.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
-        connection.execute(text(statement))
-    engine.dispose()
+BACKENDS = ["sqlite", "postgresql"] if POSSIBLE else ["sqlite"]
 
 
-@contextmanager
-def new_postgres() -> Iterator[str]:
-    """URL of a new database on the test server."""
-    name = f"nightbeam_test_{uuid.uuid4().hex[:8]}"
-    administer(f"CREATE DATABASE {name}")
-    yield make_url(POSTGRES_URL).set(database=name).render_as_string(hide_password=False)
-    administer(f"DROP DATABASE {name} WITH (FORCE)")
+@pytest.fixture(scope="session")
+def postgres_server(request: pytest.FixtureRequest) -> str:
+    """URL of the server that the tests of this session use."""
+    return GIVEN_URL or str(request.getfixturevalue("own_postgres").url)
 
 
 @pytest.fixture(scope="session")
@@ -47,9 +36,9 @@ def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def postgres_url() -> Iterator[str]:
+def postgres_url(postgres_server: str) -> Iterator[str]:
     """A PostgreSQL database with our schema, of this session, which tests empty before they use it."""
-    with new_postgres() as url:
+    with new_postgres(postgres_server) as url:
         upgrade(url)
         yield url
 
@@ -73,12 +62,12 @@ def backend(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def empty_url(backend: str, tmp_path: Path) -> Iterator[str]:
+def empty_url(backend: str, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[str]:
     """URL of a database without tables."""
     if backend == "sqlite":
         yield f"sqlite:///{tmp_path / 'empty.db'}"
     else:
-        with new_postgres() as url:
+        with new_postgres(request.getfixturevalue("postgres_server")) as url:
             yield url
 
 
@@ -89,6 +78,29 @@ def url(request: pytest.FixtureRequest, backend: str, tmp_path: Path) -> str:
         return emptied(request.getfixturevalue("postgres_url"))
     path = shutil.copy(request.getfixturevalue("sqlite_template"), tmp_path / "nightbeam.db")
     return f"sqlite:///{path}"
+
+
+@pytest.fixture
+def new_database(backend: str, request: pytest.FixtureRequest) -> Callable[[], AbstractContextManager[Engine]]:
+    """Makes further open databases with our schema and no rows."""
+    template: Path = request.getfixturevalue("sqlite_template")
+
+    @contextmanager
+    def sqlite() -> Iterator[Engine]:
+        with TemporaryDirectory() as folder:
+            engine = open_engine(f"sqlite:///{shutil.copy(template, folder)}")
+            yield engine
+            engine.dispose()
+
+    @contextmanager
+    def postgresql() -> Iterator[Engine]:
+        with new_postgres(request.getfixturevalue("postgres_server")) as url:
+            upgrade(url)
+            engine = open_engine(url)
+            yield engine
+            engine.dispose()
+
+    return sqlite if backend == "sqlite" else postgresql
 
 
 @pytest.fixture
@@ -107,7 +119,9 @@ def world(engine: Engine, url: str) -> World:
         sample = record.register_sample(session, name="gold-on-carbon", clock=clock)
         area = record.register_area(session, sample_id=sample, name="a1", fluence_budget_e_per_a2=100.0, clock=clock)
         plan = record.register_plan(session, name="case-a", canonical_json='{"defocus_nm":-12.5}', clock=clock)
-        night = record.start_night(session, name="n20261122-204139-0001", canonical_json='{"targets":[]}', clock=clock)
+        night = record.start_night(
+            session, name="n20261122-204139-0001", canonical_json='{"targets":[]}', instrument="simulator", clock=clock
+        )
         target = record.add_target(
             session, night_id=night, position=0, name="first", plan_id=plan, expected_state="done"
         )

@@ -5,13 +5,13 @@ import os
 import pytest
 
 from db.migrations import status
+from tests.postgres import MISSING, POSSIBLE
 
 
-def test_the_tests_here_also_run_over_postgresql() -> None:
-    url = os.environ.get("NIGHTBEAM_TEST_POSTGRES_URL")
-    if not url and "postgres" in os.environ.get("NIGHTBEAM_REQUIRE", "").split(","):
-        pytest.fail("NIGHTBEAM_REQUIRE asks for postgres, and NIGHTBEAM_TEST_POSTGRES_URL is not set")
-    if not url:
-        pytest.skip("PostgreSQL: set NIGHTBEAM_TEST_POSTGRES_URL=postgresql://SUPERUSER:PASSWORD@HOST/postgres")
+def test_the_tests_here_also_run_over_postgresql(request: pytest.FixtureRequest) -> None:
+    if not POSSIBLE and "postgres" in os.environ.get("NIGHTBEAM_REQUIRE", "").split(","):
+        pytest.fail(f"NIGHTBEAM_REQUIRE asks for postgres. {MISSING}")
+    if not POSSIBLE:
+        pytest.skip(MISSING)
     # Raises where no server answers.
-    assert status(url).needed
+    assert status(request.getfixturevalue("postgres_server")).needed

@@ -24,10 +24,10 @@ def crash(world: World) -> None:
 
 def test_a_night_whose_process_died_is_left_with_what_had_not_ended(world: World) -> None:
     with reader(world.engine) as session:
-        assert night_left(session, sha256="0" * 64) is None
+        assert night_left(session, sha256="0" * 64, instrument="simulator") is None
     crash(world)
     with reader(world.engine) as session:
-        left = night_left(session, sha256=SHA)
+        left = night_left(session, sha256=SHA, instrument="simulator")
     assert left is not None
     assert (left.state, [(one.name, one.state, one.open) for one in left.targets]) == (
         "crashed",
@@ -41,7 +41,7 @@ def test_it_goes_on_with_an_event_of_each_and_ends_like_any_other(world: World) 
     with writer(world.engine) as session:
         reopen_night(session, night_id=world.night, clock=world.clock)
     with reader(world.engine) as session:
-        left = night_left(session, sha256=SHA)
+        left = night_left(session, sha256=SHA, instrument="simulator")
     assert left is not None
     assert (left.state, [one.state for one in left.targets]) == ("running", ["pending", "pending", "skipped"])
     with writer(world.engine) as session:
@@ -51,16 +51,43 @@ def test_it_goes_on_with_an_event_of_each_and_ends_like_any_other(world: World) 
             time_target(session, target_id=target.id, predicted_s=1, actual_s=2)
         record.finish_night(session, night_id=world.night, state="done", clock=world.clock)
     with reader(world.engine) as session:
-        assert night_left(session, sha256=SHA) is None
+        assert night_left(session, sha256=SHA, instrument="simulator") is None
 
 
-def test_only_the_last_night_of_a_content_is_looked_at(world: World) -> None:
+def test_only_the_last_night_of_a_content_on_an_instrument_is_looked_at(world: World) -> None:
+    def ended_later(instrument: str) -> None:
+        with writer(world.engine) as session:
+            other = record.start_night(
+                session,
+                name=f"n-later-{instrument}",
+                canonical_json='{"targets":[]}',
+                instrument=instrument,
+                clock=world.clock,
+            )
+            record.finish_night(session, night_id=other, state="done", clock=world.clock)
+
     crash(world)
-    with writer(world.engine) as session:
-        other = record.start_night(session, name="n-later", canonical_json='{"targets":[]}', clock=world.clock)
-        record.finish_night(session, night_id=other, state="done", clock=world.clock)
+    # The same files beside another instrument, which may be running them now.
+    ended_later("other")
     with reader(world.engine) as session:
-        assert night_left(session, sha256=SHA) is None
+        left = night_left(session, sha256=SHA, instrument="simulator")
+        assert night_left(session, sha256=SHA, instrument="other") is None
+    assert left is not None
+    assert left.id == world.night
+    ended_later("simulator")
+    with reader(world.engine) as session:
+        assert night_left(session, sha256=SHA, instrument="simulator") is None
+
+
+def test_a_night_that_died_before_its_first_run_is_closed_by_its_instruments_next_session(world: World) -> None:
+    with writer(world.engine) as session:
+        for instrument in ("simulator", "other"):
+            record.start_night(
+                session, name=f"n-{instrument}", canonical_json="{}", instrument=instrument, clock=world.clock
+            )
+    with writer(world.engine) as session:
+        found = close_abandoned(session, instrument="simulator", clock=world.clock)
+    assert found.nights == ("n20261122-204139-0001", "n-simulator")
 
 
 def test_what_a_broken_run_gave_its_area_is_doubted_until_it_was_never_lit(world: World) -> None:

@@ -6,12 +6,15 @@ from typing import Any
 
 import pytest
 
+from stem4d.dose import electrons as electrons_of
 from stem4d.plan import Plan
 from tests.flows.dose_world import BACK, defocused, film, truth
 from tests.flows.exposure_world import begin, booked, expose_all, whole_run
 
 WITHIN = 0.01
 """What the night promises. The count of the electrons adds its own noise, 0.05 % of a pass here."""
+A_FRAME = electrons_of(30.0, 50.0)
+"""Electrons of a position: 30 pA for 50 µs."""
 ROUNDING = 1e-5
 """The truth is kept in single precision."""
 
@@ -101,6 +104,7 @@ def test_a_pass_that_is_broken_off_is_charged_as_the_specimen_has_it(
         fluence, electrons = ledger(booked(opened, run))
     real = truth(tmp_path)
     assert agrees(fluence, real.highest(), within), (fluence, real.highest())
-    assert agrees(electrons, real.electrons), (electrons, real.electrons)
+    # The position that was begun is charged whole, and of few frames one is more than a hundredth.
+    assert real.electrons * (1 - ROUNDING) <= electrons <= real.electrons * (1 + WITHIN) + A_FRAME
     # Of 576 frames.
-    assert real.electrons < 0.9 * 576 * 9362
+    assert real.electrons < 0.9 * 576 * A_FRAME

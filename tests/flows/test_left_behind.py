@@ -195,7 +195,7 @@ def _kill_the_server(home: Path) -> None:
         os.kill(pid, signal.SIGKILL)
 
 
-def test_a_run_that_a_full_database_cannot_close_ends_with_its_own_error(
+def test_a_run_that_a_full_database_cannot_close_ends_with_its_own_error_and_is_closed_later(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """SQLite's own limit of pages stands for the disk's."""
@@ -215,10 +215,13 @@ def test_a_run_that_a_full_database_cannot_close_ends_with_its_own_error(
         opened.on_told = lambda one: told.append(f"{one.kind}: {one.message}")
         outcome = run_plan(opened, small("1_overview.yaml", 16), with_prefect=False)
     assert outcome.reason.startswith("the first error")
-    (line,) = (line for line in told if line.startswith("not closed"))
+    (line,) = (line for line in told if line.startswith("database away"))
     assert "full" in line
     with small_lab(tmp_path) as again:
-        assert again.left_open == outcome.runs
+        assert again.left_open == ()
+        with reader(again.engine) as session:
+            shown = show_run(session, name=outcome.runs[0])
+    assert (shown["state"], shown["exit_reason"]) == ("failed", outcome.reason)
 
 
 def _no_more_pages(connection: Any) -> None:

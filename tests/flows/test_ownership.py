@@ -1,6 +1,6 @@
 """The lease in a session: who is refused, who has lost it and stops, and what goes on without the database."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -156,24 +156,17 @@ def away(opened: Lab) -> Iterator[None]:
 
 
 def test_the_keeper_renews_and_notices_a_loss(tmp_path: Path) -> None:
-    class Ends:
-        """As `threading.Event`, three looks long."""
-
-        def __init__(self, on_wait: Callable[[int], None]) -> None:
-            self.waited, self.on_wait = 0, on_wait
-
-        def wait(self, _seconds: float) -> bool:
-            self.waited += 1
-            self.on_wait(self.waited)
-            return self.waited > 3
-
+    looks = 0
     with small_lab(tmp_path) as opened:
 
-        def shorten_then_steal(waited: int) -> None:
-            if waited == 3:
+        def ended_within(_seconds: float) -> bool:
+            nonlocal looks
+            looks += 1
+            if looks == 3:
                 taken_elsewhere(opened)
+            return looks > 3
 
-        opened.ownership.keep(Ends(shorten_then_steal))  # type: ignore[arg-type]
+        opened.ownership.keep(ended_within)
         assert "taken over by the night shift" in opened.ownership.lost
         with writer(opened.engine) as session:
             lease.release(session, instrument=NAME, token=2)

@@ -59,6 +59,7 @@ def test_a_film_that_faded_is_left_for_another_one_and_half_the_dose(tmp_path: P
     assert "fail" in done.verdicts("damage.decay")[0]
     assert done.verdicts("damage.decay")[1] <= {"pass", "warn"}
     given = done.delivered()
+    # The ledger charges a dwell more than the raster, and never less than the electrons counted: shot noise.
     assert given["film-8"] == pytest.approx(given["film-7"] / 2, rel=0.02)
     assert all(each <= plan.sample.fluence_budget_e_per_a2 for each in given.values())
 
@@ -70,6 +71,7 @@ def test_without_another_film_one_that_faded_is_told_and_not_exposed_again(tmp_p
     assert done.outcome.state is TargetState.MARKED
     assert "the plan states no spare areas" in done.outcome.reason
     assert len(done.runs) == 1
+    # As above.
     assert done.delivered()["film-7"] == pytest.approx(predict(fading()).total_fluence_e_per_a2, rel=0.02)
 
 
@@ -96,9 +98,9 @@ def test_reference_scans_measure_the_drift_of_a_single_pass_and_waiting_mends_it
         next(one for one in run["quality"] if one["metric"] == "drift.rate" and one["stage"] == "final")
         for run in (done.runs[0], done.runs[-1])
     )
-    truth = 15.0
     assert first["verdict"] == "fail"
-    assert first["value"] == pytest.approx(truth, rel=0.1)
+    # Of 15 nm/min, within the 5 % to which drift is to be known.
+    assert first["value"] == pytest.approx(15.0, rel=0.05)
     assert done.outcome.state is TargetState.MENDED, done.outcome.reason
     assert last["verdict"] == "pass"
     scans = [one["purpose"] for one in done.runs[0]["exposures"] if one["area"] == "edge-3"]

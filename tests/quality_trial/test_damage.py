@@ -3,7 +3,7 @@
 import pytest
 
 from tests.quality_trial.damage import trial
-from tests.quality_trial.tally import assert_at_most, table, tally
+from tests.quality_trial.tally import Case, assert_at_most, table, tally
 
 TRIALS = range(3000, 3450)
 """A third of the runs lose more than the limit at high angles: 150 and some of each kind. On those below 2000 checks
@@ -13,19 +13,30 @@ SHORT = ("damage.change", "damage.area")
 figures just outside of their doubt that are called doubtful still."""
 
 
+@pytest.fixture(scope="module")
+def cases() -> list[Case]:
+    found = [case for number in TRIALS for case in trial(number)]
+    print(f"\n{table(tally(found))}")
+    return found
+
+
 def test_a_few_runs_are_judged_without_an_error() -> None:
-    cases = [case for number in range(2) for case in trial(number)]
-    assert {case.metric for case in cases} == {"damage.decay", "damage.change", "contamination.frame", "damage.area"}
-    wrong = [case.note for case in cases if case.missed or case.false_alarm]
+    few = [case for number in range(2) for case in trial(number)]
+    assert {case.metric for case in few} == {"damage.decay", "damage.change", "contamination.frame", "damage.area"}
+    wrong = [case.note for case in few if case.missed or case.false_alarm]
     # One of 200 cases may be wrong; two of eight are a defect.
     assert len(wrong) < 2, wrong
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-def test_the_trial_of_damage() -> None:
-    cases = [case for number in TRIALS for case in trial(number)]
-    print(f"\n{table(tally(cases))}")
+def test_the_trial_of_damage(cases: list[Case]) -> None:
     assert_at_most(case for case in cases if case.metric not in SHORT)
-    for metric in SHORT:
-        assert_at_most((case for case in cases if case.metric == metric), errors=5)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.xfail(strict=True, reason="more than 3 errors in 150: see SHORT")
+@pytest.mark.parametrize("metric", SHORT)
+def test_the_trial_of_damage_where_it_falls_short(metric: str, cases: list[Case]) -> None:
+    assert_at_most(case for case in cases if case.metric == metric)
