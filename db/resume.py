@@ -53,7 +53,7 @@ class BrokenRun:
     area_id: int
     plan_json: str
     lit: bool
-    """Whether its area received anything, or may have."""
+    """Whether its area received anything of a pass, or may have."""
     passes: tuple[tuple[int, str], ...]
     """Number (from 0) and path of each pass that was registered, whole or not."""
     attempts: int
@@ -128,7 +128,12 @@ def broken_run(session: Session, *, target_id: int) -> BrokenRun | None:
     given = session.execute(
         select(ExposureIntent.id, DoseEntry.delivered_e_per_a2)
         .outerjoin(DoseEntry, DoseEntry.intent_id == ExposureIntent.id)
-        .where(ExposureIntent.run_id == run.id, ExposureIntent.area_id == run.area_id)
+        .where(
+            ExposureIntent.run_id == run.id,
+            ExposureIntent.area_id == run.area_id,
+            # A survey or a reference scan spends dose, and leaves the field as it is for the passes.
+            ExposureIntent.purpose == "acquisition",
+        )
     ).all()
     recorded = (
         select(Dataset.pass_index, DatasetLocation.path)

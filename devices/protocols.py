@@ -12,6 +12,7 @@ from devices.frames import FrameBatch as FrameBatch
 from devices.frames import FrameSource as FrameSource
 from devices.frames import FrameSourceSpec as FrameSourceSpec
 from devices.frames import PackedBatch as PackedBatch
+from stem4d.approach import StagePose
 from stem4d.detector import DetectorFacts
 from stem4d.dose import DoseLease
 from stem4d.model import Count, Name, NonNegative, Positive, Strict
@@ -40,6 +41,12 @@ class ColumnSetting(Strict):
     """Moves the pattern on the detector, (y, x) [mrad]."""
     descan_mrad_per_nm: Matrix = ((0.0, 0.0), (0.0, 0.0))
     """Descan correction: pattern shift (y, x) [mrad] for a probe position (y, x) [nm] from the field's centre."""
+    beam_shift_nm: tuple[float, float] = (0.0, 0.0)
+    """Where the middle of every field is moved to, (y, x) along the scan's axes, by coils of its own."""
+    focus_correction_nm: float = 0.0
+    """Added to the defocus of the optics, so that the specimen has that one."""
+    stigmator_nm: tuple[float, float] = (0.0, 0.0)
+    """What is added to the twofold astigmatism: C12 (cos 2φ, sin 2φ), φ from x towards y."""
 
 
 class ScanRequest(Strict):
@@ -84,15 +91,51 @@ class Column(Protocol):
         ...
 
 
+@runtime_checkable
+class NormalisingColumn(Protocol):
+    """A column that can take the hysteresis out of its lenses; not every one can."""
+
+    def normalise(self) -> None:
+        """Normalise the lenses; they take a while to come to rest afterwards."""
+        ...
+
+
 class Stage(Protocol):
     """The specimen stage, by named positions."""
 
     def go_to(self, position: str) -> str:
-        """Move to a named position and return where the stage is."""
+        """Move to a named position and return where the stage is; where it is there already it does not move.
+
+        A pose that was moved to since is therefore kept.
+        """
         ...
 
     def position(self) -> str:
         """Where the stage is."""
+        ...
+
+
+@runtime_checkable
+class PosedStage(Protocol):
+    """A stage that can be sent to poses, and not to named positions alone."""
+
+    def move_to(self, pose: StagePose) -> StagePose:
+        """Move to a pose around the named position, coming from the side that takes the backlash out.
+
+        Returns
+        -------
+        StagePose
+            What was reached, as the stage reads it.
+
+        Raises
+        ------
+        LimitViolation
+            Where an axis does not go so far; the stage has not moved then.
+        """
+        ...
+
+    def pose(self) -> StagePose:
+        """Where the stage stands, as it reads it."""
         ...
 
 

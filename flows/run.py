@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from prefect import Task, flow
 
+from flows.approach import approach, is_wanted
 from flows.report import report_run
 from stem4d.errors import BrokenOff, DoseRefused, NightbeamError
 from stem4d.model import canonical_json
@@ -182,6 +183,10 @@ def _attempt(call: Call, instrument: str, runs: list[str], wait: dict[str, float
     verdict = call(validate, instrument, run, calibrated)
     if verdict["hard"]:
         return Attempt("refused", verdict["reason"])
+    if is_wanted(lab(instrument), runs):
+        calibrated, lost = approach(call, instrument, run, calibrated)
+        if lost:
+            return Attempt("marked", lost, lacking=lacking, leave="skip")
     if wait is not None:
         waited = call(settle, instrument, run, calibrated, wait, runs)
         if not waited["settled"]:

@@ -35,6 +35,33 @@ class ReferenceArea(Strict):
     """Of a lattice: side of its square cell in projection, where it is not that of the crystal along [001]."""
 
 
+class StageFacts(Strict):
+    """How far the stage goes, and how it is to be moved."""
+
+    x_um: Range
+    y_um: Range
+    z_um: Range
+    alpha_deg: Range
+    beta_deg: Range | None = None
+    """Absent where the holder has no second tilt."""
+    backlash_um: NonNegative = 0.0
+    """How far below a pose the stage goes first, along x and y, so that it always arrives from the same side."""
+    scan_rotation_deg: float = 0.0
+    """Angle of the scan's axes to the stage's at scan rotation 0, from x towards y."""
+
+    def range_of(self, axis: str) -> Range | None:
+        """How far an axis of `StagePose` goes; None where there is none such."""
+        found: Range | None = getattr(self, axis)
+        return found
+
+    def lowest_target(self, axis: str) -> float:
+        """Lowest value of an axis that a pose may have: the stage goes below it first, along x and y."""
+        allowed = self.range_of(axis)
+        if allowed is None:
+            return 0.0
+        return allowed.lowest + (self.backlash_um if axis in ("x_um", "y_um") else 0.0)
+
+
 class InstrumentFacts(Strict):
     """Everything a plan is checked against."""
 
@@ -47,6 +74,14 @@ class InstrumentFacts(Strict):
     probe_current_pa: Range
     dwell_time_us: Range
     max_field_nm: Positive
+    stage: StageFacts | None = None
+    """Where the stage can be sent to poses; without it there are its stored positions alone."""
+    beam_shift_nm: Range | None = None
+    """What the beam shift coils can do, per axis; without it the field is moved with the scan coils alone."""
+    stigmator_nm: Range | None = None
+    """What the stigmator can do, for each of its two components."""
+    normalisation_wait_s: NonNegative = 0.0
+    """How long the lenses take to come to rest after they were normalised."""
     areas: tuple[Name, ...] = ()
     """Stored stage positions, where the file lists them: a plan's area must be one of them."""
     reference_areas: tuple[ReferenceArea, ...] = ()

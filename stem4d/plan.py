@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from stem4d import optics
+from stem4d.approach import Approach
 from stem4d.detector import full_scale
 from stem4d.model import Count, Name, Strict, Title
 
@@ -303,6 +304,15 @@ class Plan(Strict):
     exposure: Exposure
     detector: DetectorSetup
     quality: QualityPolicy = QualityPolicy()
+    approach: Approach | None = None
+    """What is done before the target is exposed; where absent its area's stored position and focus are trusted."""
+
+    @model_validator(mode="after")
+    def _focus_area_is_another(self) -> "Plan":
+        beside = self.approach.focus_area if self.approach else None
+        if beside and beside.name in (self.sample.area, *self.sample.spare_areas):
+            raise ValueError(f"approach.focus_area.name must not be an area that is exposed ({beside.name})")
+        return self
 
     @model_validator(mode="after")
     def _detector_names_differ(self) -> "Plan":

@@ -34,10 +34,11 @@ class Pass:
     column: ColumnSetting
     scan: ScanRequest
     accumulator: AccumulatorSpec
-    area: str
-    """The stage position, and the name of the area that the dose is booked on."""
+    position: str
+    """Where the stage stands."""
     area_id: int
-    purpose: Literal["acquisition", "calibration"]
+    """The area that the dose is booked on: under the beam there, or beside it by the beam shift."""
+    purpose: Literal["acquisition", "calibration", "survey", "focus"]
     current_ratio: float
     """True over commanded current, as far as it is known: dose is booked with it, and never with less than 1."""
     path: Path
@@ -86,10 +87,11 @@ def expose_once(opened: Lab, run: str, one: Pass, on_progress: Callable[[Progres
     job = _prepared(opened, one)
     name = f"{run}/{one.path.stem}"
     fluence = predict(one.plan).local_fluence_e_per_a2 * max(1.0, one.current_ratio)
+    area = opened.recorder.area(one.area_id)
     intent_id = opened.recorder.record(
         OpenIntent(
             run=run,
-            area=opened.recorder.area(one.area_id),
+            area=area,
             purpose=one.purpose,
             token=name,
             fluence_e_per_a2=fluence,
@@ -98,7 +100,7 @@ def expose_once(opened: Lab, run: str, one: Pass, on_progress: Callable[[Progres
         )
     )
     lease = DoseLease(
-        area=one.area,
+        area=area.name,
         fluence_e_per_a2=fluence,
         # A column remembers tokens that a new or restored database does not know.
         token=max(intent_id, instrument.gate.newest_token() + 1),
@@ -216,7 +218,7 @@ def _receiver(opened: Lab) -> Callable[..., AcquisitionResult]:
 def _prepared(opened: Lab, one: Pass) -> AcquisitionJob:
     """Stage, column, scan generator and detector as the pass wants them, confirmed; gives what receives the frames."""
     instrument = opened.instrument
-    instrument.stage.go_to(one.area)
+    instrument.stage.go_to(one.position)
     set_and_confirm(instrument, one.column)
     confirm("scan generator", one.scan, instrument.scan.prepare(one.scan))
     wanted = _exposure(one)

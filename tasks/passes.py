@@ -99,7 +99,7 @@ def _one_pass(opened: Lab, run: str, plan: Plan, calibrated: Calibrated, index: 
         column=calibrated.column,
         scan=scan,
         accumulator=accumulator_spec(plan, calibrated, opened.settings.accumulator_threads),
-        area=plan.sample.area,
+        position=plan.sample.area,
         area_id=opened.runs[run].area_id,
         purpose="acquisition",
         current_ratio=calibrated.current_ratio,

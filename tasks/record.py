@@ -12,7 +12,9 @@ from db.clock import new_run_name
 from db.errors import DatabaseAway
 from db.operations import AddDataset, AreaKey, CostFacts, DatasetKey, Environment, FinishRun, RegisterArea
 from db.operations import OpenRun as OpenRunOperation
+from db.vocabulary import Purpose
 from devices.acquire import AcquisitionResult
+from stem4d.approach import FocusArea
 from stem4d.errors import NightbeamError
 from stem4d.model import canonical_json
 from stem4d.plan import Plan
@@ -145,9 +147,14 @@ CALIBRATION_SCANS_FROM = 1000
 
 
 def register_scan(
-    opened: Lab, run: str, scan_shape: tuple[int, int], detector_shape: tuple[int, int], result: AcquisitionResult
+    opened: Lab,
+    run: str,
+    scan_shape: tuple[int, int],
+    detector_shape: tuple[int, int],
+    result: AcquisitionResult,
+    purpose: Purpose = "calibration",
 ) -> int:
-    """Register the file of a calibration's scan; gives the dataset's id."""
+    """Register the file of a scan that is no pass of the plan; gives the dataset's id."""
     receipt, number = result.receipt, CALIBRATION_SCANS_FROM + opened.recorder.acquired(run).scans
     return opened.recorder.record(
         AddDataset(
@@ -159,7 +166,7 @@ def register_scan(
             dtype=result.dtype,
             frames=receipt.frames_written,
             complete=receipt.complete,
-            purpose="calibration",
+            purpose=purpose,
             path=str(receipt.path),
             host=socket.gethostname(),
         )
@@ -178,9 +185,18 @@ def area_key(plan: Plan, name: str = "") -> AreaKey:
     return AreaKey(sample=sample.name, name=name or sample.area, fluence_budget_e_per_a2=sample.fluence_budget_e_per_a2)
 
 
+def focus_key(sample: str, area: FocusArea) -> AreaKey:
+    """The area beside a target that focusing may expose."""
+    return AreaKey(sample=sample, name=area.name, fluence_budget_e_per_a2=area.fluence_budget_e_per_a2)
+
+
 def learn_areas(opened: Lab, plans: Iterable[Plan]) -> None:
     """Look up what areas and spare areas of plans may receive, so that the database may be away later."""
-    keys = [area_key(plan, name) for plan in plans for name in (plan.sample.area, *plan.sample.spare_areas)]
+    keys = []
+    for plan in plans:
+        keys += [area_key(plan, name) for name in (plan.sample.area, *plan.sample.spare_areas)]
+        if plan.approach is not None and plan.approach.focus_area is not None:
+            keys.append(focus_key(plan.sample.name, plan.approach.focus_area))
     opened.recorder.learn(keys)
 
 

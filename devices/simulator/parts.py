@@ -8,10 +8,13 @@ from devices.dose_lease import require_owner, require_valid
 from devices.protocols import ColumnSetting, ExposureRequest, Reading, ScanRequest
 from devices.simulator.settings import VACUUM
 from devices.simulator.source import SimulatedSource
+from devices.simulator.stage import StageMotion
 from devices.simulator.state import ROUNDING_S, Run, State, one_of, within
+from stem4d.approach import POSE_UNITS, StagePose
 from stem4d.detector import DetectorFacts
 from stem4d.dose import DoseLease
 from stem4d.errors import DeviceFault, LimitViolation
+from stem4d.instrument import InstrumentFacts
 from stem4d.model import Range
 
 SHIFT_MRAD = Range(lowest=-60, highest=60)
@@ -33,10 +36,14 @@ class SimulatedColumn:
         angles = tuple(aperture.convergence_semi_angle_mrad for aperture in facts.apertures)
         one_of("column", "convergence_semi_angle_mrad", optics.convergence_semi_angle_mrad, angles, "mrad")
         one_of("column", "camera_length_mm", optics.camera_length_mm, facts.camera_lengths_mm, "mm")
-        within("column", "defocus_nm", optics.defocus_nm, facts.defocus_nm, "nm")
+        within("column", "defocus_nm", optics.defocus_nm + setting.focus_correction_nm, facts.defocus_nm, "nm")
         within("column", "probe_current_pa", optics.probe_current_pa, facts.probe_current_pa, "pA")
         for value in setting.diffraction_shift_mrad:
             within("column", "diffraction_shift_mrad", value, SHIFT_MRAD, "mrad")
+        _coils("beam_shift_nm", setting.beam_shift_nm, facts.beam_shift_nm)
+        _coils("stigmator_nm", setting.stigmator_nm, facts.stigmator_nm)
+        if self._state.column is not None and lenses_change(facts, self._state.column, setting):
+            self._state.note("lenses")
         self._state.note("column", setting=setting.model_dump(mode="json"))
         self._state.column = setting
         return setting
@@ -67,8 +74,33 @@ class SimulatedColumn:
             ("descan_yx_mrad_per_nm", yx, "mrad/nm"),
             ("descan_xy_mrad_per_nm", xy, "mrad/nm"),
             ("descan_xx_mrad_per_nm", xx, "mrad/nm"),
+            ("beam_shift_y_nm", setting.beam_shift_nm[0], "nm"),
+            ("beam_shift_x_nm", setting.beam_shift_nm[1], "nm"),
+            ("focus_correction_nm", setting.focus_correction_nm, "nm"),
+            ("stigmator_along_nm", setting.stigmator_nm[0], "nm"),
+            ("stigmator_across_nm", setting.stigmator_nm[1], "nm"),
         )
         return (*(Reading(name, value, unit, now, "commanded") for name, value, unit in values), *measured)
+
+    def normalise(self) -> None:
+        """Take the hysteresis out of the lenses."""
+        self._state.note("normalise")
+
+
+def _coils(setting: str, values: tuple[float, float], allowed: Range | None) -> None:
+    """Coils that the instrument file does not state can do nothing."""
+    for value in values:
+        within("column", setting, value, allowed or Range(lowest=0, highest=0), "nm")
+
+
+def lenses_change(facts: InstrumentFacts, before: ColumnSetting, after: ColumnSetting) -> bool:
+    """Whether aperture, camera length or spot change from one setting to another."""
+
+    def lenses(setting: ColumnSetting) -> tuple[object, ...]:
+        told, spot = setting.optics, facts.spot(setting.optics.probe_current_pa)
+        return told.convergence_semi_angle_mrad, told.camera_length_mm, told.beam_energy_kev, spot and spot.name
+
+    return lenses(before) != lenses(after)
 
 
 class SimulatedStage:
@@ -88,6 +120,29 @@ class SimulatedStage:
     def position(self) -> str:
         """Where the stage is."""
         return self._state.position
+
+    def move_to(self, pose: StagePose) -> StagePose:
+        """Go below the pose along x and y by the file's backlash, then up to it."""
+        stage = self._state.facts.stage
+        if self._state.scan_ends_s is not None:
+            raise DeviceFault("stage: move_to was called while a raster runs")
+        for axis, unit in POSE_UNITS.items():
+            allowed = stage.range_of(axis) if stage else None
+            lowest = stage.lowest_target(axis) if stage else 0.0
+            highest = allowed.highest if allowed else 0.0
+            within("stage", axis, getattr(pose, axis), Range(lowest=lowest, highest=highest), unit)
+        if stage is not None and stage.backlash_um > 0:
+            below = {"x_um": pose.x_um - stage.backlash_um, "y_um": pose.y_um - stage.backlash_um}
+            self._move(pose.model_copy(update=below))
+        self._move(pose)
+        return self._state.stage.pose
+
+    def _move(self, pose: StagePose) -> None:
+        self._state.note("move", pose=pose.model_dump(mode="json"))
+
+    def pose(self) -> StagePose:
+        """Where the stage stands, by its own reading."""
+        return self._state.stage.pose
 
 
 def _shift(request: ScanRequest) -> Iterator[tuple[float, float]]:
@@ -214,13 +269,15 @@ class SimulatedDetector:
         with state.lock:
             if self._given() != given:
                 raise DeviceFault("detector: something was prepared anew while the source was made ready")
-            run = given[-1]
+            run = given[5]
             state.note("expose", run=run, position=state.position)
             state.sourced, state.current = True, Run(run, scene)
             return SimulatedSource(state, state.current)
 
-    def _given(self) -> tuple[DetectorFacts, str, ColumnSetting, ScanRequest, ExposureRequest, int]:
-        """What a scene is composed of, besides the truth; the last is the number of the run."""
+    def _given(
+        self,
+    ) -> tuple[DetectorFacts, str, ColumnSetting, ScanRequest, ExposureRequest, int, StageMotion, bool]:
+        """What a scene is composed of, besides the truth; the sixth is the number of the run."""
         state = self._state
         if state.exposure is None or state.scan is None or state.column is None:
             raise DeviceFault("detector: source was called before column, scan and detector were all prepared")
@@ -229,7 +286,11 @@ class SimulatedDetector:
             raise DeviceFault(f"detector: prepared for {state.exposure.frames} frames, the raster has {frames}")
         if state.exposure.exposure_time_us > state.scan.dwell_time_us:
             raise DeviceFault("detector: the exposure is longer than the raster's dwell")
-        return state.detector, state.position, state.column, state.scan, state.exposure, state.run + 1
+        run = state.run + 1
+        return (
+            state.detector, state.position, state.column, state.scan, state.exposure, run, state.stage,
+            state.lenses_off,
+        )  # fmt: skip
 
     def source_of(self, run: int) -> SimulatedSource:
         """The source that was given out last, if that is the run; raises `DeviceFault` where it is not."""

@@ -11,6 +11,7 @@ import numpy as np
 from devices.protocols import BeamFound, ColumnSetting, ExposureRequest, FrameBatch, Reading, ScanRequest
 from devices.simulator.client import READY_TIMEOUT_S, Line, connect, no_answer, open_line
 from devices.simulator.wire import Address, SourceFacts, pixels_of, read_address, unpack_error
+from stem4d.approach import StagePose
 from stem4d.detector import DetectorFacts
 from stem4d.dose import DoseLease
 from stem4d.errors import DeviceFault
@@ -90,6 +91,10 @@ class RemoteColumn:
         readings: tuple[Reading, ...] = self._line.ask("column.snapshot")
         return readings
 
+    def normalise(self) -> None:
+        """Take the hysteresis out of the lenses."""
+        self._line.ask("column.normalise")
+
 
 class RemoteStage:
     """The stage."""
@@ -104,6 +109,16 @@ class RemoteStage:
     def position(self) -> str:
         """Where the stage is."""
         return str(self._line.ask("stage.position"))
+
+    def move_to(self, pose: StagePose) -> StagePose:
+        """Move to a pose, coming from the side that takes the backlash out; gives what was reached."""
+        reached: StagePose = self._line.ask("stage.move_to", pose)
+        return reached
+
+    def pose(self) -> StagePose:
+        """Where the stage stands, by its own reading."""
+        pose: StagePose = self._line.ask("stage.pose")
+        return pose
 
 
 class RemoteScan:

@@ -13,7 +13,10 @@ from scipy import ndimage
 
 from devices.protocols import ColumnSetting, ExposureRequest, ScanRequest
 from devices.simulator.faults import BadPixels
+from devices.simulator.region import MARGIN, Region, drawn_in, larger, within
 from devices.simulator.settings import VACUUM, Truth
+from devices.simulator.stage import AT_REST, StageMotion, height_nm
+from devices.simulator.stage import displacement_nm as stage_displacement_nm
 from stem4d import dose, optics
 from stem4d.detector import DetectorFacts
 from stem4d.simulate import fluence as doses
@@ -39,6 +42,9 @@ class Scene:
     scan: ScanRequest
     exposure: ExposureRequest
     run: int
+    stage: StageMotion = AT_REST
+    lenses_off: bool = False
+    """Whether they have hysteresis from a change."""
 
     @property
     def frames(self) -> int:
@@ -81,11 +87,24 @@ def illumination_of(scene: Scene) -> physics.Illumination:
     return physics.Illumination(
         beam_energy_kev=told.beam_energy_kev,
         convergence_semi_angle_mrad=told.convergence_semi_angle_mrad * truth.projector.convergence_ratio,
-        aberrations=truth.true_aberrations(told.defocus_nm, told.spherical_aberration_mm),
+        aberrations=truth.true_aberrations(
+            told.defocus_nm + scene.column.focus_correction_nm + _focus_off_nm(scene),
+            told.spherical_aberration_mm,
+            scene.column.stigmator_nm,
+        ),
         detector_shape=scene.facts.shape,
         projection_mrad_per_px=((matrix[0, 0], matrix[0, 1]), (matrix[1, 0], matrix[1, 1])),
         source_fwhm_a=truth.beam.source_fwhm_a,
     )
+
+
+def _focus_off_nm(scene: Scene) -> float:
+    """What height of the specimen and hysteresis of the lenses add to the defocus."""
+    off_nm = scene.truth.lens.hysteresis_nm if scene.lenses_off else 0.0
+    if scene.position == VACUUM:
+        return off_nm
+    area = scene.truth.areas[scene.position]
+    return off_nm + height_nm(scene.stage, area.place_um, area.height_nm)
 
 
 def detector_of(scene: Scene) -> Counter | Integrator:
@@ -139,10 +158,15 @@ def specimen_positions_nm(scene: Scene, frames: npt.NDArray[np.int64], start_s: 
     """Where the probe meets the specimen (n, 2), (y, x) along the specimen's axes [nm]."""
     errors = scene.truth.scan.errors(scene.truth.scan_detector_rotation_deg + scene.scan.rotation_deg)
     placed = scanning.true_nm(scene.raster, errors, frames, start_s, scene.truth.seed, scene.run)
+    if any(scene.column.beam_shift_nm):
+        placed = placed + scanning.turn(errors.rotation_deg) @ np.array(scene.column.beam_shift_nm)
     if scene.position == VACUUM:
         return placed
-    met: Floats = placed - displacement_nm(scene.truth.areas[scene.position].drift, start_s + times_s(scene, frames))
-    return met
+    area, when_s = scene.truth.areas[scene.position], start_s + times_s(scene, frames)
+    met: Floats = placed - displacement_nm(area.drift, when_s)
+    return met - stage_displacement_nm(
+        scene.stage, scene.truth.stage, area.place_um, area.displaced_nm, area.height_nm, when_s
+    )
 
 
 def shifts_px(scene: Scene, frames: npt.NDArray[np.int64]) -> Floats:
@@ -154,6 +178,7 @@ def shifts_px(scene: Scene, frames: npt.NDArray[np.int64]) -> Floats:
     (y², yx, x²)::
 
         misalignment + diffraction_shift + (descan_error + descan_correction) @ r + descan_quadratic @ q
+            + beam_shift_pattern @ beam_shift
 
     so a calibration that measures a slope corrects it with its negative.
     """
@@ -162,6 +187,7 @@ def shifts_px(scene: Scene, frames: npt.NDArray[np.int64]) -> Floats:
     slope = np.array(truth.descan_error_mrad_per_nm) + np.array(column.descan_mrad_per_nm)
     products = np.stack([at[:, 0] ** 2, at[:, 0] * at[:, 1], at[:, 1] ** 2], axis=1)
     middle = np.array(truth.misalignment_mrad) + np.array(column.diffraction_shift_mrad)
+    middle = middle + np.array(truth.lens.beam_shift_pattern_mrad_per_nm) @ np.array(column.beam_shift_nm)
     moved = middle + at @ slope.T + products @ np.array(truth.projector.descan_quadratic_mrad_per_nm2).T
     shifted: Floats = moved @ _to_pixels(scene).T
     return shifted
@@ -259,11 +285,6 @@ THREADS = 2
 """Threads that render: the usual cores of a small machine, beside the process that takes the frames."""
 _helpers = ThreadPoolExecutor(THREADS - 1, thread_name_prefix="render")
 
-Region = tuple[tuple[float, float], ...]
-
-MARGIN = 0.05
-"""Part of its size that the region made ready is larger by: what drifts between making ready and starting."""
-
 
 class ReadyScene:
     """A scene made ready for frames: what is slow to make is kept until the truth's schedule changes it.
@@ -291,8 +312,8 @@ class ReadyScene:
         shift, region = largest_shift_px(self._now), region_nm(self._now, start_s)
         damage = damage_of(self._now)
         key = (light, specimen, shift, damage)
-        if self._made is None or self._made[0] != key or not _within(region, self._made[1]):
-            roomy = _larger(region, MARGIN if damage is None else MARGIN + _drawn_in(damage))
+        if self._made is None or self._made[0] != key or not within(region, self._made[1]):
+            roomy = larger(region, MARGIN if damage is None else MARGIN + drawn_in(damage))
             kept = damage is not None
             self._made = (key, roomy, physics.prepare(light, specimen, shift, np.array(roomy), keep_phase=kept))
         return self._now, self._made[2]
@@ -328,22 +349,6 @@ class ReadyScene:
                 tile = doses.on_tile(self._fluence, ready.layout)
             self._suffered = (ready, damaged(ready, ready.phase, tile, damage))
         return self._suffered[1]
-
-
-def _within(inner: Region, outer: Region) -> bool:
-    (low_y, low_x), (high_y, high_x) = outer[0], outer[-1]
-    return all(low_y <= y <= high_y and low_x <= x <= high_x for y, x in inner)
-
-
-def _larger(region: Region, part: float) -> Region:
-    low, high = np.array(region[0]), np.array(region[-1])
-    more = part * (high - low).max()
-    return tuple((float(y), float(x)) for y in (low[0] - more, high[0] + more) for x in (low[1] - more, high[1] + more))
-
-
-def _drawn_in(damage: Damage) -> float:
-    """Part of a field's size that shrinkage draws in from beyond it."""
-    return 0.0 if damage.shrinkage_per_e_per_a2 <= 0 else (1 - damage.shrinkage_limit) ** -0.5 - 1
 
 
 def make_ready(scene: Scene, about_s: float = 0.0) -> ReadyScene:

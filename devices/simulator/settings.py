@@ -3,7 +3,7 @@
 from contextlib import suppress
 from copy import deepcopy
 from dataclasses import fields
-from math import inf
+from math import atan2, cos, degrees, hypot, inf, radians, sin
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
@@ -24,6 +24,7 @@ from devices.simulator.faults import (
     SupplyTruth,
     Thousand,
 )
+from devices.simulator.stage import LensTruth, StageTruth
 from stem4d.errors import BadInput
 from stem4d.model import Name, Strict
 from stem4d.simulate.probe import Aberrations
@@ -54,6 +55,7 @@ class Area(Strict):
     """A named place on the specimen. Fields that a kind does not need are ignored by it: `Specimen` says which."""
 
     specimen: Literal[
+        "vacuum",
         "random",
         "square",
         "hexagonal",
@@ -86,6 +88,12 @@ class Area(Strict):
     """When the drift begins, on the instrument's clock [s]."""
     drift_nm_per_min2: tuple[Thousand, Thousand] = (0.0, 0.0)
     jumps: tuple[JumpTruth, ...] = ()
+    place_um: tuple[Place, Place, Place] = (0.0, 0.0, 0.0)
+    """Stored stage position (x, y, z): what the stage reads there."""
+    displaced_nm: tuple[Place, Place] = (0.0, 0.0)
+    """Where the area's origin really lies when the stage stands there, (y, x) along the specimen's axes."""
+    height_nm: Place = 0.0
+    """How far above the eucentric plane it lies there: so much more underfocus."""
     beam_damage: DamageTruth | None = None
     """What the beam does to it; its dose is then remembered, over exposures and sessions."""
 
@@ -172,6 +180,8 @@ class Truth(Strict):
     detector: DetectorTruth = DetectorTruth()
     beam: BeamTruth = BeamTruth()
     supply: SupplyTruth = SupplyTruth()
+    stage: StageTruth = StageTruth()
+    lens: LensTruth = LensTruth()
     schedule: Annotated[tuple[ScheduledChange, ...], Field(max_length=1000)] = ()
     speed: Literal["accelerated", "real"] = "accelerated"
     frames_per_s: Annotated[float, Field(ge=1e-3, le=1e9)] | None = None
@@ -200,13 +210,21 @@ class Truth(Strict):
         """What lies under the beam at a stage position."""
         return Specimen("vacuum") if position == VACUUM else self.areas[position].physics
 
-    def true_aberrations(self, defocus_nm: float, spherical_aberration_mm: float) -> Aberrations:
+    def true_aberrations(
+        self, defocus_nm: float, spherical_aberration_mm: float, stigmator_nm: tuple[float, float] = (0.0, 0.0)
+    ) -> Aberrations:
         """Commanded plus residual."""
         rest = self.aberrations
         added = {
             "defocus_nm": defocus_nm + rest.defocus_nm,
             "spherical_aberration_mm": spherical_aberration_mm + rest.spherical_aberration_mm,
         }
+        if any(stigmator_nm):
+            twofold = 2 * radians(rest.astigmatism_angle_deg)
+            along = rest.astigmatism_nm * cos(twofold) + stigmator_nm[0]
+            across = rest.astigmatism_nm * sin(twofold) + stigmator_nm[1]
+            added["astigmatism_nm"] = hypot(along, across)
+            added["astigmatism_angle_deg"] = degrees(atan2(across, along)) / 2
         return Aberrations(**(rest.model_dump() | added))
 
 

@@ -17,6 +17,8 @@ from devices.dose_lease import require_token
 from devices.protocols import BeamFound, ColumnSetting, ExposureRequest, ScanRequest
 from devices.simulator.doses import Doses
 from devices.simulator.settings import VACUUM, Truth
+from devices.simulator.stage import AT_REST, StageMotion, moved, stored
+from stem4d.approach import StagePose
 from stem4d.detector import DetectorFacts
 from stem4d.errors import LimitViolation
 from stem4d.instrument import InstrumentFacts
@@ -77,6 +79,9 @@ class State:
         self.lock = RLock()
         self.changed = Condition(self.lock)
         self.position, self.newest_token, self.newest_owner_token, self.run = VACUUM, 0, 0, 0
+        self.stage: StageMotion = AT_REST
+        self.lenses_off = False
+        """Whether a change has left hysteresis in them."""
         self.blanked, self.valves_closed, self.session_open, self.armed = True, False, False, False
         self.scan_ends_s: float | None = None
         """While a raster runs: simulated time of its end."""
@@ -238,7 +243,12 @@ class State:
         elif event == "close":
             self.session_open = False
         elif event == "stage":
-            self.position = str(entry["position"])
+            self._arrive(str(entry["position"]), at_s)
+        elif event == "move":
+            pose = StagePose.model_validate(entry["pose"])
+            self.stage = moved(self.stage, self.truth.stage, self.truth.seed, pose, at_s)
+        elif event in ("lenses", "normalise"):
+            self.lenses_off = event == "lenses"
         elif event == "expose":
             self.run = max(self.run, int(entry["run"]))
         elif event == "arm":
@@ -251,6 +261,14 @@ class State:
             self.scan_ends_s, self.armed = None, False
             if self.current and event == "stop":
                 self.current.stopped_s = min(self.current.stopped_s, at_s)
+
+    def _arrive(self, position: str, at_s: float) -> None:
+        """The stage stays where it is when it is sent to the position it has."""
+        if position != self.position:
+            area = self.truth.areas.get(position)
+            place_um = (0.0, 0.0, 0.0) if area is None else area.place_um
+            self.stage = stored(self.stage, self.truth.stage, self.truth.seed, place_um, at_s)
+        self.position = position
 
     def _beam_found(self, entry: Entry) -> BeamFound | None:
         """What there is to tell of the beam after an entry that switches it."""

@@ -23,6 +23,7 @@ import numpy.typing as npt
 from pydantic import ConfigDict, TypeAdapter
 
 from devices.protocols import BeamFound, ColumnSetting, ExposureRequest, Reading, ScanRequest
+from stem4d.approach import StagePose
 from stem4d.detector import DetectorFacts
 from stem4d.dose import DoseLease
 from stem4d.errors import BadInput, DeviceFault, DoseRefused, LimitViolation, NightbeamError
@@ -30,7 +31,7 @@ from stem4d.instrument import InstrumentFile
 from stem4d.model import sha256_of
 from storage.home import refuse_folders
 
-VERSION = 4
+VERSION = 5
 """Raised when messages change: a server that an older program left running is then not used."""
 HEADER = struct.Struct("<IQ")
 """Bytes of the header's JSON and of the body."""
@@ -83,8 +84,11 @@ CALLS = {
     "now_s": _call(result=float),
     "column.prepare": _call(ColumnSetting, ColumnSetting),
     "column.snapshot": _call(result=tuple[Reading, ...]),
+    "column.normalise": _call(),
     "stage.go_to": _call(str, str),
     "stage.position": _call(result=str),
+    "stage.move_to": _call(StagePose, StagePose),
+    "stage.pose": _call(result=StagePose),
     "scan.prepare": _call(ScanRequest, ScanRequest),
     "scan.start": _call(),
     "scan.wait": _call(result=float),

@@ -1,6 +1,7 @@
 """The rules that a plan is checked against: will this experiment answer the question?"""
 
 from stem4d.rules import (
+    approach,
     calibration,
     detector,
     fluence,
@@ -30,6 +31,7 @@ RULE_MODULES = (
     detector,
     calibration,
     plausible,
+    approach,
 )
 """Where the rules are: importing them fills ``RULES``."""
 

@@ -149,6 +149,8 @@ LIMITS: Mapping[str, Limit] = {
     "current_range": _at_most("the instrument file", hard=1, of="nearest end of the range"),
     "dwell_range": _at_most("the instrument file", hard=1, of="nearest end of the range"),
     "scan_range": _at_most("the instrument file", hard=1, of="largest field"),
+    "focus_area_reach": _at_most("the instrument file", hard=1, of="reach of the beam shift"),
+    "focus_area_apart": _at_least("habit of low-dose work", hard=1, of="twice the field and the probe"),
     "angle_scale": _at_most("habit", soft=100 * ANGLE_TOLERANCE),
     "angle_scale/ptychography": _at_most("as the step without affine refinement", soft=1, hard=2),
     "strain_scale/region": _at_most("a scale error scales the strain", soft=1, of="target strain"),

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from db.calibrations import CalibrationRecord
 from db.operations import AreaKey, RegisterArea
+from db.vocabulary import Purpose
 from devices.acquire import AcquisitionResult, Progress
 from devices.passes import maps_of
 from devices.protocols import ScanRequest
@@ -189,8 +190,9 @@ class Bench:
 
     @property
     def vacuum(self) -> Place:
-        """The position without a specimen."""
-        return Place(VACUUM, vacuum_area(self.opened, self.plan))
+        """The position without a specimen, the plan's own where it names one."""
+        named = self.plan.approach.vacuum_area if self.plan.approach else None
+        return Place(named or VACUUM, vacuum_area(self.opened, self.plan))
 
     @property
     def this_area(self) -> Place:
@@ -234,7 +236,13 @@ class Bench:
         return request.model_copy(update={"step_nm": self.plan.scan.step_nm})
 
     def scan(
-        self, name: str, place: Place, scan: ScanRequest, geometry: Calibrated | None = None, plan: Plan | None = None
+        self,
+        name: str,
+        place: Place,
+        scan: ScanRequest,
+        geometry: Calibrated | None = None,
+        plan: Plan | None = None,
+        purpose: Purpose = "calibration",
     ) -> Scanned:
         """Expose one scan under a committed intent, and register its file as a calibration of the run.
 
@@ -246,6 +254,8 @@ class Bench:
             What the column is set to and the frames are accumulated with; as known where absent.
         plan : Plan, optional
             With other optics than the plan's, where a kind needs them.
+        purpose : {"calibration", "survey", "focus"}
+            What the dose is booked as.
 
         Raises
         ------
@@ -253,30 +263,38 @@ class Bench:
             Where the place cannot afford it, or the plan's area would have too little left for the plan itself; nothing
             is exposed then.
         """
-        one = self._pass(name, place, scan, geometry or self.geometry, plan or self.plan)
+        one = self._pass(name, place, scan, geometry or self.geometry, plan or self.plan, purpose)
         if place == self.this_area:
             self._leave_enough(one.plan, one.current_ratio)
         done = expose_once(self.opened, self.run, one, self._progress(name))
-        return self._registered(one, done.result)
+        return self._registered(one, done.result, purpose)
 
     def scan_unlit(self, name: str, scan: ScanRequest) -> Scanned:
         """Record frames with the beam blanked throughout; nothing is booked, as nothing is exposed."""
         one = self._pass(name, self.vacuum, scan, self.geometry, self.plan)
         return self._registered(one, record_unlit(self.opened, self.run, one, self._progress(name)))
 
-    def _pass(self, name: str, place: Place, scan: ScanRequest, geometry: Calibrated, plan: Plan) -> Pass:
+    def _pass(
+        self,
+        name: str,
+        place: Place,
+        scan: ScanRequest,
+        geometry: Calibrated,
+        plan: Plan,
+        purpose: Purpose = "calibration",
+    ) -> Pass:
         there = exposed_plan(self.opened.file.facts, plan, scan)
         return Pass(
             plan=there,
             column=geometry.column.model_copy(update={"optics": there.optics}),
             scan=scan,
             accumulator=accumulator_spec(there, geometry, self.opened.settings.accumulator_threads, True),
-            area=place.position,
+            position=place.position,
             area_id=place.area_id,
-            purpose="calibration",
+            purpose=purpose,
             current_ratio=geometry.current_ratio,
             path=self.opened.data_folder(self.run) / f"{name}.h5",
-            metadata=file_metadata(there, self.run, "calibration"),
+            metadata=file_metadata(there, self.run, purpose),
         )
 
     def _progress(self, name: str) -> Callable[[Progress], None]:
@@ -285,8 +303,8 @@ class Bench:
 
         return on_progress
 
-    def _registered(self, one: Pass, result: AcquisitionResult) -> Scanned:
-        dataset = register_scan(self.opened, self.run, one.scan.shape, one.plan.detector.shape, result)
+    def _registered(self, one: Pass, result: AcquisitionResult, purpose: Purpose = "calibration") -> Scanned:
+        dataset = register_scan(self.opened, self.run, one.scan.shape, one.plan.detector.shape, result, purpose)
         tell_losses(self.opened, self.run, one.path.stem, result)
         return Scanned(result.receipt.path, dataset, one.plan, one.accumulator)
 

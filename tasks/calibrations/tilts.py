@@ -9,7 +9,7 @@ from stem4d.calibrate.angles import TiltImages, add_frames, empty_images, group_
 from stem4d.calibrate.tilt import TiltFit, fit_tilts
 from stem4d.calibrate.tilt_model import ROTATION, Geometry, directions, shifts_nm
 from storage.read import open_frames
-from tasks.calibrations.bench import Bench
+from tasks.calibrations.bench import Bench, Scanned
 from tasks.calibrations.exposed import VACUUM_ELECTRONS
 from tasks.calibrations.measured import Measured, not_measurable, of_fit
 
@@ -27,25 +27,7 @@ def measure(bench: Bench) -> tuple[Measured, ...]:
     # The dark level of an integrating detector is known for the exposure of the vacuum scans.
     scan = bench.request_here(VACUUM_ELECTRONS if bench.integrates else ELECTRONS_PER_PATTERN)
     scanned = bench.scan("tilts", bench.this_area, scan)
-    geometry = bench.geometry
-    groups = group_angles(plan.detector.shape, geometry.centre_px, geometry.disk_radius_px, bench.bad_pixels)
-    images = empty_images(groups, scan.shape)
-    with open_frames(scanned.path) as frames:
-        for first, batch in frames.batches():
-            add_frames(images, bench.without_dark(batch), first, scanned.plan.detector.full_scale)
-    rotation = bench.known.get("rotation")
-    fit = fit_tilts(
-        images,
-        bench.true_step_nm(scan.step_nm),
-        bench.projection_mrad_per_px,
-        bench.semi_angle_mrad,
-        plan.optics.beam_energy_kev,
-        plan.optics.defocus_nm,
-        rotation_hint_deg=rotation.value["rotation_deg"] if rotation and rotation.value["half_turn_known"] else None,
-        mirrored=rotation.value["mirrored"] if rotation else None,
-        # A rotation of the same session may tell it still: `agree` refuses what stays open.
-        trust_sign=True,
-    )
+    images, fit = fit_of(bench, scanned, bench.true_step_nm(scan.step_nm), plan.optics.defocus_nm)
     drawn = _sums(images, fit, bench.projection_mrad_per_px, bench.true_step_nm(scan.step_nm))
     names = (
         "defocus_nm", "astigmatism_nm", "astigmatism_angle_deg", "rotation_deg", "mirrored", "half_turn_known",
@@ -53,6 +35,30 @@ def measure(bench: Bench) -> tuple[Measured, ...]:
     )  # fmt: skip
     no_error = dict.fromkeys(("mirrored", "half_turn_known", "sharpness", "significance"), "no_error")
     return (of_fit("defocus", fit, names, errors=no_error, evidence=(scanned.dataset_id,), curves=drawn),)
+
+
+def fit_of(bench: Bench, scanned: Scanned, step_nm: float, nominal_defocus_nm: float) -> tuple[TiltImages, TiltFit]:
+    """The tilted images of a scan, and what they say of defocus and astigmatism."""
+    plan, geometry = bench.plan, bench.geometry
+    groups = group_angles(plan.detector.shape, geometry.centre_px, geometry.disk_radius_px, bench.bad_pixels)
+    with open_frames(scanned.path) as frames:
+        images = empty_images(groups, frames.scan_shape)
+        for first, batch in frames.batches():
+            add_frames(images, bench.without_dark(batch), first, scanned.plan.detector.full_scale)
+    rotation = bench.known.get("rotation")
+    fit = fit_tilts(
+        images,
+        step_nm,
+        bench.projection_mrad_per_px,
+        bench.semi_angle_mrad,
+        plan.optics.beam_energy_kev,
+        nominal_defocus_nm,
+        rotation_hint_deg=rotation.value["rotation_deg"] if rotation and rotation.value["half_turn_known"] else None,
+        mirrored=rotation.value["mirrored"] if rotation else None,
+        # A rotation of the same session may tell it still: `agree` refuses what stays open.
+        trust_sign=True,
+    )
+    return images, fit
 
 
 def _sums(images: TiltImages, fit: TiltFit, projection_mrad_per_px: Array, step_nm: float) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from devices.simulator.faults import BeamTruth, DetectorTruth, ProjectorTruth, S
 from devices.simulator.remote import AHEAD, RemoteInstrument, RemoteSource
 from devices.simulator.settings import Area, Truth
 from devices.simulator.source import FRAMES_TOGETHER
+from devices.simulator.stage import LensTruth, StageTruth
 from devices.worker import acquire_in_child
 from stem4d.accumulate import AccumulatorSpec
 from stem4d.errors import BadInput, DeviceFault, DoseRefused, LimitViolation, NightbeamError
@@ -257,9 +258,10 @@ def test_no_message_names_the_truth(home: Path, instrument: RemoteInstrument, mo
         instrument.stage.go_to("nowhere")
     assert len(texts) > 10
     # Names that facts and commands have too say nothing; nobody but the truth has the others.
-    groups = (Truth, Area, ScanTruth, ProjectorTruth, DetectorTruth, BeamTruth)
+    groups = (Truth, Area, ScanTruth, ProjectorTruth, DetectorTruth, BeamTruth, StageTruth, LensTruth)
     plain = {
         "scan",
+        "stage",
         "detector",
         "beam",
         "kind",

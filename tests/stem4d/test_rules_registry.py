@@ -17,6 +17,10 @@ from stem4d.rules.limits import CALIBRATION_NEEDS, CALIBRATIONS_FOR, CLASS_UPPER
 from stem4d.rules.registry import Context, Judged, Rule, ask_all, judge, rule
 from stem4d.verdict import Verdict
 
+LISTED = {
+    "detector", "known_detector", "stage_position", "stage_pose", "stage_tilt", "eucentric_tilt", "stigmator",
+    "vacuum_position",
+}  # fmt: skip
 KINDS = {"virtual", "com", "strain", "orientation", "tcbf", "ptychography"}
 
 
@@ -30,7 +34,7 @@ def test_rule_is_documented_and_limited(rule_: Rule) -> None:
     assert rule_.source
     assert rule_.ask.__doc__
     assert set(rule_.kinds) <= KINDS
-    if rule_.id not in ("detector", "known_detector", "stage_position"):  # As listed or not: no figure, no unit.
+    if rule_.id not in LISTED:  # As listed or not: no figure, no unit.
         assert rule_.unit
         assert any(key.split("/")[0] == rule_.id for key in LIMITS)
 
