@@ -8,10 +8,11 @@ from datetime import UTC, datetime, timedelta
 from math import inf
 
 from db.clock import utc_now
+from db.errors import DatabaseAway
 from flows.conditions import Waiting
 from flows.control import Control
 from flows.queue import Queued
-from flows.resume import Broken
+from flows.resume import Broken, broken_of
 from flows.run import Outcome
 from flows.status import StatusFile
 from stem4d.errors import NightbeamError
@@ -58,6 +59,9 @@ class Going:
             used = any(spare in self.broken or spare in self.ended for spare in self.queued[name].target.spare_targets)
             if outcome.state in IN_VAIN and outcome.runs and not used:
                 self._call_spare(name)
+        self.faults: dict[str, Outcome] = {}
+        """Targets that a fault of the machines has ended once, to be tried once more."""
+        self.prefect_lost = ""
         self.measured = Measured()
         self._mode: Mode | None = None
         self._took: dict[str, tuple[float, float]] = {}
@@ -75,6 +79,8 @@ class Going:
 
     def runs_of(self, name: str) -> tuple[str, ...]:
         """Runs that a target that was broken off had before."""
+        if name in self.faults:
+            return self.faults[name].runs
         return self.broken[name].runs if name in self.broken else ()
 
     def held_back(self) -> tuple[str, ...]:
@@ -97,8 +103,19 @@ class Going:
             self.control.close()
 
     def between(self) -> str:
-        """Why the running target is to end here: a person wants it, or conditions have been bad for too long."""
-        return self.control.between() or self.wait()
+        """Why the running target is to end here: a person wants it, conditions are bad for too long, it is too late."""
+        return self.control.between() or self.wait() or self._too_late()
+
+    def _too_late(self) -> str:
+        """Whether the night's end or the running target's deadline has passed, as in a pause."""
+        if self._elapsed_s() >= 3600 * self.night.max_hours:
+            return f"the night's {self.night.max_hours:g} h are over"
+        name = self.control.running
+        if name and self._visit(name).deadline_s <= 0:
+            # Its end for good, as of one that a person does not want: a later night is too late as well.
+            self.control.skipped[name] = f"its deadline{self._when(name)} has passed"
+            return self.control.skipped[name]
+        return ""
 
     def wait(self) -> str:
         """Wait until conditions are good; where they do not become so, the night is to end, and this is why."""
@@ -126,8 +143,7 @@ class Going:
         ratio, overheads = self.measured.ratio, self.night.overheads
         seen = schedule(visits, left_s, overheads, self._mode, ratio, as_written=as_written)
         for one in seen.lost:
-            due = None if one.for_night else self.queued[one.visit.name].target.due(self.started)
-            when = f" ({due.astimezone(UTC):%Y-%m-%d %H:%M} UTC)" if due else ""
+            when = "" if one.for_night else self._when(one.visit.name)
             leave(one.visit.name, one.reason + when, one.for_night)
         self._tell_waiting(seen)
         self._show(seen)
@@ -146,6 +162,27 @@ class Going:
         yield
         self._mode = visit.mode
         self._took[name] = predicted_s, self._clock_s() - began_s
+
+    def broken_off(self, name: str) -> Broken | None:
+        """What had been run of a target before, in this session or an earlier one; None where nothing had.
+
+        Raises
+        ------
+        NightbeamError
+            Where the database, which alone knows, is away.
+        """
+        if name not in self.faults:
+            return self.broken.get(name)
+        if self.opened.recorder.waiting:
+            raise DatabaseAway("what was run of it waits for the database")
+        return broken_of(self.opened, self.ids[name], self.faults[name].runs)
+
+    def put_back(self, name: str, outcome: Outcome) -> None:
+        """A fault has ended a target that is to be tried once more."""
+        self.faults[name] = outcome
+        self._took.pop(name, None)
+        self.control.running = ""
+        self._show()
 
     def took(self, name: str) -> tuple[float, float] | None:
         """What a target that has been run was predicted to take, and what it took [s]; None before its end."""
@@ -179,6 +216,10 @@ class Going:
         deadline_s = inf if due is None else (due - self._session).total_seconds() - self._elapsed_s()
         facts, overheads = self.opened.file.facts, self.night.overheads
         return visit_of(name, one.plan, facts, overheads, one.target.priority, deadline_s)
+
+    def _when(self, name: str) -> str:
+        due = self.queued[name].target.due(self.started)
+        return f" ({due.astimezone(UTC):%Y-%m-%d %H:%M} UTC)" if due else ""
 
     def _clock_s(self) -> float:
         """The instrument's clock; as it was last where the instrument does not answer, which its targets will say."""

@@ -1,11 +1,9 @@
 """A night: its targets, each a subflow, none of which can take the others down with it, in an order that is kept up."""
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
-
-from prefect import flow
 
 from db.clock import new_night_name, utc_now
 from db.engine import writer
@@ -13,16 +11,17 @@ from db.operations import FinishNight, SetTarget
 from db.record import add_target, register_plan, start_night
 from db.resume import NightLeft
 from db.vocabulary import NightState
+from flows.by_prefect import Call, as_calls, as_tasks, seen_by_prefect
 from flows.going import Going
 from flows.notify import What, tell_people
 from flows.queue import Queued
 from flows.report import write_night
 from flows.resume import again, resume
-from flows.run import Outcome, as_calls, run_target, target_flow
-from stem4d.errors import InstrumentTaken
+from flows.run import Outcome, run_target, target_flow
+from stem4d.errors import InstrumentTaken, NightbeamError
 from stem4d.model import canonical_json
 from stem4d.night import Night, Target, TargetState
-from tasks.lab import Lab, lab
+from tasks.lab import Lab
 from tasks.record import learn_areas, not_hiding
 
 
@@ -118,13 +117,12 @@ def _tell_people(going: Going, what: What, words: str, page: Path | None) -> Non
 
 
 def _night_flow(going: Going) -> None:
-    @flow(name="night", flow_run_name=going.night.name, persist_result=False, validate_parameters=False)
-    def night(instrument: str, targets: list[str]) -> list[dict[str, Any]]:
-        lab(instrument)
-        _each(going, with_prefect=True)
+    def body(_call: Call) -> list[dict[str, Any]]:
+        # Without an API for the night's flow there is none for those of its targets.
+        _each(going, with_prefect=_call is as_tasks)
         return [outcome.as_dict() for _target, outcome in going.outcomes]
 
-    night(going.opened.file.name, list(going.open))
+    seen_by_prefect(going.opened, "night", going.night.name, body, lambda told: told)
 
 
 def _each(going: Going, *, with_prefect: bool) -> None:
@@ -156,26 +154,41 @@ def _tried(going: Going, name: str, *, with_prefect: bool) -> Outcome:
     _set(going, name, TargetState.RUNNING, "")
     plan, earlier = one.plan, ()
     with going.timed(name):
-        if broken := going.broken.get(name):
+        try:
+            broken = going.broken_off(name)
+        except NightbeamError as error:
+            words = f"{going.faults[name].reason} (not tried again: {error})"
+            return _ended(going, name, replace(going.faults[name], reason=words), broken_off=True)
+        if broken is not None:
             rest = again(going.opened, going.ids[name], broken)
             if rest.plan is None:
                 state = TargetState.MARKED if rest.whole else TargetState.SKIPPED
                 words = f"{rest.reason}; they were not judged together" if rest.whole else rest.reason
+                words = f"{going.faults[name].reason}; {words}" if name in going.faults else words
                 return _ended(going, name, Outcome(state, words, broken.runs))
             plan, earlier = rest.plan, broken.runs
         outcome = _run_one(going, Queued(one.target, plan), earlier, with_prefect=with_prefect)
+    if outcome.fault and name not in going.faults and not going.control.stopped and name not in going.control.skipped:
+        return _once_more(going, name, outcome)
     # One that a person does not want is not taken up again.
     return _ended(going, name, outcome, broken_off=outcome.broken_off and name not in going.control.skipped)
 
 
+def _once_more(going: Going, name: str, outcome: Outcome) -> Outcome:
+    """A target that a fault of the machines ended is tried once more, when conditions are good and its turn comes."""
+    _set(going, name, TargetState.PENDING, f"to be tried once more: {outcome.reason}")
+    going.put_back(name, outcome)
+    return outcome
+
+
 def _run_one(going: Going, one: Queued, earlier: tuple[str, ...], *, with_prefect: bool) -> Outcome:
     plan_json, target_id = canonical_json(one.plan), going.ids[one.target.name]
-    instrument = going.opened.file.name
     try:
-        if with_prefect:
+        if with_prefect and not going.prefect_lost:
             title = one.target.title or one.target.name
-            return Outcome.from_dict(target_flow(title, instrument, plan_json, target_id, list(earlier)))
-        return run_target(as_calls, instrument, plan_json, target_id, earlier)
+            outcome, going.prefect_lost = target_flow(going.opened, title, plan_json, target_id, earlier)
+            return outcome
+        return run_target(as_calls, going.opened.file.name, plan_json, target_id, earlier)
     except InstrumentTaken:
         raise  # for the targets after this one it is somebody else's, too
     except Exception as error:

@@ -8,7 +8,7 @@ from db.engine import reader, writer
 from db.operations import RegisterArea
 from db.questions.files import files_of_run
 from db.results import add_dataset
-from db.resume import BrokenRun, NightLeft, TargetLeft, broken_run, night_left, reopen_night
+from db.resume import BrokenRun, NightLeft, broken_run, night_left, reopen_night
 from flows.before import same_night
 from flows.queue import Queued
 from flows.run import Outcome
@@ -65,20 +65,21 @@ def resume(opened: Lab, left: NightLeft) -> Resumed:
     with writer(opened.engine) as session:
         reopen_night(session, night_id=left.id)
     ended = {one.name: Outcome(TargetState(one.state), one.reason, one.runs) for one in left.targets if not one.open}
-    found = {one.name: _broken(opened, one) for one in left.targets if one.open}
+    found = {one.name: broken_of(opened, one.id, one.runs) for one in left.targets if one.open}
     broken = {name: one for name, one in found.items() if one is not None}
     return Resumed({one.name: one.id for one in left.targets}, ended, broken)
 
 
-def _broken(opened: Lab, target: TargetLeft) -> Broken | None:
+def broken_of(opened: Lab, target_id: int, runs: tuple[str, ...]) -> Broken | None:
+    """Close the last run of a target that was broken off; None where nothing was run of it."""
     with reader(opened.engine) as session:
-        run = broken_run(session, target_id=target.id)
+        run = broken_run(session, target_id=target_id)
     if run is None:
         return None
     plan = Plan.model_validate_json(run.plan_json)
     done = _passes(opened, run, plan)
     _keep_rows(opened, run, plan)
-    return Broken(run, plan, done, target.runs)
+    return Broken(run, plan, done, runs)
 
 
 def again(opened: Lab, target_id: int, broken: Broken) -> Rest:

@@ -1,14 +1,14 @@
 """One target from its plan to its verdict: the stages in order, and again with a remedy where one is allowed."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from prefect import Task, flow
+from prefect import Task
 
 from flows.approach import approach, is_wanted
+from flows.by_prefect import Call, as_calls, seen_by_prefect
 from flows.report import report_run
-from stem4d.errors import BrokenOff, DoseRefused, NightbeamError
+from stem4d.errors import BadInput, BrokenOff, DoseRefused, LimitViolation, NightbeamError
 from stem4d.model import canonical_json
 from stem4d.night import TargetState
 from stem4d.plan import Plan
@@ -37,13 +37,8 @@ class Outcome:
     """Whether the plan's policy ends the night here."""
     broken_off: bool = False
     """Whether a person ended it before its end: a stop or a skip."""
-
-    @classmethod
-    def from_dict(cls, facts: dict[str, Any]) -> "Outcome":
-        """The reverse of ``as_dict``."""
-        runs, lacking = tuple(facts["runs"]), tuple(facts["lacking"])
-        ends_night, broken_off = facts["ends_night"], facts["broken_off"]
-        return cls(TargetState(facts["state"]), facts["reason"], runs, lacking, ends_night, broken_off)
+    fault: bool = False
+    """Whether it failed by a fault of the machines, and not by what was asked of them."""
 
     def as_dict(self) -> dict[str, Any]:
         """For a flow's result and for ``--json``."""
@@ -54,28 +49,8 @@ class Outcome:
             "lacking": list(self.lacking),
             "ends_night": self.ends_night,
             "broken_off": self.broken_off,
+            "fault": self.fault,
         }
-
-
-Call = Callable[..., Any]
-
-
-def as_tasks(stage: "Task[..., Any]", *args: Any) -> Any:
-    """Run a stage as a Prefect task."""
-    return stage(*args)
-
-
-def as_calls(stage: "Task[..., Any]", *args: Any) -> Any:
-    """Run a stage as the plain function that it is: no Prefect API needed."""
-    return stage.fn(*args)
-
-
-@flow(name="target", flow_run_name="{title}", persist_result=False, validate_parameters=False, log_prints=False)
-def target_flow(
-    title: str, instrument: str, plan_json: str, target_id: int | None, earlier: list[str] | None = None
-) -> dict[str, Any]:
-    """One target of a night, or one run, as a Prefect flow."""
-    return run_target(as_tasks, instrument, plan_json, target_id, tuple(earlier or ())).as_dict()
 
 
 def run_plan(opened: Lab, plan: Plan, *, with_prefect: bool) -> Outcome:
@@ -83,7 +58,19 @@ def run_plan(opened: Lab, plan: Plan, *, with_prefect: bool) -> Outcome:
     plan_json = canonical_json(plan)
     if not with_prefect:
         return run_target(as_calls, opened.file.name, plan_json, None)
-    return Outcome.from_dict(target_flow(plan.title or plan.name, opened.file.name, plan_json, None))
+    outcome, _lost = target_flow(opened, plan.title or plan.name, plan_json, None)
+    return outcome
+
+
+def target_flow(
+    opened: Lab, title: str, plan_json: str, target_id: int | None, earlier: tuple[str, ...] = ()
+) -> tuple[Outcome, str]:
+    """One target of a night, or one run, as a Prefect flow; gives also why Prefect is lost, empty where it is not."""
+
+    def body(call: Call) -> Outcome:
+        return run_target(call, opened.file.name, plan_json, target_id, earlier)
+
+    return seen_by_prefect(opened, "target", title, body, Outcome.as_dict)
 
 
 def run_target(
@@ -118,7 +105,8 @@ def _run_target(call: Call, instrument: str, plan_json: str, target_id: int | No
             with not_hiding(lab(instrument), run):
                 call(close_run, instrument, run, "failed", str(error), None)
             _report_all(call, instrument, runs)
-            return Outcome(TargetState.FAILED, str(error), tuple(runs))
+            fault = not isinstance(error, BadInput | LimitViolation)
+            return Outcome(TargetState.FAILED, str(error), tuple(runs), fault=fault)
         except BaseException as error:
             # A bug or Ctrl+C: close the run in the database with nothing in between.
             state = "failed" if isinstance(error, Exception) else "stopped"
@@ -129,6 +117,10 @@ def _run_target(call: Call, instrument: str, plan_json: str, target_id: int | No
         if attempt.next_plan_json is None:
             _report_all(call, instrument, runs)
             return _ended(attempt, tuple(runs), remedies)
+        if asked := lab(instrument).between():
+            _report_all(call, instrument, runs)
+            reason = f"{attempt.reason.rstrip('; ')} ({attempt.remedy} not tried: {asked})"
+            return Outcome(TargetState.MARKED, reason, tuple(runs))
         call(report_run, instrument, run)
         remedies.append(attempt.remedy)
         plan_json, wait = attempt.next_plan_json, attempt.wait
@@ -183,7 +175,9 @@ def _attempt(call: Call, instrument: str, runs: list[str], wait: dict[str, float
     verdict = call(validate, instrument, run, calibrated)
     if verdict["hard"]:
         return Attempt("refused", verdict["reason"])
-    if is_wanted(lab(instrument), runs):
+    if asked := lab(instrument).between():
+        return Attempt("stopped", f"{asked}, before it was exposed", asked=True)
+    if approached := is_wanted(lab(instrument), runs):
         calibrated, lost = approach(call, instrument, run, calibrated)
         if lost:
             return Attempt("marked", lost, lacking=lacking, leave="skip")
@@ -191,7 +185,7 @@ def _attempt(call: Call, instrument: str, runs: list[str], wait: dict[str, float
         waited = call(settle, instrument, run, calibrated, wait, runs)
         if not waited["settled"]:
             return Attempt("marked", waited["reason"], lacking=lacking)
-    if asked := lab(instrument).between():
+    if (approached or wait is not None) and (asked := lab(instrument).between()):
         return Attempt("stopped", f"{asked}, before it was exposed", asked=True)
     exposed = call(expose, instrument, run, calibrated)
     if exposed["asked"]:

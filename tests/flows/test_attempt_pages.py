@@ -1,5 +1,6 @@
 """Each attempt's page is written when it ends, and those of all again when the last one has."""
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -28,7 +29,8 @@ def written(monkeypatch: pytest.MonkeyPatch, ends: list[Attempt | NightbeamError
         return None
 
     monkeypatch.setattr(flow, "_attempt", attempt)
-    monkeypatch.setattr(flow, "lab", lambda _: None)
+    quiet = SimpleNamespace(on_stage=lambda _name: None, between=lambda: "")
+    monkeypatch.setattr(flow, "lab", lambda _: quiet)
     run_target(call, "demo", "{}", None)
     return pages
 
