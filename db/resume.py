@@ -27,6 +27,7 @@ class TargetLeft:
     """Whether it is still to be done."""
     plan_sha256: str | None
     predicted_s: float | None
+    """What it was to take in the night, and what it took [s]; None where it never ran to an end."""
     actual_s: float | None
     runs: tuple[str, ...]
 
@@ -56,8 +57,6 @@ class BrokenRun:
     """Whether its area received anything of a pass, or may have."""
     passes: tuple[tuple[int, str], ...]
     """Number (from 0) and path of each pass that was registered, whole or not."""
-    attempts: int
-    """Runs of the target up to this one."""
 
 
 def night_left(session: Session, *, sha256: str, instrument: str) -> NightLeft | None:
@@ -150,7 +149,6 @@ def broken_run(session: Session, *, target_id: int) -> BrokenRun | None:
         # An open intent may have delivered all of it; only one that was released delivered nothing.
         lit=any(delivered is None or delivered > 0 for _id, delivered in given),
         passes=tuple((index, path) for index, path in session.execute(recorded)),
-        attempts=len(runs),
     )
 
 

@@ -46,11 +46,17 @@ def no_cryo_fill(opened: Lab) -> str | None:
     return f"a cryo fill goes on for {in_words(left_s)}" if left_s else None
 
 
-def room_on_disk(opened: Lab) -> str | None:
-    """Whether the disk has more than its reserve free."""
-    free, reserve = free_bytes(opened.settings.data_folder), opened.settings.disk_reserve_gb * 1e9
-    words = f"the disk has {free / 1e9:.3g} GB free, and {reserve / 1e9:.3g} GB are its reserve: make room"
-    return words if free <= reserve else None
+def room_on_disk(next_bytes: int) -> Condition:
+    """Whether the disk has more than its reserve free, and room for so much beside it."""
+
+    def look(opened: Lab) -> str | None:
+        free, reserve = free_bytes(opened.settings.data_folder), opened.settings.disk_reserve_gb * 1e9
+        if free > reserve + next_bytes:
+            return None
+        more = f" and {next_bytes / 1e9:.3g} GB what comes next" if next_bytes else ""
+        return f"the disk has {free / 1e9:.3g} GB free, and {reserve / 1e9:.3g} GB are its reserve{more}: make room"
+
+    return look
 
 
 def answers(opened: Lab) -> str | None:
@@ -65,12 +71,12 @@ def answers(opened: Lab) -> str | None:
     return None
 
 
-def wanted(conditions: Conditions) -> tuple[Condition, ...]:
-    """The functions that a night's file asks for."""
-    return tuple(_wanted(conditions))
+def wanted(conditions: Conditions, next_bytes: int = 0) -> tuple[Condition, ...]:
+    """The functions that a night's file asks for; ``next_bytes`` is what the disk has to take next."""
+    return tuple(_wanted(conditions, next_bytes))
 
 
-def _wanted(conditions: Conditions) -> Iterator[Condition]:
+def _wanted(conditions: Conditions, next_bytes: int) -> Iterator[Condition]:
     if conditions.network:
         yield answers
     if conditions.vacuum_pa is not None:
@@ -80,7 +86,7 @@ def _wanted(conditions: Conditions) -> Iterator[Condition]:
     if conditions.cryo_fill:
         yield no_cryo_fill
     if conditions.disk:
-        yield room_on_disk
+        yield room_on_disk(next_bytes)
 
 
 def wrong(opened: Lab, looks: tuple[Condition, ...]) -> str:
@@ -98,11 +104,13 @@ class Waiting:
     """Why a person ends the wait; empty to go on waiting."""
     show: Callable[[str], None]
     """Told what is waited for, and with nothing when it is over."""
+    next_bytes: int = 0
+    """What the disk has to take next."""
     sleep: Callable[[float], None] = time.sleep
 
     def until_good(self) -> str:
         """Return when all is good: at once, or after it has been good for the settle time; gives why it is given up."""
-        looks = wanted(self.conditions)
+        looks = wanted(self.conditions, self.next_bytes)
         cause = wrong(self.opened, looks)
         if not cause:
             return ""

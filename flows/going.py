@@ -16,15 +16,14 @@ from flows.resume import Broken, broken_of
 from flows.run import Outcome
 from flows.status import StatusFile
 from stem4d.errors import NightbeamError
-from stem4d.night import Night, Target, TargetState
+from stem4d.night import TIMED, Night, Target, TargetState
 from stem4d.order import Mode, Visit, change_s, visit_of
+from stem4d.predict import predict
 from stem4d.schedule import Measured, Schedule, in_words, schedule
 from tasks.lab import Lab
 
 IN_VAIN = (TargetState.MARKED, TargetState.REFUSED, TargetState.FAILED, TargetState.SKIPPED)
 """Ends of a target that was tried, after which a spare takes its place."""
-TIMED = (TargetState.DONE, TargetState.MENDED, TargetState.MARKED)
-"""Ends whose time says something of the others': what is refused at once takes none."""
 Leave = Callable[[str, str, bool], None]
 """Leaves a target out, for a reason; whether another night may have it."""
 
@@ -44,6 +43,8 @@ class Going:
     """Of a night that goes on: what had ended before."""
     broken: Mapping[str, Broken] = field(default_factory=dict)
     """Of a night that goes on: what had been run of the rest."""
+    measured: Measured = field(default_factory=Measured)
+    """What targets really took; of a night that goes on, from those before."""
     now: Callable[[], datetime] = utc_now
 
     def __post_init__(self) -> None:
@@ -62,7 +63,6 @@ class Going:
         self.faults: dict[str, Outcome] = {}
         """Targets that a fault of the machines has ended once, to be tried once more."""
         self.prefect_lost = ""
-        self.measured = Measured()
         self._mode: Mode | None = None
         self._took: dict[str, tuple[float, float]] = {}
         self._told_waiting: frozenset[str] = frozenset()
@@ -119,7 +119,10 @@ class Going:
 
     def wait(self) -> str:
         """Wait until conditions are good; where they do not become so, the night is to end, and this is why."""
-        why = Waiting(self.opened, self.night.conditions, self.control.between, self._waits).until_good()
+        # Before a target there has to be room for one at least: it would be refused for good by its plan's check.
+        open_plans = [] if self.control.running else [self.queued[name].plan for name in self._open]
+        least = min((predict(plan).raw_bytes for plan in open_plans), default=0)
+        why = Waiting(self.opened, self.night.conditions, self.control.between, self._waits, least).until_good()
         if why and not self.control.stopped and self.control.running not in self.control.skipped:
             self.control.stopped = why
         return why

@@ -79,6 +79,7 @@ def _going(opened: Lab, night: Night, queued: tuple[Queued, ...], left: NightLef
     """A new night in the database, or the one that goes on."""
     if left is not None:
         resumed = resume(opened, left)
+        opened.night_id = left.id
         return Going(
             opened,
             night,
@@ -89,6 +90,7 @@ def _going(opened: Lab, night: Night, queued: tuple[Queued, ...], left: NightLef
             left.started,
             ended=resumed.ended,
             broken=resumed.broken,
+            measured=resumed.measured,
         )
     name = new_night_name()
     with writer(opened.engine) as session:

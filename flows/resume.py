@@ -14,9 +14,10 @@ from flows.queue import Queued
 from flows.run import Outcome
 from stem4d.errors import NightbeamError
 from stem4d.model import canonical_json, sha256_of
-from stem4d.night import Night, TargetState
+from stem4d.night import TIMED, Night, TargetState
 from stem4d.plan import Plan
 from stem4d.rest import Rest, rest_of
+from stem4d.schedule import Measured
 from storage.salvage import recovered_path, salvage
 from storage.verify import verify_file
 from tasks.lab import Lab, OpenRun
@@ -48,6 +49,8 @@ class Resumed:
     """What had ended before, by name."""
     broken: dict[str, Broken]
     """Targets that are open, of which something was run."""
+    measured: Measured
+    """What those that had ended took."""
 
 
 def left_of(opened: Lab, night: Night, queued: tuple[Queued, ...]) -> NightLeft | None:
@@ -67,7 +70,15 @@ def resume(opened: Lab, left: NightLeft) -> Resumed:
     ended = {one.name: Outcome(TargetState(one.state), one.reason, one.runs) for one in left.targets if not one.open}
     found = {one.name: broken_of(opened, one.id, one.runs) for one in left.targets if one.open}
     broken = {name: one for name, one in found.items() if one is not None}
-    return Resumed({one.name: one.id for one in left.targets}, ended, broken)
+    return Resumed({one.name: one.id for one in left.targets}, ended, broken, _measured(left))
+
+
+def _measured(left: NightLeft) -> Measured:
+    measured = Measured()
+    for one in left.targets:
+        if TargetState(one.state) in TIMED and one.predicted_s is not None and one.actual_s is not None:
+            measured = measured.with_target(one.predicted_s, one.actual_s)
+    return measured
 
 
 def broken_of(opened: Lab, target_id: int, runs: tuple[str, ...]) -> Broken | None:

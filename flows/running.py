@@ -71,7 +71,8 @@ def standing(settings: Settings, night: Running) -> dict[str, Any]:
     """The status of a night with the dose of its area and the figures of its run, as far as the database answers."""
     facts = dict(night.status)
     try:
-        engine = open_engine(settings.database_url.get_secret_value())
+        # A look makes no database in the place of one that is away.
+        engine = open_engine(settings.database_url.get_secret_value(), new=False)
     except NightbeamError as error:
         return {**facts, "away": str(error)}
     try:

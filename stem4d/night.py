@@ -24,6 +24,8 @@ class TargetState(StrEnum):
     FAILED = "failed"
 
 
+TIMED = (TargetState.DONE, TargetState.MENDED, TargetState.MARKED)
+"""Ends whose time says something of the others': what is refused at once takes none."""
 RelativeFile = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._/-]{0,199}$")]
 
 

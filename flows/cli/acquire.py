@@ -131,7 +131,7 @@ def night(
     if left:
         typer.echo(f"{left.name} of {left.started:%Y-%m-%d %H:%M} UTC goes on (--new starts afresh):", err=True)
     asked = tuple(one for one in queued if one.target.name in todo)
-    for line in order_lines(read, asked, file.facts):
+    for line in order_lines(read, asked, file.facts, left.started if left else None):
         typer.echo(line, err=True)
     _ask([one.plan for one in asked], yes=yes)
     result = _night(settings, instrument, read, queued, as_json, no_prefect, accept_stale, go_on=not new)

@@ -12,19 +12,19 @@ if TYPE_CHECKING:
 
 
 def order_lines(
-    night: "Night", queued: "tuple[Queued, ...]", facts: "InstrumentFacts", now: datetime | None = None
+    night: "Night", queued: "tuple[Queued, ...]", facts: "InstrumentFacts", began: datetime | None = None
 ) -> Iterator[str]:
-    """One line a target, as the night is seen before it begins."""
+    """One line a target, as the night is seen before it begins; ``began`` is when one that goes on did."""
     from stem4d.order import visit_of
     from stem4d.schedule import in_words, schedule
 
-    began = now or datetime.now(UTC)
+    now = datetime.now(UTC)
     visits = []
     for one in queued:
         if one.target.name in night.held_back:
             continue
-        due = one.target.due(began)
-        deadline_s = inf if due is None else (due - began).total_seconds()
+        due = one.target.due(began or now)
+        deadline_s = inf if due is None else (due - now).total_seconds()
         visits.append(visit_of(one.target.name, one.plan, facts, night.overheads, one.target.priority, deadline_s))
     seen = schedule(visits, 3600 * night.max_hours, night.overheads, as_written=night.order == "as_written")
     for number, one in enumerate(seen.placed, 1):

@@ -126,6 +126,8 @@ def test_each_condition_at_its_limit(tmp_path: Path, conditions: Conditions, gau
 def test_a_disk_at_its_reserve_and_a_line_that_is_dead_are_told(tmp_path: Path) -> None:
     full = Bench(tmp_path, lambda _: {}, reserve_gb=1e6)
     assert "1e+06 GB are its reserve: make room" in wrong(full.lab, wanted(Conditions()))
+    next_too = wrong(Bench(tmp_path, lambda _: {}).lab, wanted(Conditions(), next_bytes=10**15))
+    assert "0 GB are its reserve and 1e+06 GB what comes next: make room" in next_too
     dead = Bench(tmp_path, lambda _: {})
 
     def snapshot() -> tuple[Reading, ...]:

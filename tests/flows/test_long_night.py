@@ -27,11 +27,10 @@ from tests.faults.wire_world import proxy_to
 from tests.flows import long_night_world as world
 from tests.flows.dose_world import truth
 from tests.flows.night_world import NAME, column_log
-from tests.flows.remedy_world import NoPage
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 
-RESERVE_GB, DISK_MB = 0.02, 900
+RESERVE_GB, DISK_MB = 2.0, 3200
 WITHIN = 0.01
 """What the night promises of its ledger."""
 ROUNDING = 1e-4
@@ -124,7 +123,7 @@ def long_night(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LongNight]:
         patch = stack.enter_context(pytest.MonkeyPatch.context())
         stalls = stack.enter_context(pytest.MonkeyPatch.context())
         # The page of a night is looked at here; those of runs cost more than the runs do.
-        patch.setattr("flows.run.report_run", NoPage)
+        patch.setattr("flows.report._run_page", lambda *_: None)
         server = stack.enter_context(start(home))
         stack.enter_context(client_of(server))
         server.ready()
