@@ -108,14 +108,13 @@ class Going:
 
     def _too_late(self) -> str:
         """Whether the night's end or the running target's deadline has passed, as in a pause."""
-        if self._elapsed_s() >= 3600 * self.night.max_hours:
-            return f"the night's {self.night.max_hours:g} h are over"
         name = self.control.running
         if name and self._visit(name).deadline_s <= 0:
             # Its end for good, as of one that a person does not want: a later night is too late as well.
             self.control.skipped[name] = f"its deadline{self._when(name)} has passed"
             return self.control.skipped[name]
-        return ""
+        over = self._elapsed_s() >= 3600 * self.night.max_hours
+        return f"the night's {self.night.max_hours:g} h are over" if over else ""
 
     def wait(self) -> str:
         """Wait until conditions are good; where they do not become so, the night is to end, and this is why."""

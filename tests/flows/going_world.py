@@ -1,6 +1,7 @@
 """Nights whose targets end at once, on one open lab: what the loop does is what counts."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 from uuid import uuid4
 
@@ -61,7 +62,7 @@ class Played:
         finally:
             with writer(self.opened.engine) as session:
                 finish_run(session, run_id=self.opened.runs[run].id, state=state)
-        return Outcome(outcome.state, outcome.reason, (*earlier, run), (), outcome.ends_night, outcome.broken_off)
+        return replace(outcome, runs=(*earlier, run))
 
     def opened_name(self, target_id: int) -> str:
         with reader(self.opened.engine) as session:

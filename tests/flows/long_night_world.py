@@ -21,8 +21,8 @@ from tests.flows.night_world import INSTRUMENT, PLANS
 TARGETS = 60
 SLOT_S = 600.0
 """Between the beginnings of two targets [s]; longer than anything that a target is mended by takes."""
-SATURATED, DRIFTS, RESTLESS, DESCAN, NO_BEAM, FLICKER = 5, 10, 12, 15, 20, 22
-VACUUM, STALL, STALL_ALONE, DISK, PREFECT, DATABASE, REFUSED, UNWANTED = 25, 30, 32, 35, 40, 45, 50, 55
+PREFECT, SATURATED, DRIFTS, RESTLESS, DESCAN, NO_BEAM, FLICKER = 3, 5, 10, 12, 15, 20, 22
+VACUUM, STALL, STALL_ALONE, DISK, DATABASE, REFUSED, UNWANTED = 25, 30, 32, 35, 45, 50, 55
 AWAY_FOR = 3
 """Targets that run while the database is away."""
 SETTLES_AFTER_S, TRIP_S, FLICKER_AT_S = 60.0, 1500.0, 0.2

@@ -216,3 +216,96 @@ def test_the_status_says_how_far_the_night_is(lab: Lab, play: Play) -> None:
     after = orders.read_status(folder(lab))
     assert after is not None
     assert after["state"] == "done"
+
+
+def test_what_a_fault_of_the_machines_ends_is_tried_once_more_and_no_third_time(lab: Lab, play: Play) -> None:
+    stalls = {"t0": 1, "t1": 2}
+
+    def stalling(name: str, opened: Lab) -> Outcome:
+        if stalls.get(name, 0):
+            stalls[name] -= 1
+            return Outcome(TargetState.FAILED, "no frame came for 30 s", (), fault=True)
+        return done(name, opened)
+
+    night, queued = a_night({}, {}, {"expect": "done"}, order="as_written")
+    played = play(stalling)
+    result = run_night(lab, night, queued, with_prefect=False)
+    assert played.ran == ["t0", "t0", "t1", "t1", "t2"]
+    assert states(lab) == {"t0": ("done", ""), "t1": ("failed", "no frame came for 30 s"), "t2": ("done", "")}
+    # The second is a child of the first, and nothing of the field had been exposed.
+    first, second = result.outcomes[0][1].runs
+    assert played.earlier["t0"] == (first,)
+    told = [one["message"] for one in story(lab)["events"] if one["kind"] == "target_state"]
+    assert "target t0: running to pending: to be tried once more: no frame came for 30 s" in told
+    assert second != first
+
+
+def test_a_fault_that_a_person_does_not_want_tried_again_is_not(lab: Lab, play: Play) -> None:
+    def stopped(_name: str, opened: Lab) -> Outcome:
+        orders.ask(folder(opened), "stop")
+        opened.break_off()
+        return Outcome(TargetState.FAILED, "no frame came for 30 s", (), fault=True)
+
+    night, queued = a_night({}, {})
+    played = play(stopped)
+    run_night(lab, night, queued, with_prefect=False)
+    assert played.ran == ["t0"]
+
+
+@pytest.mark.parametrize("due", [{"deadline_h": 0.1}, {}], ids=["deadline", "night"])
+def test_after_a_pause_over_its_deadline_or_the_nights_end_no_pass_begins(
+    lab: Lab, play: Play, due: dict[str, float]
+) -> None:
+    def late(_name: str, opened: Lab) -> Outcome:
+        assert opened.between() == ""
+        opened.instrument.pause(1000)
+        why = opened.between()
+        return Outcome(TargetState.SKIPPED, why, (), broken_off=True)
+
+    night, queued = a_night(due, {}, max_hours=0.2, order="as_written")
+    played = play(late)
+    run_night(lab, night, queued, with_prefect=False)
+    assert played.ran == ["t0"]
+    left = left_of(lab, night, queued)
+    assert left is not None
+    ended = states(lab)
+    if due:
+        assert ended["t0"][1].startswith("its deadline (20")
+        assert [one.open for one in left.targets] == [False, True]
+    else:
+        assert ended["t0"] == ("skipped", "the night's 0.2 h are over")
+        assert [one.open for one in left.targets] == [True, True]
+
+
+def test_a_night_goes_on_and_ends_while_the_database_is_away(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    base, aside = lab.settings.home / "nightbeam.db", tmp_path / "aside.db"
+    ran: list[str] = []
+
+    def run(*_arguments: object) -> Outcome:
+        ran.append(str(len(ran)))
+        if len(ran) == 2:
+            base.rename(aside)
+        if len(ran) == 3:
+            orders.ask(folder(lab), "skip", target="t4")
+            return Outcome(TargetState.FAILED, "no frame came for 30 s", (), fault=True)
+        return Outcome(TargetState.DONE, "", ())
+
+    monkeypatch.setattr("flows.night.run_target", run)
+    night, queued = a_night(*[{}] * 5, order="as_written")
+    result = run_night(lab, night, queued, with_prefect=False)
+    assert len(ran) == 4
+    assert result.report is None  # it is owed
+    aside.rename(base)
+    lab.settle()
+    assert not lab.recorder.waiting
+    ended = states(lab)
+    assert "not tried again: what was run of it waits for the database" in ended["t2"][1]
+    assert {name: state for name, (state, _reason) in ended.items()} == {
+        "t0": "done",
+        "t1": "done",
+        "t2": "failed",
+        "t3": "done",
+        "t4": "skipped",
+    }
