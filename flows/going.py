@@ -24,6 +24,8 @@ from tasks.lab import Lab
 
 IN_VAIN = (TargetState.MARKED, TargetState.REFUSED, TargetState.FAILED, TargetState.SKIPPED)
 """Ends of a target that was tried, after which a spare takes its place."""
+MOST_FAULTS = 3
+"""Targets in a row that a fault of the machines ended, each of them twice: the night then needs a person."""
 Leave = Callable[[str, str, bool], None]
 """Leaves a target out, for a reason; whether another night may have it."""
 
@@ -63,6 +65,7 @@ class Going:
         self.faults: dict[str, Outcome] = {}
         """Targets that a fault of the machines has ended once, to be tried once more."""
         self.prefect_lost = ""
+        self._faults_in_a_row = 0
         self._mode: Mode | None = None
         self._took: dict[str, tuple[float, float]] = {}
         self._told_waiting: frozenset[str] = frozenset()
@@ -186,12 +189,19 @@ class Going:
         self.control.running = ""
         self._show()
 
+    def stop_after_faults(self) -> None:
+        """End the night where the machines failed with one target after the other: the next ones would meet it too."""
+        if self._faults_in_a_row >= MOST_FAULTS and not self.control.stopped:
+            last = self.outcomes[-1][1].reason
+            self.control.stopped = f"{MOST_FAULTS} targets in a row met a fault of the machines: {last}"
+
     def took(self, name: str) -> tuple[float, float] | None:
         """What a target that has been run was predicted to take, and what it took [s]; None before its end."""
         return self._took.get(name)
 
     def end(self, name: str, outcome: Outcome) -> None:
         """A target has ended."""
+        self._faults_in_a_row = self._faults_in_a_row + 1 if outcome.fault else 0
         self._open.discard(name)
         self._reserve = [one for one in self._reserve if one != name]
         self.outcomes.append((self.queued[name].target, outcome))

@@ -1,7 +1,7 @@
 """A night: its targets, each a subflow, none of which can take the others down with it, in an order that is kept up."""
 
 import logging
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from flows.run import Outcome, run_target, target_flow
 from stem4d.errors import InstrumentTaken, NightbeamError
 from stem4d.model import canonical_json
 from stem4d.night import Night, Target, TargetState
+from stem4d.plan import Plan
 from tasks.lab import Lab
 from tasks.record import learn_areas, not_hiding
 
@@ -143,6 +144,7 @@ def _each(going: Going, *, with_prefect: bool) -> None:
         if name is None:
             continue
         outcome = _tried(going, name, with_prefect=with_prefect)
+        going.stop_after_faults()
         if outcome.ends_night:
             _leave_rest(going, f"{name} ended the night: {outcome.reason}")
             return
@@ -152,28 +154,37 @@ def _each(going: Going, *, with_prefect: bool) -> None:
 
 def _tried(going: Going, name: str, *, with_prefect: bool) -> Outcome:
     """Run one target, or what is left of it."""
-    one = going.queued[name]
     _set(going, name, TargetState.RUNNING, "")
-    plan, earlier = one.plan, ()
+    todo = _todo(going, name)
+    if isinstance(todo, Outcome):
+        return _ended(going, name, todo, broken_off=todo.broken_off)
+    plan, earlier = todo
     with going.timed(name):
-        try:
-            broken = going.broken_off(name)
-        except NightbeamError as error:
-            words = f"{going.faults[name].reason} (not tried again: {error})"
-            return _ended(going, name, replace(going.faults[name], reason=words), broken_off=True)
-        if broken is not None:
-            rest = again(going.opened, going.ids[name], broken)
-            if rest.plan is None:
-                state = TargetState.MARKED if rest.whole else TargetState.SKIPPED
-                words = f"{rest.reason}; they were not judged together" if rest.whole else rest.reason
-                words = f"{going.faults[name].reason}; {words}" if name in going.faults else words
-                return _ended(going, name, Outcome(state, words, broken.runs))
-            plan, earlier = rest.plan, broken.runs
-        outcome = _run_one(going, Queued(one.target, plan), earlier, with_prefect=with_prefect)
+        outcome = _run_one(going, Queued(going.queued[name].target, plan), earlier, with_prefect=with_prefect)
     if outcome.fault and name not in going.faults and not going.control.stopped and name not in going.control.skipped:
         return _once_more(going, name, outcome)
     # One that a person does not want is not taken up again.
     return _ended(going, name, outcome, broken_off=outcome.broken_off and name not in going.control.skipped)
+
+
+def _todo(going: Going, name: str) -> tuple[Plan, tuple[str, ...]] | Outcome:
+    """The plan of a target, or of what is left of one that was broken off with its runs; its end, if nothing is."""
+    fault = going.faults.get(name)
+    before = f"{fault.reason}; " if fault else ""
+    try:
+        broken = going.broken_off(name)
+        if broken is None:
+            return going.queued[name].plan, ()
+        rest = again(going.opened, going.ids[name], broken)
+    except NightbeamError as error:
+        # The database or the instrument is away: the same command finds out later.
+        words = f"{before}what is left of it could not be found out: {error}"
+        return Outcome(TargetState.FAILED, words, going.runs_of(name), broken_off=True, fault=True)
+    if rest.plan is not None:
+        return rest.plan, broken.runs
+    if rest.whole:
+        return Outcome(TargetState.MARKED, f"{before}{rest.reason}; they were not judged together", broken.runs)
+    return Outcome(TargetState.SKIPPED, f"{before}{rest.reason}", broken.runs)
 
 
 def _once_more(going: Going, name: str, outcome: Outcome) -> Outcome:
