@@ -143,7 +143,7 @@ EXPECTED = {
     world.DESCAN: ("mended", "after correct_descan"),
     world.NO_BEAM: ("skipped", "no beam"),
     world.FLICKER: ("mended", "after spare_area"),
-    world.STALL_ALONE: ("skipped", "silent"),
+    world.STALL_ALONE: ("skipped", "does not answer (timed out); pass 1 of 1 not exposed"),
     world.REFUSED: ("refused", "at most 1 e/Å²"),
     world.UNWANTED: ("skipped", "skipped by a person"),
 }
