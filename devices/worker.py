@@ -18,8 +18,9 @@ ANSWER_TIMEOUT_S = 30.0
 ARMING_TIMEOUT_S = 300.0
 """The same for "listening", which is answered when the detector is armed and the beam on: a detector may take 120 s to
 answer its arm, 120 s more to be ready, and its column a while."""
-START_TIMEOUT_S = 60.0
-"""Longest time from the start of the process to its "listening"; imports on a slow disk take most of it."""
+START_TIMEOUT_S = 300.0
+"""Longest time from the start of the process to its "listening"; imports on a slow disk or a busy machine take most of
+it, and the beam is off."""
 FINISH_TIMEOUT_S = 3600.0
 """Longest time to close, sync, read back and hash a file: 360 GB at 100 MB/s. The beam is off by then."""
 _PR_SET_PDEATHSIG = 1
@@ -71,7 +72,10 @@ def _follow(
     timeout_s = START_TIMEOUT_S
     while True:
         if not pipe.poll(timeout_s):
-            raise DeviceFault(f"the acquisition process has said nothing for {timeout_s:g} s")
+            raise DeviceFault(
+                f"the acquisition process has said nothing for {timeout_s:g} s, and was ended; frames it flushed are "
+                "kept. Is this machine too busy, or its disk too slow, for the detector?"
+            )
         kind, content = _heard(pipe)
         timeout_s = silence_timeout_s
         match kind:

@@ -57,6 +57,12 @@ def flyback_factor(plan: Plan) -> float:
     return 1.0 + plan.scan.flyback_us / (plan.scan.shape[1] * plan.exposure.dwell_time_us)
 
 
+def at_current(plan: Plan, true_over_commanded: float) -> Plan:
+    """A plan with the current that the beam really has when the plan's is commanded."""
+    current = {"probe_current_pa": plan.optics.probe_current_pa * true_over_commanded}
+    return plan.model_copy(update={"optics": plan.optics.model_copy(update=current)})
+
+
 def predict(plan: Plan) -> Prediction:
     """All figures of a plan. Formulas: stem4d/optics.py and stem4d/dose.py."""
     energy, alpha = plan.optics.beam_energy_kev, plan.optics.convergence_semi_angle_mrad

@@ -33,7 +33,7 @@ def check_quality(instrument: str, run: str, calibrated_json: str, exposed: dict
     told = ", ".join(f"{analysis}: {verdict.value}" for analysis, verdict in by_analysis.items())
     opened.tell("quality checked", f"{told}{'. ' + reason if reason else ''}", run)
     for one in results:
-        if kinds := contradicted(one, calibrated.descan_range_px, calibrated.current_ratio):
+        if kinds := contradicted(one, calibrated.descan_range_px):
             withdraw(opened, run, one.message, kinds)
     return {
         "fails": bool(failed),

@@ -1,5 +1,6 @@
 """What every Prefect task of ours has in common: never cached, never retried by itself, only ids in its result."""
 
+import logging
 from collections.abc import Callable
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar
@@ -7,10 +8,21 @@ from typing import Any, ParamSpec, TypeVar
 from prefect import Task, task
 from prefect.cache_policies import NO_CACHE
 
+from stem4d.errors import NightbeamError
 from tasks.lab import settle
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+
+def _without_traceback(record: logging.LogRecord) -> bool:
+    """Prefect shows where in the code a task failed; of an error that is said in words, the words are enough."""
+    if record.exc_info and isinstance(record.exc_info[1], NightbeamError):
+        record.exc_info = record.exc_text = None
+    return True
+
+
+logging.getLogger("prefect.task_runs").addFilter(_without_traceback)
 
 
 def stage(name: str) -> Callable[[Callable[P, R]], Task[P, R]]:

@@ -96,7 +96,7 @@ def _against_plan(
     part, part_error = measured / expected, error / expected
     known = isfinite(clipped)
     likely = part * (1 + clipped) if known else part
-    text = f"{measured:.4g} electrons a pattern, {part:.0%} of the {expected:.4g} planned.{bound}"
+    text = f"{measured:.4g} electrons a pattern, {part:.0%} of the {expected:.4g} expected.{bound}"
     verdict, _ = grade(likely, part_error, soft=MOST_OF_PLANNED)
     if verdict is Verdict.PASS and not known:
         verdict = Verdict.NOT_MEASURABLE
@@ -106,7 +106,7 @@ def _against_plan(
         if verdict is Verdict.WARN:
             text += " Where are the others: beam partly blanked, aperture off, or scattered beyond the detector?"
     elif verdict is Verdict.WARN:
-        text += " The beam is brighter than it was set: measure the probe current."
+        text += " The beam is brighter than it was set or measured: measure the probe current."
     yield result(
         "dose.electrons",
         None,
@@ -137,7 +137,7 @@ def _fluence(part: float, part_error: float, known: bool, bound: str, passes: in
     else:
         verdict = Verdict.PASS if known else Verdict.NOT_MEASURABLE
     fluence, error = planned_e_per_a2 * given, planned_e_per_a2 * part_error
-    source = "the counts" if given > 1 else "the planned current, which the counts do not exceed"
+    source = "the counts" if given > 1 else "the probe current, which the counts do not exceed"
     text = f"{fluence:.4g} ± {error:.2g} e/Å² were given by {source}; the budget is {budget:g} e/Å².{bound}"
     if verdict is Verdict.NOT_MEASURABLE:
         text = f"At least {text} How much more is not known."

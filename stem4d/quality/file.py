@@ -13,6 +13,7 @@ from stem4d.quality.beam import check_beam
 from stem4d.quality.between import compare
 from stem4d.quality.centring import check_centring
 from stem4d.quality.contamination import check_contamination
+from stem4d.quality.counting import pedestal
 from stem4d.quality.damage import check_damage
 from stem4d.quality.descan import check_descan
 from stem4d.quality.dose import check_dose
@@ -25,7 +26,7 @@ from stem4d.quality.regions import IN_WORDS, FileKnowledge, PatternGeometry, Sub
 from stem4d.quality.sampling import check_sampling
 from stem4d.quality.saturation import check_saturation
 from stem4d.quality.scan import check_scan
-from stem4d.quality.values import NotCounts, check_values, with_doubt
+from stem4d.quality.values import NotCounts, check_values, standing_on, with_doubt
 from stem4d.quality.wrap import check_wrap
 from stem4d.verdict import QualityResult, Verdict
 
@@ -83,7 +84,8 @@ def judge_file(
     """
     results = tuple(_by_disk(_judged(maps, disk, bad_pixels, known, policy, detector), disk))
     if not_counts is None:
-        return results
+        stands_on = pedestal(maps, mask_for(maps.sum_pattern.shape, bad_pixels))
+        return results if stands_on is None else tuple(standing_on(results, stands_on))
     return (*with_doubt(results, not_counts), *check_values(not_counts))
 
 

@@ -11,7 +11,7 @@ from stem4d.detector import DetectorFacts
 from stem4d.errors import BadInput
 from stem4d.maps import RunMaps
 from stem4d.plan import Plan
-from stem4d.predict import predict
+from stem4d.predict import at_current, predict
 from stem4d.quality.beam import check_beam
 from stem4d.quality.between import compare
 from stem4d.quality.centring import check_centring
@@ -62,13 +62,16 @@ def judge(
     references : Scans, optional
         Fast scans of the same area around the passes, on the same clock: they tell the drift within a pass.
     calibrations : mapping of str to Calibrated, optional
-        What is calibrated, by the plan rules' names: sampling and overlap are judged with it instead of the plan's.
+        What is calibrated, by the plan rules' names: sampling, overlap and electrons are judged with it instead of the
+        plan's.
 
     Raises
     ------
     BadInput
         If there is no pass, the passes differ in shape, or their starts do not rise.
     """
+    known = (calibrations or {}).get("current_ratio")
+    plan = at_current(plan, known.value) if known is not None else plan
     whole = joined(passes)
     subject, new = subject_of_run(plan, whole, geometry, bad_pixels, detector)
     # Each pass has its own movement; the one that moves furthest is judged.

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from stem4d.quality.counting import Pedestal
 from stem4d.quality.grade import result
 from stem4d.values import Reading
 from stem4d.verdict import QualityResult, Verdict
@@ -56,6 +57,19 @@ def with_doubt(results: Iterable[QualityResult], found: NotCounts) -> Iterator[Q
             yield one.model_copy(update={"verdict": Verdict.NOT_MEASURABLE, "message": _no_electrons(found)})
         else:
             yield one
+
+
+def standing_on(results: Iterable[QualityResult], found: Pedestal) -> Iterator[QualityResult]:
+    """The same results, those taken back that take counts for electrons, of counts that stand on a pedestal."""
+    text = (
+        f"Electrons are not known: the dimmest {found.pixels} pixels hold about {found.level:.2g} each in every frame, "
+        "steadier than counted electrons can be: a pedestal, or values that were scaled. Subtract it, or give values "
+        "of a counting detector."
+    )
+    for one in results:
+        taken_back = one.metric in ELECTRONS and one.verdict is not Verdict.FAIL and one.value is not None
+        change = {"verdict": Verdict.NOT_MEASURABLE, "message": text}
+        yield one.model_copy(update=change) if taken_back else one
 
 
 def _no_electrons(found: NotCounts) -> str:

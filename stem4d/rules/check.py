@@ -45,7 +45,7 @@ def check(
         Calibrations that are valid now for the plan's optics, by kind: ``centre``, ``mrad_per_pixel`` [mrad],
         ``ellipticity`` [ratio - 1], ``rotation`` [deg], ``descan`` (residual movement, peak to peak) [px],
         ``scan_step`` [nm], ``defocus`` [nm], ``convergence_semi_angle`` (the aligned one) [mrad], ``crest``
-        (peak over mean in the disk).
+        (peak over mean in the disk), ``current_ratio`` (true over commanded current).
     free_bytes : int, optional
         Room for the data.
     limits : mapping of str to Limit

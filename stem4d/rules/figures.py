@@ -12,6 +12,7 @@ _FIELDS: dict[str, dict[str, str]] = {
     "rotation": {"rotation": "rotation_deg"},
     "scan_step": {"scan_step_y": "step_y_nm", "scan_step_x": "step_x_nm", "scan_shear": "shear"},
     "defocus": {"defocus": "defocus_nm"},
+    "current": {"current_ratio": "true_over_commanded"},
     "descan": {"descan": "range_after_px"},
 }
 """By kind: name in the rules to name in the calibration's value."""

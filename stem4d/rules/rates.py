@@ -81,7 +81,7 @@ def bragg_count_rate(ctx: Context, _wanted: Strain) -> Iterator[Judged]:
 )
 def total_rate(ctx: Context, _wanted: None) -> Iterator[Judged]:
     """An event-driven detector hands on every electron of the beam."""
-    facts, rate = ctx.detector_facts, dose.electrons(ctx.plan.optics.probe_current_pa, 1e6)
+    facts, rate = ctx.detector_facts, dose.electrons(ctx.plan.optics.probe_current_pa * ctx.current_ratio, 1e6)
     if facts is not None and facts.max_total_count_rate_hz is not None:
         yield judge(
             ctx.limit("total_rate"),

@@ -9,7 +9,7 @@ from stem4d.detector import DetectorFacts
 from stem4d.instrument import InstrumentFacts
 from stem4d.model import NonNegative, Strict
 from stem4d.plan import Analysis, Imaging, Plan
-from stem4d.predict import Prediction, predict
+from stem4d.predict import Prediction, at_current, predict
 from stem4d.rules.limits import LIMITS, Limit
 from stem4d.verdict import Axis, Change, Verdict
 
@@ -40,8 +40,14 @@ class Context:
 
     @cached_property
     def predicted(self) -> Prediction:
-        """The figures of the plan."""
-        return predict(self.plan)
+        """The figures of the plan, with the current that was measured where it was."""
+        return predict(at_current(self.plan, self.current_ratio))
+
+    @property
+    def current_ratio(self) -> float:
+        """True over commanded probe current; 1 where it was not measured."""
+        known = self.calibrated("current_ratio")
+        return known.value if known is not None else 1.0
 
     @property
     def imaging(self) -> Imaging | None:

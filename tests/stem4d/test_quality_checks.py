@@ -11,6 +11,7 @@ from stem4d.quality.descan import check_descan
 from stem4d.quality.dose import check_dose
 from stem4d.quality.frames import check_frames
 from stem4d.quality.grade import grade
+from stem4d.quality.judge import judge
 from stem4d.quality.regions import subject_of_plan
 from stem4d.rules import Calibrated, check
 from stem4d.verdict import QualityResult, Verdict
@@ -183,6 +184,16 @@ def test_more_or_far_fewer_electrons_than_planned_warn(factor: float, verdict: V
     made = Truth(electrons=3000 * factor)
     maps = recording(3, **vars(made))
     assert one(check_dose((maps,), _subject(maps, Truth())), "dose.electrons").verdict is verdict
+
+
+@pytest.mark.parametrize(("ratio", "verdict"), [(1.5, PASS), (1.0, WARN), (0.5, WARN)])
+def test_electrons_are_held_against_the_current_that_was_measured(ratio: float, verdict: Verdict) -> None:
+    made = Truth(electrons=3000 * 1.5)
+    known = {"current_ratio": Calibrated(value=ratio, uncertainty=0.01)}
+    results = judge(plan_for(Truth()), (recording(3, **vars(made)),), (0.0,), calibrations=known)
+    electrons = one(results, "dose.electrons")
+    assert electrons.verdict is verdict
+    assert electrons.limit == pytest.approx(3000 * ratio)
 
 
 def test_a_budget_that_was_passed_fails() -> None:

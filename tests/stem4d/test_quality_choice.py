@@ -164,9 +164,8 @@ def test_the_documentation_has_every_action_with_its_cost() -> None:
         ("descan.range", Verdict.WARN, 1.5, 0.5, ()),
         ("pixels.mask", Verdict.WARN, 2.0, None, ("pixel_mask",)),
         ("pixels.mask", Verdict.PASS, 0.0, None, ()),
-        # The beam is known to be twice as bright as commanded.
-        ("dose.electrons", Verdict.WARN, 210.0, 100.0, ()),
-        ("dose.electrons", Verdict.WARN, 300.0, 100.0, ("current",)),
+        ("dose.electrons", Verdict.WARN, 40.0, 100.0, ()),
+        ("dose.electrons", Verdict.WARN, 130.0, 100.0, ("current",)),
         ("saturation.disk", Verdict.FAIL, 1.0, 0.1, ()),
     ],
 )
@@ -174,4 +173,4 @@ def test_figures_contradict_their_calibrations(
     metric: str, verdict: Verdict, value: float, limit: float | None, kinds: tuple[str, ...]
 ) -> None:
     one = failing(metric).model_copy(update={"verdict": verdict, "value": value, "limit": limit, "uncertainty": 0.02})
-    assert contradicted(one, descan_range_px=0.9, current_ratio=2.0) == kinds
+    assert contradicted(one, descan_range_px=0.9) == kinds

@@ -170,6 +170,21 @@ def test_measured_crest_replaces_the_assumed_one() -> None:
     assert finding.value == pytest.approx(16.974, rel=1e-4)
 
 
+@pytest.mark.parametrize("rule", ["count_rate", "total_rate", "fluence_budget"])
+def test_rates_and_doses_follow_the_current_that_was_measured(rule: str) -> None:
+    facts = instrument(detector_max_total_count_rate_hz=1e9)
+    as_planned = found(plan("strain"), rule, instrument=facts)
+    brighter = found(plan("strain"), rule, instrument=facts, calibrations=calibrations(current_ratio=(3.0, 0.03)))
+    assert brighter.value == pytest.approx(3 * as_planned.value, rel=1e-9)
+
+
+def test_the_range_of_the_column_is_for_what_is_commanded() -> None:
+    known = calibrations(current_ratio=(3.0, 0.03))
+    for calibrated in (None, known):
+        one = found(plan("strain"), "current_range", instrument=instrument(), calibrations=calibrated)
+        assert one.value == plan("strain").optics.probe_current_pa
+
+
 @pytest.mark.parametrize(("rule", "target", "verdict"), [("source_size", 0.814, PASS), ("source_size", 0.813, WARN)])
 def test_source_size_of_an_image(rule: str, target: float, verdict: Verdict) -> None:
     # Source 0.50329 Å at 50 pA and 2e13 A/m²/sr, diffraction 0.63952 Å: 0.81381 Å.

@@ -15,11 +15,10 @@ REPLACED_BY: tuple[tuple[str, tuple[str, ...]], ...] = (("pixels.", ("pixel_mask
 """Metrics and the calibrations that they contradict, of those that a run measures by itself."""
 
 
-def contradicted(one: QualityResult, descan_range_px: float, current_ratio: float = 1.0) -> tuple[str, ...]:
+def contradicted(one: QualityResult, descan_range_px: float) -> tuple[str, ...]:
     """Kinds of calibration that a figure of a run's data contradicts, whatever is done about it.
 
-    ``descan_range_px`` is what the calibration itself says is left of the movement, ``current_ratio`` how much brighter
-    the beam is than commanded: no more than that is no news.
+    ``descan_range_px`` is what the calibration itself says is left of the movement: no more than that is no news.
     """
     if one.metric == MASK and one.verdict is Verdict.WARN:
         return ("pixel_mask",)
@@ -28,7 +27,7 @@ def contradicted(one: QualityResult, descan_range_px: float, current_ratio: floa
         return ("descan",) if surely > descan_range_px else ()
     if one.metric == "dose.electrons" and one.verdict is Verdict.WARN and one.value and one.limit:
         # No specimen adds electrons: more than the calibrated beam holds is a beam that has changed.
-        return ("current",) if one.value > MOST_OF_PLANNED * max(current_ratio, 1.0) * one.limit else ()
+        return ("current",) if one.value > MOST_OF_PLANNED * one.limit else ()
     return ()
 
 
