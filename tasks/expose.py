@@ -146,6 +146,9 @@ def expose_once(opened: Lab, run: str, one: Pass, on_progress: Callable[[Progres
     except BaseException as error:
         if never_lit:
             _release(opened, run, name, error)
+        elif len(lit_s) > 1:
+            _charge_broken(opened, run, one, fluence, name, lit_s[-1] - lit_s[0], error)
+        # Where nobody knows when the beam was off, all stays booked until the column's log tells it.
         raise
     finally:
         report = make_safe(instrument, SafeLevel.PARK, f"end of {one.purpose} in {run}")
@@ -163,7 +166,8 @@ def expose_once(opened: Lab, run: str, one: Pass, on_progress: Callable[[Progres
 def _note_time(times_s: list[float], instrument: Instrument) -> None:
     """When the beam was off again; an instrument that does not say it has blanked all the same."""
     with suppress(NightbeamError):
-        times_s.append(instrument.now_s())
+        if instrument.gate.is_blanked() is not False:
+            times_s.append(instrument.now_s())
 
 
 def _release(opened: Lab, run: str, name: str, error: BaseException) -> None:
@@ -174,6 +178,17 @@ def _release(opened: Lab, run: str, name: str, error: BaseException) -> None:
         opened.recorder.record(CloseIntent(token=name, delivered_e_per_a2=0.0, electrons=0.0, reason=never))
     except NightbeamError as trouble:
         opened.warn("dose", f"an exposure that never began stays booked on its area in full: {trouble}", run=run)
+
+
+def _charge_broken(
+    opened: Lab, run: str, one: Pass, booked_e_per_a2: float, name: str, lit_s: float, error: BaseException
+) -> None:
+    """Charge an exposure that an error ended: its first rows may have all, and its beam is known to be off."""
+    try:
+        reason = f"broken off: {type(error).__name__}: {error}".rstrip(": ")
+        _settle_dose(opened, one, booked_e_per_a2, name, None, lit_s, reason)
+    except NightbeamError as trouble:
+        opened.warn("dose", f"an exposure that was broken off stays booked on its area in full: {trouble}", run=run)
 
 
 def record_unlit(opened: Lab, run: str, one: Pass, on_progress: Callable[[Progress], str | None]) -> AcquisitionResult:
@@ -246,10 +261,13 @@ def _settle_dose(
     one: Pass,
     booked_e_per_a2: float,
     name: str,
-    result: AcquisitionResult,
+    result: AcquisitionResult | None,
     lit_s: float | None,
+    reason: str = "",
 ) -> None:
     """Close the intent: never less than booked, more where the detector counted more than the current promised.
+
+    Without a result, of an exposure that an error ended, nothing is known to have been counted.
 
     A pass that was broken off has given its first rows all that was booked, so the fluence where it is highest is the
     same. Its electrons are those of the current over ``lit_s``: from before the beam was let through until blanking
@@ -260,8 +278,9 @@ def _settle_dose(
     """
     planned = predict(one.plan)
     integrates = opened.file.facts.integrates(one.plan.detector.name)
-    counted = 0.0 if integrates else float(result.total_counts)
-    times_planned = counted / max(result.frames_received, 1) / planned.electrons_per_pattern
+    counted = 0.0 if integrates or result is None else float(result.total_counts)
+    frames = 1 if result is None else max(result.frames_received, 1)
+    times_planned = counted / frames / planned.electrons_per_pattern
     scan, line_us = one.scan, one.scan.shape[1] * one.scan.dwell_time_us
     lit_part = line_us / (line_us + scan.flyback_us) if scan.flyback_blanked else 1.0
     # A position that was begun is charged whole, and so is a way back.
@@ -273,6 +292,7 @@ def _settle_dose(
             token=name,
             delivered_e_per_a2=max(booked_e_per_a2, planned.local_fluence_e_per_a2 * times_planned),
             electrons=max(counted, carried),
+            reason=reason,
         )
     )
 
