@@ -2,7 +2,7 @@
 
 import textwrap
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
@@ -117,16 +117,18 @@ def night(
     settings = _settings()
     if go_on and new:
         raise BadInput(field="--resume", value="--new", limit="one of the two", remedy="Leave one of them out")
-    read, queued = queue(
-        night,
-        goes_on=lambda name, read, queued: not new and broken_off(settings, name, read, queued) is not None,
-        has=lambda file, plan, kind: recorded_calibration(settings, file, plan, kind),
-    )
-    instrument = night.parent / read.instrument
-    file = load_model(instrument, InstrumentFile)
-    left = None if new else broken_off(settings, file.name, read, queued)
-    if go_on and left is None:
-        raise refuse_resume(read)
+    # Without --yes somebody is there and reads it.
+    with _telling_that_it_never_started(settings, night.name) if yes else nullcontext():
+        read, queued = queue(
+            night,
+            goes_on=lambda name, read, queued: not new and broken_off(settings, name, read, queued) is not None,
+            has=lambda file, plan, kind: recorded_calibration(settings, file, plan, kind),
+        )
+        instrument = night.parent / read.instrument
+        file = load_model(instrument, InstrumentFile)
+        left = None if new else broken_off(settings, file.name, read, queued)
+        if go_on and left is None:
+            raise refuse_resume(read)
     todo = {one.name for one in left.targets if one.open} if left else {one.target.name for one in queued}
     if left:
         typer.echo(f"{left.name} of {left.started:%Y-%m-%d %H:%M} UTC goes on (--new starts afresh):", err=True)
@@ -185,7 +187,7 @@ def _night(
     go_on: bool = False,
 ) -> "NightResult":
     with ExitStack() as stack:
-        with _telling_that_it_never_started(settings, night):
+        with _telling_that_it_never_started(settings, night.title or night.name):
             opened = stack.enter_context(_instrument(settings, file, as_json, no_prefect))
             from flows.night import run_night
             from flows.resume import left_of
@@ -198,7 +200,7 @@ def _night(
 
 
 @contextmanager
-def _telling_that_it_never_started(settings: "Settings", night: "Night") -> Iterator[None]:
+def _telling_that_it_never_started(settings: "Settings", night: str) -> Iterator[None]:
     from stem4d.errors import NightbeamError
 
     try:
@@ -206,7 +208,7 @@ def _telling_that_it_never_started(settings: "Settings", night: "Night") -> Iter
     except NightbeamError as error:
         from flows.notify import tell_people
 
-        title = f"nightbeam, {night.title or night.name}"
+        title = f"nightbeam, {night}"
         if trouble := tell_people(settings, "not_started", title, f"the night did not start: {error}"):
             typer.echo(f"no message: {trouble}", err=True)
         raise

@@ -23,7 +23,7 @@ def one_pass(opened: Lab) -> tuple[str, Pass]:
         column=uncalibrated(plan).column,
         scan=scan_request(plan),
         accumulator=accumulator_spec(plan, uncalibrated(plan), 1),
-        area=plan.sample.area,
+        position=plan.sample.area,
         area_id=opened.runs[run].area_id,
         purpose="acquisition",
         current_ratio=1.0,

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 from pydantic import SecretStr
+from typer.testing import CliRunner
 
+from flows.cli.app import app
 from flows.notify import MOST_AN_HOUR, tell_people
 from storage.settings import Settings
 
@@ -108,3 +110,19 @@ def test_a_message_goes_through_apprise_itself(tmp_path: Path, receiver: tuple[i
     assert tell_people(settings(tmp_path, f"json://127.0.0.1:{port}/"), "needs_you", "night", "5 done, 1 failed") == ""
     assert [(one["title"], one["message"], one["type"]) for one in got] == [("night", "5 done, 1 failed", "warning")]
     assert "none that Apprise knows" in tell_people(settings(tmp_path, "nonsense"), "ended", "t", "x")
+
+
+@pytest.mark.parametrize(("option", "told"), [("--yes", ["not_started"]), ("--json", [])])
+def test_an_unattended_night_that_is_refused_is_told(
+    option: str, told: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kinds: list[str] = []
+
+    def tell(_settings: object, what: str, _title: str, text: str) -> str:
+        kinds.append(what)
+        assert "tonight.yaml" in text
+        return ""
+
+    monkeypatch.setattr("flows.notify.tell_people", tell)
+    done = CliRunner().invoke(app, ["night", str(tmp_path / "tonight.yaml"), option])
+    assert (done.exit_code, kinds) == (2, told)
