@@ -66,7 +66,7 @@ class Truth:
 
     def highest(self) -> float:
         """Where the most fell [e/Å²]: the median of the fifth of the lit places that has most, for the map's grain."""
-        if not self.values.size:
+        if not self.values.any():
             return 0.0
         lit = self.values[self.values > 0.5 * self.values.max()]
         return float(np.median(np.sort(lit)[-max(lit.size // 5, 1) :]))

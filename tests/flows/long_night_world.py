@@ -111,7 +111,13 @@ def plan_of(number: int) -> Plan:
     return load_model(PLANS / "demo" / f"{base}.yaml", Plan, own)
 
 
-FIELD = ("scan.shape=[24, 24]", "scan.step_nm=0.4", "optics.defocus_nm=30")
+FIELD = (
+    "scan.shape=[24, 24]",
+    "scan.step_nm=0.4",
+    "optics.defocus_nm=30",
+    "scan.flyback_us=300",
+    "scan.flyback_blanked=false",
+)
 """A probe 1.3 nm wide covers several steps: the fluence is even, and can be compared with the truth."""
 
 
