@@ -37,6 +37,8 @@ ROUNDING = 1e-4
 """The truth is kept in single precision; its sums over an area too."""
 STALL_AFTER_BYTES = 2_000_000
 """Some 60 of 576 frames have come."""
+IN_FOCUS = (world.SATURATED, world.DRIFTS, world.RESTLESS)
+"""Targets whose probe is narrower than a step: places between its positions, and where it overlaps by drift, differ."""
 CURRENT_UNKNOWN = (world.SATURATED, world.NO_BEAM, world.FLICKER)
 """Targets whose true current was not what it was set to: three times as much, or none for a while."""
 
@@ -196,7 +198,8 @@ def test_no_area_is_over_its_budget_and_the_ledger_is_the_true_dose(long_night: 
         found = truth(long_night.home, str(name))
         assert fluence <= budget * 1.01
         assert found.highest() <= budget * 1.01
-        assert fluence >= found.highest() * (1 - WITHIN), (name, fluence, found.highest())
+        if int(str(name)[1:3]) not in IN_FOCUS:
+            assert fluence >= found.highest() * (1 - ROUNDING), (name, fluence, found.highest())
         assert electrons >= found.electrons * (1 - ROUNDING), (name, electrons, found.electrons)
         if int(str(name)[1:3]) not in CURRENT_UNKNOWN:
             assert electrons <= found.electrons * (1 + WITHIN), (name, electrons, found.electrons)
