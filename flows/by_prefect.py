@@ -5,6 +5,7 @@ from typing import Any, TypeVar
 
 from prefect import Task, flow
 
+from devices.interrupts import listening
 from tasks.lab import Lab
 
 Call = Callable[..., Any]
@@ -35,7 +36,8 @@ def seen_by_prefect(
     @flow(name=name, flow_run_name=lambda: title, persist_result=False, log_prints=False)
     def seen() -> Any:
         try:
-            came.append(body(as_tasks))
+            with listening():
+                came.append(body(as_tasks))
         except BaseException as error:
             own.append(error)
             raise

@@ -45,6 +45,7 @@ def run_night(
 
     ``left`` is a night of the same content that was broken off: it goes on.
     """
+    opened.watched_anew()
     opened.calibrate_always = night.calibrate == "always"
     going = _going(opened, night, queued, left)
     opened.night_id = going.night_id
