@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import select
+from sqlalchemy import and_, or_, select
 from sqlalchemy.orm import Session
 
 from db.clock import Clock, utc_now
@@ -59,7 +59,9 @@ def close_abandoned(session: Session, *, instrument: str, reason: str = REASON, 
     """
     runs = session.scalars(select(Run).filter_by(instrument=instrument, state="running").order_by(Run.id)).all()
     used = select(Target.night_id).join(Run, Run.target_id == Target.id).where(Run.instrument == instrument)
-    nights = session.scalars(select(Night).where(Night.state == "running", Night.id.in_(used)).order_by(Night.id)).all()
+    # A night may have died before its first run; one of before 0.3.0 says its instrument by its runs alone.
+    its_own = or_(Night.instrument == instrument, and_(Night.instrument.is_(None), Night.id.in_(used)))
+    nights = session.scalars(select(Night).where(Night.state == "running", its_own).order_by(Night.id)).all()
     begun = (
         select(Area.name, ExposureIntent.opened)
         .join(Area, Area.id == ExposureIntent.area_id)
@@ -74,7 +76,7 @@ def close_abandoned(session: Session, *, instrument: str, reason: str = REASON, 
         open_targets = select(Target).where(Target.night_id == night.id, Target.state.in_(("running", "pending")))
         for target in session.scalars(open_targets.order_by(Target.position)).all():
             state: TargetState = "failed" if target.state == "running" else "skipped"
-            set_target_state(session, target_id=target.id, state=state, reason=reason, clock=clock)
+            set_target_state(session, target_id=target.id, state=state, reason=reason, broken_off=True, clock=clock)
         finish_night(session, night_id=night.id, state="crashed", exit_reason=reason, clock=clock)
     return Abandoned(
         tuple(run.name for run in runs),

@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import insert, select
 from sqlalchemy.orm import Session
 
-from db import calibrations, dose, record, results
+from db import calibrations, dose, record, results, resume
 from db.clock import utc_now
 from db.models import Area, Calibration, Dataset, ExposureIntent, Landed, Run, Sample
 from db.operations import (
@@ -312,8 +312,15 @@ def _withdraw(at_work: Applying, one: Withdraw) -> None:
 
 def _set_target(at_work: Applying, one: SetTarget) -> None:
     record.set_target_state(
-        at_work.session, target_id=one.target, state=one.state, reason=one.reason, clock=lambda: one.at
+        at_work.session,
+        target_id=one.target,
+        state=one.state,
+        reason=one.reason,
+        broken_off=one.broken_off,
+        clock=lambda: one.at,
     )
+    if one.predicted_s is not None and one.actual_s is not None:
+        resume.time_target(at_work.session, target_id=one.target, predicted_s=one.predicted_s, actual_s=one.actual_s)
 
 
 def _finish_night(at_work: Applying, one: FinishNight) -> None:

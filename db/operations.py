@@ -308,6 +308,11 @@ class SetTarget(Operation):
     target: int
     state: TargetState
     reason: str = ""
+    broken_off: bool = False
+    """Whether it was the night that ended, and not this target: the same command takes it up again."""
+    predicted_s: float | None = None
+    """What it was to take now that it ends [s], and what it took; both or none."""
+    actual_s: float | None = None
 
 
 class FinishNight(Operation):

@@ -67,7 +67,9 @@ def register_environment(session: Session, *, python: str, packages: Mapping[str
     return find_or_add(session, SoftwareEnvironment, {"sha256": sha256_of(text)}, facts).id
 
 
-def start_night(session: Session, *, name: str, canonical_json: str, clock: Clock = utc_now) -> int:
+def start_night(
+    session: Session, *, name: str, canonical_json: str, instrument: str | None = None, clock: Clock = utc_now
+) -> int:
     """Begin a night under a new public name (`db.clock.new_night_name`); gives its id."""
     _check_name("night", name)
     night = added(
@@ -76,6 +78,7 @@ def start_night(session: Session, *, name: str, canonical_json: str, clock: Cloc
             name=name,
             sha256=sha256_of(canonical_json),
             canonical_json=canonical_json,
+            instrument=instrument,
             state="running",
             started=clock(),
         ),
@@ -106,13 +109,22 @@ def add_target(
 
 
 def set_target_state(
-    session: Session, *, target_id: int, state: TargetState, reason: str = "", clock: Clock = utc_now
+    session: Session,
+    *,
+    target_id: int,
+    state: TargetState,
+    reason: str = "",
+    broken_off: bool = False,
+    clock: Clock = utc_now,
 ) -> None:
-    """Move a target on and leave an event; raises `BadInput` if it has already ended."""
+    """Move a target on and leave an event; raises `BadInput` if it has already ended.
+
+    ``broken_off`` says that it was the night that ended, and not this target: `db.resume` may go on with it.
+    """
     target = existing(session, Target, target_id)
     if target.state in _FINAL_TARGET:
         raise _ended("target", target.name, target.state, state)
-    before, target.state, target.reason = target.state, state, reason or None
+    before, target.state, target.reason, target.broken_off = target.state, state, reason or None, broken_off
     add_event(
         session,
         kind="target_state",

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from db.operations import AddQuality, Figure
+from flows.by_prefect import as_calls
 from flows.report import write_calibrations
-from flows.run import as_calls
 from flows.standing import Line, lines_of
 from stem4d.errors import NightbeamError
 from stem4d.model import canonical_json

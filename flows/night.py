@@ -1,24 +1,28 @@
-"""A night: its targets in order, each a subflow, none of which can take the others down with it."""
+"""A night: its targets, each a subflow, none of which can take the others down with it, in an order that is kept up."""
 
 import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from prefect import flow
-
-from db.clock import new_night_name
+from db.clock import new_night_name, utc_now
 from db.engine import writer
 from db.operations import FinishNight, SetTarget
 from db.record import add_target, register_plan, start_night
+from db.resume import NightLeft
 from db.vocabulary import NightState
+from flows.by_prefect import Call, as_calls, as_tasks, seen_by_prefect
+from flows.going import Going
+from flows.notify import What, tell_people
 from flows.queue import Queued
 from flows.report import write_night
-from flows.run import Outcome, as_calls, run_target, target_flow
-from stem4d.errors import InstrumentTaken
+from flows.resume import again, resume
+from flows.run import Outcome, run_target, target_flow
+from stem4d.errors import InstrumentTaken, NightbeamError
 from stem4d.model import canonical_json
 from stem4d.night import Night, Target, TargetState
-from tasks.lab import Lab, lab
+from stem4d.plan import Plan
+from tasks.lab import Lab
 from tasks.record import learn_areas, not_hiding
 
 
@@ -28,101 +32,177 @@ class NightResult:
 
     name: str
     outcomes: tuple[tuple[Target, Outcome], ...]
+    """In the order in which they ended; of a night that went on, those of before come first."""
     reason: str
     report: Path | None
     """None where the page could not be written."""
 
 
-def run_night(opened: Lab, night: Night, queued: tuple[Queued, ...], *, with_prefect: bool) -> NightResult:
-    """Run every target; each ends in the database with its state and reason, and the night with its own."""
+def run_night(
+    opened: Lab, night: Night, queued: tuple[Queued, ...], *, with_prefect: bool, left: NightLeft | None = None
+) -> NightResult:
+    """Run every target; each ends in the database with its state and reason, and the night with its own.
+
+    ``left`` is a night of the same content that was broken off: it goes on.
+    """
     opened.watched_anew()
     opened.calibrate_always = night.calibrate == "always"
-    name = new_night_name()
-    text = canonical_json(night)
-    with writer(opened.engine) as session:
-        night_id = start_night(session, name=name, canonical_json=text)
-        ids = [_register(session, night_id, position, one) for position, one in enumerate(queued)]
-    opened.night_id = night_id
+    going = _going(opened, night, queued, left)
+    opened.night_id = going.night_id
     learn_areas(opened, (one.plan for one in queued))
-    opened.show("night started", f"{night.title or night.name}: {len(queued)} targets")
-    outcomes: list[tuple[Target, Outcome]] = []
     try:
-        if with_prefect:
-            _night_flow(opened, night.name, queued, ids, outcomes)
-        else:
-            _each(opened, queued, ids, outcomes, with_prefect=False)
+        with going.heard():
+            how = "goes on" if left else "started"
+            opened.show(f"night {how}", f"{night.title or night.name}: {len(going.open)} targets")
+            if with_prefect:
+                _night_flow(going)
+            else:
+                _each(going, with_prefect=False)
     except BaseException as error:
         state = "failed" if isinstance(error, Exception) else "stopped"
         reason = f"{type(error).__name__}: {error}".rstrip(": ")
-        with not_hiding(opened, name):
-            _skip_rest(opened, queued[len(outcomes) :], ids[len(outcomes) :], reason)
-            _end(opened, night_id, name, state, reason)
+        with not_hiding(opened, going.name):
+            _skip_rest(going, reason)
+        _end(going, state, reason)
         opened.night_id = None
         raise
-    reason = _summary(outcomes)
-    stopper = next((target.name for target, outcome in outcomes if outcome.ends_night), None)
+    reason = _summary(going)
+    stopper = next((target.name for target, outcome in going.outcomes if outcome.ends_night), None)
     if stopper is not None:
         reason = f"{reason}; the policy of {stopper} ended the night"
-    report = _end(opened, night_id, name, "done" if stopper is None else "stopped", reason)
+    elif going.control.stopped:
+        reason = f"{reason}; {going.control.stopped}"
+    report = _end(going, "stopped" if stopper or going.control.stopped else "done", reason)
     opened.night_id = None
-    return NightResult(name, tuple(outcomes), reason, report)
+    return NightResult(going.name, tuple(going.outcomes), reason, report)
 
 
-def _end(opened: Lab, night_id: int, name: str, state: NightState, reason: str) -> Path | None:
+def _going(opened: Lab, night: Night, queued: tuple[Queued, ...], left: NightLeft | None) -> Going:
+    """A new night in the database, or the one that goes on."""
+    if left is not None:
+        resumed = resume(opened, left)
+        opened.night_id = left.id
+        return Going(
+            opened,
+            night,
+            queued,
+            left.id,
+            left.name,
+            resumed.ids,
+            left.started,
+            ended=resumed.ended,
+            broken=resumed.broken,
+            measured=resumed.measured,
+        )
+    name = new_night_name()
+    with writer(opened.engine) as session:
+        night_id = start_night(session, name=name, canonical_json=canonical_json(night), instrument=opened.file.name)
+        ids = {one.target.name: _register(session, night_id, position, one) for position, one in enumerate(queued)}
+    return Going(opened, night, queued, night_id, name, ids, utc_now())
+
+
+def _end(going: Going, state: NightState, reason: str) -> Path | None:
     """Close a night in the database, and write its page."""
-    opened.recorder.record(FinishNight(night=night_id, state=state, reason=reason))
-    opened.show("night ended", reason)
-    return write_night(opened, name)
+    with not_hiding(going.opened, going.name):
+        going.opened.recorder.record(FinishNight(night=going.night_id, state=state, reason=reason))
+    going.opened.show("night ended", reason)
+    going.status.set(state=state, reason=reason)
+    page = write_night(going.opened, going.name)
+    asked = going.control.asked or state == "done"
+    _tell_people(going, "ended" if asked else "needs_you", f"{state}: {reason}", page)
+    return page
 
 
-def _night_flow(
-    opened: Lab, title: str, queued: tuple[Queued, ...], ids: list[int], outcomes: list[tuple[Target, Outcome]]
-) -> None:
-    @flow(name="night", flow_run_name=title, persist_result=False, validate_parameters=False)
-    def night(instrument: str, targets: list[str]) -> list[dict[str, Any]]:
-        _each(lab(instrument), queued, ids, outcomes, with_prefect=True)
-        return [outcome.as_dict() for _target, outcome in outcomes]
-
-    night(opened.file.name, [one.target.name for one in queued])
+def _tell_people(going: Going, what: What, words: str, page: Path | None) -> None:
+    text = f"{words}\nReport: {page or 'it could not be written'}"
+    title = f"nightbeam, {going.night.title or going.night.name} ({going.name})"
+    if trouble := tell_people(going.opened.settings, what, title, text):
+        going.opened.show("message", trouble)
 
 
-def _each(
-    opened: Lab,
-    queued: tuple[Queued, ...],
-    ids: list[int],
-    outcomes: list[tuple[Target, Outcome]],
-    *,
-    with_prefect: bool,
-) -> None:
-    for one, target_id in zip(queued, ids, strict=True):
-        _set(opened, target_id, TargetState.RUNNING, "")
-        outcome = _run_one(opened, one, target_id, with_prefect=with_prefect)
-        _set(opened, target_id, outcome.state, outcome.reason)
-        outcomes.append((one.target, outcome))
-        if outcome.ends_night:
-            _leave_rest(opened, queued, ids, outcomes)
+def _night_flow(going: Going) -> None:
+    def body(_call: Call) -> list[dict[str, Any]]:
+        # Without an API for the night's flow there is none for those of its targets.
+        _each(going, with_prefect=_call is as_tasks)
+        return [outcome.as_dict() for _target, outcome in going.outcomes]
+
+    seen_by_prefect(going.opened, "night", going.night.name, body, lambda told: told)
+
+
+def _each(going: Going, *, with_prefect: bool) -> None:
+    """One target after the other, the next chosen anew each time."""
+    while going.open:
+        going.control.look()
+        if not going.control.stopped:
+            going.wait()
+        # Before a stop: what a person does not want is not for the same command to take up again.
+        for name, why in going.asked_to_skip():
+            _ended(going, name, Outcome(TargetState.SKIPPED, why, going.runs_of(name)))
+        if going.control.stopped:
+            _leave_rest(going, going.control.stopped)
             return
+        name = going.choose(lambda name, why, again: _left_out(going, name, why, again=again))
+        if name is None:
+            continue
+        outcome = _tried(going, name, with_prefect=with_prefect)
+        going.stop_after_faults()
+        if outcome.ends_night:
+            _leave_rest(going, f"{name} ended the night: {outcome.reason}")
+            return
+    for name in going.held_back():
+        _ended(going, name, Outcome(TargetState.SKIPPED, "a spare that was not needed", ()))
 
 
-def _leave_rest(
-    opened: Lab, queued: tuple[Queued, ...], ids: list[int], outcomes: list[tuple[Target, Outcome]]
-) -> None:
-    """What has not begun when a target's policy ends the night was skipped."""
-    target, outcome = outcomes[-1]
-    done = len(outcomes)
-    for one, target_id in zip(queued[done:], ids[done:], strict=True):
-        left = Outcome(TargetState.SKIPPED, f"{target.name} ended the night: {outcome.reason}", ())
-        _set(opened, target_id, left.state, left.reason)
-        outcomes.append((one.target, left))
+def _tried(going: Going, name: str, *, with_prefect: bool) -> Outcome:
+    """Run one target, or what is left of it."""
+    _set(going, name, TargetState.RUNNING, "")
+    todo = _todo(going, name)
+    if isinstance(todo, Outcome):
+        return _ended(going, name, todo, broken_off=todo.broken_off)
+    plan, earlier = todo
+    with going.timed(name):
+        outcome = _run_one(going, Queued(going.queued[name].target, plan), earlier, with_prefect=with_prefect)
+    if outcome.fault and name not in going.faults and not going.control.stopped and name not in going.control.skipped:
+        return _once_more(going, name, outcome)
+    # One that a person does not want is not taken up again.
+    return _ended(going, name, outcome, broken_off=outcome.broken_off and name not in going.control.skipped)
 
 
-def _run_one(opened: Lab, one: Queued, target_id: int, *, with_prefect: bool) -> Outcome:
-    plan_json = canonical_json(one.plan)
-    instrument = opened.file.name
+def _todo(going: Going, name: str) -> tuple[Plan, tuple[str, ...]] | Outcome:
+    """The plan of a target, or of what is left of one that was broken off with its runs; its end, if nothing is."""
+    fault = going.faults.get(name)
+    before = f"{fault.reason}; " if fault else ""
     try:
-        if with_prefect:
-            return Outcome.from_dict(target_flow(one.target.title or one.target.name, instrument, plan_json, target_id))
-        return run_target(as_calls, instrument, plan_json, target_id)
+        broken = going.broken_off(name)
+        if broken is None:
+            return going.queued[name].plan, ()
+        rest = again(going.opened, going.ids[name], broken)
+    except NightbeamError as error:
+        # The database or the instrument is away: the same command finds out later.
+        words = f"{before}what is left of it could not be found out: {error}"
+        return Outcome(TargetState.FAILED, words, going.runs_of(name), broken_off=True, fault=True)
+    if rest.plan is not None:
+        return rest.plan, broken.runs
+    if rest.whole:
+        return Outcome(TargetState.MARKED, f"{before}{rest.reason}; they were not judged together", broken.runs)
+    return Outcome(TargetState.SKIPPED, f"{before}{rest.reason}", broken.runs)
+
+
+def _once_more(going: Going, name: str, outcome: Outcome) -> Outcome:
+    """A target that a fault of the machines ended is tried once more, when conditions are good and its turn comes."""
+    _set(going, name, TargetState.PENDING, f"to be tried once more: {outcome.reason}")
+    going.put_back(name, outcome)
+    return outcome
+
+
+def _run_one(going: Going, one: Queued, earlier: tuple[str, ...], *, with_prefect: bool) -> Outcome:
+    plan_json, target_id = canonical_json(one.plan), going.ids[one.target.name]
+    try:
+        if with_prefect and not going.prefect_lost:
+            title = one.target.title or one.target.name
+            outcome, going.prefect_lost = target_flow(going.opened, title, plan_json, target_id, earlier)
+            return outcome
+        return run_target(as_calls, going.opened.file.name, plan_json, target_id, earlier)
     except InstrumentTaken:
         raise  # for the targets after this one it is somebody else's, too
     except Exception as error:
@@ -143,19 +223,52 @@ def _register(session: Any, night_id: int, position: int, one: Queued) -> int:
     )
 
 
-def _set(opened: Lab, target_id: int, state: TargetState, reason: str) -> None:
-    opened.recorder.record(SetTarget(target=target_id, state=state.value, reason=reason))
+def _ended(going: Going, name: str, outcome: Outcome, *, broken_off: bool = False) -> Outcome:
+    """A target has ended: in the database, and in the order."""
+    _set(going, name, outcome.state, outcome.reason, broken_off=broken_off)
+    going.end(name, outcome)
+    return outcome
 
 
-def _skip_rest(opened: Lab, queued: tuple[Queued, ...], ids: list[int], reason: str) -> None:
+def _left_out(going: Going, name: str, why: str, *, again: bool) -> None:
+    """There is no time for a target any more; ``again`` says that another night may have it."""
+    _ended(going, name, Outcome(TargetState.SKIPPED, why, going.runs_of(name)), broken_off=again)
+
+
+def _leave_rest(going: Going, why: str) -> None:
+    """What has not begun when the night is ended was skipped, and waits for the same command."""
+    for name in (*going.open, *going.held_back()):
+        _ended(going, name, Outcome(TargetState.SKIPPED, why, going.runs_of(name)), broken_off=True)
+
+
+def _set(going: Going, name: str, state: TargetState, reason: str, *, broken_off: bool = False) -> None:
+    predicted_s, actual_s = going.took(name) or (None, None)
+    going.opened.recorder.record(
+        SetTarget(
+            target=going.ids[name],
+            state=state.value,
+            reason=reason,
+            broken_off=broken_off,
+            predicted_s=predicted_s,
+            actual_s=actual_s,
+        )
+    )
+
+
+def _skip_rest(going: Going, reason: str) -> None:
     """What was running when the night broke off failed; what had not begun was skipped."""
-    for place, (one, target_id) in enumerate(zip(queued, ids, strict=True)):
-        if place == 0:
-            _set(opened, target_id, TargetState.FAILED, f"the night broke off in {one.target.name}: {reason}")
+    running, skipped = going.control.running, going.control.skipped
+    for name in (*going.open, *going.held_back()):
+        if name in skipped and name != running:
+            _set(going, name, TargetState.SKIPPED, skipped[name])
+        elif name == running:
+            words = f"the night broke off in {name}: {reason}"
+            _set(going, name, TargetState.FAILED, words, broken_off=True)
         else:
-            _set(opened, target_id, TargetState.SKIPPED, f"the night ended before {one.target.name}: {reason}")
+            words = f"the night ended before {name}: {reason}"
+            _set(going, name, TargetState.SKIPPED, words, broken_off=True)
 
 
-def _summary(outcomes: list[tuple[Target, Outcome]]) -> str:
-    states = [outcome.state for _target, outcome in outcomes]
+def _summary(going: Going) -> str:
+    states = [outcome.state for _target, outcome in going.outcomes]
     return ", ".join(f"{states.count(state)} {state.value}" for state in TargetState if state in states)

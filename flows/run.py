@@ -1,15 +1,14 @@
 """One target from its plan to its verdict: the stages in order, and again with a remedy where one is allowed."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from prefect import Task, flow
+from prefect import Task
 
-from devices.interrupts import listening
 from flows.approach import approach, is_wanted
+from flows.by_prefect import Call, as_calls, seen_by_prefect
 from flows.report import report_run
-from stem4d.errors import DoseRefused, NightbeamError
+from stem4d.errors import BadInput, BrokenOff, DoseRefused, LimitViolation, NightbeamError
 from stem4d.model import canonical_json
 from stem4d.night import TargetState
 from stem4d.plan import Plan
@@ -36,12 +35,10 @@ class Outcome:
     """Kinds of calibration that its analyses need and that it had to do without."""
     ends_night: bool = False
     """Whether the plan's policy ends the night here."""
-
-    @classmethod
-    def from_dict(cls, facts: dict[str, Any]) -> "Outcome":
-        """The reverse of ``as_dict``."""
-        runs, lacking = tuple(facts["runs"]), tuple(facts["lacking"])
-        return cls(TargetState(facts["state"]), facts["reason"], runs, lacking, facts["ends_night"])
+    broken_off: bool = False
+    """Whether a person ended it before its end: a stop or a skip."""
+    fault: bool = False
+    """Whether it failed by a fault of the machines, and not by what was asked of them."""
 
     def as_dict(self) -> dict[str, Any]:
         """For a flow's result and for ``--json``."""
@@ -51,27 +48,9 @@ class Outcome:
             "runs": list(self.runs),
             "lacking": list(self.lacking),
             "ends_night": self.ends_night,
+            "broken_off": self.broken_off,
+            "fault": self.fault,
         }
-
-
-Call = Callable[..., Any]
-
-
-def as_tasks(stage: "Task[..., Any]", *args: Any) -> Any:
-    """Run a stage as a Prefect task."""
-    return stage(*args)
-
-
-def as_calls(stage: "Task[..., Any]", *args: Any) -> Any:
-    """Run a stage as the plain function that it is: no Prefect API needed."""
-    return stage.fn(*args)
-
-
-@flow(name="target", flow_run_name="{title}", persist_result=False, validate_parameters=False, log_prints=False)
-def target_flow(title: str, instrument: str, plan_json: str, target_id: int | None) -> dict[str, Any]:
-    """One target of a night, or one run, as a Prefect flow."""
-    with listening():
-        return run_target(as_tasks, instrument, plan_json, target_id).as_dict()
 
 
 def run_plan(opened: Lab, plan: Plan, *, with_prefect: bool) -> Outcome:
@@ -79,12 +58,38 @@ def run_plan(opened: Lab, plan: Plan, *, with_prefect: bool) -> Outcome:
     plan_json = canonical_json(plan)
     if not with_prefect:
         return run_target(as_calls, opened.file.name, plan_json, None)
-    return Outcome.from_dict(target_flow(plan.title or plan.name, opened.file.name, plan_json, None))
+    outcome, _lost = target_flow(opened, plan.title or plan.name, plan_json, None)
+    return outcome
 
 
-def run_target(call: Call, instrument: str, plan_json: str, target_id: int | None) -> Outcome:
-    """Expose a plan's area until the data are good, nothing more can be mended, or dose and time are spent."""
-    runs: list[str] = []
+def target_flow(
+    opened: Lab, title: str, plan_json: str, target_id: int | None, earlier: tuple[str, ...] = ()
+) -> tuple[Outcome, str]:
+    """One target of a night, or one run, as a Prefect flow; gives also why Prefect is lost, empty where it is not."""
+
+    def body(call: Call) -> Outcome:
+        return run_target(call, opened.file.name, plan_json, target_id, earlier)
+
+    return seen_by_prefect(opened, "target", title, body, Outcome.as_dict)
+
+
+def run_target(
+    call: Call, instrument: str, plan_json: str, target_id: int | None, earlier: tuple[str, ...] = ()
+) -> Outcome:
+    """Expose a plan's area until the data are good, nothing more can be mended, or dose and time are spent.
+
+    ``earlier`` are runs of the target that were broken off; the lab knows the last of them.
+    """
+    opened = lab(instrument)
+
+    def stage(one: "Task[..., Any]", *args: Any) -> Any:
+        opened.on_stage(getattr(one, "name", ""))
+        return call(one, *args)
+
+    return _run_target(stage, instrument, plan_json, target_id, list(earlier))
+
+
+def _run_target(call: Call, instrument: str, plan_json: str, target_id: int | None, runs: list[str]) -> Outcome:
     remedies: list[str] = []
     wait: dict[str, float] | None = None
     while True:
@@ -94,11 +99,14 @@ def run_target(call: Call, instrument: str, plan_json: str, target_id: int | Non
             attempt = _attempt(call, instrument, runs, wait)
         except DoseRefused as error:
             attempt = Attempt("refused", str(error))
+        except BrokenOff as error:
+            attempt = Attempt("stopped", str(error), asked=True)
         except NightbeamError as error:
             with not_hiding(lab(instrument), run):
                 call(close_run, instrument, run, "failed", str(error), None)
             _report_all(call, instrument, runs)
-            return Outcome(TargetState.FAILED, str(error), tuple(runs))
+            fault = not isinstance(error, BadInput | LimitViolation)
+            return Outcome(TargetState.FAILED, str(error), tuple(runs), fault=fault)
         except BaseException as error:
             # A bug or Ctrl+C: close the run in the database with nothing in between.
             state = "failed" if isinstance(error, Exception) else "stopped"
@@ -109,6 +117,10 @@ def run_target(call: Call, instrument: str, plan_json: str, target_id: int | Non
         if attempt.next_plan_json is None:
             _report_all(call, instrument, runs)
             return _ended(attempt, tuple(runs), remedies)
+        if asked := lab(instrument).between():
+            _report_all(call, instrument, runs)
+            reason = f"{attempt.reason.rstrip('; ')} ({attempt.remedy} not tried: {asked})"
+            return Outcome(TargetState.MARKED, reason, tuple(runs))
         call(report_run, instrument, run)
         remedies.append(attempt.remedy)
         plan_json, wait = attempt.next_plan_json, attempt.wait
@@ -131,6 +143,8 @@ class Attempt(NamedTuple):
     wait: dict[str, float] | None = None
     """The drift that the next attempt waits for."""
     lacking: tuple[str, ...] = ()
+    asked: bool = False
+    """Whether a person ended it."""
     leave: str = ""
     """What the policy gives up: "skip" this target, or "end_night"."""
 
@@ -138,6 +152,8 @@ class Attempt(NamedTuple):
 def _ended(attempt: Attempt, runs: tuple[str, ...], remedies: list[str]) -> Outcome:
     """What a target came to, by its last attempt."""
     reason = attempt.reason.rstrip("; ")
+    if attempt.asked:
+        return Outcome(TargetState.SKIPPED, reason, runs, attempt.lacking, broken_off=True)
     if attempt.leave == "skip":
         return Outcome(TargetState.SKIPPED, reason, runs, attempt.lacking)
     if attempt.state == "done" and remedies:
@@ -154,10 +170,14 @@ def _attempt(call: Call, instrument: str, runs: list[str], wait: dict[str, float
     call(prepare, instrument, run)
     calibrated = call(calibrate, instrument, run)
     lacking = lacking_in(lab(instrument), run, calibrated)
+    if missing := [kind for kind in lacking if kind in lab(instrument).needs]:
+        return Attempt("refused", f"not exposed without {', '.join(missing)}, which could not be had", lacking=lacking)
     verdict = call(validate, instrument, run, calibrated)
     if verdict["hard"]:
         return Attempt("refused", verdict["reason"])
-    if is_wanted(lab(instrument), runs):
+    if asked := lab(instrument).between():
+        return Attempt("stopped", f"{asked}, before it was exposed", asked=True)
+    if approached := is_wanted(lab(instrument), runs):
         calibrated, lost = approach(call, instrument, run, calibrated)
         if lost:
             return Attempt("marked", lost, lacking=lacking, leave="skip")
@@ -165,7 +185,11 @@ def _attempt(call: Call, instrument: str, runs: list[str], wait: dict[str, float
         waited = call(settle, instrument, run, calibrated, wait, runs)
         if not waited["settled"]:
             return Attempt("marked", waited["reason"], lacking=lacking)
+    if (approached or wait is not None) and (asked := lab(instrument).between()):
+        return Attempt("stopped", f"{asked}, before it was exposed", asked=True)
     exposed = call(expose, instrument, run, calibrated)
+    if exposed["asked"]:
+        return Attempt("stopped", exposed["asked"], exposed, asked=True)
     quality = call(check_quality, instrument, run, calibrated, exposed)
     ended_early = bool(exposed["stopped"] or exposed["failing"])
     if ended_early or quality["fails"]:

@@ -84,5 +84,12 @@ def _obstacle(file: InstrumentFile, kind: str) -> str:
     return "not measurable: the instrument file names no reference specimen"
 
 
+def obstacle(file: InstrumentFile, plan: Plan, kind: str) -> str:
+    """Why a kind can never be measured for a plan on an instrument as its file stands; empty where it can."""
+    if why := does_not_apply(kind, file.facts, plan):
+        return why
+    return _obstacle(file, kind)
+
+
 def _plain(value: Any) -> Any:
     return value.isoformat() if isinstance(value, datetime) else value

@@ -1,5 +1,7 @@
 """The errors a user or an instrument can cause, each naming field, value, limit, unit and what to do."""
 
+from typing import Any
+
 
 def shown(value: object, longest: int = 80) -> str:
     """A value as it may stand in a message: control and bidirectional characters escaped, long text cut.
@@ -41,7 +43,7 @@ class BadInput(NightbeamError):
     def __reduce__(self) -> tuple[object, ...]:
         return (_rebuild_bad_input, (self.field, shown(self.value), self.limit, self.unit, self.remedy))
 
-    def as_dict(self) -> dict[str, str]:
+    def as_dict(self) -> dict[str, Any]:
         """The same facts for ``--json``."""
         return {
             "field": self.field,
@@ -54,6 +56,24 @@ class BadInput(NightbeamError):
 
 def _rebuild_bad_input(field: str, value: str, limit: str, unit: str, remedy: str) -> BadInput:
     return BadInput(field=field, value=value, limit=limit, unit=unit, remedy=remedy)
+
+
+class SeveralBad(BadInput):
+    """Several mistakes at once, all of them told; the fields are those of the first."""
+
+    def __init__(self, problems: tuple[BadInput, ...]) -> None:
+        first = problems[0]
+        super().__init__(field=first.field, value=first.value, limit=first.limit, unit=first.unit, remedy=first.remedy)
+        self.problems = problems
+        listed = "".join(f"\n  {number}. {one}" for number, one in enumerate(problems, 1))
+        self.args = (f"{len(problems)} problems:{listed}",)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (SeveralBad, (self.problems,))
+
+    def as_dict(self) -> dict[str, Any]:
+        """Those of the first, and all of them as ``problems``."""
+        return {**super().as_dict(), "problems": [one.as_dict() for one in self.problems]}
 
 
 class LimitViolation(NightbeamError):
@@ -79,6 +99,10 @@ class DeviceFault(NightbeamError):
 
 class DoseRefused(NightbeamError):
     """An exposure that the specimen area cannot afford, or that carries no valid dose lease."""
+
+
+class BrokenOff(NightbeamError):
+    """What runs was ended because a person asked for it; nothing is wrong with it."""
 
 
 class InstrumentTaken(DeviceFault):

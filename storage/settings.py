@@ -40,6 +40,8 @@ class Settings(BaseSettings):
     disk_reserve_gb: float = Field(default=2.0, ge=0, le=1e6)
     """What an acquisition leaves free on the disk [GB]."""
     accumulator_threads: int = Field(default=2, ge=1, le=64)
+    notify: tuple[SecretStr, ...] = ()
+    """Addresses that are told of a night's end or trouble, as Apprise writes them."""
 
     @field_validator("home")
     @classmethod

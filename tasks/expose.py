@@ -16,7 +16,7 @@ from devices.safety import SafeLevel, blank_first, exposed, make_safe
 from devices.worker import acquire_in_child
 from stem4d.accumulate import AccumulatorSpec
 from stem4d.dose import BUDGET_TOLERANCE, DoseLease, electrons
-from stem4d.errors import DeviceFault, DoseRefused, InstrumentTaken, LimitViolation, NightbeamError
+from stem4d.errors import BrokenOff, DeviceFault, DoseRefused, InstrumentTaken, LimitViolation, NightbeamError
 from stem4d.plan import Plan
 from stem4d.predict import predict
 from stem4d.rules.limits import CREST
@@ -83,9 +83,13 @@ def expose_once(opened: Lab, run: str, one: Pass, on_progress: Callable[[Progres
     InstrumentTaken
         When somebody else has the instrument, or the gate refuses the lease; nothing was exposed, and nothing is
         booked.
+    BrokenOff
+        Where a person stopped the night, before this or, if it is for a calibration, in the middle of it.
     Unwatched
         Where no watchdog could make the instrument safe; also when the one that was there dies meanwhile.
     """
+    if asked := opened.break_off():
+        raise BrokenOff(asked)
     opened.ownership.check()
     opened.watched_anew()
     opened.guard.check()
@@ -109,7 +113,7 @@ def expose_once(opened: Lab, run: str, one: Pass, on_progress: Callable[[Progres
     )
     crash_point("expose.booked")
     gate, receive = WatchedGate(instrument.gate, opened.guard), _receiver(opened)
-    never_lit = True
+    never_lit, asked = True, ""
     lit_s: list[float] = []
     try:
         started_s = instrument.now_s()
@@ -142,12 +146,14 @@ def expose_once(opened: Lab, run: str, one: Pass, on_progress: Callable[[Progres
                 crash_point("expose.scanning")
 
             def until_ended(progress: Progress) -> str | None:
+                nonlocal asked
                 crash_point("expose.ended" if progress.ended else "expose.progress")
                 if progress.ended:
                     beam.close()
                     crash_point("expose.blanked")
                 opened.guard.goes_on(LEASE_MARGIN_S)
-                reason = opened.guard.lost or on_progress(progress)
+                asked = asked or ("" if progress.ended else opened.break_off())
+                reason = opened.guard.lost or asked or on_progress(progress)
                 if reason:
                     beam.close()
                 return reason
@@ -161,6 +167,9 @@ def expose_once(opened: Lab, run: str, one: Pass, on_progress: Callable[[Progres
     except BaseException as error:
         if never_lit:
             _release(opened, run, name, error)
+        elif len(lit_s) == 3:
+            _charge_broken(opened, run, one, fluence, name, lit_s, error)
+        # Where nobody knows when the beam was off, all stays booked until the column's log tells it.
         if opened.guard.lost and isinstance(error, NightbeamError) and not isinstance(error, Unwatched):
             raise Unwatched(f"{instrument.name}: {opened.guard.lost}") from error
         raise
@@ -175,6 +184,9 @@ def expose_once(opened: Lab, run: str, one: Pass, on_progress: Callable[[Progres
         raise DeviceFault(f"the instrument could not be parked after the exposure: {report.words}")
     if opened.guard.lost:
         raise Unwatched(f"{instrument.name}: {opened.guard.lost}")
+    if asked and one.purpose != "acquisition":
+        # A part of a scan is no calibration.
+        raise BrokenOff(asked)
     return Exposed(result, started_s, instrument.now_s())
 
 
@@ -201,7 +213,8 @@ def _require_harmless(opened: Lab, one: Pass) -> None:
 def _note_time(times_s: list[float], instrument: Instrument) -> None:
     """When the beam was off again; an instrument that does not say it has blanked all the same."""
     with suppress(NightbeamError):
-        times_s.append(instrument.now_s())
+        if instrument.gate.is_blanked() is not False:
+            times_s.append(instrument.now_s())
 
 
 def _release(opened: Lab, run: str, name: str, error: BaseException) -> None:
@@ -212,6 +225,17 @@ def _release(opened: Lab, run: str, name: str, error: BaseException) -> None:
         opened.recorder.record(CloseIntent(token=name, delivered_e_per_a2=0.0, electrons=0.0, reason=never))
     except NightbeamError as trouble:
         opened.warn("dose", f"an exposure that never began stays booked on its area in full: {trouble}", run=run)
+
+
+def _charge_broken(
+    opened: Lab, run: str, one: Pass, booked_e_per_a2: float, name: str, times_s: list[float], error: BaseException
+) -> None:
+    """Charge an exposure that an error ended: its first rows may have all, and its beam is known to be off."""
+    try:
+        reason = f"broken off: {type(error).__name__}: {error}".rstrip(": ")
+        _settle_dose(opened, one, booked_e_per_a2, name, None, times_s, reason)
+    except NightbeamError as trouble:
+        opened.warn("dose", f"an exposure that was broken off stays booked on its area in full: {trouble}", run=run)
 
 
 def record_unlit(opened: Lab, run: str, one: Pass, on_progress: Callable[[Progress], str | None]) -> AcquisitionResult:
@@ -288,10 +312,13 @@ def _settle_dose(
     one: Pass,
     booked_e_per_a2: float,
     name: str,
-    result: AcquisitionResult,
+    result: AcquisitionResult | None,
     times_s: list[float],
+    reason: str = "",
 ) -> None:
     """Close the intent: never less than booked, more where the detector counted more than the current promised.
+
+    Without a result, of an exposure that an error ended, nothing is known to have been counted.
 
     A pass that was broken off has given its first rows all that was booked, so the fluence where it is highest is the
     same. Its electrons are those of the current over the time from before the beam was let through until blanking was
@@ -303,8 +330,9 @@ def _settle_dose(
     """
     planned = predict(one.plan)
     integrates = opened.file.facts.integrates(one.plan.detector.name)
-    counted = 0.0 if integrates else float(result.total_counts)
-    times_planned = counted / max(result.frames_received, 1) / planned.electrons_per_pattern
+    counted = 0.0 if integrates or result is None else float(result.total_counts)
+    frames = 1 if result is None else max(result.frames_received, 1)
+    times_planned = counted / frames / planned.electrons_per_pattern
     time_us = _longest_on_us(one.scan, times_s)
     carried = electrons(one.plan.optics.probe_current_pa, time_us) * max(1.0, one.current_ratio)
     opened.recorder.record(
@@ -312,6 +340,7 @@ def _settle_dose(
             token=name,
             delivered_e_per_a2=max(booked_e_per_a2, planned.local_fluence_e_per_a2 * times_planned),
             electrons=max(counted, carried),
+            reason=reason,
         )
     )
 

@@ -68,6 +68,12 @@ class Lab:
     """Without it no beam is let through: see `devices.guard`."""
     on_told: Callable[[Told], None] = lambda _told: None
     on_progress: Callable[[str, Progress], None] = lambda _what, _progress: None
+    on_stage: Callable[[str], None] = lambda _stage: None
+    """Called with the name of each stage of a run, before it begins."""
+    break_off: Callable[[], str] = lambda: ""
+    """Why what is exposed is to end now, as a person asked; empty to go on. Asked between batches of frames."""
+    between: Callable[[], str] = lambda: ""
+    """The same between passes, with the beam blanked: a stop after the pass, too. Returns when the night goes on."""
     left_open: tuple[str, ...] = ()
     """Runs and nights that a process which died had left open; closed when this session began."""
     left_words: tuple[str, ...] = ()
@@ -79,6 +85,8 @@ class Lab:
     """True where calibrations of earlier sessions are not to be trusted."""
     accept_stale: bool = False
     """True where a run may use calibrations past their time; each use is recorded as such."""
+    needs: tuple[str, ...] = ()
+    """Kinds of calibration without which the target that runs is not to be exposed."""
     opened_at: datetime = field(default_factory=utc_now)
     runs: dict[str, OpenRun] = field(default_factory=dict)
     memory: Memory = field(default_factory=Memory)

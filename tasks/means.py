@@ -13,7 +13,7 @@ def means_of(opened: Lab, runs: Sequence[str], current_ratio: float) -> Means:
     plan = opened.runs[runs[-1]].plan
     return Means(
         fluence_left_e_per_a2=fluence_left_e_per_a2(opened, runs[-1]),
-        spare_left_e_per_a2=_spare_left(opened, plan),
+        spare_left_e_per_a2=spare_left(opened, plan),
         seconds_left=mending_left_s(opened, runs),
         attempts_left=plan.quality.max_attempts - len(runs),
         current_ratio=current_ratio,
@@ -29,7 +29,7 @@ def mending_left_s(opened: Lab, runs: Sequence[str]) -> float:
     return allowed - (opened.instrument.now_s() - opened.runs[runs[1]].opened_s)
 
 
-def _spare_left(opened: Lab, plan: Plan) -> dict[str, float]:
+def spare_left(opened: Lab, plan: Plan) -> dict[str, float]:
     """Each spare area with what it may still receive; one that was never used has the plan's budget."""
     budget = plan.sample.fluence_budget_e_per_a2
     left = {}

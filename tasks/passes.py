@@ -29,7 +29,7 @@ def expose(instrument: str, run: str, calibrated_json: str) -> dict[str, Any]:
     dict
         ``passes``: files and when they were taken; ``stopped``: why the last one was broken off, or empty; ``failing``:
         what fails in whole passes, so that the rest of them was not exposed; ``references``: files of the reference
-        scans that the plan asks for, and when they began.
+        scans that the plan asks for, and when they began; ``asked``: that a person ended it.
 
     Raises
     ------
@@ -40,7 +40,7 @@ def expose(instrument: str, run: str, calibrated_json: str) -> dict[str, Any]:
     plan = opened.runs[run].plan
     calibrated = Calibrated.model_validate_json(calibrated_json)
     passes: list[dict[str, Any]] = []
-    stopped = ""
+    stopped = asked = ""
     failing: tuple[QualityResult, ...] = ()
     followed = Followed(opened, run, plan, calibrated) if plan.exposure.track_drift else None
     reference = Reference(opened, run, plan, calibrated, "reference") if plan.exposure.reference_scans else None
@@ -65,17 +65,23 @@ def expose(instrument: str, run: str, calibrated_json: str) -> dict[str, Any]:
         stopped = done.result.stopped
         if stopped:
             opened.tell("stopped early", stopped, run=run, started_s=done.started_s)
+            asked = opened.break_off()
             break
         held_up_s = round(done.result.held_up_s, 3)
         # The instrument's clock, by which drift was judged, is told nowhere else.
         opened.tell("pass recorded", which, run=run, held_up_s=held_up_s, started_s=done.started_s)
+        asked = opened.between() if index + 1 < plan.exposure.passes else ""
+        if asked:
+            asked = f"{asked}, after {which}"
+            opened.tell("stopped early", asked, run=run)
+            break
         if index + 1 < plan.exposure.passes and plan.quality.stop_early:
             failing = failing_so_far(opened, run, plan, calibrated, passes)
         if failing:
             reason = " ".join(dict.fromkeys(one.message for one in failing))
             opened.tell("stopped early", f"after {which}: {reason}", run=run)
             break
-    if reference and not stopped:
+    if reference and not stopped and not asked:
         try:
             looks.append(reference.scan(passes_before_it=len(passes)))
         except DoseRefused as error:
@@ -85,6 +91,7 @@ def expose(instrument: str, run: str, calibrated_json: str) -> dict[str, Any]:
         "stopped": stopped,
         "failing": [one.model_dump(mode="json") for one in failing],
         "references": [{"path": str(one.path), "started_s": one.started_s} for one in looks],
+        "asked": asked,
     }
 
 

@@ -15,6 +15,7 @@ REVISIONS = (
     "0003_nightbeam_0.3.0",
     "0004_lease_0.3.0",
     "0005_landed_0.3.0",
+    "0006_night_0.3.0",
 )
 """Every revision, oldest first; its name carries the release that brought it, for the message of an older one."""
 

@@ -91,6 +91,8 @@ class Night(Base):
     exit_reason: Mapped[str | None]
     started: Mapped[datetime]
     ended: Mapped[datetime | None]
+    # None for nights of before 0.3.0: those say it by their runs alone.
+    instrument: Mapped[str | None]
 
     __table_args__ = (
         CheckConstraint("length(sha256) = 64", name="sha256"),
@@ -112,6 +114,11 @@ class Target(Base):
     state: Mapped[TargetState]
     expected_state: Mapped[TargetState | None]
     reason: Mapped[str | None]
+    # True where the night ended before this target did: the same night may go on with it.
+    broken_off: Mapped[bool | None]
+    # With what it takes beside its beam: overheads, calibrations, further attempts.
+    predicted_seconds: Mapped[float | None]
+    actual_seconds: Mapped[float | None]
 
     __table_args__ = (
         UniqueConstraint("night_id", "position"),

@@ -136,6 +136,16 @@ class BeamTruth(Strict):
         return Emission(self.drift_per_h, tuple(Dropout(each.at_s, each.seconds, each.part) for each in self.dropouts))
 
 
+class SupplyTruth(Strict):
+    """What keeps a column going, as its gauges read it; none of it changes the pictures."""
+
+    vacuum_pa: Annotated[float, Field(gt=0, le=1e5)] = 2e-6
+    """Pressure at the specimen; a trip is a schedule's entry that raises it for a while."""
+    emission_ua: Annotated[float, Field(ge=0, le=1e4)] = 10.0
+    cryo_fill_s: Annotated[float, Field(ge=0, le=1e5)] = 0.0
+    """How long a fill of the cold trap goes on [s]; 0 where none does."""
+
+
 class JumpTruth(Strict):
     """The stage slips at one moment of the instrument's time."""
 

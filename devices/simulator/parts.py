@@ -49,11 +49,17 @@ class SimulatedColumn:
         return setting
 
     def snapshot(self) -> tuple[Reading, ...]:
-        """What was commanded, setting by setting; nothing before the first `prepare`."""
-        setting = self._state.column
+        """What was commanded, setting by setting, from the first `prepare` on; and what the gauges read."""
+        setting, now = self._state.column, datetime.now(UTC)
+        supply = self._state.truth.at(self._state.now_s()).supply
+        gauges = (("vacuum_pa", supply.vacuum_pa, "Pa"), ("emission_ua", supply.emission_ua, "uA"))
+        measured = tuple(
+            Reading(name, value, unit, now, "measured")
+            for name, value, unit in (*gauges, ("cryo_fill_s", supply.cryo_fill_s, "s"))
+        )
         if setting is None:
-            return ()
-        now, told = datetime.now(UTC), setting.optics
+            return measured
+        told = setting.optics
         (yy, yx), (xy, xx) = setting.descan_mrad_per_nm
         values = (
             ("beam_energy_kev", told.beam_energy_kev, "keV"),
@@ -74,7 +80,7 @@ class SimulatedColumn:
             ("stigmator_along_nm", setting.stigmator_nm[0], "nm"),
             ("stigmator_across_nm", setting.stigmator_nm[1], "nm"),
         )
-        return tuple(Reading(name, value, unit, now, "commanded") for name, value, unit in values)
+        return (*(Reading(name, value, unit, now, "commanded") for name, value, unit in values), *measured)
 
     def normalise(self) -> None:
         """Take the hysteresis out of the lenses."""

@@ -21,6 +21,7 @@ from devices.simulator.faults import (
     ProjectorTruth,
     ScanTruth,
     Small,
+    SupplyTruth,
     Thousand,
 )
 from devices.simulator.stage import LensTruth, StageTruth
@@ -178,6 +179,7 @@ class Truth(Strict):
     projector: ProjectorTruth = ProjectorTruth()
     detector: DetectorTruth = DetectorTruth()
     beam: BeamTruth = BeamTruth()
+    supply: SupplyTruth = SupplyTruth()
     stage: StageTruth = StageTruth()
     lens: LensTruth = LensTruth()
     schedule: Annotated[tuple[ScheduledChange, ...], Field(max_length=1000)] = ()

@@ -2,13 +2,14 @@
 
 import textwrap
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
 from flows.cli.answer import AsJson, Code, Instrument, command, confirm, print_json
+from flows.cli.order_text import order_lines
 
 if TYPE_CHECKING:
     from flows.night import NightResult
@@ -100,18 +101,42 @@ def night(
     as_json: AsJson = False,
     no_prefect: NoPrefect = False,
     accept_stale: AcceptStale = False,
+    go_on: Annotated[bool, typer.Option("--resume", help="Only go on with a night that was broken off.")] = False,
+    new: Annotated[bool, typer.Option("--new", help="Start afresh, also where a night was broken off.")] = False,
 ) -> Code:
-    """Run many experiments, unattended.
+    """Run many experiments, unattended; where the last night of this file was broken off, go on with it.
 
     Example: nightbeam night plans/demo_night.yaml --yes
     """
+    from flows.before import broken_off, recorded_calibration, refuse_resume
     from flows.queue import queue
+    from stem4d.errors import BadInput
+    from stem4d.instrument import InstrumentFile
+    from storage.documents import load_model
 
     settings = _settings()
-    read, queued = queue(night)
-    _ask([one.plan for one in queued], yes=yes)
-    instrument = night.parent / read.instrument
-    result = _night(settings, instrument, read, queued, as_json, no_prefect, accept_stale)
+    if go_on and new:
+        raise BadInput(field="--resume", value="--new", limit="one of the two", remedy="Leave one of them out")
+    # Without --yes somebody is there and reads it.
+    with _telling_that_it_never_started(settings, night.name) if yes else nullcontext():
+        read, queued = queue(
+            night,
+            goes_on=lambda name, read, queued: not new and broken_off(settings, name, read, queued) is not None,
+            has=lambda file, plan, kind: recorded_calibration(settings, file, plan, kind),
+        )
+        instrument = night.parent / read.instrument
+        file = load_model(instrument, InstrumentFile)
+        left = None if new else broken_off(settings, file.name, read, queued)
+        if go_on and left is None:
+            raise refuse_resume(read)
+    todo = {one.name for one in left.targets if one.open} if left else {one.target.name for one in queued}
+    if left:
+        typer.echo(f"{left.name} of {left.started:%Y-%m-%d %H:%M} UTC goes on (--new starts afresh):", err=True)
+    asked = tuple(one for one in queued if one.target.name in todo)
+    for line in order_lines(read, asked, file.facts, left.started if left else None):
+        typer.echo(line, err=True)
+    _ask([one.plan for one in asked], yes=yes)
+    result = _night(settings, instrument, read, queued, as_json, no_prefect, accept_stale, go_on=not new)
     return _finish(result, night, instrument, as_json)
 
 
@@ -159,12 +184,44 @@ def _night(
     as_json: bool,
     no_prefect: bool,
     accept_stale: bool = False,
+    go_on: bool = False,
 ) -> "NightResult":
-    with _instrument(settings, file, as_json, no_prefect) as opened:
-        from flows.night import run_night
+    with ExitStack() as stack:
+        with _telling_that_it_never_started(settings, night.title or night.name):
+            opened = stack.enter_context(_instrument(settings, file, as_json, no_prefect))
+            from flows.night import run_night
+            from flows.resume import left_of
 
-        opened.lab.accept_stale = accept_stale
-        return run_night(opened.lab, night, queued, with_prefect=opened.with_prefect)
+            _tell_lost(settings, opened.lab)
+            opened.lab.accept_stale = accept_stale
+            # Looked up again with the instrument in hand: what a process that died had left open is closed by now.
+            left = left_of(opened.lab, night, queued) if go_on else None
+        return run_night(opened.lab, night, queued, with_prefect=opened.with_prefect, left=left)
+
+
+@contextmanager
+def _telling_that_it_never_started(settings: "Settings", night: str) -> Iterator[None]:
+    from stem4d.errors import NightbeamError
+
+    try:
+        yield
+    except NightbeamError as error:
+        from flows.notify import tell_people
+
+        title = f"nightbeam, {night}"
+        if trouble := tell_people(settings, "not_started", title, f"the night did not start: {error}"):
+            typer.echo(f"no message: {trouble}", err=True)
+        raise
+
+
+def _tell_lost(settings: "Settings", lab: "Lab") -> None:
+    """Say of nights whose process died that they were lost; none of them could say it."""
+    if lost := [name for name in lab.left_open if name.startswith("n")]:
+        from flows.notify import tell_people
+
+        words = f"{', '.join(lost)} was lost: the process that ran it died. `nightbeam show {lost[-1]}` tells of it"
+        if trouble := tell_people(settings, "lost", "nightbeam, a night was lost", words):
+            typer.echo(f"no message: {trouble}", err=True)
 
 
 def _ask(plans: "list[Plan]", *, yes: bool) -> None:

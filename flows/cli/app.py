@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from flows.cli import acquire, calibrate, database, doctor, files, history, look, plan, simulate
+from flows.cli import acquire, calibrate, control, database, doctor, files, history, look, plan, simulate
 
 app = typer.Typer(
     name="nightbeam",
@@ -54,6 +54,11 @@ plans.command("suggest")(plan.suggest)
 plans.command("rules")(plan.rules)
 app.command("run")(acquire.run)
 app.command("night")(acquire.night)
+app.command("status")(control.status)
+app.command("pause")(control.pause)
+app.command("resume")(control.resume)
+app.command("skip")(control.skip)
+app.command("stop")(control.stop)
 app.command("calibrate")(calibrate.calibrate)
 app.command("inspect")(look.inspect)
 app.command("runs")(history.runs)

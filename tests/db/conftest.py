@@ -119,7 +119,9 @@ def world(engine: Engine, url: str) -> World:
         sample = record.register_sample(session, name="gold-on-carbon", clock=clock)
         area = record.register_area(session, sample_id=sample, name="a1", fluence_budget_e_per_a2=100.0, clock=clock)
         plan = record.register_plan(session, name="case-a", canonical_json='{"defocus_nm":-12.5}', clock=clock)
-        night = record.start_night(session, name="n20261122-204139-0001", canonical_json='{"targets":[]}', clock=clock)
+        night = record.start_night(
+            session, name="n20261122-204139-0001", canonical_json='{"targets":[]}', instrument="simulator", clock=clock
+        )
         target = record.add_target(
             session, night_id=night, position=0, name="first", plan_id=plan, expected_state="done"
         )

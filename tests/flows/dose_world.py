@@ -66,19 +66,19 @@ class Truth:
 
     def highest(self) -> float:
         """Where the most fell [e/Å²]: the median of the fifth of the lit places that has most, for the map's grain."""
-        if not self.values.size:
+        if not self.values.any():
             return 0.0
         lit = self.values[self.values > 0.5 * self.values.max()]
         return float(np.median(np.sort(lit)[-max(lit.size // 5, 1) :]))
 
 
-def truth(home: Path) -> Truth:
-    """Ask the instrument's server to end, which adds up all doses first, and read what it kept."""
+def truth(home: Path, area: str = AREA) -> Truth:
+    """Ask the instrument's server to end, which adds up all doses first, and read what it kept of an area."""
     address = read_address(folder_of(home, NAME))
     if address is not None:
         os.kill(address.pid, signal.SIGTERM)
         assert ended(address.pid)
-    path = folder_of(home, NAME) / f"dose-{AREA}.npz"
+    path = folder_of(home, NAME) / f"dose-{area}.npz"
     if not path.exists():
         return Truth(np.zeros((0, 0), np.float32), (0, 0))
     with np.load(path) as saved:

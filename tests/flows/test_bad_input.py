@@ -53,12 +53,12 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     assert not folder.exists(), "bad input wrote something"
 
 
-def refused(arguments: list[str]) -> str:
+def refused(arguments: list[str], lines: int = 1) -> str:
     """The message of a command that must refuse, both as text and as JSON."""
     told = CliRunner().invoke(app, arguments)
     assert told.exit_code == 2, told.output
     assert "Traceback" not in told.output
-    assert len(told.stderr.strip().splitlines()) == 1, told.stderr
+    assert len(told.stderr.strip().splitlines()) == lines, told.stderr
     as_json = CliRunner().invoke(app, [*arguments, "--json"])
     assert as_json.exit_code == 2
     assert json.loads(as_json.stdout)["error"] in as_json.stderr
@@ -87,7 +87,11 @@ def test_a_night_whose_third_plan_is_bad_is_refused_before_the_first_runs(home: 
     night = tmp_path / "night.yaml"
     targets = "".join(f"  - {{name: {name}, plan: {name}.yaml}}\n" for name in "abc")
     night.write_text(f"format_version: 1\nname: n\ninstrument: i.toml\ntargets:\n{targets}")
-    assert "exposure.dwell_time_us" in refused(["night", str(night), "--yes"])
+    # All that is wrong, a line each: the plan, the instrument that is not there, two targets on one area.
+    told = refused(["night", str(night), "--yes"], lines=4)
+    assert told.startswith("refused: 3 problems:")
+    for problem in ("exposure.dwell_time_us", "i.toml", "target b: area hole-1"):
+        assert problem in told
 
 
 def test_a_night_cannot_reach_out_of_its_folder(home: Path, tmp_path: Path) -> None:

@@ -17,8 +17,8 @@ from db.clock import utc_now
 from db.engine import reader, writer
 from db.questions.calibrations import measured_in
 from db.questions.show import show_run
+from flows.by_prefect import as_calls
 from flows.calibrate import Result, calibrate_kinds, listed, to_measure
-from flows.run import as_calls
 from flows.standing import looked_up
 from flows.withdraw import withdraw_by_hand
 from stem4d.errors import BadInput, DeviceFault, DoseRefused

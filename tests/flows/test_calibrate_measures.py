@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from flows.run import as_calls
+from flows.by_prefect import as_calls
 from stem4d.model import canonical_json
 from stem4d.plan import Plan
 from storage.documents import load_model

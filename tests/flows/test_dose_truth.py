@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from stem4d.dose import electrons as electrons_of
+from stem4d.errors import DeviceFault
 from stem4d.plan import Plan
 from tests.flows.dose_world import BACK, defocused, film, truth
 from tests.flows.exposure_world import begin, booked, expose_all, whole_run
@@ -107,4 +108,29 @@ def test_a_pass_that_is_broken_off_is_charged_as_the_specimen_has_it(
     # The position that was begun is charged whole, and of few frames one is more than a hundredth.
     assert real.electrons * (1 - ROUNDING) <= electrons <= real.electrons * (1 + WITHIN) + A_FRAME
     # Of 576 frames.
+    assert real.electrons < 0.9 * 576 * A_FRAME
+
+
+def breaks_at(frames: int) -> Callable[..., Callable[..., str | None]]:
+    def watch(_sum: object, _max: object, done: int) -> str | None:
+        if done >= frames:
+            raise DeviceFault("the detector is gone")
+        return None
+
+    return lambda *_plan: watch
+
+
+@pytest.mark.slow
+def test_a_pass_that_an_error_ended_is_charged_as_the_specimen_has_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tasks.passes.watch", breaks_at(300))
+    with film(tmp_path) as opened:
+        run = begin(opened, defocused())
+        with pytest.raises(DeviceFault, match="gone"):
+            expose_all(opened, run)
+        (entry,) = booked(opened, run)
+    real = truth(tmp_path)
+    assert agrees(entry["delivered_e_per_a2"], real.highest()), (entry, real.highest())
+    assert real.electrons * (1 - ROUNDING) <= entry["electrons"] <= real.electrons * (1 + WITHIN) + A_FRAME
     assert real.electrons < 0.9 * 576 * A_FRAME

@@ -46,7 +46,8 @@ def test_ctrl_c_closes_the_night_and_says_what_was_not_begun(tmp_path: Path, mon
         with reader(opened.engine) as session:
             story = night_story(session)
     assert story["state"] == "stopped"
-    assert [target["state"] for target in story["targets"]] == ["failed"] + ["skipped"] * 4
+    # Which one is first is for the order to say: the one whose settings lie at an end of the shortest way.
+    assert sorted(target["state"] for target in story["targets"]) == ["failed"] + ["skipped"] * 4
     assert [run["state"] for target in story["targets"] for run in target["runs"]] == ["stopped"]
 
 

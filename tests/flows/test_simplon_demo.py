@@ -17,9 +17,9 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from flows.by_prefect import as_calls
 from flows.cli.app import app
 from flows.plans import instrument_of, shipped
-from flows.run import as_calls
 from stem4d.model import canonical_json
 from stem4d.plan import Plan
 from stem4d.predict import predict

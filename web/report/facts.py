@@ -165,6 +165,9 @@ def _target(target: Facts, pages: frozenset[str]) -> TargetLine:
             RunLink(run["name"], run["state"], run["verdict"], f"{run['name']}.html" if run["name"] in pages else None)
             for run in runs
         ),
+        waits=bool(target.get("broken_off")),
+        night_predicted_s=target.get("predicted_seconds"),
+        night_took_s=target.get("actual_seconds"),
     )
 
 

@@ -6,7 +6,7 @@ from functools import cache
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from web.report import judged, tables, used
+from web.report import judged, morning, tables, used
 from web.report.attempts import attempts
 from web.report.evidence import without_picture
 from web.report.parts import calibration_part
@@ -54,7 +54,10 @@ def render_night(report: NightReport) -> str:
         report=report,
         state=tables.chip(report.state),
         counts=[(tables.chip(name), number) for name, number in counts.items()],
-        targets=tables.targets(report.targets),
+        needs=morning.needs(report),
+        got=morning.got(report),
+        not_got=morning.not_got(report),
+        times=morning.times(report.targets),
         costs=tables.night_costs(report.predicted, report.actual),
         dose=tables.dose(report.doses, "this night"),
         story=tables.story(report.story),

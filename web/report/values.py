@@ -246,6 +246,11 @@ class TargetLine:
     predicted: Cost
     actual: Cost
     runs: tuple[RunLink, ...]
+    waits: bool = False
+    """Whether the night was broken off before it ended: the same night may go on with it."""
+    night_predicted_s: float | None = None
+    """What it was to take of the night, with what it takes beside its beam."""
+    night_took_s: float | None = None
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,165 @@
+"""What has to be good for a night to go on: each a small function that says what is wrong, and the wait until it is."""
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from devices.protocols import DetectorWitness
+from stem4d.errors import NightbeamError
+from stem4d.night import Conditions
+from stem4d.schedule import in_words
+from storage.disk import free_bytes
+from tasks.lab import Lab
+
+LOOK_S = 5.0
+"""How often it is looked while the night waits [s of the instrument's time]."""
+
+Condition = Callable[[Lab], str | None]
+"""What is wrong, for a person; None where it is good or cannot be told."""
+
+
+def vacuum(highest_pa: float) -> Condition:
+    """Whether the pressure is low enough."""
+
+    def look(opened: Lab) -> str | None:
+        found = _reading(opened, "vacuum_pa")
+        bad = found is not None and found > highest_pa
+        return f"the vacuum is {found:.3g} Pa, and {highest_pa:.3g} Pa is the limit" if bad else None
+
+    return look
+
+
+def emission(lowest_ua: float) -> Condition:
+    """Whether the gun emits."""
+
+    def look(opened: Lab) -> str | None:
+        found = _reading(opened, "emission_ua")
+        bad = found is not None and found < lowest_ua
+        return f"the emission is {found:.3g} µA, and {lowest_ua:.3g} µA is the least" if bad else None
+
+    return look
+
+
+def no_cryo_fill(opened: Lab) -> str | None:
+    """Whether no cold trap is being filled."""
+    left_s = _reading(opened, "cryo_fill_s")
+    return f"a cryo fill goes on for {in_words(left_s)}" if left_s else None
+
+
+def room_on_disk(next_bytes: int) -> Condition:
+    """Whether the disk has more than its reserve free, and room for so much beside it."""
+
+    def look(opened: Lab) -> str | None:
+        free, reserve = free_bytes(opened.settings.data_folder), opened.settings.disk_reserve_gb * 1e9
+        if free > reserve + next_bytes:
+            return None
+        more = f" and {next_bytes / 1e9:.3g} GB what comes next" if next_bytes else ""
+        return f"the disk has {free / 1e9:.3g} GB free, and {reserve / 1e9:.3g} GB are its reserve{more}: make room"
+
+    return look
+
+
+def answers(opened: Lab) -> str | None:
+    """Whether column and detector answer."""
+    instrument = opened.instrument
+    try:
+        instrument.column.snapshot()
+        if isinstance(instrument.detector, DetectorWitness):
+            instrument.detector.snapshot()
+    except NightbeamError as error:
+        return f"{opened.file.name} does not answer: {error}"
+    return None
+
+
+def wanted(conditions: Conditions, next_bytes: int = 0) -> tuple[Condition, ...]:
+    """The functions that a night's file asks for; ``next_bytes`` is what the disk has to take next."""
+    return tuple(_wanted(conditions, next_bytes))
+
+
+def _wanted(conditions: Conditions, next_bytes: int) -> Iterator[Condition]:
+    if conditions.network:
+        yield answers
+    if conditions.vacuum_pa is not None:
+        yield vacuum(conditions.vacuum_pa)
+    if conditions.emission_ua is not None:
+        yield emission(conditions.emission_ua)
+    if conditions.cryo_fill:
+        yield no_cryo_fill
+    if conditions.disk:
+        yield room_on_disk(next_bytes)
+
+
+def wrong(opened: Lab, looks: tuple[Condition, ...]) -> str:
+    """What is wrong now, all of it; empty where everything is good."""
+    return "; ".join(said for look in looks if (said := look(opened)))
+
+
+@dataclass
+class Waiting:
+    """The wait for better conditions."""
+
+    opened: Lab
+    conditions: Conditions
+    ask: Callable[[], str]
+    """Why a person ends the wait; empty to go on waiting."""
+    show: Callable[[str], None]
+    """Told what is waited for, and with nothing when it is over."""
+    next_bytes: int = 0
+    """What the disk has to take next."""
+    sleep: Callable[[float], None] = time.sleep
+
+    def until_good(self) -> str:
+        """Return when all is good: at once, or after it has been good for the settle time; gives why it is given up."""
+        looks = wanted(self.conditions, self.next_bytes)
+        cause = wrong(self.opened, looks)
+        if not cause:
+            return ""
+        try:
+            return self._wait(looks, cause)
+        finally:
+            self.show("")
+
+    def _wait(self, looks: tuple[Condition, ...], cause: str) -> str:
+        opened, most_s = self.opened, 60 * self.conditions.wait_at_most_min
+        blanked = self._blank()
+        opened.tell("waiting", f"{cause}; {blanked}")
+        waited_s, good_s = 0.0, 0.0
+        while True:
+            self.show(cause)
+            if asked := self.ask():
+                return asked
+            if waited_s >= most_s:
+                return f"waited {in_words(waited_s)} in vain: {cause}"
+            self._pass()
+            waited_s += LOOK_S
+            if now := wrong(opened, looks):
+                cause, good_s = now, 0.0
+                continue
+            good_s += LOOK_S
+            if good_s >= self.conditions.settle_s:
+                words = f"all is good again since {in_words(good_s)}, after {in_words(waited_s)} of waiting"
+                opened.tell("waiting", words, waited_s=waited_s)
+                return ""
+
+    def _blank(self) -> str:
+        try:
+            self.opened.instrument.gate.blank()
+        except NightbeamError as error:
+            return f"the beam could not be blanked: {error}"
+        return "the night waits, beam blanked"
+
+    def _pass(self) -> None:
+        """Time passes on the instrument's clock; where it does not answer, on ours."""
+        try:
+            self.opened.instrument.pause(LOOK_S)
+        except NightbeamError:
+            self.sleep(LOOK_S)
+
+
+def _reading(opened: Lab, name: str) -> float | None:
+    try:
+        found = opened.instrument.column.snapshot()
+    except NightbeamError:
+        return None
+    value = next((one.value for one in found if one.name == name), None)
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None

@@ -1,0 +1,85 @@
+"""Tells people of a night by Apprise: its end, a stop that needs somebody, one that never started or was lost."""
+
+import json
+import os
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Literal
+
+from storage.settings import Settings
+
+What = Literal["ended", "needs_you", "not_started", "lost"]
+SAME_AGAIN = timedelta(minutes=10)
+"""Before the same kind is told again."""
+MOST_AN_HOUR = 6
+FILE = "notified.json"
+
+Send = Callable[[tuple[str, ...], str, str, What], str]
+"""Addresses, title, text and kind; gives why not all was sent, or nothing."""
+
+
+def tell_people(
+    settings: Settings,
+    what: What,
+    title: str,
+    text: str,
+    *,
+    now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    send: Send | None = None,
+) -> str:
+    """Send a message, unless too many were sent; gives why it was not sent, empty where it was or nobody wants any.
+
+    It never raises: a message that cannot be sent ends nothing. How many were held back stands in the next one.
+    """
+    addresses = tuple(one.get_secret_value() for one in settings.notify)
+    if not addresses:
+        return ""
+    path, at = settings.home / FILE, now()
+    sent, held_back = _sent(path, at)
+    recent = [when for kind, when in sent if kind == what and at - when < SAME_AGAIN]
+    if recent or len(sent) >= MOST_AN_HOUR:
+        _keep(path, sent, held_back + 1)
+        return f"held back: {len(sent)} messages were sent within the hour"
+    more = f"\n{held_back} more messages were held back before this one." if held_back else ""
+    try:
+        trouble = (send or _by_apprise)(addresses, title, f"{text}{more}", what)
+    except Exception as error:  # noqa: BLE001 - whatever a service or its library raises, the night has ended
+        # The text of an error may have the address in it, which is a secret.
+        trouble = f"the message could not be sent: {type(error).__name__}"
+    _keep(path, [*sent, (what, at)], 0 if not trouble else held_back)
+    return trouble
+
+
+def _by_apprise(addresses: tuple[str, ...], title: str, text: str, what: What) -> str:
+    import apprise
+
+    kinds = {"ended": apprise.NotifyType.INFO, "needs_you": apprise.NotifyType.WARNING}
+    people = apprise.Apprise()
+    unusable = [number for number, address in enumerate(addresses, 1) if not people.add(address)]
+    if unusable:
+        return f"address {', '.join(map(str, unusable))} of the setting notify is none that Apprise knows"
+    if not people.notify(title=title, body=text, notify_type=kinds.get(what, apprise.NotifyType.FAILURE)):
+        return "the message did not reach every address of the setting notify"
+    return ""
+
+
+def _sent(path: Path, at: datetime) -> tuple[list[tuple[str, datetime]], int]:
+    """Kind and time of what was sent within the hour, and how many were held back since."""
+    try:
+        told = json.loads(path.read_text(encoding="utf-8"))
+        sent = [(str(kind), datetime.fromisoformat(when)) for kind, when in told["sent"]]
+        # A clock that was set back makes none of them newer than now.
+        within = [(kind, when) for kind, when in sent if timedelta(0) <= at - when < timedelta(hours=1)]
+        return within, int(told["held_back"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return [], 0
+
+
+def _keep(path: Path, sent: list[tuple[str, datetime]], held_back: int) -> None:
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    with suppress(OSError):
+        told = {"sent": [(kind, when.isoformat()) for kind, when in sent], "held_back": held_back}
+        partial.write_text(json.dumps(told), encoding="utf-8")
+        os.replace(partial, path)

@@ -1,0 +1,70 @@
+"""What a body has done is never done again, whenever Prefect is lost; what is its own fault stays its own."""
+
+from collections.abc import Callable
+from functools import partial
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from flows import by_prefect
+from flows.by_prefect import as_calls, as_tasks, seen_by_prefect
+from tasks.lab import Lab
+
+Body = Callable[[], Any]
+
+
+class Gone(Exception):
+    """Stands for whatever Prefect's client raises."""
+
+
+def lost_before(_body: Body) -> Any:
+    raise Gone
+
+
+def lost_after(body: Body) -> Any:
+    body()
+    raise Gone
+
+
+def answering(body: Body) -> Any:
+    return body()
+
+
+class Run:
+    """A flow with an engine of its own, and what its body was called with."""
+
+    def __init__(self, engine: Callable[[Body], Any], monkeypatch: pytest.MonkeyPatch) -> None:
+        self.warned: list[str] = []
+        self.calls: list[object] = []
+        self.opened = cast(Lab, SimpleNamespace(warn=lambda _kind, words: self.warned.append(words)))
+        monkeypatch.setattr(by_prefect, "flow", lambda **_options: lambda body: partial(engine, body))
+
+    def body(self, call: object) -> str:
+        self.calls.append(call)
+        return "done"
+
+    def __call__(self, body: Callable[[Any], str]) -> tuple[str, str]:
+        return seen_by_prefect(self.opened, "target", "a {title}", body, lambda came: came)
+
+
+@pytest.mark.parametrize(
+    ("engine", "how", "lost"),
+    [(answering, as_tasks, False), (lost_before, as_calls, True), (lost_after, as_tasks, True)],
+)
+def test_the_body_runs_once(
+    engine: Callable[[Body], Any], how: object, lost: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = Run(engine, monkeypatch)
+    came, why = run(run.body)
+    assert (came, run.calls) == ("done", [how])
+    assert bool(why) == lost
+    assert len(run.warned) == lost
+
+
+def test_an_error_of_the_body_is_raised_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(_call: object) -> str:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        Run(answering, monkeypatch)(fails)
