@@ -5,11 +5,12 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 
 from devices.dose_lease import require_owner, require_valid
+from devices.limits import one_of, within
 from devices.protocols import ColumnSetting, ExposureRequest, Reading, ScanRequest
 from devices.simulator.settings import VACUUM
 from devices.simulator.source import SimulatedSource
 from devices.simulator.stage import StageMotion
-from devices.simulator.state import ROUNDING_S, Run, State, one_of, within
+from devices.simulator.state import ROUNDING_S, Run, State
 from stem4d.approach import POSE_UNITS, StagePose
 from stem4d.detector import DetectorFacts
 from stem4d.dose import DoseLease
