@@ -240,6 +240,28 @@ class BeamWitness(Protocol):
         ...
 
 
+WatchedBy = Literal["another process", "nobody needed", "nobody"]
+"""Who besides its owner can make an instrument safe; "nobody needed" where there is no beam that could be left on."""
+
+
+@runtime_checkable
+class Watchable(Protocol):
+    """An instrument that says who can make it safe when its owner has died; one that does not say cannot be watched.
+
+    Of one that another process can make safe a second connection is opened by its driver while the session is open:
+    that changes nothing, and `devices.safety.make_safe` works on it whatever the owner is in the middle of.
+    """
+
+    @property
+    def watched_by(self) -> WatchedBy:
+        """Who can."""
+        ...
+
+    def leave(self) -> None:
+        """Let go of this connection; the session, and whoever else is in it, go on."""
+        ...
+
+
 class Valves(Protocol):
     """The column valves; closing is always allowed."""
 

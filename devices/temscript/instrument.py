@@ -3,9 +3,8 @@
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
 
-from devices.protocols import BeamFound, Instrument
+from devices.protocols import BeamFound, Instrument, WatchedBy
 from devices.temscript.absent import NoDetector, NoScan
 from devices.temscript.beam import TemscriptGate, TemscriptValves
 from devices.temscript.column import TemscriptColumn
@@ -20,7 +19,7 @@ from stem4d.instrument import InstrumentFile
 class TemscriptInstrument:
     """Implements `devices.protocols.Instrument`. Several processes may have one open: nothing changes by that."""
 
-    watched_by: Literal["another process", "nobody needed", "nobody"] = "another process"
+    watched_by: WatchedBy = "another process"
     """Who besides its owner can make it safe."""
 
     def __init__(
@@ -88,7 +87,7 @@ def open_instrument(
         No server answers there, or it is none of temscript's.
     """
     settings = read_settings(file)
-    server = Temscript(settings.host, settings.port, sleep, monotonic)
+    server = Temscript(settings.host, settings.port, settings.answer_timeout_s, sleep, monotonic)
     try:
         server.require_known()
         return TemscriptInstrument(file, settings, server, BeamLog(home / "instruments" / file.name, monotonic), sleep)

@@ -16,8 +16,6 @@ from stem4d.errors import DeviceFault, shown
 
 LARGEST_BYTES = 2**20
 CONNECT_TIMEOUT_S = 1.0
-ANSWER_TIMEOUT_S = 2.0
-"""Within which what is not said to take longer is answered; reading a value takes milliseconds."""
 READS = 3
 """How often a value is asked for before it is said that no answer comes."""
 PAUSE_S = 0.05
@@ -36,6 +34,8 @@ class Temscript:
     ----------
     host, port : str, int
         Where it listens.
+    answer_timeout_s : float
+        Within which is answered what is not said to take longer [s].
     sleep, monotonic : callable
         The real clock; tests have their own.
     """
@@ -44,10 +44,12 @@ class Temscript:
         self,
         host: str,
         port: int,
+        answer_timeout_s: float,
         sleep: Callable[[float], None] = time.sleep,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._at, self._sleep, self._monotonic = f"{host}:{port}", sleep, monotonic
+        self._at, self._answer_timeout_s = f"{host}:{port}", answer_timeout_s
+        self._sleep, self._monotonic = sleep, monotonic
         # Not by a proxy of the environment: the microscope stands beside us.
         self._client = httpx.Client(
             base_url=f"http://{self._at}/v1/",
@@ -115,7 +117,7 @@ class Temscript:
                 return {axis: tuple(float(each) for each in numbers) for axis, numbers in lists.items()}
         raise self._no(endpoint, value, "finite numbers by axis")
 
-    def write(self, endpoint: str, value: object, timeout_s: float = ANSWER_TIMEOUT_S, **query: str) -> None:
+    def write(self, endpoint: str, value: object, timeout_s: float | None = None, **query: str) -> None:
         """Write a value once.
 
         Raises
@@ -124,7 +126,7 @@ class Temscript:
             Naming what was asked, the status and the server's words. After `NoAnswer` the value may have been
             written, or may be once the server is no longer busy.
         """
-        self._send("PUT", endpoint, timeout_s, value, query)
+        self._send("PUT", endpoint, timeout_s or self._answer_timeout_s, value, query)
 
     def _read(self, endpoint: str) -> Any:
         for _ in range(READS - 1):
@@ -135,7 +137,7 @@ class Temscript:
         return self._value(endpoint)
 
     def _value(self, endpoint: str) -> Any:
-        where, status, body = self._send("GET", endpoint, ANSWER_TIMEOUT_S)
+        where, status, body = self._send("GET", endpoint, self._answer_timeout_s)
         try:
             return parsed(body)
         except ValueError:

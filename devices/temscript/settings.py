@@ -61,6 +61,8 @@ class TemscriptSettings(Strict):
     stage_tolerance_um: Positive = 0.05
     stage_tolerance_deg: Positive = 0.02
     """By how much the stage may read otherwise than it was sent."""
+    answer_timeout_s: Positive = 2.0
+    """Of everything but these two: reading a value takes milliseconds."""
     stage_timeout_s: Positive = 120.0
     normalise_timeout_s: Positive = 60.0
 
