@@ -72,7 +72,7 @@ def test_what_is_no_figure_is_never_taken_for_one(
 @pytest.mark.parametrize("pair", [b"[1, NaN]", b"[1]", b"[1, 2, 3]", b"0", b'{"x": 1, "y": 2}'])
 def test_what_is_no_pair_is_named(microscope: TemscriptInstrument, server: StandIn, pair: bytes) -> None:
     server.odd["GET beam_shift"] = [(200, pair)]
-    with pytest.raises(DeviceFault, match="GET /v1/beam_shift at .* answered"):
+    with pytest.raises(DeviceFault, match=r"GET /v1/beam_shift at .* answered"):
         microscope.column.snapshot()
 
 
@@ -185,7 +185,7 @@ def test_an_unblanking_whose_answer_is_lost_is_blanked_and_known_of(
     microscope: TemscriptInstrument, server: StandIn, tmp_path: Path
 ) -> None:
     server.odd["PUT beam_blanked"] = [(500, b"")]
-    with pytest.raises(DeviceFault, match="PUT /v1/beam_blanked at .* answered 500"):
+    with pytest.raises(DeviceFault, match=r"PUT /v1/beam_blanked at .* answered 500"):
         microscope.gate.unblank(lease(token=5))
     assert server.values["beam_blanked"] is True
     assert server.written() == ["beam_blanked", "beam_blanked"]
@@ -310,3 +310,18 @@ def test_a_log_that_was_begun_anew_is_read_anew(microscope: TemscriptInstrument,
     with closing(ColumnLog(tmp_path / "instruments" / "test-tem").path.open("w")):
         pass
     assert microscope.gate.see_owner(2) == 2
+
+
+def test_only_the_blanker_takes_the_beam_away_and_no_mode_or_camera_is_touched(
+    microscope: TemscriptInstrument, server: StandIn
+) -> None:
+    microscope.column.prepare(column(beam_shift_nm=(9.0, 0.0)))
+    microscope.stage.go_to("sample")
+    server.asked.clear()
+    microscope.gate.unblank(lease())
+    microscope.gate.blank()
+    microscope.gate.blank()
+    assert set(server.written()) == {"beam_blanked"}
+    server.asked.clear()
+    make_safe(microscope, SafeLevel.SHELTER, "a test")
+    assert set(server.written()) == {"beam_blanked", "column_valves_open"}
