@@ -39,7 +39,7 @@ class Server(Protocol):
 
 
 class StandIn:
-    """Values by endpoint. ``odd`` answers come first, by ``GET name`` or ``PUT name``: status and body, or none at all."""
+    """Values by endpoint. ``odd`` answers come first, by ``GET name`` or ``PUT name``: status and body, or none."""
 
     def __init__(self) -> None:
         self.values: dict[str, Any] = {

@@ -176,7 +176,7 @@ def test_a_pose_out_of_reach_is_refused_and_the_stage_stays(
 
 
 def test_a_position_that_nobody_stored_is_refused(microscope: TemscriptInstrument) -> None:
-    with pytest.raises(LimitViolation, match="position = 'sampel' .*one of sample, vacuum"):
+    with pytest.raises(LimitViolation, match=r"position = 'sampel' .*one of sample, vacuum"):
         microscope.stage.go_to("sampel")
 
 
