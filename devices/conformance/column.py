@@ -53,9 +53,9 @@ def column_takes_the_same_twice(subject: Subject, instrument: Instrument) -> Non
 def column_refuses_what_is_out_of_range(subject: Subject, instrument: Instrument) -> None:
     """Values beyond what the instrument file states are a `LimitViolation`, and change nothing."""
     one, other = _settings(subject)
+    instrument.column.prepare(one)
+    before = instrument.column.snapshot()
     for name, beyond in _beyond(subject.file.facts, other):
-        instrument.column.prepare(one)
-        before = instrument.column.snapshot()
         try:
             got = instrument.column.prepare(beyond)
         except LimitViolation as error:
@@ -66,7 +66,7 @@ def column_refuses_what_is_out_of_range(subject: Subject, instrument: Instrument
 
 
 def column_snapshot_is_whole(subject: Subject, instrument: Instrument) -> None:
-    """Each reading has a name of its own, a value, its unit, a time with its zone, a source; reading changes nothing."""
+    """Each reading has a name of its own, a value, its unit, a time with a zone, a source; that changes nothing."""
     instrument.column.prepare(_settings(subject)[0])
     began = datetime.now(UTC)
     readings = instrument.column.snapshot()

@@ -59,7 +59,7 @@ def conform(subject: Subject) -> tuple[Outcome, ...]:
     After each the beam is blanked. Errors of the driver are outcomes and are not raised, also that it cannot be opened.
     """
     try:
-        instrument: Instrument = EntryPoint("subject", subject.driver, GROUP).load()(subject.file, subject.home)
+        instrument: object = EntryPoint("subject", subject.driver, GROUP).load()(subject.file, subject.home)
     except Exception as error:  # noqa: BLE001 - whatever a driver raises, that it cannot be opened is what is told
         return (Outcome("opens", "failed", _told(error)),)
     if not isinstance(instrument, Instrument):

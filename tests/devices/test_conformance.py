@@ -22,6 +22,7 @@ def left_out(outcomes: tuple[Outcome, ...]) -> set[str]:
     return {outcome.check for outcome in outcomes if outcome.verdict == "not applicable"}
 
 
+@pytest.mark.slow
 def test_the_simulator_passes_them(tmp_path: Path) -> None:
     outcomes = conform(simulated(tmp_path, SERVED))
     assert failed(outcomes) == []

@@ -262,6 +262,7 @@ instrument.leave()
 """
 
 
+@pytest.mark.slow  # the conformance checks have another process in every run
 def test_another_process_makes_it_safe(microscope: TemscriptInstrument, server: Server, tmp_path: Path) -> None:
     microscope.gate.unblank(lease())
     done = subprocess.run(
