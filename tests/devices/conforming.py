@@ -1,4 +1,4 @@
-"""Subjects of the conformance checks: the simulated microscope in this process or behind its server, and temscript's."""
+"""Subjects of the conformance checks: the simulated microscope, in this process or behind its server, and temscript."""
 
 import time
 from pathlib import Path
