@@ -85,7 +85,8 @@ def need_whole(reading: Reading, began: datetime, ended: datetime) -> None:
     need(bool(name), "a reading has no name")
     need(isinstance(value, float | int | str), f"{name} has the value {value!r}")
     need(not isinstance(value, float) or isfinite(value), f"{name} is {value}, which is no figure")
-    need(reading.unit == unit_of(name), f"{name} has the unit {reading.unit!r}, by its name it is {unit_of(name)!r}")
+    by_name = unit_of(name) or reading.unit  # a detector's own names carry none
+    need(reading.unit == by_name, f"{name} has the unit {reading.unit!r}, by its name it is {by_name!r}")
     need(reading.source in SOURCES, f"{name} comes from {reading.source!r}, and not from one of {', '.join(SOURCES)}")
     need(at.tzinfo is not None, f"the time of {name} has no zone")
     need(at <= ended, f"{name} was read at {at}, which is not yet")
