@@ -60,7 +60,7 @@ def conform(subject: Subject) -> tuple[Outcome, ...]:
     """
     try:
         instrument: object = EntryPoint("subject", subject.driver, GROUP).load()(subject.file, subject.home)
-    except Exception as error:  # noqa: BLE001 - whatever a driver raises, that it cannot be opened is what is told
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever it raises, that it cannot be opened is told
         return (Outcome("opens", "failed", _told(error)),)
     if not isinstance(instrument, Instrument):
         return (Outcome("opens", "failed", f"{subject.driver} opened a {type(instrument).__name__}, no instrument"),)
@@ -94,5 +94,5 @@ def _closes(instrument: Instrument) -> Outcome:
     return Outcome("closes", "passed")
 
 
-def _told(error: Exception) -> str:
+def _told(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}"
