@@ -7,16 +7,22 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import closing
+from importlib.metadata import EntryPoint, EntryPoints
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from devices import registry
+from devices.beside import ColumnDriver, open_other
 from devices.protocols import BeamWitness, Instrument, NormalisingColumn, PosedStage
+from devices.registry import GROUP
 from devices.safety import SafeLevel, make_safe
 from devices.temscript.instrument import TemscriptInstrument
 from stem4d.approach import StagePose
 from stem4d.errors import DeviceFault, DoseRefused, LimitViolation, NotConfirmed
+from stem4d.instrument import InstrumentFile
+from storage.documents import load_model
 from tasks.column import confirm
 from tests.devices.simulator_world import exposure, raster
 from tests.devices.temscript_server import Server, made_ready, null_microscope, stand_in
@@ -276,3 +282,21 @@ def test_another_process_makes_it_safe(microscope: TemscriptInstrument, server: 
     assert done.stdout == "[True, True] sample\n", done.stderr
     assert (server.get("beam_blanked"), server.get("column_valves_open")) == (True, False)
     assert microscope.gate.is_blanked() is True
+
+
+def test_the_example_file_opens_and_can_be_set(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    example = load_model(ROOT / "plans" / "instruments" / "temscript.toml", InstrumentFile)
+    file = example.model_copy(update={"settings": {**example.settings, "port": server.port}})
+    points = EntryPoints([EntryPoint("temscript", "devices.temscript:open_instrument", GROUP)])
+    monkeypatch.setattr(registry, "entry_points", lambda group: points.select(group=group))
+    with closing(registry.open_instrument(file, tmp_path)) as microscope:
+        asked = column(defocus_nm=120.0, probe_current_pa=50.0, camera_length_mm=400.0)
+        confirm("column", asked, microscope.column.prepare(asked))
+        microscope.gate.blank()
+        assert microscope.stage.go_to("lamella-1") == "lamella-1"
+    # Beside a detector of another driver.
+    with closing(open_other(file.model_copy(update={"driver": "simplon"}), tmp_path, ColumnDriver(
+        driver="temscript", settings=file.settings
+    ))) as other:  # fmt: skip
+        assert other.gate.is_blanked()
+        assert isinstance(other, TemscriptInstrument)
