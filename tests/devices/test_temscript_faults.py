@@ -172,6 +172,22 @@ def test_a_blanker_that_does_nothing_is_found_out(microscope: TemscriptInstrumen
     microscope.gate.blank()
 
 
+def test_valves_that_stay_open_are_found_out(microscope: TemscriptInstrument, server: StandIn) -> None:
+    server.deaf.add("column_valves_open")
+    with pytest.raises(DeviceFault, match="column valves: asked to close, they read back open"):
+        microscope.valves.close()
+
+
+def test_a_beam_that_somebody_blanked_by_hand_was_not_left_on(
+    microscope: TemscriptInstrument, server: StandIn, tmp_path: Path
+) -> None:
+    microscope.gate.unblank(lease())
+    server.put("beam_blanked", True)
+    later = opened(server.port, tmp_path)
+    assert later.found is None
+    later.leave()
+
+
 def test_blanking_is_tried_again_where_no_answer_came(microscope: TemscriptInstrument, server: StandIn) -> None:
     microscope.gate.unblank(lease())
     server.odd["PUT beam_blanked"] = [None]
@@ -306,7 +322,7 @@ def test_settings_that_are_wrong_are_refused(tmp_path: Path, changes: dict[str, 
 
 
 def test_a_log_that_was_begun_anew_is_read_anew(microscope: TemscriptInstrument, tmp_path: Path) -> None:
-    microscope.gate.see_owner(6)
+    assert microscope.gate.see_owner(6) == microscope.gate.see_owner(6) == 6
     with closing(ColumnLog(tmp_path / "instruments" / "test-tem").path.open("w")):
         pass
     assert microscope.gate.see_owner(2) == 2
