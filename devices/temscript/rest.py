@@ -174,4 +174,7 @@ class Temscript:
 
 
 def _finite(value: object) -> bool:
-    return is_number(value) and math.isfinite(value)
+    try:
+        return is_number(value) and math.isfinite(value)
+    except OverflowError:  # a whole number that no float holds
+        return False

@@ -35,6 +35,7 @@ class TemscriptStage:
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._server, self._facts, self._settings, self._log, self._sleep = server, facts, settings, log, sleep
+        self._backlash_um = facts.backlash_um if facts else 0.0
         self._tolerance = {"um": settings.stage_tolerance_um, "deg": settings.stage_tolerance_deg}
 
     def go_to(self, position: str) -> str:
@@ -109,15 +110,17 @@ class TemscriptStage:
                 raise DeviceFault(f"stage: its limits of {AXES[axis]} are {limits}, and should be two numbers")
             lowest, highest = (_ours(unit, limit) for limit in limits)
             room = ROUNDING * max(abs(lowest), abs(highest))
-            within("stage", axis, asked, Range(lowest=lowest - room, highest=highest + room), unit)
+            # It goes below the pose first, and would stop short there without a word.
+            below = self._backlash_um if axis in ("x_um", "y_um") else 0.0
+            within("stage", axis, asked, Range(lowest=lowest + below - room, highest=highest + room), unit)
 
     def _move(self, pose: StagePose) -> StagePose:
         if not self._server.truth("beam_blanked"):
             # Besides the specimen: while the stage moves the server answers nobody, also not who wants to blank.
             raise DeviceFault("stage: it moves with the beam blanked alone; blank it first")
-        backlash_um = self._facts.backlash_um if self._facts else 0.0
-        if backlash_um > 0:
-            self._send(pose.model_copy(update={"x_um": pose.x_um - backlash_um, "y_um": pose.y_um - backlash_um}))
+        back_um = self._backlash_um
+        if back_um > 0:
+            self._send(pose.model_copy(update={"x_um": pose.x_um - back_um, "y_um": pose.y_um - back_um}))
         self._send(pose)
         reached = self.pose()
         for axis, unit in self._off(pose, reached):

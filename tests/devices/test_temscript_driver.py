@@ -167,7 +167,8 @@ def test_the_stage_goes_by_name_and_to_poses(microscope: TemscriptInstrument, se
         (StagePose(x_um=901.0, y_um=0.0), "x_um = 901.0 um .*-898 to 900"),
         (StagePose(x_um=-899.0, y_um=0.0), "x_um = -899.0 um .*-898 to 900"),
         # The file allows it, the microscope does not, and would go to its limit and say nothing.
-        (StagePose(x_um=0.0, y_um=1500.0), "y_um = 1500.0 um .*-1000 to 1000"),
+        (StagePose(x_um=0.0, y_um=1500.0), r"y_um = 1500\.0 um .*-998 to 1000"),
+        (StagePose(x_um=0.0, y_um=-999.0), r"y_um = -999\.0 um .*-998 to 1000"),
         (StagePose(x_um=0.0, y_um=0.0, beta_deg=1.0), "beta_deg = 1.0 deg .*0 to 0"),
         (StagePose(x_um=0.0, y_um=0.0, alpha_deg=30.1), "alpha_deg = 30.1 deg .*-30 to 30"),
     ],

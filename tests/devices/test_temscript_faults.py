@@ -59,7 +59,7 @@ def test_an_answer_that_is_none_is_named(
     assert microscope.gate.is_blanked()
 
 
-@pytest.mark.parametrize("figure", [b"NaN", b"Infinity", b"1e400", b"true", b'"0.02"', b"[0.02]", b"{}"])
+@pytest.mark.parametrize("figure", [b"NaN", b"Infinity", b"1e400", b"9" * 400, b"true", b'"0.02"', b"[0.02]", b"{}"])
 def test_what_is_no_figure_is_never_taken_for_one(
     microscope: TemscriptInstrument, server: StandIn, figure: bytes
 ) -> None:
@@ -85,6 +85,7 @@ def test_what_is_no_pair_is_named(microscope: TemscriptInstrument, server: Stand
         (b'{"x": 7, "y": 0, "z": 0, "a": 0}', "where no stage can be"),
         (b'{"x": "far", "y": 0, "z": 0, "a": 0}', "not finite numbers by axis"),
         (b"[]", "not finite numbers by axis"),
+        (b'{"x": %s, "y": 0, "z": 0, "a": 0}' % (b"9" * 400), "not finite numbers by axis"),
     ],
 )
 def test_a_position_that_is_none_is_named(
