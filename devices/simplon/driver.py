@@ -6,6 +6,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from uuid import uuid4
 
+from devices.limits import slow_enough
 from devices.protocols import ExposureRequest, Reading
 from devices.simplon.configure import (
     ANSWER_MARGIN_S,
@@ -180,14 +181,8 @@ class SimplonDetector:
             if asked not in allowed:
                 limit = "one of " + ", ".join(str(each) for each in allowed)
                 raise LimitViolation(device=facts.name, setting=setting, asked=asked, limit=limit)
-        rate_hz = facts.frame_rate_hz(request.bit_depth, request.shape, 1 if request.shape == facts.shape else 2)
-        shortest_us = 1e6 / rate_hz - facts.dead_time_us
-        # Rates are given to a few digits. The detector would take a shorter time, and read back another frame time.
-        if request.exposure_time_us < 0.998 * shortest_us:
-            limit = f"at least {shortest_us:.4g} at {rate_hz:g} frames/s"
-            raise LimitViolation(
-                device=facts.name, setting="exposure_time_us", asked=request.exposure_time_us, limit=limit, unit="us"
-            )
+        merged = 1 if request.shape == facts.shape else 2
+        slow_enough(facts, request, facts.frame_rate_hz(request.bit_depth, request.shape, merged))
 
     def _told(self, command: str, timeout_s: float = 20.0, module: str = "detector") -> str:
         """Give a command; gives what was lost, where its answer was."""

@@ -16,8 +16,13 @@ from storage.documents import validate
 from tests.devices.conforming import SERVED, behind_temscript, open_simulated, simulated, simulated_file
 from tests.devices.emulator_world import EXPOSURE, SMALL
 from tests.devices.lying_drivers import LIES, open_liar, open_lonely
+from tests.devices.merlin_emulator import MerlinEmulator
 from tests.devices.server_world import entries
+from tests.devices.simulator_world import exposure as merlin_exposure
+from tests.devices.simulator_world import raster
 from tests.devices.temscript_server import made_ready, null_microscope, stand_in
+from tests.devices.test_merlin_instrument import beside as merlin_beside
+from tests.devices.test_merlin_instrument import file_of as merlin_file
 
 HERE_CHECKS = [check for check in CHECKS if check is not another_process_makes_it_safe]
 """Those that the simulator can pass within one process."""
@@ -133,6 +138,17 @@ def test_a_simplon_detector_passes_what_is_asked_of_a_detector(tmp_path: Path) -
         rest = Simplon(settings.host, settings.rest_port)
         instrument = SimplonInstrument(file, settings, rest, open_simulated(other, tmp_path))
         instrument.simplon.recover()
+        outcomes = [outcome_of(check, subject, instrument) for check in DETECTOR_CHECKS]
+        instrument.close()
+    assert [str(outcome) for outcome in outcomes if outcome.verdict != "passed"] == []
+
+
+def test_a_merlin_passes_what_is_asked_of_a_detector(tmp_path: Path) -> None:
+    column = {"driver": "simulator", "settings": {"seed": 9, "areas": {}}}
+    exposure = merlin_exposure(raster((4, 6)))
+    subject = Subject("devices.merlin:open_instrument", merlin_file(), tmp_path, exposure=exposure)
+    with MerlinEmulator((32, 32)) as emulator:
+        instrument = merlin_beside(emulator, tmp_path, column=column)
         outcomes = [outcome_of(check, subject, instrument) for check in DETECTOR_CHECKS]
         instrument.close()
     assert [str(outcome) for outcome in outcomes if outcome.verdict != "passed"] == []
