@@ -17,6 +17,8 @@ from devices.protocols import (
     Instrument,
     Reading,
     ScanGenerator,
+    Watchable,
+    WatchedBy,
 )
 from stem4d.detector import DetectorFacts
 from stem4d.errors import BadInput
@@ -94,6 +96,19 @@ class InstrumentBeside:
     def found(self) -> BeamFound | None:
         """The beam as the other driver found it, if that can tell."""
         return self._other.found if isinstance(self._other, BeamWitness) else None
+
+    @property
+    def watched_by(self) -> WatchedBy:
+        """Whoever can make the other driver's part safe: the beam is its."""
+        return self._other.watched_by if isinstance(self._other, Watchable) else "nobody"
+
+    def leave(self) -> None:
+        """Let go of both, and leave the session as it is."""
+        try:
+            if isinstance(self._other, Watchable):
+                self._other.leave()
+        finally:
+            self._release()
 
     def pause(self, seconds: float) -> None:
         """Let the other driver's time pass."""

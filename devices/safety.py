@@ -5,11 +5,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import IntEnum
 
+from devices.interrupts import uninterrupted
 from devices.protocols import BeamGate, Instrument
 from stem4d.dose import DoseLease
 from stem4d.errors import DeviceFault, NightbeamError
 
 BLANK = "blank the beam"
+SHUT = "close the column valves"
+STILL_ON = "the beam gate was told to blank and still reports the beam on"
 
 
 class SafeLevel(IntEnum):
@@ -45,23 +48,38 @@ class SafeReport:
         return not any(step.error for step in self.steps)
 
     @property
+    def beam_off(self) -> bool:
+        """Whether the beam is off the specimen: blanked, or shut out by the valves."""
+        return any(not step.error for step in self.steps if step.name in (BLANK, SHUT))
+
+    @property
     def words(self) -> str:
         """What did not work, for a person; empty where all did."""
         failed = "; ".join(f"{step.name}: {step.error}" for step in self.steps if step.error)
-        blanked = all(not step.error for step in self.steps if step.name == BLANK)
-        return failed if blanked else f"THE BEAM MAY STILL BE ON. {failed}"
+        return failed if self.beam_off else f"THE BEAM MAY STILL BE ON. {failed}"
 
 
 def make_safe(instrument: Instrument, level: SafeLevel, reason: str) -> SafeReport:
-    """Attempt every step down to a level, each even if one before it failed; never raises."""
-    ladder: list[tuple[SafeLevel, str, Callable[[], None]]] = [
-        (SafeLevel.HOLD, BLANK, instrument.gate.blank),
-        (SafeLevel.HOLD, "stop the scan", instrument.scan.ensure_stopped),
-        (SafeLevel.PARK, "disarm the detector", instrument.detector.ensure_stopped),
-        (SafeLevel.SHELTER, "close the column valves", instrument.valves.close),
-    ]
-    steps = tuple(SafeStep(name, _attempt(action)) for needed, name, action in ladder if needed <= level)
-    return SafeReport(level, reason, steps)
+    """Attempt every step down to a level, each even if one before it failed; never raises for a step.
+
+    Where the beam cannot be blanked the column valves are closed next, whatever the level: nothing else is left that
+    takes it off the specimen, and what comes after may take long. Ctrl+C and SIGTERM wait until all was attempted.
+    """
+    with uninterrupted():
+        steps = [SafeStep(BLANK, _attempt(lambda: _blank(instrument.gate)))]
+        if steps[0].error or level >= SafeLevel.SHELTER:
+            steps.append(SafeStep(SHUT, _attempt(instrument.valves.close)))
+        steps.append(SafeStep("stop the scan", _attempt(instrument.scan.ensure_stopped)))
+        if level >= SafeLevel.PARK:
+            steps.append(SafeStep("disarm the detector", _attempt(instrument.detector.ensure_stopped)))
+    return SafeReport(level, reason, tuple(steps))
+
+
+def _blank(gate: BeamGate) -> None:
+    """Blank, and see that it is blanked; a gate that cannot tell is believed."""
+    gate.blank()
+    if gate.is_blanked() is False:
+        raise DeviceFault(STILL_ON)
 
 
 def _attempt(action: Callable[[], None]) -> str:
@@ -97,12 +115,12 @@ def exposed(gate: BeamGate, lease: DoseLease) -> Iterator[None]:
             raise DeviceFault(f"THE BEAM MAY STILL BE ON: {trouble}")
 
 
+def blank_first(gate: BeamGate) -> None:
+    """Blank before anything else that an error asks for; what is wrong with that is told by who blanks next."""
+    _blanking(gate)
+
+
 def _blanking(gate: BeamGate) -> str:
     """Blank, and say what is wrong with that."""
-    try:
-        gate.blank()
-        if gate.is_blanked() is False:
-            return "the beam gate was told to blank and still reports the beam on"
-    except Exception as error:  # noqa: BLE001 - any failure to blank has to be told with what came before it
-        return str(error)
-    return ""
+    with uninterrupted():
+        return _attempt(lambda: _blank(gate))

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from devices.acquire import AcquisitionJob, AcquisitionResult, OnListening, OnProgress, Progress, acquire
 from stem4d.errors import DeviceFault, NightbeamError
+from storage.crash import crash_point
 from storage.disk import DiskFull
 
 ANSWER_TIMEOUT_S = 30.0
@@ -33,9 +34,12 @@ def acquire_in_child(
     on_listening: OnListening,
     on_progress: OnProgress,
     silence_timeout_s: float = 60.0,
+    on_failing: Callable[[], None] = lambda: None,
     on_started: Callable[[int], None] = lambda _pid: None,
 ) -> AcquisitionResult:
     """Receive one exposure in a child process, whose number ``on_started`` is told; else as ``acquire``.
+
+    ``on_failing`` is called after an error before the child is waited for: no beam has to stay on for that.
 
     Raises
     ------
@@ -51,7 +55,10 @@ def acquire_in_child(
     on_started(process.pid or 0)
     try:
         return _follow(ours, on_listening, on_progress, silence_timeout_s)
-    except _WorkerGoneError:
+    except BaseException as error:
+        on_failing()
+        if not isinstance(error, _WorkerGoneError):
+            raise
         process.join(timeout=5)
         raise DeviceFault(
             f"the acquisition process died (exit code {process.exitcode}); "
@@ -134,11 +141,14 @@ def _child(pipe: Connection, job: AcquisitionJob, parent_pid: int) -> None:
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent_pid:
         return
+    crash_point("worker.start")
 
     def on_listening() -> None:
+        crash_point("worker.listening")
         _ask(pipe, "listening", None, ARMING_TIMEOUT_S)
 
     def on_progress(progress: Progress) -> str | None:
+        crash_point("worker.ended" if progress.ended else "worker.progress")
         try:
             return _ask(pipe, "progress", progress, ANSWER_TIMEOUT_S)
         except DeviceFault as error:
@@ -156,6 +166,7 @@ def _child(pipe: Connection, job: AcquisitionJob, parent_pid: int) -> None:
         pipe.send(("error", DeviceFault(f"acquisition failed: {type(error).__name__}: {error}")))
         _leave()
     else:
+        crash_point("worker.done")
         pipe.send(("done", result))
 
 

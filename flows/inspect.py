@@ -16,13 +16,12 @@ from stem4d.calibrate.pixels import Mask, find_bad_pixels
 from stem4d.detector import DetectorFacts
 from stem4d.maps import RunMaps
 from stem4d.quality.file import FileKnowledge, judge_file
+from stem4d.quality.regions import BEYOND_RADII, COM_REGION_RADII
 from stem4d.quality.values import NotCounts
 from stem4d.values import Reading, Survey
 from stem4d.verdict import QualityResult
 from storage.frames import Frames
 from storage.read import open_frames
-
-COM_REGION_RADII = 1.25
 
 
 @dataclass(frozen=True)
@@ -144,16 +143,27 @@ def _bad(maps: RunMaps, gaps: Mask | None) -> Mask:
     return known | find_bad_pixels(maps.mean_pattern, maps.frames, maps.max_pattern, gaps).mask
 
 
+def around_disk(disk: DiskFit, shape: tuple[int, int]) -> tuple[Annulus, ...]:
+    """The virtual detectors that every pass is accumulated with: what a run's page shows of its scan, a file shows."""
+    disk_px, centre = disk.radius_px, disk.centre_px
+    return (
+        Annulus("disk", centre, 0.0, disk_px),
+        Annulus("beyond_disk", centre, BEYOND_RADII * disk_px, float(max(shape))),
+    )
+
+
 def _spec(
     frames: Frames, full_scale: int | None, bad: Mask | None = None, disk: DiskFit | None = None
 ) -> AccumulatorSpec:
-    region = None
+    region: Annulus | None = None
+    detectors: tuple[Annulus, ...] = ()
     if disk is not None and disk.ok:
         region = Annulus("com", disk.centre_px, 0.0, COM_REGION_RADII * disk.radius_px)
+        detectors = around_disk(disk, frames.detector_shape)
     return AccumulatorSpec(
         detector_shape=frames.detector_shape,
         dtype=counts_dtype(frames),
-        detectors=(),
+        detectors=detectors,
         full_scale=full_scale,
         bad_pixels=bad,
         com_region=region,

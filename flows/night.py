@@ -35,6 +35,7 @@ class NightResult:
 
 def run_night(opened: Lab, night: Night, queued: tuple[Queued, ...], *, with_prefect: bool) -> NightResult:
     """Run every target; each ends in the database with its state and reason, and the night with its own."""
+    opened.watched_anew()
     opened.calibrate_always = night.calibrate == "always"
     name = new_night_name()
     text = canonical_json(night)

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from prefect import Task, flow
 
+from devices.interrupts import listening
 from flows.approach import approach, is_wanted
 from flows.report import report_run
 from stem4d.errors import DoseRefused, NightbeamError
@@ -69,7 +70,8 @@ def as_calls(stage: "Task[..., Any]", *args: Any) -> Any:
 @flow(name="target", flow_run_name="{title}", persist_result=False, validate_parameters=False, log_prints=False)
 def target_flow(title: str, instrument: str, plan_json: str, target_id: int | None) -> dict[str, Any]:
     """One target of a night, or one run, as a Prefect flow."""
-    return run_target(as_tasks, instrument, plan_json, target_id).as_dict()
+    with listening():
+        return run_target(as_tasks, instrument, plan_json, target_id).as_dict()
 
 
 def run_plan(opened: Lab, plan: Plan, *, with_prefect: bool) -> Outcome:

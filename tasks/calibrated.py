@@ -10,10 +10,7 @@ from stem4d.accumulate import AccumulatorSpec, Annulus
 from stem4d.detector import container_bytes
 from stem4d.model import Strict
 from stem4d.plan import Plan, Virtual
-from stem4d.quality.regions import PatternGeometry
-
-COM_REGION_RADII = 1.25
-"""The centre of mass is taken within this many disk radii: all of the disk and its movement, little of the rest."""
+from stem4d.quality.regions import BEYOND_RADII, COM_REGION_RADII, PatternGeometry
 
 
 class Calibrated(Strict):
@@ -73,7 +70,7 @@ def accumulator_spec(plan: Plan, geometry: Calibrated, threads: int, com_everywh
     delta = geometry.mrad_per_pixel
     alpha = plan.optics.convergence_semi_angle_mrad
     beyond = max(plan.detector.shape) * delta
-    rings = {"disk": (0.0, alpha), "beyond_disk": (1.2 * alpha, beyond)}
+    rings = {"disk": (0.0, alpha), "beyond_disk": (BEYOND_RADII * alpha, beyond)}
     for analysis in plan.analyses:
         if isinstance(analysis, Virtual):
             rings |= {ring.name: (ring.inner_mrad, ring.outer_mrad) for ring in analysis.detectors}

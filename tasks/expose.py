@@ -10,20 +10,24 @@ from typing import Any, Literal
 
 from db.operations import CloseIntent, OpenIntent
 from devices.acquire import AcquisitionJob, AcquisitionResult, Progress, acquire
+from devices.guard import Unwatched, WatchedGate
 from devices.protocols import ColumnSetting, ExposureRequest, Instrument, ScanRequest
-from devices.safety import SafeLevel, exposed, make_safe
+from devices.safety import SafeLevel, blank_first, exposed, make_safe
 from devices.worker import acquire_in_child
 from stem4d.accumulate import AccumulatorSpec
 from stem4d.dose import BUDGET_TOLERANCE, DoseLease, electrons
-from stem4d.errors import DeviceFault, DoseRefused, InstrumentTaken, NightbeamError
+from stem4d.errors import DeviceFault, DoseRefused, InstrumentTaken, LimitViolation, NightbeamError
 from stem4d.plan import Plan
 from stem4d.predict import predict
+from stem4d.rules.limits import CREST
+from storage.crash import crash_point
 from storage.spec import FileSpec
 from tasks.column import confirm, set_and_confirm
 from tasks.lab import Lab
 
-LEASE_MARGIN_S = 400.0
-"""Beyond 1.5 times the scan's own time: the start of the acquisition process may take 60 s, arming 300 s."""
+LEASE_MARGIN_S = 90.0
+"""Beyond 1.5 times the scan's own time, from when the detector is armed: after 60 s without a word from the acquisition
+the run gives up by itself. Progress extends it, as simulated frames may come slower than they are scanned."""
 
 
 @dataclass(frozen=True)
@@ -74,13 +78,21 @@ def expose_once(opened: Lab, run: str, one: Pass, on_progress: Callable[[Progres
     ------
     DoseRefused
         Before anything is exposed, when the area cannot afford it.
+    LimitViolation
+        Before anything is exposed, when the beam would harm the detector.
     InstrumentTaken
         When somebody else has the instrument, or the gate refuses the lease; nothing was exposed, and nothing is
         booked.
+    Unwatched
+        Where no watchdog could make the instrument safe; also when the one that was there dies meanwhile.
     """
     opened.ownership.check()
+    opened.watched_anew()
+    opened.guard.check()
+    _require_harmless(opened, one)
     instrument = opened.instrument
     job = _prepared(opened, one)
+    crash_point("expose.prepared")
     name = f"{run}/{one.path.stem}"
     fluence = predict(one.plan).local_fluence_e_per_a2 * max(1.0, one.current_ratio)
     area = opened.recorder.area(one.area_id)
@@ -95,16 +107,8 @@ def expose_once(opened: Lab, run: str, one: Pass, on_progress: Callable[[Progres
             owner_token=opened.ownership.token,
         )
     )
-    lease = DoseLease(
-        area=area.name,
-        fluence_e_per_a2=fluence,
-        # A column remembers tokens that a new or restored database does not know.
-        token=max(intent_id, instrument.gate.newest_token() + 1),
-        expires_monotonic_s=time.monotonic() + 1.5 * one.scan.duration_s + LEASE_MARGIN_S,
-        owner_token=opened.ownership.token,
-        exposure=name,
-    )
-    receive = _receiver(opened)
+    crash_point("expose.booked")
+    gate, receive = WatchedGate(instrument.gate, opened.guard), _receiver(opened)
     never_lit = True
     lit_s: list[float] = []
     try:
@@ -114,25 +118,42 @@ def expose_once(opened: Lab, run: str, one: Pass, on_progress: Callable[[Progres
             def on_listening() -> None:
                 nonlocal never_lit
                 instrument.detector.arm()
+                crash_point("expose.armed")
+                lease = DoseLease(
+                    area=area.name,
+                    fluence_e_per_a2=fluence,
+                    # A column remembers tokens that a new or restored database does not know.
+                    token=max(intent_id, gate.newest_token() + 1),
+                    expires_monotonic_s=time.monotonic() + 1.5 * one.scan.duration_s + LEASE_MARGIN_S,
+                    owner_token=opened.ownership.token,
+                    exposure=name,
+                )
                 never_lit = False
                 lit_s.append(instrument.now_s())
                 beam.callback(_note_time, lit_s, instrument)
                 try:
-                    beam.enter_context(exposed(instrument.gate, lease))
+                    beam.enter_context(exposed(gate, lease))
                 except DoseRefused as error:
                     never_lit = True
                     raise InstrumentTaken(f"{instrument.name}: {error}") from error
+                crash_point("expose.lit")
                 instrument.scan.start()
+                lit_s.append(instrument.now_s())
+                crash_point("expose.scanning")
 
             def until_ended(progress: Progress) -> str | None:
+                crash_point("expose.ended" if progress.ended else "expose.progress")
                 if progress.ended:
                     beam.close()
-                reason = on_progress(progress)
+                    crash_point("expose.blanked")
+                opened.guard.goes_on(LEASE_MARGIN_S)
+                reason = opened.guard.lost or on_progress(progress)
                 if reason:
                     beam.close()
                 return reason
 
             result = receive(job, on_listening, until_ended)
+            crash_point("expose.received")
             if result.stopped:
                 instrument.scan.ensure_stopped()
             else:
@@ -140,15 +161,41 @@ def expose_once(opened: Lab, run: str, one: Pass, on_progress: Callable[[Progres
     except BaseException as error:
         if never_lit:
             _release(opened, run, name, error)
+        if opened.guard.lost and isinstance(error, NightbeamError) and not isinstance(error, Unwatched):
+            raise Unwatched(f"{instrument.name}: {opened.guard.lost}") from error
         raise
     finally:
         report = make_safe(instrument, SafeLevel.PARK, f"end of {one.purpose} in {run}")
         if not report.safe:
             opened.warn("safety", f"making the instrument safe did not work fully: {report.words}", run=run)
-    _settle_dose(opened, one, fluence, name, result, lit_s[-1] - lit_s[0] if len(lit_s) > 1 else None)
+    crash_point("expose.parked")
+    _settle_dose(opened, one, fluence, name, result, lit_s)
+    crash_point("expose.settled")
     if not report.safe:
         raise DeviceFault(f"the instrument could not be parked after the exposure: {report.words}")
+    if opened.guard.lost:
+        raise Unwatched(f"{instrument.name}: {opened.guard.lost}")
     return Exposed(result, started_s, instrument.now_s())
+
+
+def _require_harmless(opened: Lab, one: Pass) -> None:
+    """Raise `LimitViolation` where the disk, at the current that was measured, is too bright for the detector.
+
+    The same figure as the plan rule ``damage_rate``; whatever was or was not checked before, no beam goes past this.
+    """
+    facts = opened.file.facts.detector(one.plan.detector.name)
+    if facts is None or facts.damage_count_rate_per_px_hz is None:
+        return
+    rate_hz = predict(one.plan).rate_per_disk_pixel_hz * CREST.value * max(1.0, one.current_ratio)
+    if rate_hz > facts.damage_count_rate_per_px_hz:
+        raise LimitViolation(
+            device=one.plan.detector.name,
+            setting="electron rate at the disk's crest",
+            asked=rate_hz,
+            limit=f"at most {facts.damage_count_rate_per_px_hz:.3g} /s, its damage limit: less current, or a larger "
+            "camera length",
+            unit="/s",
+        )
 
 
 def _note_time(times_s: list[float], instrument: Instrument) -> None:
@@ -203,7 +250,11 @@ def _receiver(opened: Lab) -> Callable[..., AcquisitionResult]:
     """What receives the frames: a process of its own, which the next owner ends should it outlive this one."""
     if opened.settings.worker != "child":
         return acquire
-    return partial(acquire_in_child, on_started=lambda pid: opened.children.remember(pid, "the acquisition"))
+    return partial(
+        acquire_in_child,
+        on_failing=partial(blank_first, opened.instrument.gate),
+        on_started=lambda pid: opened.children.remember(pid, "the acquisition"),
+    )
 
 
 def _prepared(opened: Lab, one: Pass) -> AcquisitionJob:
@@ -238,13 +289,14 @@ def _settle_dose(
     booked_e_per_a2: float,
     name: str,
     result: AcquisitionResult,
-    lit_s: float | None,
+    times_s: list[float],
 ) -> None:
     """Close the intent: never less than booked, more where the detector counted more than the current promised.
 
     A pass that was broken off has given its first rows all that was booked, so the fluence where it is highest is the
-    same. Its electrons are those of the current over ``lit_s``: from before the beam was let through until blanking
-    was acknowledged, by the instrument's clock, parked and flying back included.
+    same. Its electrons are those of the current over the time from before the beam was let through until blanking was
+    acknowledged, by the instrument's clock, parked and flying back included: ``times_s`` are both, and between them
+    when the scan was seen to have started.
 
     The sums of an integrating detector are no electrons, but gain times electrons on a dark level: they say nothing
     here, and the dose is that of the current as it was measured.
@@ -253,11 +305,7 @@ def _settle_dose(
     integrates = opened.file.facts.integrates(one.plan.detector.name)
     counted = 0.0 if integrates else float(result.total_counts)
     times_planned = counted / max(result.frames_received, 1) / planned.electrons_per_pattern
-    scan, line_us = one.scan, one.scan.shape[1] * one.scan.dwell_time_us
-    lit_part = line_us / (line_us + scan.flyback_us) if scan.flyback_blanked else 1.0
-    # A position that was begun is charged whole, and so is a way back.
-    begun_us = scan.dwell_time_us + (0.0 if scan.flyback_blanked else scan.flyback_us)
-    time_us = (scan.duration_s if lit_s is None else lit_s) * 1e6 * lit_part + begun_us
+    time_us = _longest_on_us(one.scan, times_s)
     carried = electrons(one.plan.optics.probe_current_pa, time_us) * max(1.0, one.current_ratio)
     opened.recorder.record(
         CloseIntent(
@@ -266,6 +314,22 @@ def _settle_dose(
             electrons=max(counted, carried),
         )
     )
+
+
+def _longest_on_us(scan: ScanRequest, times_s: list[float]) -> float:
+    """For how long the beam can have been on at most [µs], parked before the scan and after it included."""
+    # A position that was begun is charged whole, and so is a way back.
+    begun_us = scan.dwell_time_us + (0.0 if scan.flyback_blanked else scan.flyback_us)
+    # An instrument that did not say when it blanked.
+    before_s, started_s, dark_s = times_s if len(times_s) == 3 else (0.0, 0.0, scan.duration_s)
+    within_us = (dark_s - before_s) * 1e6
+    if not scan.flyback_blanked:
+        return within_us + begun_us
+    # Blanked on its ways back alone. When the scan began nobody saw: early for its rows, late for the parked beam.
+    line_us = scan.shape[1] * scan.dwell_time_us
+    rows, rest_us = divmod(min(within_us, scan.duration_s * 1e6), line_us + scan.flyback_us)
+    parked_us = (started_s - before_s) * 1e6 + max(0.0, within_us - scan.duration_s * 1e6)
+    return rows * line_us + min(rest_us, line_us) + parked_us + begun_us
 
 
 def _file_spec(one: Pass, reserve_bytes: int) -> FileSpec:

@@ -11,8 +11,10 @@ from db.clock import utc_now
 from db.engine import Engine
 from db.operations import AddEvent
 from db.recorder import Recorder
+from devices import safety_log
 from devices.acquire import Progress
 from devices.children import Children
+from devices.guard import Guard, guarding
 from devices.lease import owned
 from devices.protocols import BeamFound, BeamWitness, Instrument
 from devices.registry import open_instrument
@@ -20,6 +22,7 @@ from devices.safety import SafeLevel, make_safe
 from stem4d.errors import DeviceFault, NightbeamError
 from stem4d.instrument import InstrumentFile
 from stem4d.plan import Plan
+from storage.crash import crash_point
 from storage.documents import load_model
 from storage.journal import Journal
 from storage.settings import Settings
@@ -61,6 +64,8 @@ class Lab:
     engine: Engine
     outbox: Journal
     ownership: Ownership
+    guard: Guard
+    """Without it no beam is let through: see `devices.guard`."""
     on_told: Callable[[Told], None] = lambda _told: None
     on_progress: Callable[[str, Progress], None] = lambda _what, _progress: None
     left_open: tuple[str, ...] = ()
@@ -124,6 +129,17 @@ class Lab:
             )
         )
 
+    def watched_anew(self) -> None:
+        """Have a watchdog ready while nothing is exposed, and say so where it is not the one of before.
+
+        Raises
+        ------
+        Unwatched
+            Where none can be started.
+        """
+        if lost := self.guard.ready():
+            self.warn("safety", f"{self.file.name}: {lost}. Another watchdog was started")
+
     def show(self, kind: str, message: str, run: str | None = None) -> None:
         """Show something that the database records by itself."""
         self.on_told(Told(kind, message, run))
@@ -161,12 +177,15 @@ def settle(instrument: str) -> None:
 def open_lab(settings: Settings, instrument_path: Path, *, by_force: bool = False) -> Iterator[Lab]:
     """Take an instrument and the database; on every way out the instrument is parked with its beam blanked.
 
-    ``by_force`` is for a person who has seen that the owner of a lease that still holds has gone.
+    A watchdog is there from the beginning of the session until the instrument is let go. ``by_force`` is for a person
+    who has seen that the owner of a lease that still holds has gone.
 
     Raises
     ------
     BadInput
         For an instrument file that is wrong, an unknown driver, or an instrument that somebody else holds.
+    Unwatched
+        For an instrument that no second process can make safe, or whose watchdog cannot be started.
     """
     file = load_model(instrument_path, InstrumentFile)
     settings.data_folder.mkdir(parents=True, exist_ok=True)
@@ -175,16 +194,33 @@ def open_lab(settings: Settings, instrument_path: Path, *, by_force: bool = Fals
         stack.callback(engine.dispose)
         folder = settings.instruments_folder / file.name
         stack.enter_context(owned(file.name, folder))
+        crash_point("lab.owned")
         # Before anything is looked up: the runs and exposures that wait there count as those that have landed.
         outbox = stack.enter_context(land(engine, folder, _say_landed))
         owner = stack.enter_context(owning(engine, file.name, _say, by_force=by_force))
+        crash_point("lab.leased")
+        # Beside the opening of the instrument, which takes as long.
+        guard = stack.enter_context(
+            guarding(file, instrument_path, settings.home, lambda: open_instrument(file, settings.home))
+        )
         instrument = open_instrument(file, settings.home)
-        opened = Lab(settings=settings, file=file, instrument=instrument, engine=engine, outbox=outbox, ownership=owner)
+        opened = Lab(
+            settings=settings,
+            file=file,
+            instrument=instrument,
+            engine=engine,
+            outbox=outbox,
+            ownership=owner,
+            guard=guard,
+        )
         stack.callback(opened.settle)
         stack.push(lambda _kind, error, _where: _let_go(opened, error))
         stack.push(lambda _kind, error, _where: _park(opened, error))
+        guard.begin(instrument)
+        crash_point("lab.opened")
         _tidy(opened)
         owner.show_to(instrument.gate)
+        crash_point("lab.tidied")
         _say_what_was_found(opened)
         _open[file.name] = opened
         stack.callback(_open.pop, file.name)
@@ -201,6 +237,7 @@ def _tidy(opened: Lab) -> None:
     closed = close_left(opened.engine, opened.settings, opened.file.name, opened.ownership.token)
     left = closed.abandoned
     opened.left_open = (*left.runs, *left.nights)
+    _tell_of_watchdogs(opened)
     if on or found:
         opened.beam_found = _beam_words(opened.file.name, found, left.exposing, blanked=report.safe)
         opened.warn("safety", opened.beam_found)
@@ -210,6 +247,18 @@ def _tidy(opened: Lab) -> None:
             + (f". {opened.beam_found}" if opened.beam_found else "")
         )
     opened.left_words = save_frames(opened.engine, opened.settings, closed, left.runs).lines + ended
+
+
+def _tell_of_watchdogs(opened: Lab) -> None:
+    """What watchdogs had to do since the last session that was told of it."""
+    folder = opened.settings.instruments_folder / opened.file.name
+    if words := safety_log.untold(folder):
+        for text in words:
+            opened.warn("safety", f"{opened.file.name}: {text}")
+            print(f"safety: {opened.file.name}: {text}", file=sys.stderr)
+        safety_log.told(folder)
+    if not opened.guard.needed:
+        print(f"safety: {opened.file.name} has no beam: no watchdog is needed, and none runs", file=sys.stderr)
 
 
 def _beam_words(
@@ -258,6 +307,7 @@ def _say(trouble: str) -> None:
 
 def _park(opened: Lab, error: BaseException | None) -> None:
     """Park; where that fails the user reads of it after what went wrong first, and never instead of it."""
+    crash_point("lab.parking")
     if opened.ownership.lost:
         # Its new owner has made it safe, and may be exposing: what we do to it would be done to him.
         opened.warn("not parked", f"{opened.ownership.lost}; it is left as it is")
@@ -272,11 +322,12 @@ def _park(opened: Lab, error: BaseException | None) -> None:
 
 def _let_go(opened: Lab, error: BaseException | None) -> None:
     """Close the instrument; what is wrong with that is told, and raised only where nothing went wrong before."""
+    crash_point("lab.closing")
     if opened.ownership.lost:
         return
     try:
         opened.instrument.close()
-    except NightbeamError as more:
+    except Exception as more:
         if error is None:
             raise
         opened.warn("not closed", f"{opened.file.name} could not be closed: {more}")

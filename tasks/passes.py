@@ -8,6 +8,7 @@ from stem4d.errors import DoseRefused
 from stem4d.plan import Plan
 from stem4d.quality.online import watch
 from stem4d.verdict import QualityResult
+from storage.crash import crash_point
 from tasks.between import failing_so_far
 from tasks.calibrated import Calibrated, accumulator_spec
 from tasks.expose import Exposed, Pass, expose_once, scan_request
@@ -50,6 +51,7 @@ def expose(instrument: str, run: str, calibrated_json: str) -> dict[str, Any]:
         scan = followed.next_scan(index) if followed else scan_request(plan)
         done = _one_pass(opened, run, plan, calibrated, index, scan)
         dataset = register_dataset(opened, run, index, done.result)
+        crash_point("pass.registered")
         which = f"pass {index + 1} of {plan.exposure.passes}"
         tell_losses(opened, run, which, done.result)
         passes.append(

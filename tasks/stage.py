@@ -9,6 +9,7 @@ from prefect import Task, task
 from prefect.cache_policies import NO_CACHE
 
 from stem4d.errors import NightbeamError
+from storage.crash import crash_point
 from tasks.lab import settle
 
 P = ParamSpec("P")
@@ -30,12 +31,14 @@ def stage(name: str) -> Callable[[Callable[P, R]], Task[P, R]]:
 
     def decorate(function: Callable[P, R]) -> Task[P, R]:
         @wraps(function)
-        def settled(*args: P.args, **kwargs: P.kwargs) -> R:
+        def step(*args: P.args, **kwargs: P.kwargs) -> R:
+            crash_point(f"before {name}")
             done = function(*args, **kwargs)
+            crash_point(f"after {name}")
             settle(str(args[0]))
             return done
 
         options: dict[str, Any] = {"retries": 0, "cache_policy": NO_CACHE, "persist_result": False}
-        return task(name=name, **options)(settled)
+        return task(name=name, **options)(step)
 
     return decorate

@@ -64,6 +64,25 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByCostl
     return ByCostlyFixture(config, log)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def watchdogs_in_threads() -> Iterator[None]:
+    """Watchdogs of this process run within it; `real_watchdogs` undoes that, and commands in children do not know."""
+    from devices import guard
+    from tests.kennel_world import spawn_thread
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(guard, "spawn", spawn_thread)
+        yield
+
+
+@pytest.fixture
+def real_watchdogs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Watchdogs are processes, as in a run."""
+    from devices import guard, kennel
+
+    monkeypatch.setattr(guard, "spawn", kennel.spawn)
+
+
 @pytest.fixture(scope="session")
 def own_postgres() -> Iterator["Server"]:
     """A PostgreSQL server that tests may end and start again; who ends it starts it. Skips where there is none."""

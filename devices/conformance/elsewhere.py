@@ -9,8 +9,8 @@ from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
 
-from devices.conformance.subject import Subject, changes, need
-from devices.protocols import Instrument
+from devices.conformance.subject import Fails, Subject, applies, changes, need
+from devices.protocols import Instrument, Watchable
 from devices.registry import GROUP
 from devices.safety import SafeLevel, make_safe
 from stem4d.instrument import InstrumentFile
@@ -22,6 +22,10 @@ STARTS_WITHIN_S = 60.0
 
 def another_process_makes_it_safe(subject: Subject, instrument: Instrument) -> None:
     """A process of its own opens the instrument, which changes nothing, and makes it safe twice: the beam is off."""
+    if not isinstance(instrument, Watchable):
+        raise Fails("it does not say who can make it safe when its owner has died (devices.protocols.Watchable)")
+    need(instrument.watched_by != "nobody", "it says that nobody can make it safe when its owner has died")
+    applies(instrument.watched_by == "another process", "it says that nobody is needed to make it safe")
     if subject.settings:
         instrument.column.prepare(subject.settings[0])
     before = instrument.column.snapshot() if subject.settings else ()
@@ -80,8 +84,8 @@ def _main() -> None:
         report = make_safe(instrument, SafeLevel.PARK, "a check from another process")
         told["took_s"].append(time.monotonic() - began_s)
         told["trouble"].append(report.words)
-    # Who can, leaves the session to its owner.
-    getattr(instrument, "leave", instrument.close)()
+    if isinstance(instrument, Watchable):
+        instrument.leave()
     print(json.dumps(told))
 
 

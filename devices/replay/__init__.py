@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from devices.column_log import ColumnLog
-from devices.protocols import Instrument
+from devices.protocols import Instrument, WatchedBy
 from devices.replay.parts import (
     ReplayClock,
     ReplayColumn,
@@ -35,6 +35,8 @@ class ReplaySettings(Strict):
 
 class ReplayInstrument:
     """A recording behind the protocols of a microscope."""
+
+    watched_by: WatchedBy = "nobody needed"
 
     def __init__(
         self, file: InstrumentFile, recording: Recording, log: ColumnLog, monotonic: Callable[[], float]
@@ -66,6 +68,9 @@ class ReplayInstrument:
     def close(self) -> None:
         """Let go, blanked."""
         self.gate.blank()
+
+    def leave(self) -> None:
+        """There is no connection."""
 
 
 def open_instrument(file: InstrumentFile, home: Path, monotonic: Callable[[], float] = time.monotonic) -> Instrument:

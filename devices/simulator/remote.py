@@ -9,7 +9,15 @@ from typing import Any, Self
 import numpy as np
 
 from devices.dose_lease import require_figures
-from devices.protocols import BeamFound, ColumnSetting, ExposureRequest, FrameBatch, Reading, ScanRequest
+from devices.protocols import (
+    BeamFound,
+    ColumnSetting,
+    ExposureRequest,
+    FrameBatch,
+    Reading,
+    ScanRequest,
+    WatchedBy,
+)
 from devices.simulator.client import READY_TIMEOUT_S, Line, connect, no_answer, open_line
 from devices.simulator.wire import Address, SourceFacts, pixels_of, read_address, unpack_error
 from stem4d.approach import StagePose
@@ -18,8 +26,8 @@ from stem4d.dose import DoseLease
 from stem4d.errors import DeviceFault
 from stem4d.instrument import InstrumentFile
 
-LINGER_S = 5.0
-"""How long a server stays after its last client [s]: a next command finds it, and nothing is left for long."""
+LINGER_S = 3.0
+"""How long a server stays after its last client [s]: a next command finds it, and 5 s after a run nothing is left."""
 SILENCE_TIMEOUT_S = 30.0
 """Longest silence between frames [s]; rendering a batch may take seconds, and a waiting server sends word."""
 AHEAD = 2
@@ -34,6 +42,8 @@ def open_instrument(file: InstrumentFile, home: Path, linger_s: float = LINGER_S
 
 class RemoteInstrument:
     """A session at the simulated instrument; implements `devices.protocols.Instrument`."""
+
+    watched_by: WatchedBy = "another process"
 
     def __init__(self, name: str, line: Line, folder: Path) -> None:
         self._name, self._line = name, line
@@ -74,6 +84,11 @@ class RemoteInstrument:
                 self._line.ask("close")
             finally:
                 self._line.close()
+
+    def leave(self) -> None:
+        """Let go of the connection, and leave the session as it is."""
+        self._ended = True
+        self._line.close()
 
 
 class RemoteColumn:

@@ -2,7 +2,6 @@
 
 import functools
 import json
-import signal
 import sys
 from collections.abc import Callable
 from enum import IntEnum
@@ -11,6 +10,7 @@ from typing import Annotated, Any, ParamSpec
 
 import typer
 
+from devices.interrupts import listen
 from stem4d.errors import BadInput, DoseRefused, LimitViolation, NightbeamError
 
 P = ParamSpec("P")
@@ -46,7 +46,7 @@ def command(function: Callable[P, Code]) -> Callable[P, None]:
 
     @functools.wraps(function)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> None:
-        signal.signal(signal.SIGTERM, _terminate)
+        listen(interrupted=KeyboardInterrupt, terminated=Terminated)
         as_json = bool(kwargs.get("as_json"))
         try:
             code = function(*args, **kwargs)
@@ -70,10 +70,6 @@ def command(function: Callable[P, Code]) -> Callable[P, None]:
         raise typer.Exit(int(code))
 
     return wrapped
-
-
-def _terminate(_signal: int, _frame: object) -> None:
-    raise Terminated
 
 
 def _complain(error: NightbeamError, as_json: bool, code: Code) -> Code:

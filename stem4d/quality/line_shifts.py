@@ -28,6 +28,8 @@ HIGHEST_ORDER = 3
 ROUNDS = 4
 LARGEST_MOVE = 1.0
 """Steps by which one round moves a row at most: beyond a feature's width the linear fit goes astray."""
+WORSE = 1.05
+"""Part of what the waves leave of an image above which shifted rows leave more: by chance they do not."""
 LEAST_EXPLAINED = 0.3
 """Part of an image's contrast beyond noise that a lattice's waves must make, or no lattice fills the field."""
 
@@ -130,7 +132,11 @@ def _drawn(shape: tuple[int, ...], waves: Array, amplitudes: Array, moved: Array
 
 
 def _against(image: Array, waves: Array, amplitudes: Array) -> RowShifts | None:
-    """Where the rows of an image lie against its waves: the linear fit again and again about what it found."""
+    """Where the rows of an image lie against its waves: the linear fit again and again about what it found.
+
+    None where it went astray: a crystal of few positions a period, or one that the waves do not describe, has slopes
+    that lead away from its places, and rows at these fit worse than where they were.
+    """
     seen = np.ones(image.shape, dtype=bool)
     moved, found = np.zeros((2, image.shape[0])), None
     for _ in range(ROUNDS):
@@ -140,6 +146,9 @@ def _against(image: Array, waves: Array, amplitudes: Array) -> RowShifts | None:
         rows = found.rows.astype(int)
         moved[:, rows] += np.clip([found.along_y, found.along_x], -LARGEST_MOVE, LARGEST_MOVE)
     assert found is not None
+    before, after = (image - _drawn(image.shape, waves, amplitudes, each) for each in (None, moved))
+    if after.var() > WORSE * before.var():
+        return None
     return replace(found, along_y=moved[0][rows], along_x=moved[1][rows])
 
 

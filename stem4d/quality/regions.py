@@ -14,6 +14,11 @@ from stem4d.errors import BadInput
 from stem4d.maps import RunMaps
 from stem4d.plan import Analysis, Plan, QualityPolicy, Virtual
 
+COM_REGION_RADII = 1.25
+"""The centre of mass is taken within this many disk radii: all of the disk and its movement, little of the rest."""
+BEYOND_RADII = 1.2
+"""What lies beyond the disk begins at so many of its radii: its blurred edge is left out."""
+
 NEEDS_WHOLE_DISK = ("com", "dpc", "tcbf", "ptychography")
 USES_BRAGG_DISKS = ("strain", "orientation")
 CLEAR_OF_DISK = 1.1

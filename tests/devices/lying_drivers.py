@@ -150,10 +150,14 @@ class LonelyInstrument(Over):
 
     def __init__(self, below: Any, home: Path) -> None:
         super().__init__(below)
+        self.watched_by = "another process"
         self._taken = home / "taken"
         if self._taken.exists():
             raise RuntimeError("somebody else is connected")
         self._taken.touch()
+
+    def leave(self) -> None:
+        """Never reached."""
 
     def close(self) -> None:
         self._taken.unlink(missing_ok=True)

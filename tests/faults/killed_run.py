@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import db.dose
 import tasks.expose
 import tasks.passes
 from devices.simulator.remote import RemoteGate, RemoteScan
@@ -49,8 +50,8 @@ def _at_frame(frame: int) -> Callable[[], None]:
 
 
 MOMENTS: dict[str, Callable[[], None]] = {
-    "before the booking": _patch(tasks.expose, "open_intent", before=True),
-    "in the booking's transaction": _patch(tasks.expose, "open_intent", before=False),
+    "before the booking": _patch(db.dose, "open_intent", before=True),
+    "in the booking's transaction": _patch(db.dose, "open_intent", before=False),
     "before the beam is let through": _patch(RemoteGate, "unblank", before=True),
     "with the beam on": _patch(RemoteGate, "unblank", before=False),
     "before the scan": _patch(RemoteScan, "start", before=True),
@@ -58,7 +59,7 @@ MOMENTS: dict[str, Callable[[], None]] = {
     "at frame 1": _at_frame(1),
     "at frame 300": _at_frame(300),
     "before the dose is settled": _patch(tasks.expose, "_settle_dose", before=True),
-    "in the settling's transaction": _patch(tasks.expose, "close_intent", before=False),
+    "in the settling's transaction": _patch(db.dose, "close_intent", before=False),
     "before the file is registered": _patch(tasks.passes, "register_dataset", before=True),
     "after the first pass": _patch(tasks.passes, "tell_losses", before=True),
 }

@@ -1,17 +1,22 @@
 """The beam is off while a file is closed, read back and hashed: that takes long, and no dose is booked for it."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from devices.acquire import Progress
+from stem4d.errors import DoseRefused, LimitViolation
 from stem4d.model import canonical_json
+from stem4d.predict import predict
+from stem4d.rules.limits import CREST
 from storage import disk
 from tasks.calibrated import accumulator_spec, uncalibrated
 from tasks.expose import Pass, expose_once, scan_request
 from tasks.lab import Lab
 from tasks.record import open_run
-from tests.flows.night_world import NAME, small, small_lab
+from tests.flows.exposure_world import booked
+from tests.flows.night_world import NAME, column_log, small, small_lab
 
 
 def one_pass(opened: Lab) -> tuple[str, Pass]:
@@ -23,13 +28,30 @@ def one_pass(opened: Lab) -> tuple[str, Pass]:
         column=uncalibrated(plan).column,
         scan=scan_request(plan),
         accumulator=accumulator_spec(plan, uncalibrated(plan), 1),
-        area=plan.sample.area,
+        position=plan.sample.area,
         area_id=opened.runs[run].area_id,
         purpose="acquisition",
         current_ratio=1.0,
         path=opened.data_folder(run) / "pass1.h5",
         metadata={},
     )
+
+
+def test_a_beam_that_would_harm_the_detector_is_never_let_through(tmp_path: Path) -> None:
+    with small_lab(tmp_path) as opened:
+        run, one = one_pass(opened)
+        facts = opened.file.facts.detector(one.plan.detector.name)
+        assert facts is not None
+        limit = facts.damage_count_rate_per_px_hz
+        assert limit is not None
+        ratio = limit / (predict(one.plan).rate_per_disk_pixel_hz * CREST.value)
+        with pytest.raises(LimitViolation, match=r"sim-arina: electron rate.*less current"):
+            expose_once(opened, run, replace(one, current_ratio=1.001 * ratio), lambda _progress: None)
+        assert booked(opened, run) == []
+        assert "unblank" not in {entry["event"] for entry in column_log(tmp_path)}
+        # Just below the limit that is not what refuses it: the area's budget is.
+        with pytest.raises(DoseRefused):
+            expose_once(opened, run, replace(one, current_ratio=0.999 * ratio), lambda _progress: None)
 
 
 @pytest.mark.parametrize("stopped", ["", "enough"])

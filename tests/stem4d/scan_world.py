@@ -96,3 +96,14 @@ def maps_of_scene(scene: Array, rng: np.random.Generator, counts: float, **more:
         "virtual": {"disk": image},
     }
     return RunMaps(**(parts | more))
+
+
+def crystal(rng: np.random.Generator, period: float = 5.1, wide: float = 0.6) -> Callable[[Array, Array], Array]:
+    """A square lattice of atoms so narrow that the step hardly resolves them: waves of every order, in steps."""
+    origin = rng.uniform(0, period, 2)
+
+    def at(y: Array, x: Array) -> Array:
+        near = [(axis - start + period / 2) % period - period / 2 for axis, start in zip((y, x), origin, strict=True)]
+        return np.asarray(np.exp(-(near[0] ** 2 + near[1] ** 2) / (2 * wide**2)))
+
+    return at

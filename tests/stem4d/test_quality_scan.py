@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from quality_world import one
-from scan_world import Engine, film, lattice, maps_of_scene, passes
+from scan_world import Engine, crystal, film, lattice, maps_of_scene, passes
 
 from stem4d.maps import RunMaps
 from stem4d.quality.distortion import check_distortion
@@ -41,6 +41,23 @@ def test_a_sound_engine_passes_by_a_lattice() -> None:
     for seed in range(6):
         results = _on_lattice(seed, Engine())
         assert [one(results, metric).verdict for metric in METRICS] == [PASS] * 4, [each.message for each in results]
+
+
+@pytest.mark.parametrize("wide", [0.5, 0.8, 1.2])
+@pytest.mark.parametrize("counts", [1000.0, 2e4])
+def test_a_sound_engine_has_no_alarm_by_atoms_that_its_step_hardly_resolves(wide: float, counts: float) -> None:
+    for seed in range(6):
+        rng = np.random.default_rng(seed)
+        results = _judged(passes(crystal(rng, wide=wide), rng, Engine(), number=1, counts=counts))
+        assert WARN not in {one(results, metric).verdict for metric in METRICS}, [each.message for each in results]
+
+
+@pytest.mark.parametrize("wide", [0.5, 0.8, 1.2])
+def test_jitter_of_such_atoms_never_passes(wide: float) -> None:
+    for seed in range(6):
+        rng = np.random.default_rng(seed)
+        results = _judged(passes(crystal(rng, wide=wide), rng, Engine(jitter=0.5), number=1, counts=2e4))
+        assert one(results, "scan.jitter").verdict is not PASS
 
 
 @pytest.mark.parametrize("true", [0.1, 0.2, 0.5])
