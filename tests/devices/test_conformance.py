@@ -143,6 +143,7 @@ def test_a_simplon_detector_passes_what_is_asked_of_a_detector(tmp_path: Path) -
     assert [str(outcome) for outcome in outcomes if outcome.verdict != "passed"] == []
 
 
+@pytest.mark.slow  # stopped before a frame has come, its driver waits 5 s each time
 def test_a_merlin_passes_what_is_asked_of_a_detector(tmp_path: Path) -> None:
     column = {"driver": "simulator", "settings": {"seed": 9, "areas": {}}}
     exposure = merlin_exposure(raster((4, 6)))

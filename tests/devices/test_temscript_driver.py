@@ -3,6 +3,7 @@
 Each test runs on the stand-in and, slowly, on temscript's own server with its Null microscope.
 """
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -301,3 +302,36 @@ def test_the_example_file_opens_and_can_be_set(server: Server, tmp_path: Path, m
     ))) as other:  # fmt: skip
         assert other.gate.is_blanked()
         assert isinstance(other, TemscriptInstrument)
+
+
+@pytest.mark.slow
+def test_the_watchdog_blanks_when_its_owner_is_gone(
+    microscope: TemscriptInstrument, server: Server, tmp_path: Path
+) -> None:
+    # Under a name of its own, whatever is installed.
+    about = tmp_path / "site" / "tried-1.0.dist-info"
+    about.mkdir(parents=True)
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: tried\nVersion: 1.0\n")
+    (about / "entry_points.txt").write_text("[nightbeam.devices]\ntried = devices.temscript:open_instrument\n")
+    path = tmp_path / "instrument.json"
+    path.write_text(file_of(server.port).model_copy(update={"driver": "tried"}).model_dump_json())
+    paths = f"{about.parent}{os.pathsep}{ROOT}"
+    with subprocess.Popen(
+        [sys.executable, "-P", "-m", "devices.watchdog", str(path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": paths, "NIGHTBEAM_HOME": str(tmp_path)},
+        text=True,
+        bufsize=1,
+    ) as watchdog:
+        assert watchdog.stdin is not None
+        assert watchdog.stdout is not None
+        watchdog.stdin.write("open\n")
+        assert "ready" in watchdog.stdout.readline()
+        microscope.gate.unblank(lease())
+        assert server.get("beam_blanked") is False, "that it watches changes nothing"
+        watchdog.stdin.close()  # as when its owner is killed
+        assert "acted" in watchdog.stdout.readline()
+        assert watchdog.wait(20) == 0
+    assert server.get("beam_blanked") is True
+    assert '"safe"' in (tmp_path / "instruments" / "test-tem" / "safety.jsonl").read_text()
