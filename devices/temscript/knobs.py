@@ -49,7 +49,9 @@ class Knob:
         for name, asked, read in zip(self.names, self.asked(setting), there, strict=True):
             floor = READ_BACK_FLOOR.get(self.unit, 0.0)
             if not isclose(read, asked, rel_tol=READ_BACK_TOLERANCE, abs_tol=floor):
-                raise NotConfirmed(device="column", setting=name, asked=asked, read=read, unit=self.unit)
+                whole = not self.unit  # an index
+                wanted, got = (int(asked), int(read)) if whole else (asked, read)
+                raise NotConfirmed(device="column", setting=name, asked=wanted, read=got, unit=self.unit)
         return there
 
 

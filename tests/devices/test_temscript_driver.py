@@ -135,7 +135,7 @@ def test_what_is_out_of_reach_is_refused_and_nothing_is_changed(
 
 def test_a_value_that_was_clipped_without_a_word_is_an_error(microscope: TemscriptInstrument) -> None:
     # The file's table is wrong: this microscope has eleven spots.
-    with pytest.raises(NotConfirmed, match=r"column: asked for spot_index = 12\.0, it reads back 11\.0"):
+    with pytest.raises(NotConfirmed, match=r"column: asked for spot_index = 12, it reads back 11"):
         microscope.column.prepare(column(probe_current_pa=2.0))
 
 
