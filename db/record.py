@@ -186,7 +186,11 @@ def finish_run(
     actual: Cost | None = None,
     clock: Clock = utc_now,
 ) -> Verdict | None:
-    """End a running run; gives its verdict, the worst of its final quality results, None if there are none."""
+    """End a running run; gives its verdict, the worst of its final quality results, None if there are none.
+
+    What concerns the whole recording and could not be measured lowers no verdict beside others, as in
+    `stem4d.quality.judge.verdict_by_analysis`: it would be the verdict of every run.
+    """
     run = existing(session, Run, run_id)
     if run.state != "running" or state == "running":
         raise _ended("run", run.name, run.state, state)
@@ -197,9 +201,10 @@ def finish_run(
         cost.size_bytes,
         cost.fluence_e_per_a2,
     )
-    verdicts = set(
-        session.scalars(select(QualityResult.verdict).filter_by(run_id=run_id, stage="final").distinct()).all()
-    )
+    wanted = select(QualityResult.verdict, QualityResult.analysis.is_(None)).filter_by(run_id=run_id, stage="final")
+    found = session.execute(wanted.distinct()).all()
+    telling = {verdict for verdict, whole in found if not (whole and verdict == "not_measurable")}
+    verdicts = telling or {verdict for verdict, _ in found}
     run.verdict = next((verdict for verdict in _WORST_FIRST if verdict in verdicts), None)
     message = f"run {run.name}: {state}" + (f": {exit_reason}" if exit_reason else "")
     _run_event(session, run, "run_ended", message, clock)

@@ -29,6 +29,9 @@ from storage.spec import Fact
 
 COMMAND = (sys.executable, "-m", "storage.foreign_child")
 INSTALL = "pip install 'nightbeam[formats]'"
+DAMAGED = "The file may be truncated or damaged; copy it again from its source"
+NO_READER = "no reader for"
+READABLE = "Give HDF5 of any make, .mib, .blo, .dm4 or an EMPAD's .xml; of a header and frames, name the frames' file"
 HEADER_BYTES = 256 * 1024
 COMPLAINT_BYTES = 2**20
 OUT_OF_MEMORY = 77
@@ -181,7 +184,8 @@ class _Child:
             self.kill()
             raise rebuilt(header.refused)
         if header.error:
-            raise self._refused(header.error, "not readable as what its name says")
+            remedy = READABLE if header.error.startswith(NO_READER) else DAMAGED
+            raise self._refused(header.error, "not readable as what its name says", remedy)
         return header
 
     def read_into(self, room: memoryview, what: str) -> None:
@@ -222,9 +226,8 @@ class _Child:
         why = f": {lines[-1]}" if lines else ""
         return self._refused(f"reader ended with code {code} {what}{why}", "all frames expected")
 
-    def _refused(self, value: str, limit: str) -> BadInput:
+    def _refused(self, value: str, limit: str, remedy: str = DAMAGED) -> BadInput:
         self.kill()
-        remedy = "The file may be truncated or damaged; copy it again from its source"
         return BadInput(field=self._name, value=value, limit=limit, remedy=remedy)
 
 

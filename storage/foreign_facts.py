@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from stem4d.optics import wavelength_a
+from storage.foreign import NO_READER
 from storage.hdf5 import Hdf5Frames, has_signature, open_hdf5
 
 _COUNTER_DEPTHS = (1, 6, 12, 24)
@@ -50,7 +51,7 @@ def understand(path: str) -> Found:
     suffix = _suffix(path)
     plugins = [plugin for plugin in IO_PLUGINS if suffix in {known.lower() for known in plugin["file_extensions"]}]
     if not plugins:
-        raise Unreadable(f"no reader for .{suffix} files")
+        raise Unreadable(f"{NO_READER} .{suffix} files")
     reasons: list[str] = []
     for plugin in plugins:
         try:

@@ -8,7 +8,7 @@ from stem4d.calibrate.correction import offset_from_middle_px
 from stem4d.calibrate.disk import DiskFit
 from stem4d.maps import RunMaps
 from stem4d.plan import Orientation, Ptychography, Strain
-from stem4d.quality.grade import DOUBT_SIGMAS, grade, result
+from stem4d.quality.grade import DOUBT_SIGMAS, PASS_SIGMAS, grade, result
 from stem4d.quality.regions import NEEDS_WHOLE_DISK, Subject, Wanted
 from stem4d.rules.limits import ANGLE_TOLERANCE, LIMITS
 from stem4d.verdict import QualityResult, Verdict
@@ -72,7 +72,7 @@ def _margin(usable_px: float, fit: DiskFit, wanted: Wanted) -> QualityResult:
     margin, wished = usable_px - fit.radius_px, LIMITS["disk_on_detector"].wanted
     error = hypot(fit.radius_uncertainty_px, max(fit.centre_uncertainty_px))
     doubt = DOUBT_SIGMAS * error
-    if margin - doubt >= wished:
+    if margin - PASS_SIGMAS * error >= wished:
         verdict, text = Verdict.PASS, f"The disk is wholly on the detector, with {margin:.1f} px to spare."
     elif margin + doubt < 0:
         verdict = Verdict.FAIL
@@ -95,7 +95,7 @@ def _angle(usable_px: float, subject: Subject, wanted: Wanted) -> Iterator[Quali
     usable = usable_px * subject.mrad_per_pixel
     error = max(subject.fit.centre_uncertainty_px) * subject.mrad_per_pixel
     least, doubt = need * (1 - ANGLE_TOLERANCE), DOUBT_SIGMAS * error
-    if usable - doubt >= least:
+    if usable - PASS_SIGMAS * error >= least:
         verdict, text = Verdict.PASS, f"{usable:.1f} mrad are recorded on all sides; {what} needs {need:.1f} mrad."
     else:
         centred_px = min(subject.shape) / 2

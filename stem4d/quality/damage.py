@@ -4,19 +4,20 @@ One pass alone cannot tell damage from the specimen: the verdict is then "not me
 """
 
 from collections.abc import Sequence
-from math import sqrt
+from math import hypot, sqrt
 
 import numpy as np
 import numpy.typing as npt
 from scipy import fft, ndimage
 
-from stem4d.calibrate.shift import white_noise, without_surface
+from stem4d.calibrate.shift import white_noise
 from stem4d.maps import RunMaps
 from stem4d.predict import predict
 from stem4d.quality.between import Between
 from stem4d.quality.fading import Fading, critical_fluence, fit_common, fit_shares
 from stem4d.quality.grade import DOUBT_SIGMAS, grade, result
-from stem4d.quality.pass_images import Overlay, images_of, quiet_spread
+from stem4d.quality.local_change import local_changes
+from stem4d.quality.pass_images import Overlay, images_of
 from stem4d.quality.regions import Subject
 from stem4d.verdict import QualityResult, Verdict
 
@@ -33,9 +34,10 @@ MOST_AREA, AREA_FAILS = 0.02, 0.1
 """Change of the area: lengths by 1 % and by 5 %, as a scan step may be wrong without and with refinement."""
 LARGEST_CHANGE = 9.0
 """Local change in standard deviations. Chance alone makes 4.4 among 1e5 places, and what a shrinking specimen leaves
-beside its best fit up to 6: the width of doubt ends at 6.5."""
-SURFACE_ORDER = 4
-"""What a surface of this order can follow is no local change: bends of a third of the field and more."""
+beside its best fit up to 6, which passes."""
+SPREAD_ERROR = 2.4
+"""Relative standard error of the standard deviation itself, times the root of the positions it is taken from: of
+smoothed white noise over half of fields of 16 to 64 positions each way."""
 FINE = 0.5
 """Fine detail begins at this part of the Nyquist frequency of the scan."""
 
@@ -186,56 +188,20 @@ def _change(last: Overlay) -> QualityResult:
         text = "Local changes are not known: the passes share too few positions."
         return result(name, None, Verdict.NOT_MEASURABLE, text, limit=LARGEST_CHANGE, unit=unit)
     top = float(heights.max())
-    verdict, limit = grade(top, 1.0, soft=LARGEST_CHANGE)
+    # What the spread's error makes of a height counts up to the limit: beyond it a change is none the less a change.
+    error = hypot(1.0, SPREAD_ERROR * min(top, LARGEST_CHANGE) / sqrt(float(last.seen.sum())))
+    verdict, limit = grade(top, error, soft=LARGEST_CHANGE)
     blobs = int(ndimage.label(heights > LARGEST_CHANGE)[1])
     y, x = (int(at) * last.positions for at in np.unravel_index(int(np.argmax(heights)), heights.shape))
-    text = f"The largest local change between the first pass and the last is {top:.1f} standard deviations."
+    text = (
+        f"The largest local change between the first pass and the last is {top:.1f} ± {error:.1f} standard deviations."
+    )
     if verdict is Verdict.WARN:
         text += (
             f" {max(blobs, 1)} places changed, the strongest at position ({y}, {x}): look for bubbles, holes, or a "
             f"drift that brought in other places."
         )
-    return result(name, None, verdict, text, value=top, limit=limit, unit=unit, uncertainty=1.0)
-
-
-def local_changes(last: Overlay) -> Array | None:
-    """Change of every place in standard deviations (scan_y, scan_x), the largest of all images; 0 where not seen.
-
-    The noise is that of the field's own differences; where an image is steep, what an error of place makes of it is
-    added: scan noise moves features, and that is no change of the specimen. Whole rows and columns may change.
-    """
-    if last.seen.sum() < 50 or not last.left:
-        return None
-    most = np.zeros(last.seen.shape)
-    for rest, slope in zip(last.left, last.slope, strict=True):
-        steep = last.seen & (slope > np.median(slope[last.seen]))
-        flat = last.seen & ~steep
-        off = _bared(_polished(rest, last.seen), last.seen)
-        noise = quiet_spread(off[flat]) if flat.any() else 0.0
-        size = float(np.median(slope[steep])) if steep.any() else 0.0
-        place = sqrt(max(quiet_spread(off[steep]) ** 2 - noise**2, 0.0)) / size if size > 0 else 0.0
-        sigma = np.hypot(max(noise, 1e-12), place * slope)
-        most = np.maximum(most, np.where(last.seen, np.abs(off) / sigma, 0.0))
-    return most
-
-
-def _polished(rest: Array, seen: npt.NDArray[np.bool_]) -> Array:
-    """Less the median of each row and then of each column: what goes on along the scan is not local (Tukey 1977)."""
-    off = np.where(seen, rest, np.nan)
-    for axis in (1, 0):
-        some = seen.any(axis=axis, keepdims=True)
-        off = off - np.nanmedian(np.where(some, off, 0.0), axis=axis, keepdims=True)
-    return np.where(seen, off, 0.0)
-
-
-def _bared(off: Array, seen: npt.NDArray[np.bool_]) -> Array:
-    """Less a smooth surface: a layer that grew over the field is no change in one place, and hides a bubble's.
-
-    Taken from values that are held within the spread of their quiet half, so that a bubble does not bend it.
-    """
-    spread = LARGEST_CHANGE / 2 * quiet_spread(off[seen])
-    held = np.clip(off, -spread, spread)
-    return np.where(seen, off - held + without_surface(held, seen, SURFACE_ORDER), 0.0)
+    return result(name, None, verdict, text, value=top, limit=limit, unit=unit, uncertainty=error)
 
 
 def _hint(passes: Sequence[RunMaps], subject: Subject) -> str:

@@ -20,9 +20,15 @@ SMALLEST_PX = 12
 MOST_PX = 192
 """Larger fields are binned to this: a change of scale is known well enough, and the fit stays below a second."""
 SMOOTH_PX = 0.8
-"""Both images are smoothed by so much: gradients of unsmoothed shot noise are noise."""
+"""Both images are smoothed by so much before they are held against each other in places."""
 BORDER_PX = 2
-"""Left out along the borders, where a moved image has to be guessed."""
+"""Left out along the borders then, where a moved image has to be guessed."""
+FIT_SMOOTH_PX = 0.5
+"""The fit smooths less: fine features tell a change of scale best, and gradients of unsmoothed shot noise are noise."""
+FIT_BORDER_PX = 1
+"""The fit leaves out less: what is furthest from the middle tells most of a change of scale."""
+MATCHED_ROUNDS = 5
+"""Rounds of a robust fit of contrast: the spread then stands to a per cent."""
 BLOCK_PX = 4
 """Errors are taken as independent from block to block: a feature's width, as scan steps are chosen."""
 TRUSTED = 2.5
@@ -44,6 +50,8 @@ class Overlay:
     """(4, 4) of its elements yy, yx, xy, xx."""
     left: tuple[Array, ...]
     """For each image the second, moved back, less the first with its contrast matched, (scan_y, scan_x)."""
+    first: tuple[Array, ...]
+    """Each image of the first pass, smoothed as ``left`` is."""
     slope: tuple[Array, ...]
     """Steepness of each image of the first pass per position: what an error of place makes of it."""
     seen: Mask
@@ -100,35 +108,27 @@ def _fitted(
     pairs: Sequence[tuple[Array, Array]], seen_one: Mask, seen_two: Mask, begin: Array, together: int
 ) -> Overlay:
     """Gauss and Newton on all images together, each in units of its own noise."""
-    smooth = [(_smoothed(a, seen_one), _smoothed(b, seen_two)) for a, b in pairs]
+    fine = [(_smoothed(a, seen_one, FIT_SMOOTH_PX), _smoothed(b, seen_two, FIT_SMOOTH_PX)) for a, b in pairs]
     shape = seen_one.shape
     y, x = np.meshgrid(*((np.arange(n) - (n - 1) / 2) for n in shape), indexing="ij")
     whole = np.stack([np.ones(shape), np.zeros(shape), y, x, np.zeros(shape), np.zeros(shape)])
     basis = np.stack([whole, np.roll(whole, 1, axis=0)])
     basis[1] = np.stack([np.zeros(shape), np.ones(shape), np.zeros(shape), np.zeros(shape), y, x])
     found, normal, scores, seen = begin.copy(), np.eye(PARAMETERS), np.zeros((PARAMETERS, *shape)), seen_one
-    left: list[Array] = []
-    slopes: list[Array] = []
     for _ in range(8):
-        moved_y, moved_x = (np.tensordot(found, basis[axis], 1) for axis in (0, 1))
-        at: Array = np.stack([moved_y + np.arange(shape[0])[:, None], moved_x + np.arange(shape[1])[None, :]])
-        seen = _inside(seen_one, seen_two, at)
+        at = _places(found, basis)
+        seen = _inside(seen_one, seen_two, at, FIT_BORDER_PX)
         if seen.sum() < 0.3 * seen.size:
             return _still(pairs, seen_one & seen_two, "the passes hardly overlap", together, features=True)
         normal, scores = np.zeros((PARAMETERS, PARAMETERS)), np.zeros((PARAMETERS, *shape))
-        left, slopes = [], []
-        for one, two in smooth:
+        for one, two in fine:
             back = ndimage.map_coordinates(two, at, order=3, mode="nearest")
-            rest, mean = _matched(one, back, seen)
+            mean = (one + back) / 2
+            rest, trust, noise = _weighed(one, back, seen)
             gradient = np.gradient(mean)
-            left.append(rest)
-            slopes.append(np.hypot(*np.gradient(one)))
-            noise = max(quiet_spread(rest[seen]), 1e-12)
-            # Huber's weight: what is new in one place must not bend the whole field.
-            trust = seen * np.minimum(1.0, TRUSTED * noise / np.maximum(np.abs(rest), 1e-12))
             each = np.stack([gradient[0] * basis[0][i] + gradient[1] * basis[1][i] for i in range(PARAMETERS)])
             # What a change of contrast explains as well says nothing about the scale.
-            each = _without(each, mean, seen) / noise
+            each = _without(each, mean, seen, trust) / noise
             normal += np.einsum("iyx,jyx->ij", each * trust, each)
             scores += each * trust * (rest / noise)
         if np.linalg.cond(normal) > 1e12:
@@ -139,13 +139,19 @@ def _fitted(
             break
     covariance = _covariance(np.asarray(np.linalg.inv(normal)), scores, seen)
     good = bool(np.isfinite(found).all()) and float(np.abs(found[2:]).max()) < 0.3
+    at = _places(found, basis)
+    inner = _inside(seen_one, seen_two, at, BORDER_PX)
+    ones = [_smoothed(a, seen_one, SMOOTH_PX) for a, _ in pairs]
+    twos = [_smoothed(b, seen_two, SMOOTH_PX) for _, b in pairs]
+    backs = [ndimage.map_coordinates(two, at, order=3, mode="nearest") for two in twos]
     return Overlay(
         (float(found[0]) * together, float(found[1]) * together),
         found[2:].reshape(2, 2),
         covariance[2:, 2:],
-        tuple(left),
-        tuple(slopes),
-        seen,
+        tuple(_matched(one, back, inner) for one, back in zip(ones, backs, strict=True)) if inner.any() else (),
+        tuple(ones),
+        tuple(np.hypot(*np.gradient(one)) for one in ones),
+        inner,
         features=True,
         reason="" if good else "the fit of the change of scale did not converge",
         positions=together,
@@ -167,15 +173,17 @@ def _still(
     pairs: Sequence[tuple[Array, Array]], seen: Mask, reason: str, together: int, features: bool = False
 ) -> Overlay:
     """The passes as they lie, where they could not be laid over each other."""
-    inner = _eroded(seen)
-    smooth = [(_smoothed(a, seen), _smoothed(b, seen)) for a, b in pairs]
-    matched = [_matched(one, two, inner) for one, two in smooth] if inner.sum() > PARAMETERS else []
+    inner = _eroded(seen, BORDER_PX)
+    smooth = [(_smoothed(a, seen, SMOOTH_PX), _smoothed(b, seen, SMOOTH_PX)) for a, b in pairs]
+    if inner.sum() <= PARAMETERS:
+        smooth = []
     return Overlay(
         (0.0, 0.0),
         np.zeros((2, 2)),
         np.full((4, 4), np.inf),
-        tuple(rest for rest, _ in matched),
-        tuple(np.hypot(*np.gradient(one)) for one, _ in smooth) if matched else (),
+        tuple(_matched(one, two, inner) for one, two in smooth),
+        tuple(one for one, _ in smooth),
+        tuple(np.hypot(*np.gradient(one)) for one, _ in smooth),
         inner,
         features,
         reason,
@@ -183,30 +191,54 @@ def _still(
     )
 
 
-def _smoothed(image: Array, seen: Mask) -> Array:
-    weight = ndimage.gaussian_filter(seen.astype(np.float64), SMOOTH_PX)
-    values = ndimage.gaussian_filter(np.where(seen, image, 0.0), SMOOTH_PX)
+def _smoothed(image: Array, seen: Mask, by_px: float) -> Array:
+    weight = ndimage.gaussian_filter(seen.astype(np.float64), by_px)
+    values = ndimage.gaussian_filter(np.where(seen, image, 0.0), by_px)
     return np.asarray(values / np.maximum(weight, 1e-3))
 
 
-def _inside(seen_one: Mask, seen_two: Mask, at: Array) -> Mask:
+def _places(found: Array, basis: Array) -> Array:
+    """Where in the second image each place of the first is found, (2, scan_y, scan_x)."""
+    return np.stack([np.tensordot(found, basis[axis], 1) for axis in (0, 1)]) + np.indices(basis.shape[2:])
+
+
+def _inside(seen_one: Mask, seen_two: Mask, at: Array, border_px: int) -> Mask:
     """Places that both images know, but for their borders."""
-    known = ndimage.map_coordinates(_eroded(seen_two).astype(np.float64), at, order=1, mode="constant") > 0.99
-    return np.asarray(_eroded(seen_one) & known)
+    inner = _eroded(seen_two, border_px).astype(np.float64)
+    known = ndimage.map_coordinates(inner, at, order=1, mode="constant") > 0.99
+    return np.asarray(_eroded(seen_one, border_px) & known)
 
 
-def _eroded(seen: Mask) -> Mask:
-    return np.asarray(ndimage.binary_erosion(seen, np.ones((3, 3)), iterations=BORDER_PX, border_value=0))
+def _eroded(seen: Mask, border_px: int) -> Mask:
+    return np.asarray(ndimage.binary_erosion(seen, np.ones((3, 3)), iterations=border_px, border_value=0))
 
 
-def _matched(one: Array, two: Array, seen: Mask) -> tuple[Array, Array]:
-    """The second less the first with level and contrast matched, and the mean of the two."""
+def _matched(one: Array, two: Array, seen: Mask) -> Array:
+    """The second less the first with level and contrast matched."""
     level, other = middle_of(one[seen]), middle_of(two[seen])
-    # By the spreads: a regression on noisy values would come out low, and the fit of the scale with it.
+    # By the spreads: a regression on noisy values would come out low.
     spread = quiet_spread(one[seen] - level)
     contrast = quiet_spread(two[seen] - other) / spread if spread > 0 else 1.0
-    like = other + contrast * (one - level)
-    return two - like, (two + like) / 2
+    return np.asarray(two - other - contrast * (one - level))
+
+
+def _weighed(one: Array, two: Array, seen: Mask) -> tuple[Array, Array, float]:
+    """The second less the first beyond a change of level and contrast, the weight of each place, and the noise.
+
+    The difference is regressed on the mean of the two, in which it has no noise of its own where both are equally
+    noisy. Weights are Huber's: what is new in one place must not bend the whole field.
+    """
+    design = np.stack([np.ones(int(seen.sum())), (one + two)[seen] / 2], axis=1)
+    values = (two - one)[seen]
+    rest, weight, noise = values, np.ones(len(values)), 1.0
+    for _ in range(MATCHED_ROUNDS):
+        root = np.sqrt(weight)
+        rest = values - design @ np.linalg.lstsq(design * root[:, None], values * root, rcond=None)[0]
+        noise = max(quiet_spread(rest), 1e-12)
+        weight = np.minimum(1.0, TRUSTED * noise / np.maximum(np.abs(rest), 1e-12))
+    full, trust = np.zeros(seen.shape), np.zeros(seen.shape)
+    full[seen], trust[seen] = rest, weight
+    return full, trust, noise
 
 
 def middle_of(values: Array) -> float:
@@ -223,10 +255,11 @@ def quiet_spread(departures: Array) -> float:
     return float(np.quantile(np.abs(departures), QUIET) / norm.ppf((1 + QUIET) / 2))
 
 
-def _without(each: Array, image: Array, seen: Mask) -> Array:
-    """Images (n, y, x) less what a constant and an image explain of them, over the seen places."""
+def _without(each: Array, image: Array, seen: Mask, trust: Array) -> Array:
+    """Images (n, y, x) less what a constant and an image explain of them, over the seen places by their weights."""
     design = np.stack([np.ones(int(seen.sum())), image[seen]], axis=1)
-    answer = np.linalg.lstsq(design, each[:, seen].T, rcond=None)[0]
+    root = np.sqrt(trust[seen])
+    answer = np.linalg.lstsq(design * root[:, None], (each[:, seen] * root).T, rcond=None)[0]
     full = np.stack([np.ones(image.shape), image])
     return np.asarray(each - np.tensordot(answer.T, full, 1))
 

@@ -6,7 +6,7 @@ from math import sqrt
 
 from stem4d import optics
 from stem4d.plan import Plan
-from stem4d.quality.grade import DOUBT_SIGMAS, result
+from stem4d.quality.grade import DOUBT_SIGMAS, PASS_SIGMAS, result
 from stem4d.quality.regions import IN_WORDS, Subject, Wanted
 from stem4d.rules.limits import LIMITS, Limit
 from stem4d.rules.registry import Calibrated
@@ -177,7 +177,7 @@ def _graded(value: float, error: float, limit: Limit) -> tuple[Verdict, float]:
         return Verdict.FAIL, limit.hard
     if value + doubt < limit.wanted:
         return Verdict.WARN, limit.wanted
-    if value - doubt >= limit.wanted:
+    if value - PASS_SIGMAS * error >= limit.wanted:
         return Verdict.PASS, limit.wanted
     return (Verdict.NOT_MEASURABLE if doubt > limit.wanted / 2 else Verdict.WARN), limit.wanted
 

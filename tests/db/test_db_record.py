@@ -121,6 +121,21 @@ def test_a_run_name_may_become_a_path(world: World, name: str) -> None:
         record.start_run(session, name=name, plan_id=world.plan, area_id=world.area, instrument="simulator")
 
 
+def test_what_an_analysis_could_not_be_told_is_the_runs_verdict(world: World) -> None:
+    with writer(world.engine) as session:
+        for analysis, verdict in ((None, "pass"), ("strain", "not_measurable")):
+            results.add_quality(
+                session,
+                run_id=world.run,
+                stage="final",
+                metric="m",
+                analysis=analysis,
+                verdict=verdict,
+                message="",
+            )
+        assert record.finish_run(session, run_id=world.run, state="done") == "not_measurable"
+
+
 @pytest.mark.parametrize("unknown", ["run", "target", "night"])
 def test_an_unknown_id_is_said_to_be_unknown(world: World, unknown: str) -> None:
     with writer(world.engine) as session, pytest.raises(BadInput, match=f"{unknown}_id: got 999; no such row"):
@@ -136,7 +151,9 @@ def test_an_unknown_id_is_said_to_be_unknown(world: World, unknown: str) -> None
     [
         ([], None),
         (["pass", "pass"], "pass"),
-        (["pass", "not_measurable"], "not_measurable"),
+        # What concerns the whole and was not measured lowers nothing; where it is all there is, it is told.
+        (["pass", "not_measurable"], "pass"),
+        (["not_measurable"], "not_measurable"),
         (["not_measurable", "warn", "pass"], "warn"),
         (["warn", "fail", "pass"], "fail"),
     ],

@@ -50,7 +50,7 @@ def test_run_page_shows_what_was_recorded(recorded: Recorded, written: Path):
         "1, at (y, x) (2, 3)",
         f"fresh; measured in run {RUN}",
         "drift.rate seen",
-        "descan, range correct descan – – 0.1 px",
+        "descan range correct descan – – 0.1 px",
         "pass 1 of 1",
         "All is well",
         "0 to 16\u00a0mrad",

@@ -25,7 +25,7 @@ def attempt(number: int, **more: Any) -> dict[str, Any]:
 def test_an_attempt_says_what_was_seen_and_tried_and_what_it_cost() -> None:
     first = attempt(1, state="stopped", verdict="fail", seen=[FAILED, FAILED], tried=[TRIED])
     said = "\n".join(attempts_lines([first, attempt(2, exit_reason="with a warning for com")])).replace("\u00a0", " ")
-    assert said.count("saturation, disk 0.25 (limit 10⁻⁴)") == 1
+    assert said.count("saturation disk 0.25 (limit 10⁻⁴)") == 1
     assert (
         "tried next: reduce current, optics: probe current 90 pA to optics: probe current 30 pA, for saturation" in said
     )

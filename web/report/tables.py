@@ -343,4 +343,4 @@ def _pair(predicted: Any, actual: Any, said: Any) -> str:
 
 def metric(name: str) -> str:
     """A dotted metric in words."""
-    return name.replace("_", " ").replace(".", ", ")
+    return name.replace("_", " ").replace(".", " ")

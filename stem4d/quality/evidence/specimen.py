@@ -7,9 +7,10 @@ import numpy as np
 from stem4d.predict import predict
 from stem4d.quality.between import Between, compare, ring_counts
 from stem4d.quality.contamination import deflection_change_mrad
-from stem4d.quality.damage import CRITICAL_LOST, LARGEST_CHANGE, MOST_LOST, fine_detail, local_changes
+from stem4d.quality.damage import CRITICAL_LOST, LARGEST_CHANGE, MOST_LOST, fine_detail
 from stem4d.quality.evidence.values import Case, Curves, Image, Level, Marks, Panel, Series
 from stem4d.quality.fading import fit_common, power_in_common
+from stem4d.quality.local_change import local_changes
 from stem4d.quality.pass_images import Overlay
 
 STRETCHED = 10
