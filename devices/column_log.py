@@ -24,7 +24,7 @@ class ColumnLog:
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.path = folder / "column.jsonl"
-        self._number = 0
+        self._place = ""
         self._owed: list[str] = []
         """Entries that were kept and could not be written yet, oldest first."""
         self._torn = not self._whole()
@@ -68,9 +68,22 @@ class ColumnLog:
         BadInput
             For a line that is not torn and not an entry.
         """
-        lines = self.path.read_bytes().split(b"\n") if self.path.exists() else []
-        for number, line in enumerate(lines, 1):
-            self._number = number
+        yield from self._entries(self.path.read_bytes() if self.path.exists() else b"", "")
+
+    def since(self, read_bytes: int) -> tuple[tuple[Entry, ...], int]:
+        """Entries whose lines have ended after so many bytes, and how many bytes have been read then."""
+        if not self.path.exists():
+            return (), 0
+        with self.path.open("rb") as file:
+            file.seek(read_bytes)
+            more = file.read()
+        whole = more[: more.rfind(b"\n") + 1]
+        after = f" after byte {read_bytes}" if read_bytes else ""
+        return tuple(self._entries(whole, after)), read_bytes + len(whole)
+
+    def _entries(self, text: bytes, after: str) -> Iterator[Entry]:
+        for number, line in enumerate(text.split(b"\n"), 1):
+            self._place = f"line {number}{after}"
             if line.strip() and not _torn(line):
                 yield self._entry(line)
 
@@ -78,7 +91,7 @@ class ColumnLog:
         """Raise `BadInput` for the line that `entries` gave last."""
         raise BadInput(
             field=str(self.path),
-            value=f"line {self._number}",
+            value=self._place,
             limit=f"not an entry of a column's log ({why})",
             remedy="See that the beam is blanked, then mend or remove that line; without the file all begins anew",
         )

@@ -27,6 +27,12 @@ def require_owner(owner_token: int, newest_owner_token: int) -> None:
         )
 
 
+def require_figures(lease: DoseLease) -> None:
+    """Raise `DoseRefused` for a lease whose fluence or end is no number, which no message carries as it is."""
+    if not (isfinite(lease.fluence_e_per_a2) and isfinite(lease.expires_monotonic_s)):
+        raise DoseRefused(f"the dose lease for {lease.area} has a fluence or an end that is no number")
+
+
 def require_valid(lease: DoseLease, newest_token: int, newest_owner_token: int, monotonic_s: float) -> None:
     """Raise `DoseRefused` for a lease that has expired, or carries a token older than the newest seen.
 
@@ -41,8 +47,7 @@ def require_valid(lease: DoseLease, newest_token: int, newest_owner_token: int, 
     monotonic_s : float
         The real monotonic clock [s].
     """
-    if not (isfinite(lease.fluence_e_per_a2) and isfinite(lease.expires_monotonic_s)):
-        raise DoseRefused(f"the dose lease for {lease.area} has a fluence or an end that is no number")
+    require_figures(lease)
     if lease.token > LARGEST_TOKEN:
         raise DoseRefused(
             f"the dose lease for {lease.area} carries a token above {LARGEST_TOKEN}, the highest there is"

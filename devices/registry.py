@@ -68,7 +68,7 @@ def open_instrument(file: InstrumentFile, home: Path) -> Instrument:
 def _why_broken(point: EntryPoint) -> str:
     try:
         loaded = point.load()
-    except Exception as error:  # noqa: BLE001 - other people's drivers may raise anything when imported
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - other people's drivers may raise anything when imported
         return f"{type(error).__name__}: {error}"
     return "" if callable(loaded) else f"{point.value} is not a function"
 

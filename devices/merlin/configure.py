@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+from devices.limits import slow_enough
 from devices.merlin.control import Merlin
 from devices.merlin.headers import COUNTER_DEPTHS
 from devices.protocols import ExposureRequest
@@ -109,6 +110,7 @@ def check_request(facts: DetectorFacts, request: ExposureRequest) -> None:
         if asked not in allowed:
             limit = "one of " + ", ".join(str(each) for each in allowed)
             raise LimitViolation(device=facts.name, setting=setting, asked=asked, limit=limit)
+    slow_enough(facts, request, facts.frame_rate_hz(request.bit_depth))
 
 
 def check_detector(control: Merlin, facts: DetectorFacts) -> None:

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from devices.protocols import ExposureRequest
 from devices.simplon.rest import Simplon, if_known
-from devices.simplon.strict_json import is_number
+from devices.strict_json import is_number
 from stem4d.detector import DetectorFacts, container_bytes
 from stem4d.errors import DeviceFault, LimitViolation, NotConfirmed
 

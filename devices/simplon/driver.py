@@ -6,6 +6,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from uuid import uuid4
 
+from devices.limits import slow_enough
 from devices.protocols import ExposureRequest, Reading
 from devices.simplon.configure import (
     ANSWER_MARGIN_S,
@@ -180,6 +181,8 @@ class SimplonDetector:
             if asked not in allowed:
                 limit = "one of " + ", ".join(str(each) for each in allowed)
                 raise LimitViolation(device=facts.name, setting=setting, asked=asked, limit=limit)
+        merged = 1 if request.shape == facts.shape else 2
+        slow_enough(facts, request, facts.frame_rate_hz(request.bit_depth, request.shape, merged))
 
     def _told(self, command: str, timeout_s: float = 20.0, module: str = "detector") -> str:
         """Give a command; gives what was lost, where its answer was."""

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from devices.simplon.messages import LARGEST_SIDE_PX
-from devices.simplon.strict_json import is_number, parsed
+from devices.strict_json import is_number, parsed
 from stem4d.errors import DeviceFault, LimitViolation, shown
 
 MIB = 2**20

@@ -5,11 +5,12 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 
 from devices.dose_lease import require_owner, require_valid
+from devices.limits import one_of, slow_enough, within
 from devices.protocols import ColumnSetting, ExposureRequest, Reading, ScanRequest
 from devices.simulator.settings import VACUUM
 from devices.simulator.source import SimulatedSource
 from devices.simulator.stage import StageMotion
-from devices.simulator.state import ROUNDING_S, Run, State, one_of, within
+from devices.simulator.state import ROUNDING_S, Run, State
 from stem4d.approach import POSE_UNITS, StagePose
 from stem4d.detector import DetectorFacts
 from stem4d.dose import DoseLease
@@ -238,13 +239,7 @@ class SimulatedDetector:
             limit = f"{facts.shape[0]} x {facts.shape[1]}"
             raise LimitViolation(device=facts.name, setting="shape", asked=request.shape, limit=limit, unit="px")
         one_of(facts.name, "bit_depth", request.bit_depth, facts.bit_depths, "bit")
-        shortest_us = 1e6 / facts.max_frame_rate_hz - facts.dead_time_us
-        # Rates are given to a few digits: 30 kHz and 33.3 us belong together.
-        if request.exposure_time_us < 0.998 * shortest_us:
-            limit = f"at least {shortest_us:.4g} at {facts.max_frame_rate_hz:g} frames/s"
-            raise LimitViolation(
-                device=facts.name, setting="exposure_time_us", asked=request.exposure_time_us, limit=limit, unit="us"
-            )
+        slow_enough(facts, request, facts.max_frame_rate_hz)
         self._state.note("detector", request=request.model_dump(mode="json"))
         self._state.detector, self._state.exposure, self._state.sourced = facts, request, False
         return request

@@ -8,6 +8,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from devices.dose_lease import require_figures
 from devices.protocols import (
     BeamFound,
     ColumnSetting,
@@ -204,6 +205,7 @@ class RemoteGate:
 
     def unblank(self, lease: DoseLease) -> None:
         """Let the beam through under a dose lease, which runs on the real clock that all processes share."""
+        require_figures(lease)
         self._line.ask("gate.unblank", lease)
 
     def is_blanked(self) -> bool:

@@ -20,9 +20,7 @@ from devices.simulator.settings import VACUUM, Truth
 from devices.simulator.stage import AT_REST, StageMotion, moved, stored
 from stem4d.approach import StagePose
 from stem4d.detector import DetectorFacts
-from stem4d.errors import LimitViolation
 from stem4d.instrument import InstrumentFacts
-from stem4d.model import Range
 
 if TYPE_CHECKING:
     from devices.simulator.scene import Scene
@@ -293,16 +291,3 @@ def _lit(beam: list[tuple[float, bool]], times_s: npt.NDArray[np.floating]) -> n
     on = np.array([False] + [on for _at_s, on in beam])
     lit: npt.NDArray[np.bool_] = on[np.searchsorted(switched_s, times_s, side="right") - 1]
     return lit
-
-
-def within(device: str, setting: str, value: float, allowed: Range, unit: str) -> None:
-    """Raise `LimitViolation` where a value is outside a range."""
-    if not allowed.holds(value):
-        raise LimitViolation(device=device, setting=setting, asked=value, limit=str(allowed), unit=unit)
-
-
-def one_of(device: str, setting: str, value: float, allowed: tuple[float, ...], unit: str) -> None:
-    """Raise `LimitViolation` where a value is none of those that exist (to a millionth)."""
-    if not any(abs(value - exists) <= 1e-6 * abs(exists) for exists in allowed):
-        limit = "one of " + ", ".join(f"{exists:g}" for exists in allowed)
-        raise LimitViolation(device=device, setting=setting, asked=value, limit=limit, unit=unit)

@@ -37,7 +37,7 @@ def installed(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("installed")
 def test_our_drivers_can_be_used_and_broken_ones_say_why() -> None:
     found = {driver.name: driver.broken for driver in drivers()}
-    assert found["simulator"] == found["replay"] == found["simplon"] == found["merlin"] == ""
+    assert found["simulator"] == found["replay"] == found["simplon"] == found["merlin"] == found["temscript"] == ""
     assert "nightbeam_no_such_module" in found["absent"]
     assert "no_such_function" in found["incomplete"]
     assert found["no-function"] == "devices.registry:GROUP is not a function"

@@ -92,6 +92,7 @@ def test_a_source_says_what_was_resolved() -> None:
         ({"detector": "ela"}, "detector = 'ela' is outside its limits .one of arina"),
         ({"bit_depth": 12}, "bit_depth = 12 is outside its limits .one of 8, 16, 32"),
         ({"shape": (4, 4)}, r"shape = \(4, 4\) px is outside its limits .4 x 6, or 2 x 3 merged"),
+        ({"exposure_time_us": 49.0}, "exposure_time_us = 49.0 us is outside its limits .at least 49.9 at 20000 frames"),
         ({"exposure_time_us": 2e9 + 1}, r"detector: count_time = 2000.0\d* s is outside its limits .1e-06 to 1800"),
     ],
 )

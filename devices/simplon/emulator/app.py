@@ -13,7 +13,7 @@ from devices.simplon.emulator.keys import API_VERSION, MODULES, KeyRefused
 from devices.simplon.emulator.settings import UnknownPath
 from devices.simplon.emulator.state import DetectorState, Triggered
 from devices.simplon.emulator.truth import Truth
-from devices.simplon.strict_json import parsed
+from devices.strict_json import parsed
 from stem4d.errors import BadInput
 
 TASKS = ("config", "status", "command")

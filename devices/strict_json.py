@@ -1,4 +1,4 @@
-"""JSON as SIMPLON speaks it: no NaN and no infinity, and true is no number."""
+"""JSON as instruments may speak it: no NaN and no infinity, and true is no number."""
 
 import json
 from typing import Any, TypeGuard
