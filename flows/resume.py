@@ -20,6 +20,7 @@ from stem4d.rest import Rest, rest_of
 from stem4d.schedule import Measured
 from storage.salvage import recovered_path, salvage
 from storage.verify import verify_file
+from tasks.approach_scans import PLACED_BY
 from tasks.lab import Lab, OpenRun
 from tasks.means import spare_left
 from tasks.record import area_key
@@ -37,6 +38,8 @@ class Broken:
     """How many of its passes were recorded whole."""
     runs: tuple[str, ...]
     """All runs of the target up to that one."""
+    survey: str | None = None
+    """File of the last survey by which its field was put in place; None where its plan asks for none."""
 
 
 @dataclass(frozen=True)
@@ -90,19 +93,26 @@ def broken_of(opened: Lab, target_id: int, runs: tuple[str, ...]) -> Broken | No
     plan = Plan.model_validate_json(run.plan_json)
     done = _passes(opened, run, plan)
     _keep_rows(opened, run, plan)
-    return Broken(run, plan, done, runs)
+    return Broken(run, plan, done, runs, _survey(opened, run, plan))
 
 
 def again(opened: Lab, target_id: int, broken: Broken) -> Rest:
     """Decide what is done of a target that was broken off.
 
-    A pass that was recorded whole is never repeated. The field is not found again yet: what is left of the passes goes
-    to a spare area, or is given up with the reason.
+    A pass that was recorded whole is never repeated. What is left of the passes goes to the same field where the plan's
+    approach finds it again, else to a spare area, or is given up with the reason.
     """
     run, plan = broken.run, broken.plan
     left = opened.recorder.left_e_per_a2(area_key(plan)) or 0.0
     spare = spare_left(opened, plan)
-    rest = rest_of(plan, broken.passes_done, lit=run.lit, left_e_per_a2=left, spare_left_e_per_a2=spare)
+    rest = rest_of(
+        plan,
+        broken.passes_done,
+        lit=run.lit,
+        left_e_per_a2=left,
+        spare_left_e_per_a2=spare,
+        survey=broken.survey,
+    )
     # What follows is a child of the broken run: stages look it up among the runs of this process.
     area_id = opened.recorder.record(RegisterArea(area=area_key(plan)))
     known = OpenRun(run.name, run.id, area_id, target_id, plan, opened.instrument.now_s())
@@ -148,6 +158,17 @@ def _passes(opened: Lab, broken: BrokenRun, plan: Plan) -> int:
             )
         known.add(index)
     return len(known)
+
+
+def _survey(opened: Lab, broken: BrokenRun, plan: Plan) -> str | None:
+    """The survey after which the field of a run was exposed: as a thumbnail it shows where the field was."""
+    if plan.approach is None or plan.approach.thumbnail is None:
+        return None
+    with reader(opened.engine) as session:
+        known = files_of_run(session, name=broken.name)
+    here = [Path(path) for one in known if one.purpose == "survey" for path in one.paths(socket.gethostname())]
+    surveys = [path for path in here if path.name.startswith(f"{PLACED_BY}-") and path.is_file()]
+    return str(surveys[-1]) if surveys else None
 
 
 def _keep_rows(opened: Lab, broken: BrokenRun, plan: Plan) -> None:

@@ -7,9 +7,6 @@ from stem4d.dose import BUDGET_TOLERANCE
 from stem4d.plan import Plan
 from stem4d.predict import predict
 
-NEAR_ENOUGH_STEPS = 0.5
-"""A field that was found again this well [scan steps] is the same: its passes may be taken together."""
-
 
 @dataclass(frozen=True)
 class Rest:
@@ -28,7 +25,7 @@ def rest_of(
     lit: bool,
     left_e_per_a2: float,
     spare_left_e_per_a2: Mapping[str, float],
-    found_again_steps: float | None = None,
+    survey: str | None = None,
     current_ratio: float = 1.0,
 ) -> Rest:
     """What of a plan is still to be done.
@@ -45,8 +42,9 @@ def rest_of(
         What its area may still receive [e/Å²].
     spare_left_e_per_a2 : mapping
         The same of its spare areas.
-    found_again_steps : float, optional
-        How far the field, found again, may be from where it was [scan steps]; None where it was not looked for.
+    survey : str, optional
+        The last survey of the field before it was exposed: its approach finds the same field again by that, within half
+        a step, or leaves it. None where there is none.
     current_ratio : float
         True over commanded current, as far as it is known.
     """
@@ -60,14 +58,14 @@ def rest_of(
     needs = predict(rest).total_fluence_e_per_a2 * max(1.0, current_ratio)
     which = f"pass {passes_done + 1}" if missing == 1 else f"passes {passes_done + 1} to {total}"
     allowance = plan.sample.fluence_budget_e_per_a2 * BUDGET_TOLERANCE
-    if found_again_steps is None:
-        why = f"the field on {plan.sample.area} was not found again within half a step"
-    elif found_again_steps > NEAR_ENOUGH_STEPS:
-        why = f"the field on {plan.sample.area} was found again within {found_again_steps:.2g} steps only"
+    if survey is None or plan.approach is None:
+        why = f"nothing finds the field on {plan.sample.area} again within half a step"
     elif needs > left_e_per_a2 + allowance:
         why = f"{plan.sample.area} has {left_e_per_a2:.4g} e/Å² left, and {which} of {total} need {needs:.4g}"
     else:
-        return Rest(rest, f"{which} of {total} on the same field")
+        approach = plan.approach.model_copy(update={"thumbnail": survey})
+        words = "on the same field, where its survey finds it again within half a step"
+        return Rest(rest.model_copy(update={"approach": approach}), f"{which} of {total} {words}")
     for area in plan.sample.spare_areas:
         if needs <= spare_left_e_per_a2.get(area, 0.0) + allowance:
             return Rest(_with(rest, area=area), f"{which} of {total} on spare area {area}, as {why}")

@@ -16,7 +16,7 @@ from stem4d.quality.fading import fit_shares
 from stem4d.quality.grade import grade
 from stem4d.quality.remedies.settle import waits_s
 from stem4d.verdict import Verdict
-from tasks.approach_scans import FOCUS_ELECTRONS, SURVEY_ELECTRONS, Way, way_of
+from tasks.approach_scans import FOCUS_ELECTRONS, PLACED_BY, SURVEY_ELECTRONS, Way, way_of
 from tasks.calibrations.bench import MOST_POSITIONS
 from tasks.calibrations.tilts import fit_of
 from tasks.stage import stage
@@ -137,7 +137,7 @@ def put_in_place(instrument: str, run: str, calibrated_json: str) -> dict[str, A
     request = way.request(thumbnail.scan_shape, step_nm, SURVEY_ELECTRONS)
     stood_px: np.ndarray | None = None
     for _ in range(MOST_SURVEYS):
-        survey = way.over_target("survey", request).maps()
+        survey = way.over_target(PLACED_BY, request).maps()
         found = place.find(thumbnail, survey, way.bench.true_step_nm(step_nm))
         if not found.ok:
             limit = place.HALF_STEP * way.plan.scan.step_nm

@@ -27,6 +27,8 @@ from tasks.expose import scan_request
 from tasks.lab import Lab, lab
 from tasks.record import focus_key
 
+PLACED_BY = "survey"
+"""Name of the surveys that put a field in place, before their numbers."""
 SURVEY_ELECTRONS = 2e3
 """In a pattern of a survey: few, as whole images are registered."""
 FOCUS_ELECTRONS = 1e4

@@ -8,10 +8,13 @@ from uuid import uuid4
 from db.engine import reader, writer
 from db.questions.night import night_story
 from db.record import finish_run
+from devices.acquire import Progress
+from flows.night import NightResult, run_night
 from flows.queue import Queued
 from flows.run import Outcome
 from stem4d.night import Night, TargetState
 from stem4d.plan import Plan
+from storage import orders
 from storage.documents import validate
 from tasks.lab import Lab
 from tasks.record import open_run
@@ -79,3 +82,18 @@ def states(opened: Lab, name: str | None = None) -> dict[str, tuple[str, str]]:
 def story(opened: Lab) -> dict[str, Any]:
     with reader(opened.engine) as session:
         return night_story(session)
+
+
+def stopped_in(opened: Lab, night: Night, queued: tuple[Queued, ...], what: str, kind: orders.Kind) -> NightResult:
+    """Run a night that is given an order while frames of a scan come."""
+    asked: list[orders.Order] = []
+
+    def on_progress(name: str, state: Progress) -> None:
+        if what in name and not asked and not state.ended:
+            asked.append(orders.ask(opened.settings.instruments_folder / opened.file.name, kind))
+
+    opened.on_progress = on_progress
+    result = run_night(opened, night, queued, with_prefect=False)
+    assert asked
+    opened.on_progress = lambda *_: None
+    return result

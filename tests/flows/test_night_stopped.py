@@ -6,14 +6,12 @@ import pytest
 
 from db.engine import reader
 from db.questions.show import show_run
-from devices.acquire import Progress
-from flows.night import NightResult, run_night
+from flows.night import run_night
 from flows.queue import Queued
 from flows.resume import left_of
 from stem4d.night import Night
-from storage import orders
 from tasks.lab import Lab
-from tests.flows.going_world import a_night, states
+from tests.flows.going_world import a_night, states, stopped_in
 from tests.flows.night_world import column_log, small_lab
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
@@ -23,21 +21,6 @@ def three_passes(spares: str, side: int = 16) -> tuple[Night, tuple[Queued, ...]
     field = (f"scan.shape=[{side}, {side}]", f"scan.step_nm={2.56 / side}")
     changes = (*field, "exposure.passes=3", "sample.fluence_budget_e_per_a2=1e6", f"sample.spare_areas={spares}")
     return a_night({"changes": (*changes, "quality.stop_early=false", "quality.remedies=[]")})
-
-
-def stopped_in(opened: Lab, night: Night, queued: tuple[Queued, ...], what: str, kind: orders.Kind) -> NightResult:
-    """Run a night that is given an order while frames of a scan come."""
-    asked: list[orders.Order] = []
-
-    def on_progress(name: str, state: Progress) -> None:
-        if what in name and not asked and not state.ended:
-            asked.append(orders.ask(opened.settings.instruments_folder / opened.file.name, kind))
-
-    opened.on_progress = on_progress
-    result = run_night(opened, night, queued, with_prefect=False)
-    assert asked
-    opened.on_progress = lambda *_: None
-    return result
 
 
 def acquired(opened: Lab, run: str) -> list[tuple[int, str, int]]:
@@ -93,7 +76,7 @@ def test_a_stop_at_once_keeps_whole_rows_and_without_a_spare_area_the_rest_is_gi
         assert sum(one["event"] == "unblank" for one in column_log(tmp_path)) == unblanked
         state, reason = states(opened)["t0"]
         assert state == "skipped"
-        assert reason.startswith("passes 2 to 3 of 3 not exposed: the field on lamella-1 was not found again")
+        assert reason.startswith("passes 2 to 3 of 3 not exposed: nothing finds the field on lamella-1 again")
 
 
 def test_a_stop_at_once_within_a_calibration_leaves_no_calibration_of_half_a_scan(tmp_path: Path) -> None:
