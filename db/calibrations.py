@@ -9,12 +9,22 @@ from sqlalchemy import or_, select
 from sqlalchemy.orm import Session, aliased
 
 from db.clock import Clock, utc_now
-from db.models import Calibration, CalibrationEvidence, CalibrationWithdrawal, Dataset, RunCalibration
+from db.models import (
+    Calibration,
+    CalibrationEvidence,
+    CalibrationWithdrawal,
+    Dataset,
+    Event,
+    Night,
+    RunCalibration,
+)
 from db.record import add_event
 from db.rows import added, existing, find_or_add
 from db.vocabulary import USABLE, JsonValue, Verdict
 from stem4d.errors import BadInput
 
+SPOILED = "calibrations spoiled"
+"""Kind of an event of a night whose data name, as ``kinds`` and ``what``, what does not hold any more and why."""
 CLOCK_TOLERANCE = timedelta(minutes=2)
 """How far one may have been measured ahead of the present: the clocks of two hosts, or one set back a little."""
 
@@ -138,7 +148,28 @@ def standing_calibration(session: Session, *, kind: str, mode_key: str, instrume
         return Standing("future", record, why)
     if found.valid_until is not None and found.valid_until <= now:
         return Standing("expired", record, f"it was valid until {found.valid_until:%Y-%m-%d %H:%M} UTC{since}")
+    if spoiled := _spoiled(session, found):
+        return Standing("expired", record, f"{spoiled}{since}")
     return Standing("valid", record, "")
+
+
+def spoiled_by(what: str, at: datetime) -> str:
+    """Why a calibration has expired that an event of the instrument has spoiled."""
+    return f"{what} at {at:%Y-%m-%d %H:%M} UTC spoiled it"
+
+
+def _spoiled(session: Session, found: Calibration) -> str:
+    """Which event on the instrument since its measurement does not leave a calibration as it was; empty for none."""
+    since = session.execute(
+        select(Event.time, Event.data)
+        .join(Night, Event.night_id == Night.id)
+        .where(Event.kind == SPOILED, Event.time >= found.measured_at, Night.instrument == found.instrument)
+        .order_by(Event.time)
+    )
+    for at, data in since:
+        if found.kind in data["kinds"].split():
+            return spoiled_by(data["what"], at)
+    return ""
 
 
 def _failed_since(

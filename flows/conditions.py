@@ -22,7 +22,7 @@ def vacuum(highest_pa: float) -> Condition:
     """Whether the pressure is low enough."""
 
     def look(opened: Lab) -> str | None:
-        found = _reading(opened, "vacuum_pa")
+        found = _reading(opened, "vacuum_pascal")
         bad = found is not None and found > highest_pa
         return f"the vacuum is {found:.3g} Pa, and {highest_pa:.3g} Pa is the limit" if bad else None
 
@@ -79,8 +79,8 @@ def wanted(conditions: Conditions, next_bytes: int = 0) -> tuple[Condition, ...]
 def _wanted(conditions: Conditions, next_bytes: int) -> Iterator[Condition]:
     if conditions.network:
         yield answers
-    if conditions.vacuum_pa is not None:
-        yield vacuum(conditions.vacuum_pa)
+    if conditions.vacuum_pascal is not None:
+        yield vacuum(conditions.vacuum_pascal)
     if conditions.emission_ua is not None:
         yield emission(conditions.emission_ua)
     if conditions.cryo_fill:
@@ -149,11 +149,15 @@ class Waiting:
         return "the night waits, beam blanked"
 
     def _pass(self) -> None:
-        """Time passes on the instrument's clock; where it does not answer, on ours."""
-        try:
-            self.opened.instrument.pause(LOOK_S)
-        except NightbeamError:
-            self.sleep(LOOK_S)
+        pass_time(self.opened, LOOK_S, self.sleep)
+
+
+def pass_time(opened: Lab, seconds: float, sleep: Callable[[float], None] = time.sleep) -> None:
+    """Time passes on the instrument's clock; where it does not answer, on ours."""
+    try:
+        opened.instrument.pause(seconds)
+    except NightbeamError:
+        sleep(seconds)
 
 
 def _reading(opened: Lab, name: str) -> float | None:

@@ -11,6 +11,7 @@ from db.clock import utc_now
 from db.errors import DatabaseAway
 from flows.conditions import Waiting
 from flows.control import Control
+from flows.events import Events
 from flows.queue import Queued
 from flows.resume import Broken, broken_of
 from flows.run import Outcome
@@ -73,6 +74,13 @@ class Going:
         self._began_s = self._at_s = self._clock_s()
         folder = self.opened.settings.instruments_folder / self.opened.file.name
         self.status = StatusFile(folder)
+        self.events = Events(
+            self.opened,
+            self.night.events,
+            lambda: self._elapsed_s() / 3600,
+            lambda: self.control.between(),
+            self._waits,
+        )
         self.control = Control(self.opened, folder, lambda: frozenset((*self._open, *self._reserve)), self._show)
 
     @property

@@ -134,6 +134,7 @@ def _each(going: Going, *, with_prefect: bool) -> None:
     while going.open:
         going.control.look()
         if not going.control.stopped:
+            going.events.take_place()
             going.wait()
         # Before a stop: what a person does not want is not for the same command to take up again.
         for name, why in going.asked_to_skip():

@@ -70,11 +70,25 @@ def queue(
     problems += crowded((one.target.name, one.plan) for one in counted)
     if file is None or len(queued) < len(night.targets) or not goes_on(file.name, night, queued):
         problems += _late(night, now())
+    problems += _spoils_nothing(night)
     # A plan that several targets share is wrong once.
     problems = list({str(one): one for one in problems}.values())
     if problems:
         raise problems[0] if len(problems) == 1 else SeveralBad(tuple(problems))
     return night, queued
+
+
+def _spoils_nothing(night: Night) -> Iterator[BadInput]:
+    """Events that name kinds of calibration that there are not."""
+    named = [(one.name, kind) for one in night.events for kind in one.spoils]
+    if not named:
+        return
+    from tasks.calibrations.kinds import KINDS
+
+    for name, kind in named:
+        if kind not in KINDS:
+            limit = f"no kind of calibration; there are {', '.join(KINDS)}"
+            yield BadInput(field=f"event {name}: spoils", value=kind, limit=limit)
 
 
 def _queued(path: Path, target: Target) -> Queued:

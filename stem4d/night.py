@@ -86,7 +86,7 @@ class Conditions(Strict):
     What an instrument does not tell of itself is not waited for.
     """
 
-    vacuum_pa: Positive | None = None
+    vacuum_pascal: Positive | None = None
     """Highest pressure, by the column's reading of that name."""
     emission_ua: Positive | None = None
     """Lowest emission of the gun: below it there is no beam current to count on."""
@@ -100,6 +100,26 @@ class Conditions(Strict):
     """How long all of it has to have been good again [s]."""
     wait_at_most_min: NonNegative = 60.0
     """After that the night ends with the cause."""
+
+
+class Event(Strict):
+    """What the instrument does by itself or by its schedule in a night, between two targets."""
+
+    name: Name
+    at_h: NonNegative
+    """Hours after the start of the night, or of the session that goes on with it, on the instrument's clock."""
+    every_h: Positive | None = None
+    """Hours from one to the next; once where absent."""
+    takes_min: Annotated[float, Field(ge=0, le=600)] = 0.0
+    """How long the night waits for it, beam blanked."""
+    spoils: Annotated[tuple[Name, ...], Field(max_length=32)] = ()
+    """Kinds of calibration that do not hold after it."""
+
+    def times(self, hours: float) -> int:
+        """How often it has been due after so many hours."""
+        if hours < self.at_h:
+            return 0
+        return 1 if self.every_h is None else 1 + int((hours - self.at_h) / self.every_h)
 
 
 class Night(Strict):
@@ -118,6 +138,14 @@ class Night(Strict):
     """Whether targets of the same settings may be brought together, within priorities and deadlines."""
     overheads: Overheads = Overheads()
     conditions: Conditions = Conditions()
+    events: Annotated[tuple[Event, ...], Field(max_length=50)] = ()
+
+    @model_validator(mode="after")
+    def _events_differ(self) -> "Night":
+        names = [event.name for event in self.events]
+        if len({*names}) < len(names):
+            raise ValueError("names of events must differ")
+        return self
 
     @model_validator(mode="after")
     def _names_differ(self) -> "Night":

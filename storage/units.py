@@ -27,6 +27,7 @@ _UNITS = {
     "hours": "h",
     "hz": "Hz",
     "pa": "pA",
+    "pascal": "Pa",
     "deg": "deg",
     "px": "px",
     "gb": "GB",

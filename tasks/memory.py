@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, TypeVar
 
-from db.calibrations import CalibrationRecord, Standing, evidence_of
+from db.calibrations import CalibrationRecord, Standing, evidence_of, spoiled_by
 from db.clock import utc_now
 from db.engine import Session, reader
 from db.questions.calibrations import evidence_files
@@ -48,6 +48,12 @@ class Memory:
             if one.calibration and one.calibration.id in gone.values():
                 self.standings[key] = replace(one, state="withdrawn", why=f"withdrawn by {run}: {reason}")
         return gone
+
+    def spoiled(self, what: str, kinds: Iterable[str], at: datetime) -> None:
+        """Let those of some kinds expire."""
+        for key, one in self.standings.items():
+            if key[0] in kinds and one.state == "valid":
+                self.standings[key] = replace(one, state="expired", why=spoiled_by(what, at))
 
     def standing(self, kind: str, mode_key: str, now: datetime) -> Standing:
         """How a calibration stands by what is known; one that was never heard of is measured anew."""

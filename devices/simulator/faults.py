@@ -139,7 +139,7 @@ class BeamTruth(Strict):
 class SupplyTruth(Strict):
     """What keeps a column going, as its gauges read it; none of it changes the pictures."""
 
-    vacuum_pa: Annotated[float, Field(gt=0, le=1e5)] = 2e-6
+    vacuum_pascal: Annotated[float, Field(gt=0, le=1e5)] = 2e-6
     """Pressure at the specimen; a trip is a schedule's entry that raises it for a while."""
     emission_ua: Annotated[float, Field(ge=0, le=1e4)] = 10.0
     cryo_fill_s: Annotated[float, Field(ge=0, le=1e5)] = 0.0

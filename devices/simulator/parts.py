@@ -53,7 +53,7 @@ class SimulatedColumn:
         """What was commanded, setting by setting, from the first `prepare` on; and what the gauges read."""
         setting, now = self._state.column, datetime.now(UTC)
         supply = self._state.truth.at(self._state.now_s()).supply
-        gauges = (("vacuum_pa", supply.vacuum_pa, "Pa"), ("emission_ua", supply.emission_ua, "uA"))
+        gauges = (("vacuum_pascal", supply.vacuum_pascal, "Pa"), ("emission_ua", supply.emission_ua, "uA"))
         measured = tuple(
             Reading(name, value, unit, now, "measured")
             for name, value, unit in (*gauges, ("cryo_fill_s", supply.cryo_fill_s, "s"))

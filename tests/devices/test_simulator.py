@@ -42,7 +42,7 @@ def test_it_is_an_instrument_and_prepare_returns_what_was_asked(tmp_path: Path) 
     readings = {reading.name: reading for reading in instrument.column.snapshot()}
     assert readings["defocus_nm"].value == -7.5
     assert (readings["descan_xy_mrad_per_nm"].value, readings["descan_xy_mrad_per_nm"].unit) == (0.3, "mrad/nm")
-    gauges = {"vacuum_pa", "emission_ua", "cryo_fill_s"}
+    gauges = {"vacuum_pascal", "emission_ua", "cryo_fill_s"}
     assert {reading.source for name, reading in readings.items() if name not in gauges} == {"commanded"}
     assert {readings[name].source for name in gauges} == {"measured"}
 

@@ -73,7 +73,7 @@ def instrument(home: Path) -> Path:
         f"[settings.beam]\ndropouts = {dropouts}",
         schedule(settles_s, None, f"areas.{target(DRIFTS)}.drift_nm_per_min", "[0.2, -0.1]"),
         schedule(slot_s(DESCAN) - 1, None, "descan_error_mrad_per_nm", "[[1.05, 0.2], [-0.25, 0.65]]"),
-        schedule(slot_s(VACUUM) - 1, slot_s(VACUUM) - 1 + TRIP_S, "supply.vacuum_pa", "1.0e-2"),
+        schedule(slot_s(VACUUM) - 1, slot_s(VACUUM) - 1 + TRIP_S, "supply.vacuum_pascal", "1.0e-2"),
     )
     text = INSTRUMENT.read_text().replace(BAD_PIXELS, "")
     path = home / "instrument.toml"
@@ -131,7 +131,7 @@ def night() -> tuple[Night, tuple[Queued, ...]]:
         "instrument": "instrument.toml",
         "order": "as_written",
         "targets": targets,
-        "conditions": {"vacuum_pa": 1e-4, "emission_ua": 1.0},
+        "conditions": {"vacuum_pascal": 1e-4, "emission_ua": 1.0},
     }
     read = validate(document, Night, "night")
     return read, tuple(Queued(one, plan_of(number)) for number, one in enumerate(read.targets))

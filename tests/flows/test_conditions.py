@@ -64,14 +64,14 @@ def until(end_s: float, bad: Values, good: Values) -> Callable[[float], Values]:
     return lambda now_s: bad if now_s < end_s else good
 
 
-BAD, GOOD = {"vacuum_pa": 1e-2}, {"vacuum_pa": 1e-6}
-LIMIT = Conditions(vacuum_pa=1e-4)
+BAD, GOOD = {"vacuum_pascal": 1e-2}, {"vacuum_pascal": 1e-6}
+LIMIT = Conditions(vacuum_pascal=1e-4)
 
 
 def test_nothing_waits_where_all_is_good_or_cannot_be_told(tmp_path: Path) -> None:
     assert Bench(tmp_path, lambda _: GOOD).wait(LIMIT) == ""
     bench = Bench(tmp_path, lambda _: {})
-    assert bench.wait(Conditions(vacuum_pa=1e-9, emission_ua=100.0, cryo_fill=True)) == ""
+    assert bench.wait(Conditions(vacuum_pascal=1e-9, emission_ua=100.0, cryo_fill=True)) == ""
     assert (bench.blanked, bench.told, bench.shown) == (0, [], [])
 
 
@@ -94,7 +94,7 @@ def test_what_gets_bad_again_within_the_settle_time_is_waited_for_anew(tmp_path:
 
 def test_it_is_given_up_with_the_cause_at_the_limit(tmp_path: Path) -> None:
     bench = Bench(tmp_path, lambda _: BAD)
-    why = bench.wait(Conditions(vacuum_pa=1e-4, wait_at_most_min=10.0))
+    why = bench.wait(Conditions(vacuum_pascal=1e-4, wait_at_most_min=10.0))
     assert why == "waited 10 min in vain: the vacuum is 0.01 Pa, and 0.0001 Pa is the limit"
     assert bench.now_s == 600
 
@@ -108,13 +108,13 @@ def test_a_person_ends_the_wait(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("conditions", "gauges", "words"),
     [
-        (Conditions(vacuum_pa=1e-4), {"vacuum_pa": 1.01e-4}, "the vacuum is 0.000101 Pa"),
-        (Conditions(vacuum_pa=1e-4), {"vacuum_pa": 1e-4}, ""),
+        (Conditions(vacuum_pascal=1e-4), {"vacuum_pascal": 1.01e-4}, "the vacuum is 0.000101 Pa"),
+        (Conditions(vacuum_pascal=1e-4), {"vacuum_pascal": 1e-4}, ""),
         (Conditions(emission_ua=5.0), {"emission_ua": 4.9}, "the emission is 4.9 µA, and 5 µA is the least"),
         (Conditions(emission_ua=5.0), {"emission_ua": 5.0}, ""),
         (Conditions(cryo_fill=True), {"cryo_fill_s": 300.0}, "a cryo fill goes on for 5 min"),
         (Conditions(cryo_fill=True), {"cryo_fill_s": 0.0}, ""),
-        (Conditions(), {"vacuum_pa": 1e5, "emission_ua": 0.0, "cryo_fill_s": 9.0}, ""),
+        (Conditions(), {"vacuum_pascal": 1e5, "emission_ua": 0.0, "cryo_fill_s": 9.0}, ""),
     ],
 )
 def test_each_condition_at_its_limit(tmp_path: Path, conditions: Conditions, gauges: Values, words: str) -> None:
@@ -139,12 +139,12 @@ def test_a_disk_at_its_reserve_and_a_line_that_is_dead_are_told(tmp_path: Path) 
 
 def test_a_scheduled_trip_of_the_vacuum_is_read_by_the_column(tmp_path: Path) -> None:
     file = load_model(INSTRUMENT, InstrumentFile)
-    trip = {"at_s": 100.0, "until_s": 400.0, "knob": "supply.vacuum_pa", "value": 1e-2}
+    trip = {"at_s": 100.0, "until_s": 400.0, "knob": "supply.vacuum_pascal", "value": 1e-2}
     tripping = file.model_copy(update={"settings": {**file.settings, "schedule": [trip]}})
     instrument = open_here(tripping, tmp_path)
     read = []
     for _ in range(3):
-        read.append(next(one.value for one in instrument.column.snapshot() if one.name == "vacuum_pa"))
+        read.append(next(one.value for one in instrument.column.snapshot() if one.name == "vacuum_pascal"))
         instrument.pause(200)
     instrument.close()
     assert read == [2e-6, 1e-2, 2e-6]
@@ -156,7 +156,7 @@ def test_a_night_ends_with_the_true_cause_and_goes_on_by_the_same_command(
     monkeypatch.setattr("flows.night.write_night", lambda *_: None)
     with small_lab(tmp_path) as opened:
         # The simulator's gauge stands at 2e-6 Pa for good.
-        night, queued = a_night({}, {}, conditions={"vacuum_pa": 1e-6, "wait_at_most_min": 5.0})
+        night, queued = a_night({}, {}, conditions={"vacuum_pascal": 1e-6, "wait_at_most_min": 5.0})
         played = Played(opened)
         monkeypatch.setattr("flows.night.run_target", played)
         run_night(opened, night, queued, with_prefect=False)

@@ -138,3 +138,11 @@ def test_resume_of_nothing_is_refused(home: Path, tmp_path: Path) -> None:
 def test_orders_where_no_night_runs_are_refused(command: list[str], home: Path) -> None:
     told = CliRunner().invoke(app, command)
     assert (told.exit_code, "no night runs here" in told.stderr) == (2, True)
+
+
+def test_an_event_spoils_kinds_of_calibration_that_there_are(home: Path, tmp_path: Path) -> None:
+    path = written(tmp_path, {})
+    night = json.loads(path.read_text())
+    path.write_text(json.dumps({**night, "events": [{"name": "flash", "at_h": 2.0, "spoils": ["curent", "centre"]}]}))
+    (told,) = problems(path)
+    assert told.startswith("event flash: spoils: got 'curent'; no kind of calibration; there are ")
