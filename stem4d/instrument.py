@@ -46,6 +46,8 @@ class StageFacts(Strict):
     """Absent where the holder has no second tilt."""
     backlash_um: NonNegative = 0.0
     """How far below a pose the stage goes first, along x and y, so that it always arrives from the same side."""
+    reads_within_um: Positive = 0.01
+    """How near to the pose that was asked for the stage has to read afterwards; real ones may need more."""
     scan_rotation_deg: float = 0.0
     """Angle of the scan's axes to the stage's at scan rotation 0, from x towards y."""
 

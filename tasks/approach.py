@@ -25,8 +25,6 @@ BASELINE_S = 20.0
 """Between two scans that tell the drift."""
 MOST_SURVEYS = 4
 MOST_FOCUS_SCANS = 5
-READ_BACK_UM = 0.01
-"""Difference of the pose that was reached by reading: encoders do no better (habit)."""
 PATTERN_PX = 0.5
 """Movement of the pattern by the beam shift that is left alone."""
 
@@ -59,9 +57,11 @@ def go(way: Way, pose: StagePose) -> None:
     """
     reached = posed(way).move_to(pose)
     off_um = max(abs(getattr(reached, axis) - getattr(pose, axis)) for axis in ("x_um", "y_um", "z_um"))
-    verdict = Verdict.PASS if off_um <= READ_BACK_UM else Verdict.FAIL
+    facts = way.opened.file.facts.stage
+    limit = facts.reads_within_um if facts is not None else 0.0
+    verdict = Verdict.PASS if off_um <= limit else Verdict.FAIL
     words = ", ".join(f"{axis.split('_')[0]} {getattr(reached, axis):.6g} {unit}" for axis, unit in POSE_UNITS.items())
-    way.record("stage", verdict, f"The stage reads {words}.", value=off_um, limit=READ_BACK_UM, unit="um")
+    way.record("stage", verdict, f"The stage reads {words}.", value=off_um, limit=limit, unit="um")
     if verdict is Verdict.FAIL:
         raise NotConfirmed(device="stage", setting="pose", asked=pose.model_dump(), read=reached.model_dump())
 
