@@ -24,7 +24,7 @@ from stem4d.dose import DoseLease
 from stem4d.errors import DeviceFault
 from stem4d.instrument import InstrumentFile
 
-READY_S = 30.0
+READY_S = 60.0
 """Longest start of a watchdog [s]: half a second as a rule, and a busy machine with a slow disk may take many."""
 LOOK_S = 12.0
 """Longest answer to whether the watchdog reaches the instrument [s]; a driver's own time-out is 10 s."""
@@ -35,7 +35,7 @@ class Unwatched(DeviceFault):
 
 
 class Guard:
-    """What watches an instrument, seen from its owner; the next run starts another watchdog where one was lost."""
+    """What watches an instrument, seen from its owner; one that was lost is replaced before the next exposure."""
 
     def __init__(self, file: InstrumentFile, path: Path, home: Path, opened: Callable[[], Instrument]) -> None:
         self._file, self._path, self._home, self._opened = file, path, home, opened
@@ -74,7 +74,7 @@ class Guard:
         return self._watch.lost if self._watch else ""
 
     def ready(self) -> str:
-        """Wait until somebody watches; a run begins with this. Where the last watchdog was lost, starts another.
+        """Wait until somebody watches, as every exposure does first; a watchdog that was lost is replaced.
 
         Returns
         -------

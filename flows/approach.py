@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+from stem4d.errors import BadInput, LimitViolation, NotConfirmed
 from tasks.approach import contamination, focus, move_stage, put_in_place, settle_stage
 from tasks.approach_height import eucentric_height
 from tasks.lab import Lab
@@ -25,7 +26,11 @@ def is_wanted(opened: Lab, runs: list[str]) -> bool:
 def approach(call: Callable[..., Any], instrument: str, run: str, calibrated_json: str) -> tuple[str, str]:
     """What is calibrated afterwards, as JSON, and why the target has to be left; empty where it is ready."""
     for stage in STAGES:
-        came = call(stage, instrument, run, calibrated_json)
+        try:
+            came = call(stage, instrument, run, calibrated_json)
+        except (BadInput, LimitViolation, NotConfirmed) as error:
+            # What was asked of the instrument cannot be had: no fault of the machines that other targets would meet.
+            return calibrated_json, str(error)
         calibrated_json = came["calibrated"]
         if came["reason"]:
             return calibrated_json, came["reason"]

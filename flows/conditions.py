@@ -67,7 +67,7 @@ def answers(opened: Lab) -> str | None:
         if isinstance(instrument.detector, DetectorWitness):
             instrument.detector.snapshot()
     except NightbeamError as error:
-        return f"{opened.file.name} does not answer: {error}"
+        return _silent(opened, error)
     return None
 
 
@@ -90,8 +90,20 @@ def _wanted(conditions: Conditions, next_bytes: int) -> Iterator[Condition]:
 
 
 def wrong(opened: Lab, looks: tuple[Condition, ...]) -> str:
-    """What is wrong now, all of it; empty where everything is good."""
-    return "; ".join(said for look in looks if (said := look(opened)))
+    """What is wrong now, all of it, once each; empty where everything is good."""
+    return "; ".join(dict.fromkeys(said for look in looks if (said := _said(opened, look))))
+
+
+def _said(opened: Lab, look: Condition) -> str | None:
+    """What a look says; where the instrument does not answer, nobody knows whether it is good."""
+    try:
+        return look(opened)
+    except NightbeamError as error:
+        return _silent(opened, error)
+
+
+def _silent(opened: Lab, error: NightbeamError) -> str:
+    return f"{opened.file.name} does not answer: {error}"
 
 
 @dataclass
@@ -161,9 +173,6 @@ def pass_time(opened: Lab, seconds: float, sleep: Callable[[float], None] = time
 
 
 def _reading(opened: Lab, name: str) -> float | None:
-    try:
-        found = opened.instrument.column.snapshot()
-    except NightbeamError:
-        return None
+    found = opened.instrument.column.snapshot()
     value = next((one.value for one in found if one.name == name), None)
     return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None

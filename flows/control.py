@@ -10,6 +10,10 @@ from storage import orders
 from storage.orders import Order
 from tasks.lab import Lab
 
+BY_A_PERSON = "skipped by a person"
+"""How the reason of a target begins that a person does not want."""
+TOO_LATE = "its deadline"
+"""How that of a target begins whose time was over while it ran."""
 LOOK_EVERY_S = 0.2
 """How often the folder is looked at while frames come [s]."""
 WAIT_S = 0.2
@@ -107,7 +111,7 @@ class Control:
     def _skip(self, target: str) -> tuple[bool, str]:
         if target not in self.open_targets():
             return False, f"there is no target {target} that has not ended"
-        self.skipped[target] = "skipped by a person"
+        self.skipped[target] = BY_A_PERSON
         return True, "skipped after the pass that runs" if target == self.running else "will be skipped"
 
     def _answer(self, order: Order, *, ok: bool, words: str) -> None:

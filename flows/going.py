@@ -10,7 +10,7 @@ from math import inf
 from db.clock import utc_now
 from db.errors import DatabaseAway
 from flows.conditions import Waiting
-from flows.control import Control
+from flows.control import BY_A_PERSON, TOO_LATE, Control
 from flows.events import Events
 from flows.queue import Queued
 from flows.resume import Broken, broken_of
@@ -61,7 +61,8 @@ class Going:
         self._reserve = [name for name in todo if name not in self._open]
         for name, outcome in self.ended.items():
             used = any(spare in self.broken or spare in self.ended for spare in self.queued[name].target.spare_targets)
-            if outcome.state in IN_VAIN and outcome.runs and not used:
+            wanted = not outcome.reason.startswith((BY_A_PERSON, TOO_LATE))
+            if outcome.state in IN_VAIN and outcome.runs and wanted and not used:
                 self._call_spare(name)
         self.faults: dict[str, Outcome] = {}
         """Targets that a fault of the machines has ended once, to be tried once more."""
@@ -122,7 +123,7 @@ class Going:
         name = self.control.running
         if name and self._visit(name).deadline_s <= 0:
             # Its end for good, as of one that a person does not want: a later night is too late as well.
-            self.control.skipped[name] = f"its deadline{self._when(name)} has passed"
+            self.control.skipped[name] = f"{TOO_LATE}{self._when(name)} has passed"
             return self.control.skipped[name]
         over = self._elapsed_s() >= 3600 * self.night.max_hours
         return f"the night's {self.night.max_hours:g} h are over" if over else ""
@@ -209,7 +210,9 @@ class Going:
 
     def end(self, name: str, outcome: Outcome) -> None:
         """A target has ended."""
-        self._faults_in_a_row = self._faults_in_a_row + 1 if outcome.fault else 0
+        if outcome.runs or outcome.fault:
+            # What never ran says nothing of the machines.
+            self._faults_in_a_row = self._faults_in_a_row + 1 if outcome.fault else 0
         self._open.discard(name)
         self._reserve = [one for one in self._reserve if one != name]
         self.outcomes.append((self.queued[name].target, outcome))

@@ -186,7 +186,7 @@ def _todo(going: Going, name: str) -> tuple[Plan, tuple[str, ...]] | Outcome:
         return rest.plan, broken.runs
     if rest.whole:
         return Outcome(TargetState.MARKED, f"{before}{rest.reason}; they were not judged together", broken.runs)
-    return Outcome(TargetState.SKIPPED, f"{before}{rest.reason}", broken.runs)
+    return Outcome(TargetState.SKIPPED, f"{before}{rest.reason}", broken.runs, fault=fault is not None)
 
 
 def _once_more(going: Going, name: str, outcome: Outcome) -> Outcome:

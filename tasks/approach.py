@@ -8,7 +8,7 @@ import numpy as np
 from devices.protocols import PosedStage
 from stem4d.approach import POSE_UNITS, StagePose
 from stem4d.calibrate import place, refocus
-from stem4d.errors import DeviceFault, NotConfirmed
+from stem4d.errors import BadInput, NotConfirmed
 from stem4d.maps import RunMaps
 from stem4d.quality.contamination import MOST_GROWN
 from stem4d.quality.drift_seen import Scans, drift_seen
@@ -67,10 +67,11 @@ def go(way: Way, pose: StagePose) -> None:
 
 
 def posed(way: Way) -> PosedStage:
-    """The stage; raises `DeviceFault` where its driver knows no poses."""
+    """The stage; raises `BadInput` where its driver knows no poses."""
     there = way.opened.instrument.stage
     if not isinstance(there, PosedStage):
-        raise DeviceFault(f"{way.opened.file.name}: its driver sends the stage to stored positions alone, not to poses")
+        limit = f"cannot be had: the driver of {way.opened.file.name} sends the stage to stored positions alone"
+        raise BadInput(field="approach.pose", value="a pose", limit=limit, remedy="Leave it out, or name a stored area")
     return there
 
 

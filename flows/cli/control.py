@@ -3,11 +3,14 @@
 import getpass
 import os
 import time
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from flows.cli.answer import AsJson, Code, command, print_json
+
+if TYPE_CHECKING:
+    from storage.orders import Kind
 
 OnInstrument = Annotated[
     str | None,
@@ -81,14 +84,14 @@ def stop(
     return _order("stop_now" if now else "stop", instrument, wait, as_json)
 
 
-def _order(kind: str, instrument: str | None, wait_s: float, as_json: bool, target: str | None = None) -> Code:
+def _order(kind: "Kind", instrument: str | None, wait_s: float, as_json: bool, target: str | None = None) -> Code:
     """Leave an order and wait for what becomes of it."""
     from flows.running import running
     from storage import orders
     from storage.settings import load_settings
 
     night = running(load_settings(), instrument)
-    order = orders.ask(night.folder, kind, target=target, by=f"{getpass.getuser()}, process {os.getpid()}")  # type: ignore[arg-type]
+    order = orders.ask(night.folder, kind, target=target, by=f"{getpass.getuser()}, process {os.getpid()}")
     deadline = time.monotonic() + wait_s
     while (answer := orders.answer_to(night.folder, order)) is None and time.monotonic() < deadline:
         time.sleep(LOOK_S)

@@ -144,7 +144,10 @@ class Followed:
     def __init__(self, folder: Path, open_it: Callable[[], Instrument]) -> None:
         self.said: list[tuple[str, Any]] = []
         heard, self.words = os.pipe()
-        say = lambda kind, content: self.said.append((kind, content))  # noqa: E731
+
+        def say(kind: str, content: object) -> None:
+            self.said.append((kind, content))
+
         self._thread = threading.Thread(target=watchdog.watch, args=(heard, say, open_it, folder), daemon=True)
         self._thread.start()
 

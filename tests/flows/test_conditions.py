@@ -99,6 +99,17 @@ def test_it_is_given_up_with_the_cause_at_the_limit(tmp_path: Path) -> None:
     assert bench.now_s == 600
 
 
+def test_a_gauge_that_does_not_answer_is_not_good_also_where_nobody_asked_for_answers(tmp_path: Path) -> None:
+    def silent(now_s: float) -> Values:
+        if now_s < 50:
+            raise DeviceFault("no reply")
+        return GOOD
+
+    bench = Bench(tmp_path, silent)
+    assert bench.wait(Conditions(vacuum_pascal=1e-4, network=False)) == ""
+    assert bench.told[0] == "bench does not answer: no reply; the night waits, beam blanked"
+
+
 def test_a_person_ends_the_wait(tmp_path: Path) -> None:
     bench = Bench(tmp_path, lambda _: BAD)
     assert bench.wait(LIMIT, lambda: "stopped by a person" if bench.now_s >= 20 else "") == "stopped by a person"
