@@ -130,24 +130,6 @@ def open_intent(
     return added(session, intent).id
 
 
-def release_intent(session: Session, *, intent_id: int, reason: str, clock: Clock = utc_now) -> None:
-    """End the reservation of an exposure whose beam was never let through: it delivered nothing.
-
-    Raises
-    ------
-    BadInput
-        If the intent was closed before with another figure.
-    """
-    close_intent(
-        session,
-        intent_id=intent_id,
-        delivered_e_per_a2=0.0,
-        electrons=0.0,
-        reason=f"the beam was never let through: {reason}",
-        clock=clock,
-    )
-
-
 def close_intent(
     session: Session,
     *,

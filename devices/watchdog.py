@@ -49,7 +49,7 @@ def watch(heard: int, say: Say, opened: Callable[[], Instrument], folder: Path) 
     folder : Path
         The instrument's, for the report.
     """
-    words = _words(heard, Silence)
+    words = _words(heard)
     if next(words, GONE) != "open":
         return  # it never had the instrument
     crash_point("watchdog.open")
@@ -76,9 +76,10 @@ def watch(heard: int, say: Say, opened: Callable[[], Instrument], folder: Path) 
                 return
 
 
-def _words(heard: int, silence_of: Callable[[], Silence]) -> Iterator[str]:
+def _words(heard: int) -> Iterator[str]:
     """The owner's words, and in the end `GONE` or `LATE`. Before the second word there is no time limit."""
-    text, silence = b"", None
+    text = b""
+    silence: Silence | None = None
     while True:
         if not select.select([heard], [], [], BEAT_S)[0]:
             if silence is not None and silence.late():
@@ -95,7 +96,7 @@ def _words(heard: int, silence_of: Callable[[], Silence]) -> Iterator[str]:
                 silence.heard()
             yield line.decode(errors="replace")
             # What was done about a word is no silence of the owner's.
-            silence = silence or silence_of()
+            silence = silence or Silence()
             silence.heard()
 
 

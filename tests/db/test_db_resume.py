@@ -107,7 +107,7 @@ def test_what_a_broken_run_gave_its_area_is_doubted_until_it_was_never_lit(world
     first = intent("one")
     assert lit()
     with writer(world.engine) as session:
-        dose.release_intent(session, intent_id=first, reason="refused by the gate")
+        dose.close_intent(session, intent_id=first, delivered_e_per_a2=0, electrons=0, reason="never let through")
     assert not lit()
     second = intent("two")
     with writer(world.engine) as session:

@@ -186,14 +186,19 @@ def _all_dose_is_known(engine: Engine, home: Path, electrons: float) -> None:
     """Each exposure that the column let through has its entry, and together they are not below what is true."""
     entries = _all(
         engine,
-        "SELECT i.token, i.closed, d.electrons, a.name FROM exposure_intent i JOIN area a ON a.id = i.area_id"
+        "SELECT i.token, i.closed, d.electrons, a.name, i.fluence_e_per_a2, d.delivered_e_per_a2"
+        " FROM exposure_intent i JOIN area a ON a.id = i.area_id"
         " LEFT JOIN dose_entry d ON d.intent_id = i.id",
     )
     lit = {one["exposure"] for one in column_log(home) if one["event"] == "unblank"}
-    assert lit <= {token for token, closed, _electrons, _area in entries if closed is not None}
-    booked = [amount for _token, _closed, amount, area in entries if area == AREA]
-    # One that is charged as it was booked has no number of electrons.
-    assert None in booked or sum(booked) >= electrons * (1 - 1e-5), (booked, electrons)
+    assert lit <= {token for token, closed, *_more in entries if closed is not None}
+    booked = [amount for _token, _closed, amount, area, *_more in entries if area == AREA]
+    # One that is charged as it was booked has no number of electrons, and all of its fluence.
+    unknown = [(booked_, charged) for *_first, amount, _area, booked_, charged in entries if amount is None]
+    assert all(charged is not None and charged >= booked_ for booked_, charged in unknown), entries
+    if not unknown:
+        # Electrons are products of a current and times in float64, summed over some hundred exposures: 1e-5 is ample.
+        assert sum(booked) >= electrons * (1 - 1e-5), (booked, electrons)
 
 
 def beam_after(home: Path, died: datetime, replaced: datetime | None = None) -> float:
