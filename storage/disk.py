@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from stem4d.errors import BadInput, NightbeamError
+from storage.home import unusable
 
 HEADROOM = 1.2
 """A file may turn out this much larger than predicted."""
@@ -32,8 +33,11 @@ class DiskFull(NightbeamError):
 
 
 def free_bytes(folder: Path) -> int:
-    """Bytes an ordinary user may still write on the disk of this folder."""
-    return shutil.disk_usage(folder).free
+    """Bytes an ordinary user may still write on the disk of this folder; raises `BadInput` where it cannot be asked."""
+    try:
+        return shutil.disk_usage(folder).free
+    except OSError as error:
+        raise unusable(error) from None
 
 
 def require_space(folder: Path, needed_bytes: int, free: FreeBytes = free_bytes) -> None:

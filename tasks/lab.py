@@ -24,6 +24,7 @@ from stem4d.instrument import InstrumentFile
 from stem4d.plan import Plan
 from storage.crash import crash_point
 from storage.documents import load_model
+from storage.home import unusable
 from storage.journal import Journal
 from storage.settings import Settings
 from tasks.left import close_left, save_frames
@@ -158,9 +159,12 @@ class Lab:
         return Children(self.settings.instruments_folder / self.file.name)
 
     def data_folder(self, run: str) -> Path:
-        """Where a run's files go; made if missing."""
+        """Where a run's files go; made if missing. Raises `BadInput` where it cannot be, before anything is exposed."""
         folder = self.settings.data_folder / run
-        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise unusable(error) from None
         return folder
 
 

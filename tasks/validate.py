@@ -1,6 +1,5 @@
 """The stage that holds a plan against the rules, the instrument, and the calibrations once there are any."""
 
-import shutil
 from functools import partial
 from typing import Any
 
@@ -8,6 +7,7 @@ from db.operations import AddQuality, Figure
 from stem4d.calibrate.correction import offset_from_middle_px
 from stem4d.rules import check
 from stem4d.verdict import Finding, Verdict
+from storage.disk import free_bytes
 from tasks.calibrated import Calibrated
 from tasks.lab import Lab, lab
 from tasks.record import fluence_left_e_per_a2
@@ -31,7 +31,7 @@ def validate(instrument: str, run: str, calibrated_json: str | None) -> dict[str
         check,
         plan,
         instrument=opened.file.facts,
-        free_bytes=shutil.disk_usage(opened.settings.data_folder).free,
+        free_bytes=free_bytes(opened.settings.data_folder),
         spent_e_per_a2=max(0.0, plan.sample.fluence_budget_e_per_a2 - fluence_left_e_per_a2(opened, run)),
     )
     figures = calibrated.figures() if calibrated else None
