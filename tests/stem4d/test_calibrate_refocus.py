@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from stem4d.calibrate.refocus import FocusError, corrected, error_of, focus_scans, judged, limit_nm
 from stem4d.errors import BadInput
+from stem4d.quality.grade import PASS_SIGMAS
 from stem4d.verdict import Verdict
 
 LIMIT_NM = limit_nm(ENERGY_KEV, ALPHA_MRAD)
@@ -76,8 +77,8 @@ def test_a_correction_takes_back_what_was_measured(off: float, along: float, acr
 @given(off=FIGURES, error=st.floats(0.01, 100.0), size=st.floats(0, 500))
 def test_only_what_is_surely_within_the_limit_passes(off: float, error: float, size: float) -> None:
     focus, twofold = judged(FocusError(off, error, (size, 0.0), error), 50.0)
-    assert (focus is Verdict.PASS) == (abs(off) + 2.5 * error <= 50.0)
-    assert (twofold is Verdict.PASS) == (size + 2.5 * error <= 50.0)
+    assert (focus is Verdict.PASS) == (abs(off) + PASS_SIGMAS * error <= 50.0)
+    assert (twofold is Verdict.PASS) == (size + PASS_SIGMAS * error <= 50.0)
 
 
 def test_what_was_not_measured_is_not_corrected() -> None:
