@@ -10,8 +10,9 @@ from db_world import World
 from sqlalchemy import select, text
 from sqlalchemy.exc import DBAPIError
 
-from db import migrations, results
+from db import migrations, record, results
 from db.calibrations import (
+    SPOILED,
     Standing,
     add_calibration,
     current_calibration,
@@ -51,6 +52,34 @@ def dataset(world: World, number: int, path: str) -> int:
             session, run_id=world.run, pass_index=number, sha256=f"{number:064d}", size_bytes=1, scan_shape=(2, 2),
             detector_shape=(8, 8), dtype="uint16", frames=4, complete=True, purpose="calibration", path=path,
         )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("instrument", "kinds", "minutes", "state"),
+    [
+        ("simulator", "current centre", 30, "expired"),
+        ("simulator", "current", 30, "valid"),
+        ("another", "centre", 30, "valid"),
+        ("simulator", "centre", -1, "valid"),
+    ],
+)
+def test_an_event_spoils_what_was_measured_before_it_on_its_instrument(
+    world: World, instrument: str, kinds: str, minutes: int, state: str
+) -> None:
+    calibrate(world, 0)
+    with writer(world.engine) as session:
+        night = record.start_night(session, name="n1", canonical_json="{}", instrument=instrument)
+        record.add_event(
+            session,
+            kind=SPOILED,
+            message="",
+            data={"kinds": kinds, "what": "gun flash"},
+            night_id=night,
+            clock=lambda: NOON + timedelta(minutes=minutes),
+        )
+    found = standing(world, 60)
+    assert found.state == state
+    assert found.why == ("gun flash at 2026-11-22 12:30 UTC spoiled it" if state == "expired" else "")
 
 
 def test_standing_says_why_one_is_not_used(world: World) -> None:

@@ -17,7 +17,8 @@ JUMPS_AFTER = 25
 """Readings of the clock: a run that uses calibrations again takes some fifty."""
 
 
-@pytest.mark.parametrize("hours", [-1, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("hours", [-1, 1])
 def test_durations_and_order_do_not_follow_the_clock(
     tmp_path: Path, hours: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -115,6 +115,7 @@ def test_a_run_with_json_keeps_its_standard_output_clean(tmp_path: Path) -> None
     assert "beam was left on at lamella-1" in done.stderr
 
 
+@pytest.mark.slow
 def test_an_old_instrument_with_a_new_database_goes_on_exposing(tmp_path: Path) -> None:
     leave_the_beam_on(tmp_path)
     (tmp_path / "nightbeam.db").unlink()

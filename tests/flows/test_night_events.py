@@ -82,6 +82,7 @@ def test_an_event_is_due_at_its_hours(at: float, every: float, hours: float) -> 
     assert Event(name="e", at_h=at).times(hours) == (hours >= at)
 
 
+@pytest.mark.slow
 def test_calibrations_that_an_event_spoils_are_measured_again_in_later_sessions_too(tmp_path: Path) -> None:
     event = {"name": "gun-flash", "at_h": 0.0, "spoils": ["current"]}
     with small_lab(tmp_path) as opened:
