@@ -157,7 +157,7 @@ def _finish_run(at_work: Applying, one: FinishRun) -> None:
         record.add_event(at_work.session, kind=TOOK, message=message, data=data, run_id=run_id, clock=lambda: one.at)
 
 
-def _add_event(at_work: Applying, one: AddEvent) -> int:
+def _add_event(at_work: Applying, one: AddEvent) -> int | None:
     return record.add_event(
         at_work.session,
         kind=one.event,
@@ -166,6 +166,8 @@ def _add_event(at_work: Applying, one: AddEvent) -> int:
         run_id=None if one.run is None else _run(at_work, one.run),
         target_id=one.target,
         night_id=one.night,
+        # Of what waited most are events, which nobody asks the number of: many go in one statement.
+        later=at_work.late,
         clock=lambda: one.at,
     )
 

@@ -232,12 +232,19 @@ def add_event(
     night_id: int | None = None,
     target_id: int | None = None,
     run_id: int | None = None,
+    later: bool = False,
     clock: Clock = utc_now,
-) -> int:
-    """Record that something happened; gives its sequence number, which orders events whatever the clock does."""
+) -> int | None:
+    """Record that something happened; gives its sequence number, which orders events whatever the clock does.
+
+    One that is added ``later`` goes to the database with the next that asks it anything, and has no number yet.
+    """
     event = Event(
         time=clock(), kind=kind, message=message, data=data, night_id=night_id, target_id=target_id, run_id=run_id
     )
+    if later:
+        session.add(event)
+        return None
     return added(session, event).sequence
 
 

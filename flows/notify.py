@@ -1,13 +1,13 @@
 """Tells people of a night by Apprise: its end, a stop that needs somebody, one that never started or was lost."""
 
 import json
-import os
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Literal
 
+from storage.disk import replace_text
 from storage.settings import Settings
 
 What = Literal["ended", "needs_you", "not_started", "lost"]
@@ -78,8 +78,6 @@ def _sent(path: Path, at: datetime) -> tuple[list[tuple[str, datetime]], int]:
 
 
 def _keep(path: Path, sent: list[tuple[str, datetime]], held_back: int) -> None:
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     with suppress(OSError):
         told = {"sent": [(kind, when.isoformat()) for kind, when in sent], "held_back": held_back}
-        partial.write_text(json.dumps(told), encoding="utf-8")
-        os.replace(partial, path)
+        replace_text(path, json.dumps(told))

@@ -80,6 +80,17 @@ def sync(path: Path) -> None:
         os.close(handle)
 
 
+def replace_text(path: Path, text: str) -> None:
+    """Replace a small file at once: who reads it sees the old one or the new one."""
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    try:
+        partial.write_text(text, encoding="utf-8")
+        os.replace(partial, path)
+    except OSError:
+        partial.unlink(missing_ok=True)
+        raise
+
+
 def publish(partial: Path, final: Path) -> None:
     """Give a finished file its name: atomic, and refused where the name is taken."""
     try:

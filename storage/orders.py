@@ -16,6 +16,7 @@ from pydantic import ValidationError
 
 from stem4d.errors import BadInput
 from stem4d.model import Name, Strict
+from storage.disk import replace_text
 
 Kind = Literal["pause", "resume", "skip", "stop", "stop_now"]
 
@@ -103,7 +104,7 @@ def withdraw(folder: Path, order: Order) -> bool:
 
 def write_status(folder: Path, facts: dict[str, Any]) -> None:
     """Replace what can be read of how the night stands."""
-    _replace(folder / "status.json", json.dumps(facts, allow_nan=False, default=str))
+    replace_text(folder / "status.json", json.dumps(facts, allow_nan=False, default=str))
 
 
 def read_status(folder: Path) -> dict[str, Any] | None:
@@ -132,10 +133,5 @@ def _read(path: Path, model: type[Model]) -> Model | None:
 
 def _write(path: Path, model: Strict) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    _replace(path, model.model_dump_json())
+    replace_text(path, model.model_dump_json())
 
-
-def _replace(path: Path, text: str) -> None:
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)

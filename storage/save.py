@@ -9,7 +9,7 @@ import yaml
 from pydantic import BaseModel
 
 from stem4d.errors import BadInput
-from storage.disk import require_absent
+from storage.disk import replace_text, require_absent
 
 COMMENT_WIDTH = 110
 
@@ -36,10 +36,7 @@ def save_document(path: Path, model: BaseModel, comments: Iterable[str], *, repl
     lines = [f"# {line}" for comment in comments for line in wrap(comment, COMMENT_WIDTH)]
     document = model.model_dump(mode="json", exclude_defaults=True)
     text = "\n".join([*lines, yaml.safe_dump(document, sort_keys=False, allow_unicode=True, default_flow_style=None)])
-    partial = path.with_name(f"{path.name}.partial")
     try:
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(path)
+        replace_text(path, text)
     except OSError as error:
-        partial.unlink(missing_ok=True)
         raise BadInput(field="path", value=str(path), limit=f"cannot be written: {error.strerror}") from None

@@ -1,6 +1,5 @@
 """The stages of an approach: to the pose, at rest, in place, in focus, and clean; each with figure and limit."""
 
-from math import hypot
 from typing import Any
 
 import numpy as np
@@ -16,6 +15,7 @@ from stem4d.quality.fading import fit_shares
 from stem4d.quality.grade import grade
 from stem4d.quality.remedies.settle import waits_s
 from stem4d.verdict import Verdict
+from tasks.approach_pattern import straightened
 from tasks.approach_scans import FOCUS_ELECTRONS, PLACED_BY, SURVEY_ELECTRONS, Way, way_of
 from tasks.calibrations.bench import MOST_POSITIONS
 from tasks.calibrations.tilts import fit_of
@@ -25,8 +25,6 @@ BASELINE_S = 20.0
 """Between two scans that tell the drift."""
 MOST_SURVEYS = 4
 MOST_FOCUS_SCANS = 5
-PATTERN_PX = 0.5
-"""Movement of the pattern by the beam shift that is left alone."""
 
 
 def done(way: Way, reason: str = "") -> dict[str, Any]:
@@ -136,7 +134,7 @@ def put_in_place(instrument: str, run: str, calibrated_json: str) -> dict[str, A
         return done(way)
     thumbnail, step_nm = way.thumbnail()
     request = way.request(thumbnail.scan_shape, step_nm, SURVEY_ELECTRONS)
-    stood_px: np.ndarray | None = None
+    unshifted: RunMaps | None = None
     for _ in range(MOST_SURVEYS):
         survey = way.over_target(PLACED_BY, request).maps()
         found = place.find(thumbnail, survey, way.bench.true_step_nm(step_nm))
@@ -149,10 +147,11 @@ def put_in_place(instrument: str, run: str, calibrated_json: str) -> dict[str, A
         figures = {"value": found.distance_nm, "limit": limit, "unit": "nm", "uncertainty": found.uncertainty_nm}
         text = f"The target lies ({found.off_nm[0]:+.3g}, {found.off_nm[1]:+.3g}) nm (y, x) from the field's middle"
         way.record("place", verdict, f"{text} (correlation {found.correlation:.2f} with its thumbnail).", **figures)
-        stands_px = _centre_px(survey)
-        way, moved = _recentred(way, stands_px, stood_px)
-        if stood_px is None:
-            stood_px = stands_px
+        moved = False
+        if unshifted is None:
+            unshifted = survey
+        else:
+            way, moved = straightened(way, unshifted, survey, step_nm)
         if verdict is Verdict.PASS and not moved:
             return done(way)
         if verdict is not Verdict.PASS:
@@ -187,33 +186,6 @@ def _brought(way: Way, found: place.Found) -> Way:
     wanted = now[0] + found.off_nm[0], now[1] + found.off_nm[1]
     go(way, place.pose_for(posed(way).pose(), wanted, turned_deg(way)))
     return way.with_column(beam_shift_nm=(0.0, 0.0))
-
-
-def _centre_px(maps: RunMaps) -> np.ndarray:
-    """Mean centre of mass of a scan (y, x)."""
-    return np.array([np.nanmean(maps.com_y_px), np.nanmean(maps.com_x_px)])
-
-
-def _recentred(way: Way, stands_px: np.ndarray, stood_px: np.ndarray | None) -> tuple[Way, bool]:
-    """Take back what the beam shift did to the pattern, as two surveys of the target show it; whether it was much."""
-    if stood_px is None:
-        return way, False
-    off = stands_px - stood_px
-    much = bool(hypot(*off) > PATTERN_PX)
-    text = f"With the beam shift the pattern stands ({off[0]:+.2f}, {off[1]:+.2f}) px (y, x) from where it stood"
-    way.record(
-        "pattern",
-        Verdict.WARN if much else Verdict.PASS,
-        f"{text}{'; it is taken back' if much else ''}.",
-        value=float(hypot(*off)),
-        limit=PATTERN_PX,
-        unit="px",
-    )
-    if not much:
-        return way, False
-    now = way.column.diffraction_shift_mrad
-    back = tuple(float(each - way.calibrated.mrad_per_pixel * by) for each, by in zip(now, off, strict=True))
-    return way.with_column(diffraction_shift_mrad=back), True
 
 
 @stage("focus beside target")

@@ -66,7 +66,7 @@ class ProjectorTruth(Strict):
     descan_quadratic_mrad_per_nm2: tuple[tuple[Thousand, Thousand, Thousand], tuple[Thousand, Thousand, Thousand]] = (
         NO_QUADRATIC
     )
-    """For the pattern's y and x: shift per y², yx, x² of the probe position from the field's middle."""
+    """For the pattern's y and x: shift per y², yx, x² of probe position, from the field's middle, plus beam shift."""
 
     def matrix(self, nominal_mrad_per_pixel: float, mirrored: bool) -> npt.NDArray[np.float64]:
         """Angle (y, x) [mrad] per detector pixel (y, x): δ M E, see docs/conventions.md."""

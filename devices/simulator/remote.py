@@ -26,7 +26,7 @@ from stem4d.dose import DoseLease
 from stem4d.errors import DeviceFault
 from stem4d.instrument import InstrumentFile
 
-LINGER_S = 3.0
+LINGER_S = 1.0
 """How long a server stays after its last client [s]: a next command finds it, and 5 s after a run nothing is left."""
 SILENCE_TIMEOUT_S = 30.0
 """Longest silence between frames [s]; rendering a batch may take seconds, and a waiting server sends word."""

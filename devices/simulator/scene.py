@@ -174,8 +174,8 @@ def shifts_px(scene: Scene, frames: npt.NDArray[np.int64]) -> Floats:
 
     Notes
     -----
-    In mrad, with r the commanded probe position [nm] from the field's middle along the scan's axes and q its products
-    (y², yx, x²)::
+    In mrad, with r the commanded probe position [nm] from the field's middle along the scan's axes and q the products
+    (y², yx, x²) of r + beam_shift, as the coils bear both::
 
         misalignment + diffraction_shift + (descan_error + descan_correction) @ r + descan_quadratic @ q
             + beam_shift_pattern @ beam_shift
@@ -185,7 +185,8 @@ def shifts_px(scene: Scene, frames: npt.NDArray[np.int64]) -> Floats:
     truth, column = scene.truth, scene.column
     at = scanning.commanded_nm(scene.raster, frames)
     slope = np.array(truth.descan_error_mrad_per_nm) + np.array(column.descan_mrad_per_nm)
-    products = np.stack([at[:, 0] ** 2, at[:, 0] * at[:, 1], at[:, 1] ** 2], axis=1)
+    borne = at + np.array(column.beam_shift_nm)
+    products = np.stack([borne[:, 0] ** 2, borne[:, 0] * borne[:, 1], borne[:, 1] ** 2], axis=1)
     middle = np.array(truth.misalignment_mrad) + np.array(column.diffraction_shift_mrad)
     middle = middle + np.array(truth.lens.beam_shift_pattern_mrad_per_nm) @ np.array(column.beam_shift_nm)
     moved = middle + at @ slope.T + products @ np.array(truth.projector.descan_quadratic_mrad_per_nm2).T

@@ -1,6 +1,7 @@
 """Every knob of the simulated truth does what it says, by the amount it says, when it says."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -66,6 +67,15 @@ def test_quadratic_descan_moves_the_pattern_by_its_products() -> None:
     np.testing.assert_allclose(shifts_px(scene, np.arange(256)), expected, atol=1e-9)
     # A centre is known to 5 px / (2 sqrt(3e4)) = 0.015 px.
     np.testing.assert_allclose(centres_px(rendered(scene)), expected, atol=0.08)
+
+
+def test_a_beam_shift_goes_through_the_same_coils_as_the_scan() -> None:
+    quadratic = {"descan_quadratic_mrad_per_nm2": [[4.0, 0.0, 0.0], [0.0, 0.0, 0.0]]}
+    still = scene_of(shape=(16, 16), projector=quadratic)
+    moved = replace(still, column=still.column.model_copy(update={"beam_shift_nm": (3.0, 0.0)}))
+    y = ((np.indices((16, 16)) - 7.5) * 0.1)[0].ravel()
+    more = (shifts_px(moved, np.arange(256)) - shifts_px(still, np.arange(256)))[:, 0]
+    np.testing.assert_allclose(more, 4.0 * (9.0 + 6.0 * y) / DELTA_MRAD, atol=1e-9)
 
 
 def test_a_mirrored_detector_shows_the_pattern_upside_down() -> None:

@@ -6,12 +6,16 @@ from typing import Any
 import numpy as np
 import pytest
 
+from db.engine import reader
+from db.questions.show import show_run
 from devices.protocols import ColumnSetting
 from flows.approach import is_wanted
 from flows.run import run_plan
 from stem4d.calibrate.refocus import limit_nm
 from stem4d.model import canonical_json
 from stem4d.night import TargetState
+from tasks.approach import put_in_place
+from tasks.calibrated import Calibrated, uncalibrated
 from tasks.prepare import prepare
 from tasks.record import open_run
 from tests.devices.server_world import entries
@@ -120,3 +124,26 @@ def test_a_spare_area_is_not_approached_as_the_first_one_was(tmp_path: Path) -> 
             runs.append(open_run.fn(opened.file.name, canonical_json(plan), None, runs))
         assert is_wanted(opened, runs[:1])
         assert not is_wanted(opened, runs)
+
+
+@pytest.mark.slow
+def test_what_the_beam_shift_does_to_the_descan_is_taken_back(tmp_path: Path) -> None:
+    thumbnail = thumbnail_of(tmp_path / "before", "target")
+    home = tmp_path / "night"
+    # Some 290 nm along y change the slope along y by 2 * 290 * 3e-6 = 2e-3 mrad/nm: 1 px over the plan's field.
+    quadratic = [[3e-6, 0.0, 0.0], [0.0, 0.0, 0.0]]
+    text = displaced(f"\n[settings.projector]\ndescan_quadratic_mrad_per_nm2 = {quadratic}\n")
+    with lab_of(home, text) as opened:
+        plan = plan_of(**asked(thumbnail))
+        run = open_run.fn(opened.file.name, canonical_json(plan), None, [])
+        before = uncalibrated(plan)
+        done = put_in_place.fn(opened.file.name, run, before.model_dump_json())
+        assert done["reason"] == ""
+        after = Calibrated.model_validate_json(done["calibrated"]).column
+        with reader(opened.engine) as session:
+            figures = [one for one in show_run(session, name=run)["quality"] if one["metric"] == "approach.descan"]
+    assert [one["verdict"] for one in figures] == ["warn", "pass"]
+    assert figures[0]["value"] == pytest.approx(6e-6 * after.beam_shift_nm[0] * 23 * STEP_NM / 0.33, rel=0.1)
+    ((along_y, _), (_, _)) = after.descan_mrad_per_nm
+    # Centres of mass follow a disk of 14 of 16 px, before a specimen, to some per cent.
+    assert along_y == pytest.approx(-6e-6 * after.beam_shift_nm[0], rel=0.1)

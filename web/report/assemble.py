@@ -1,7 +1,6 @@
 """Builds the pages from the database and the files and writes them: a report can be made again at any time."""
 
 import json
-import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +12,7 @@ from stem4d.detector import DetectorFacts
 from stem4d.errors import NightbeamError
 from stem4d.instrument import InstrumentFacts
 from stem4d.plan import Plan
+from storage.disk import replace_text
 from web.report.evidence_run import run_evidence
 from web.report.facts import Facts, dose_account, night_report, run_report, seconds_between
 from web.report.figures.bars import Span, dose_bar, time_line
@@ -149,7 +149,5 @@ def _night_plates(night: Facts) -> tuple[Plate, ...]:
 
 def written(path: Path, page: str) -> Path:
     """Replace the page at once: who reads it sees the old one or the new one."""
-    partial = path.with_name(f"{path.name}.partial")
-    partial.write_text(page, encoding="utf-8")
-    os.replace(partial, path)
+    replace_text(path, page)
     return path
