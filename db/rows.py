@@ -8,6 +8,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from db.models import Base
+from db.models.base import clean_text
 from stem4d.errors import BadInput
 
 Row = TypeVar("Row", bound=Base)
@@ -47,8 +48,18 @@ def existing(session: Session, table: type[Row], row_id: int) -> Row:
 
 
 def named(session: Session, table: type[Row], name: str, remedy: str) -> Row:
-    """The row with this public name."""
+    """The row with this public name; an unknown one is answered with those beside it."""
     row = session.scalars(select(table).filter_by(name=name)).one_or_none()
     if row is None:
-        raise BadInput(field=table.__tablename__, value=name, limit="not in this database", remedy=remedy)
+        beside = ", ".join(_beside(session, table, name))
+        known = f"not in this database; the names closest to it are {beside}" if beside else "not in this database"
+        raise BadInput(field=table.__tablename__, value=name, limit=known, remedy=remedy)
     return row
+
+
+def _beside(session: Session, table: Any, name: str) -> list[str]:
+    """Names beside one in their order, by their index: names of runs and nights are times."""
+    text = clean_text(name)
+    before = session.scalars(select(table.name).where(table.name < text).order_by(table.name.desc()).limit(2))
+    after = session.scalars(select(table.name).where(table.name > text).order_by(table.name).limit(2))
+    return [*reversed(before.all()), *after]
