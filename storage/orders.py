@@ -134,4 +134,3 @@ def _read(path: Path, model: type[Model]) -> Model | None:
 def _write(path: Path, model: Strict) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     replace_text(path, model.model_dump_json())
-

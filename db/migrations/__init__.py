@@ -16,6 +16,7 @@ REVISIONS = (
     "0004_lease_0.3.0",
     "0005_landed_0.3.0",
     "0006_night_0.3.0",
+    "0007_questions_0.3.0",
 )
 """Every revision, oldest first; its name carries the release that brought it, for the message of an older one."""
 

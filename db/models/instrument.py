@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from sqlalchemy import CheckConstraint, ForeignKey, Index, UniqueConstraint
+from sqlalchemy import CheckConstraint, ForeignKey, Index, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from db.models.base import AreaId, Base, Bytes, CalibrationId, DatasetId, Id, IntentId, Json, RunId, SnapshotId
@@ -89,6 +89,9 @@ class Calibration(Base):
     )
 
 
+_STALE = "accepted_stale IS NOT NULL"
+
+
 class RunCalibration(Base):
     """A calibration that a run used, and as what."""
 
@@ -101,7 +104,11 @@ class RunCalibration(Base):
     # Why it was no longer valid, where the run had been told to use it all the same.
     accepted_stale: Mapped[str | None]
 
-    __table_args__ = (UniqueConstraint("run_id", "role", "calibration_id"), Index(None, "calibration_id"))
+    __table_args__ = (
+        UniqueConstraint("run_id", "role", "calibration_id"),
+        Index(None, "calibration_id"),
+        Index(None, "run_id", sqlite_where=text(_STALE), postgresql_where=text(_STALE)),
+    )
 
 
 class CalibrationEvidence(Base):

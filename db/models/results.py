@@ -122,5 +122,6 @@ class AnalysisResult(Base):
 
     __table_args__ = (
         Index(None, "run_id"),
+        Index(None, "method", "verdict"),
         CheckConstraint(is_one_of("verdict", AnalysisVerdict), name="verdict"),
     )

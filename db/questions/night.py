@@ -25,7 +25,7 @@ def night_story(session: Session, *, name: str | None = None) -> dict[str, Any]:
         `runs` with quality, remedies and analyses), `cost` (predicted and actual sums over runs that have both) and
         `events` that belong to no run.
     """
-    night = _latest(session) if name is None else named(session, Night, name, "`nightbeam runs` shows their names")
+    night = night_row(session, name=name)
     runs = _runs_by_target(session, night.id)
     targets = [
         {
@@ -50,6 +50,11 @@ def night_story(session: Session, *, name: str | None = None) -> dict[str, Any]:
             session.scalars(select(Event).filter_by(night_id=night.id, run_id=None).order_by(Event.sequence)), "run_id"
         ),
     }
+
+
+def night_row(session: Session, *, name: str | None) -> Night:
+    """The row of a night, of the latest without a name; raises `BadInput` if there is none."""
+    return _latest(session) if name is None else named(session, Night, name, "`nightbeam nights` lists them")
 
 
 def _latest(session: Session) -> Night:

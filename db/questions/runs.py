@@ -1,12 +1,16 @@
 """Which runs are there? Newest first, filtered, a page at a time."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import ColumnElement, Row, Select, func, select
 from sqlalchemy.orm import Session
 
 from db.models import Area, Night, Plan, Run, Sample, Target
+from db.questions.fulltext import matching
+from db.questions.run_filters import FEW, ReadingFilter, with_analysis, with_dose, with_readings, with_stale
 from db.rows import named
 from db.vocabulary import RunState, Verdict
 from stem4d.errors import BadInput
@@ -50,16 +54,39 @@ def list_runs(
     sample: str | None = None,
     state: RunState | None = None,
     verdict: Verdict | None = None,
+    instrument: str | None = None,
     since: datetime | None = None,
+    until: datetime | None = None,
+    analysis: str | None = None,
+    text: str | None = None,
+    readings: Sequence[ReadingFilter] = (),
+    dose_below_e_per_a2: float | None = None,
+    dose_above_e_per_a2: float | None = None,
+    stale: bool = False,
     limit: int = 50,
     before: int | None = None,
 ) -> RunPage:
     """Runs in the reverse order of their registration, which later runs and clock changes do not disturb.
 
+    Parameters
+    ----------
+    analysis : str, optional
+        An analysis, ``com``, or one with its verdict, ``com:doubtful``.
+    text : str, optional
+        Words of the name or of why it ended; the last may be the beginning of one.
+    readings : sequence of ReadingFilter
+        Readings before the run; all have to hold.
+    dose_below_e_per_a2, dose_above_e_per_a2 : float, optional
+        Fluence that the run gave its area [e/Å²].
+    stale : bool
+        Only runs that used a calibration which was no longer valid.
+    before : int, optional
+        `next_before` of the page before.
+
     Raises
     ------
     BadInput
-        If the sample is unknown or the page size is not 1 to 300.
+        If a sample or reading is unknown, another filter is none, or the page size is not 1 to 300.
     """
     if not 1 <= limit <= LARGEST_PAGE:
         raise BadInput(field="limit", value=limit, limit=f"1 to {LARGEST_PAGE} runs a page")
@@ -71,7 +98,6 @@ def list_runs(
         .outerjoin(Target, Run.target_id == Target.id)
         .outerjoin(Night, Target.night_id == Night.id)
         .order_by(Run.id.desc())
-        .limit(limit + 1)
     )
     if sample is not None:
         known = named(session, Sample, sample, "`nightbeam runs` lists the samples with their runs")
@@ -80,13 +106,23 @@ def list_runs(
         wanted = wanted.where(Run.state == state)
     if verdict is not None:
         wanted = wanted.where(Run.verdict == verdict)
+    if instrument is not None:
+        wanted = wanted.where(Run.instrument == instrument)
     if since is not None:
         # The bound on the id ends the search at the first run since then instead of at the first run of all; `+ 0`
         # keeps SQLite from looking for the smallest id by walking through all of them.
         first = select(func.min(Run.id + 0)).where(Run.started >= since).scalar_subquery()
         wanted = wanted.where(Run.started >= since, Run.id >= first)
-    if before is not None:
-        wanted = wanted.where(Run.id < before)
+    if until is not None:
+        last = select(func.max(Run.id + 0)).where(Run.started < until).scalar_subquery()
+        wanted = wanted.where(Run.started < until, Run.id <= last)
+    if analysis is not None:
+        wanted = with_analysis(session, wanted, analysis)
+    if stale:
+        wanted = with_stale(wanted)
+    wanted = with_dose(session, wanted, below=dose_below_e_per_a2, above=dose_above_e_per_a2)
+    wanted = with_readings(session, wanted, readings)
+    rows = _newest(session, wanted, text=text, limit=limit + 1, before=before)
     found = [
         RunRow(
             id=run.id,
@@ -106,7 +142,27 @@ def list_runs(
             # Only of such a run nothing is predicted: see `tasks.record.open_run`.
             calibrating=run.predicted_seconds is None,
         )
-        for run, area_name, sample_name, plan_name, target_name, night_name in session.execute(wanted)
+        for run, area_name, sample_name, plan_name, target_name, night_name in rows
     ]
     page = tuple(found[:limit])
     return RunPage(page, page[-1].id if len(found) > limit else None)
+
+
+def _newest(
+    session: Session, wanted: Select[Any], *, text: str | None, limit: int, before: int | None
+) -> list[Row[Any]]:
+    """The newest of the wanted runs; of those whose words match, some thousands at a time are looked at."""
+    if text is None:
+        return list(session.execute(wanted.where(*_earlier(before)).limit(limit)))
+    found: list[Row[Any]] = []
+    while len(found) < limit:
+        ids = session.scalars(matching(session, "run", text, limit=FEW, before=before)).all()
+        found += session.execute(wanted.where(Run.id.in_(ids)).limit(limit - len(found)))
+        if len(ids) < FEW:
+            break
+        before = ids[-1]
+    return found
+
+
+def _earlier(before: int | None) -> Sequence[ColumnElement[bool]]:
+    return () if before is None else (Run.id < before,)

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from flows.cli import acquire, calibrate, control, database, doctor, files, history, look, plan, simulate
+from flows.cli import acquire, ask, calibrate, control, database, doctor, files, history, look, plan, simulate
 
 app = typer.Typer(
     name="nightbeam",
@@ -64,6 +64,13 @@ app.command("inspect")(look.inspect)
 app.command("runs")(history.runs)
 app.command("show")(history.show)
 app.command("affected")(history.affected)
+app.command("diff")(ask.diff)
+app.command("lineage")(ask.lineage)
+app.command("search")(ask.search)
+app.command("dose")(ask.dose)
+app.command("why")(ask.why)
+app.command("cost")(ask.cost)
+app.command("software")(ask.software)
 app.command("verify")(files.verify)
 app.command("recover")(files.recover)
 app.command("doctor")(doctor.doctor)

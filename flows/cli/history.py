@@ -1,17 +1,14 @@
 """Commands that ask what was done: runs, show, affected."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from flows.cli.answer import AsJson, Code, command, print_json
-
-if TYPE_CHECKING:
-    from db.engine import Session
+from flows.cli.ask import Before, session
+from flows.cli.said import say
 
 
 class State(StrEnum):
@@ -41,28 +38,50 @@ def runs(
     sample: Annotated[str | None, typer.Option(help="Only runs of this specimen.")] = None,
     state: Annotated[State | None, typer.Option(help="Only runs that ended so.")] = None,
     verdict: Annotated[Judged | None, typer.Option(help="Only runs judged so.")] = None,
+    instrument: Annotated[str | None, typer.Option(help="Only runs on this instrument.")] = None,
     since: Annotated[datetime | None, typer.Option(help="Only runs started since (UTC).")] = None,
+    until: Annotated[datetime | None, typer.Option(help="Only runs started before (UTC).")] = None,
+    analysis: Annotated[
+        str | None, typer.Option(metavar="NAME[:VERDICT]", help="Only runs with it: com, or com:doubtful.")
+    ] = None,
+    text: Annotated[str | None, typer.Option(help="Only runs with these words in name or reason.")] = None,
+    reading: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME>=VALUE", help="Only runs with such a setting before; = != < <= > >=; repeatable."),
+    ] = None,
+    dose_below: Annotated[float | None, typer.Option(metavar="E/Å²", help="Gave its area less than this.")] = None,
+    dose_above: Annotated[float | None, typer.Option(metavar="E/Å²", help="Gave its area more than this.")] = None,
+    stale: Annotated[bool, typer.Option("--stale", help="Only runs told to use an outdated calibration.")] = False,
     limit: Annotated[int, typer.Option(help="How many at most.")] = 20,
-    before: Annotated[int | None, typer.Option(help="Go on from an earlier page: the number it ended with.")] = None,
+    before: Before = None,
     as_json: AsJson = False,
 ) -> Code:
     """List runs, newest first.
 
-    Example: nightbeam runs --sample demo-crystal --verdict fail
+    Example: nightbeam runs --sample demo-crystal --verdict fail --reading 'probe_current_pa>=50'
     """
     from dataclasses import asdict
 
     from db.lease import owners
+    from db.questions.run_filters import reading_filter
     from db.questions.runs import list_runs
 
-    with _session() as session:
-        owning = owners(session)
+    with session() as opened:
+        owning = owners(opened)
         page = list_runs(
-            session,
+            opened,
             sample=sample,
             state=state.value if state else None,
             verdict=verdict.value if verdict else None,
+            instrument=instrument,
             since=since.replace(tzinfo=UTC) if since else None,
+            until=until.replace(tzinfo=UTC) if until else None,
+            analysis=analysis,
+            text=text,
+            readings=[reading_filter(each) for each in reading or ()],
+            dose_below_e_per_a2=dose_below,
+            dose_above_e_per_a2=dose_above,
+            stale=stale,
             limit=limit,
             before=before,
         )
@@ -76,13 +95,13 @@ def runs(
         words = (
             f"{what:<9} {one.plan[:18]:<18} {one.area[:14]:<14} {one.state:<8} {(one.verdict or '').replace('_', ' ')}"
         )
-        print(f"{one.name:<22} {started} {words}")
+        say(f"{one.name:<22} {started} {words}")
     if not page.runs:
-        print("no such runs")
+        say("no such runs")
     for each in owning:
-        print(f"{each.instrument} is held by {each.words}" + (", whose lease has expired" if each.expired else ""))
+        say(f"{each.instrument} is held by {each.words}" + (", whose lease has expired" if each.expired else ""))
     if page.next_before is not None:
-        print(f"more: nightbeam runs --before {page.next_before}")
+        say(f"more: nightbeam runs --before {page.next_before}")
     return Code.DONE
 
 
@@ -102,11 +121,11 @@ def show(
     from storage.settings import load_settings
 
     is_night = name == "latest" or name.startswith("n")
-    with _session() as session:
+    with session() as opened:
         facts = (
-            night_story(session, name=None if name == "latest" else name) if is_night else show_run(session, name=name)
+            night_story(opened, name=None if name == "latest" else name) if is_night else show_run(opened, name=name)
         )
-        measured = [] if is_night else measured_in(session, run=name)
+        measured = [] if is_night else measured_in(opened, run=name)
     if as_json:
         print_json(facts if is_night else {**facts, "measured": [_without_curves(one) for one in measured]})
     elif is_night:
@@ -128,8 +147,8 @@ def affected(
     from db.questions.affected import affected_by
     from flows.cli.history_text import print_affected
 
-    with _session() as session:
-        facts = affected_by(session, calibration_id=calibration)
+    with session() as opened:
+        facts = affected_by(opened, calibration_id=calibration)
     if as_json:
         print_json(facts)
     else:
@@ -140,13 +159,3 @@ def affected(
 def _without_curves(one: dict[str, Any]) -> dict[str, Any]:
     """What is drawn of a calibration is thousands of figures that its files give again."""
     return {name: value for name, value in one.items() if name != "curves"}
-
-
-@contextmanager
-def _session() -> "Iterator[Session]":
-    from db.engine import reader
-    from flows.recorded import recorded_database
-    from storage.settings import load_settings
-
-    with recorded_database(load_settings()) as engine, reader(engine) as session:
-        yield session

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from db.clock import utc_now
+from flows.cli.said import say
 from web.report.attempts import attempts_lines
 from web.report.measured_words import title_of
 from web.report.parts import standing_words, value_lines
@@ -17,18 +18,18 @@ _WIDTH = 12
 
 def print_night(facts: Facts) -> None:
     """The targets of a night and their runs."""
-    print(f"night {facts['name']}: {facts['state']}. {facts['exit_reason'] or ''}".rstrip())
+    say(f"night {facts['name']}: {facts['state']}. {facts['exit_reason'] or ''}".rstrip())
     for target in facts["targets"]:
-        print(f"\n{target['position'] + 1}. {target['name']}: {target['state']}. {target['reason'] or ''}".rstrip())
+        say(f"\n{target['position'] + 1}. {target['name']}: {target['state']}. {target['reason'] or ''}".rstrip())
         for run in target["runs"]:
             ended = f"   {run['name']}  attempt {run['attempt']}: {run['state']}. {run['exit_reason'] or ''}"
-            print(ended.rstrip())
+            say(ended.rstrip())
             for remedy in run["remedies"]:
                 action = remedy["action"].replace("_", " ")
                 if remedy["to_value"] is None:
-                    print(f"      remedy: {action}")
+                    say(f"      remedy: {action}")
                 else:
-                    print(f"      remedy: {action}, {plain(remedy['from_value'])} to {plain(remedy['to_value'])}")
+                    say(f"      remedy: {action}, {plain(remedy['from_value'])} to {plain(remedy['to_value'])}")
 
 
 def print_run(facts: Facts, measured: list[Facts], reports: Path) -> None:
@@ -41,52 +42,50 @@ def print_run(facts: Facts, measured: list[Facts], reports: Path) -> None:
     reports : Path
         Where its page would lie.
     """
-    print(_ended(facts))
+    say(_ended(facts))
     for label in ("sample", "instrument", "started", "ended", "parent", "night"):
-        print(_line(label, facts[label] or "-"))
+        say(_line(label, facts[label] or "-"))
     area = facts["area"]
     booked = f"{area['delivered_e_per_a2']:.4g} of {area['fluence_budget_e_per_a2']:.4g} e/Å²"
-    print(_line("area", f"{area['name']}: {booked}"))
+    say(_line("area", f"{area['name']}: {booked}"))
     for page in (f"{facts['name']}-calibrations.html", f"{facts['name']}.html"):
         if (reports / page).is_file():
-            print(_line("page", reports / page))
+            say(_line("page", reports / page))
     for one in facts["datasets"]:
         shape = " x ".join(str(size) for size in (*one["scan_shape"], *one["detector_shape"]))
         path = one["locations"][0]["path"] if one["locations"] else "place not recorded"
-        print(_line("data", f"{path}  {shape}  sha256 {one['sha256'][:16]}..."))
+        say(_line("data", f"{path}  {shape}  sha256 {one['sha256'][:16]}..."))
     _print_calibrations(facts, measured)
     _print_quality(facts)
     if len(facts["attempts"]) > 1 or facts["remedies"]:
-        print()
+        say()
         for line in attempts_lines(facts["attempts"]):
-            print(line)
-    print()
+            say(line)
+    say()
     for one in facts["events"]:
-        print(f"{one['time'][11:19]}  {one['kind']:<20} {one['message']}")
+        say(f"{one['time'][11:19]}  {one['kind']:<20} {one['message']}")
 
 
 def print_affected(facts: Facts) -> None:
     """A calibration, whether it still stands, the data that were acquired and the calibrations measured with it."""
-    print(
-        f"{title_of(facts['kind'])}, number {facts['id']} of {facts['instrument']}: {standing_words(facts, utc_now())}"
-    )
+    say(f"{title_of(facts['kind'])}, number {facts['id']} of {facts['instrument']}: {standing_words(facts, utc_now())}")
     count = len(facts["datasets"])
-    print(f"{count} data set(s) were acquired with it{':' if count else '.'}")
+    say(f"{count} data set(s) were acquired with it{':' if count else '.'}")
     for one in facts["datasets"]:
         own = one["own_verdict"]
         judged = f"own verdict {own.replace('_', ' ')}" if own else "no verdict of its own"
         where = one["path"] or "place not recorded"
-        print(f"{one['run']:<22} pass {one['pass_index'] + 1:<3} {one['state']:<8} {judged:<26} {where}")
+        say(f"{one['run']:<22} pass {one['pass_index'] + 1:<3} {one['state']:<8} {judged:<26} {where}")
     _print_resting(facts["calibrations"], "were measured with it in force")
     if facts["unknown"]:
         _print_resting(facts["unknown"], "were measured while it stood; whether with it was not yet recorded then")
 
 
 def _print_resting(calibrations: list[Facts], how: str) -> None:
-    print(f"{len(calibrations)} calibration(s) {how}{':' if calibrations else '.'}")
+    say(f"{len(calibrations)} calibration(s) {how}{':' if calibrations else '.'}")
     for one in calibrations:
         words = "withdrawn" if one["withdrawn"] else one["verdict"].replace("_", " ")
-        print(f"number {one['id']:<6} {title_of(one['kind'])}, measured {one['measured_at'][:16]}: {words}")
+        say(f"number {one['id']:<6} {title_of(one['kind'])}, measured {one['measured_at'][:16]}: {words}")
 
 
 def _ended(facts: Facts) -> str:
@@ -102,40 +101,40 @@ def _ended(facts: Facts) -> str:
 def _print_calibrations(facts: Facts, measured: list[Facts]) -> None:
     for one in measured:
         words = one["verdict"].replace("_", " ")
-        print(f"\nmeasured     {title_of(one['kind'])}, number {one['id']}: {words}. {one['reason'] or ''}".rstrip())
+        say(f"\nmeasured     {title_of(one['kind'])}, number {one['id']}: {words}. {one['reason'] or ''}".rstrip())
         _print_values(one)
-        print(f"             now: {standing_words(one, utc_now())}")
+        say(f"             now: {standing_words(one, utc_now())}")
     # What was measured in this run stands above already.
     own = {one["id"] for one in measured}
     for one in facts["calibrations"]:
         when = f"measured {_when(one['measured_at'])} in {one['evidence_run'] or 'no run'}, {one['verdict']}"
-        print(f"\ncalibration  {title_of(one['kind'])}, number {one['id']}: {when}; {used_for(one, facts)}")
+        say(f"\ncalibration  {title_of(one['kind'])}, number {one['id']}: {when}; {used_for(one, facts)}")
         if one["withdrawn"]:
-            print(f"             withdrawn since by {one['withdrawn']['by']}: {one['withdrawn']['reason']}")
+            say(f"             withdrawn since by {one['withdrawn']['by']}: {one['withdrawn']['reason']}")
         if one["id"] not in own:
             _print_values({**one, "value": main_figures(one["kind"], one["value"])})
     for one in facts["withdrawn"]:
-        print(f"\nwithdrew     {title_of(one['kind'])}, number {one['id']}: {one['reason']}")
+        say(f"\nwithdrew     {title_of(one['kind'])}, number {one['id']}: {one['reason']}")
     missing = lacking(facts)
     if missing:
         names = ", ".join(title_of(kind) for kind in missing)
-        print(f"\nmissing      {names}: nightbeam calibrate {' '.join(missing)} --plan PLAN -i INSTRUMENT")
+        say(f"\nmissing      {names}: nightbeam calibrate {' '.join(missing)} --plan PLAN -i INSTRUMENT")
 
 
 def _print_values(one: Facts) -> None:
     value = one["value"] if isinstance(one["value"], dict) else {}
     for line in value_lines(value, one["uncertainty"]):
-        print(f"             {line.label}: {line.said}".replace("\u00a0", " "))
+        say(f"             {line.label}: {line.said}".replace("\u00a0", " "))
 
 
 def _print_quality(facts: Facts) -> None:
     # A calibration's own verdict and reason stand with its figures.
     final = [one for one in facts["quality"] if one["stage"] == "final" and not _of_calibration(one)]
     if final:
-        print()
+        say()
     for one in final:
         whose = f" for {one['analysis']}" if one["analysis"] else ""
-        print(f"{one['verdict'].replace('_', ' '):<15} {metric(one['metric'])}{whose}: {one['message']}")
+        say(f"{one['verdict'].replace('_', ' '):<15} {metric(one['metric'])}{whose}: {one['message']}")
 
 
 def _of_calibration(one: Facts) -> bool:

@@ -8,6 +8,7 @@ from tempfile import TemporaryDirectory
 
 import pytest
 from db_world import Ticking, World
+from mended_world import mended_once
 from sqlalchemy import Engine, text
 
 from db import record
@@ -136,3 +137,9 @@ def world(engine: Engine, url: str) -> World:
             clock=clock,
         )
     return World(engine, url, clock, sample, area, plan, night, target, run)
+
+
+@pytest.fixture
+def mended(world: World) -> World:
+    """The world's run saturated and was stopped; a second attempt went well, with everything recorded."""
+    return mended_once(world)

@@ -1,0 +1,146 @@
+"""What a list of runs is filtered by: readings, dose, analyses; each fast where few runs match, and where most do."""
+
+import operator
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from math import isfinite
+from typing import Any
+
+from sqlalchemy import ColumnElement, Select, exists, select
+from sqlalchemy.orm import Session
+
+from db.models import AnalysisResult, DeviceReading, DeviceSnapshot, Run, RunCalibration
+from db.vocabulary import AnalysisVerdict, words
+from stem4d.errors import BadInput
+
+FEW = 5000
+"""So many matching runs are looked up at once; of more, the newest are soon found by looking at one after another."""
+_COMPARED: dict[str, Callable[[Any, Any], Any]] = {
+    "!=": operator.ne,
+    "<=": operator.le,
+    ">=": operator.ge,
+    "<": operator.lt,
+    ">": operator.gt,
+    "=": operator.eq,
+}
+
+
+@dataclass(frozen=True)
+class ReadingFilter:
+    """A reading of the instrument before a run, compared with a number or a text."""
+
+    name: str
+    comparison: str
+    value: float | str
+
+
+def reading_filter(asked: str) -> ReadingFilter:
+    """What ``defocus_nm>=200`` asks for; a value that is no number is compared as text, by ``=`` and ``!=`` alone.
+
+    Raises
+    ------
+    BadInput
+        For anything else.
+    """
+    found = re.fullmatch(r"\s*([A-Za-z][A-Za-z0-9_.]*)\s*(!=|<=|>=|=|<|>)\s*(.+?)\s*", asked)
+    if found is None:
+        limit = "must read NAME, one of = != < <= > >=, and a value"
+        raise BadInput(field="reading", value=asked, limit=limit, remedy="For example 'defocus_nm>=200'")
+    name, comparison, value = found.groups()
+    try:
+        number = float(value)
+    except ValueError:
+        if comparison not in ("=", "!="):
+            limit = "a text is compared by = and != only"
+            raise BadInput(field=f"reading {name}", value=value, limit=limit, remedy="Give a number") from None
+        return ReadingFilter(name, comparison, value)
+    if not isfinite(number):
+        raise BadInput(field=f"reading {name}", value=value, limit="must be a finite number")
+    return ReadingFilter(name, comparison, number)
+
+
+def with_readings(session: Session, wanted: Select[Any], filters: Sequence[ReadingFilter]) -> Select[Any]:
+    """Runs with such readings; raises `BadInput` with the closest names for one that no run has."""
+    for one in filters:
+        _refuse_unknown(session, one.name)
+        column = DeviceReading.text if isinstance(one.value, str) else DeviceReading.number
+        holds = (DeviceReading.name == one.name, _COMPARED[one.comparison](column, one.value))
+        few = (
+            select(DeviceSnapshot.run_id)
+            .join(DeviceReading, DeviceReading.snapshot_id == DeviceSnapshot.id)
+            .where(*holds, DeviceSnapshot.phase == "before")
+        )
+        each = exists().where(
+            DeviceSnapshot.run_id == Run.id,
+            DeviceSnapshot.phase == "before",
+            DeviceReading.snapshot_id == DeviceSnapshot.id,
+            *holds,
+        )
+        wanted = wanted.where(_narrowed(session, select(DeviceReading.id).where(*holds), few, each))
+    return wanted
+
+
+def with_analysis(session: Session, wanted: Select[Any], asked: str) -> Select[Any]:
+    """Runs with an analysis, ``com``, or with one of a verdict, ``com:doubtful``."""
+    method, _, verdict = asked.partition(":")
+    holds = [AnalysisResult.method == method]
+    if verdict:
+        if verdict not in words(AnalysisVerdict):
+            limit = f"its verdict is one of {', '.join(words(AnalysisVerdict))}"
+            raise BadInput(field="analysis", value=asked, limit=limit, remedy="For example 'com:doubtful'")
+        holds.append(AnalysisResult.verdict == verdict)
+    few = select(AnalysisResult.run_id).where(*holds)
+    each = exists().where(AnalysisResult.run_id == Run.id, *holds)
+    return wanted.where(_narrowed(session, few, few, each))
+
+
+def with_dose(
+    session: Session, wanted: Select[Any], *, below: float | None = None, above: float | None = None
+) -> Select[Any]:
+    """Runs that gave their area less, or more, than so much fluence [e/Å²]."""
+    for limit, compared in ((below, operator.lt), (above, operator.gt)):
+        if limit is None:
+            continue
+        if not isfinite(limit):
+            raise BadInput(field="dose", value=limit, limit="must be a finite number", unit="e/Å²")
+        holds: ColumnElement[bool] = compared(Run.actual_fluence_e_per_a2, limit)
+        few = select(Run.id).where(holds)
+        wanted = wanted.where(_narrowed(session, few, few, holds))
+    return wanted
+
+
+def with_stale(wanted: Select[Any]) -> Select[Any]:
+    """Runs that were told to use a calibration that was no longer valid."""
+    stale = select(RunCalibration.run_id).where(RunCalibration.accepted_stale.is_not(None))
+    return wanted.where(Run.id.in_(stale))
+
+
+def _narrowed(session: Session, probe: Select[Any], few: Select[Any], each: ColumnElement[bool]) -> ColumnElement[bool]:
+    """The condition by a list of runs where few match, else one that looks at each."""
+    if len(session.execute(probe.limit(FEW + 1)).all()) > FEW:
+        return each
+    return Run.id.in_(session.scalars(few).all())
+
+
+def _refuse_unknown(session: Session, name: str) -> None:
+    if session.scalars(select(DeviceReading.id).filter_by(name=name).limit(1)).one_or_none() is not None:
+        return
+    names = _names(session)
+    close = ", ".join(get_close_matches(name, names, n=3, cutoff=0.0))
+    limit = f"no run has such a reading; the closest are {close}" if close else "no run has any reading yet"
+    raise BadInput(field="reading", value=name, limit=limit)
+
+
+def _names(session: Session) -> list[str]:
+    """All names of readings, one step of the index each: there are millions of readings and some dozens of names."""
+    names: list[str] = []
+    while True:
+        wanted = select(DeviceReading.name).order_by(DeviceReading.name).limit(1)
+        if names:
+            wanted = wanted.where(DeviceReading.name > names[-1])
+        found = session.scalars(wanted).one_or_none()
+        if found is None:
+            return names
+        names.append(found)
