@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session, aliased
 from db.clock import Clock, utc_now
 from db.models import (
     Calibration,
+    CalibrationBasis,
     CalibrationEvidence,
     CalibrationWithdrawal,
     Dataset,
@@ -105,11 +106,14 @@ def add_calibration(
             valid_until=valid_until,
             evidence_run_id=evidence_run_id,
             verdict=verdict,
-            rests_on=None if rests_on is None else sorted(rests_on),
+            rests_on=None if rests_on is None else sorted(set(rests_on)),
         ),
     )
     for dataset_id in evidence:
         find_or_add(session, CalibrationEvidence, {"calibration_id": new.id, "dataset_id": dataset_id}, {})
+    for basis_id in new.rests_on or ():
+        session.add(CalibrationBasis(calibration_id=new.id, basis_id=basis_id))
+    session.flush()
     if verdict not in USABLE:
         return new.id
     standing = select(Calibration).filter_by(kind=kind, mode_key=mode_key, instrument=instrument, superseded_by=None)

@@ -5,7 +5,7 @@ from typing import Any, TypeVar
 
 from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from db.models import Base
 from db.models.base import clean_text
@@ -63,3 +63,16 @@ def _beside(session: Session, table: Any, name: str) -> list[str]:
     before = session.scalars(select(table.name).where(table.name < text).order_by(table.name.desc()).limit(2))
     after = session.scalars(select(table.name).where(table.name > text).order_by(table.name).limit(2))
     return [*reversed(before.all()), *after]
+
+
+def distinct(session: Session, column: InstrumentedAttribute[str], *holds: Any) -> list[str]:
+    """Distinct values, one step of an index each: there are few among many rows."""
+    found: list[str] = []
+    while True:
+        wanted = select(column).where(*holds).order_by(column).limit(1)
+        if found:
+            wanted = wanted.where(column > found[-1])
+        value = session.scalars(wanted).one_or_none()
+        if value is None:
+            return found
+        found.append(value)

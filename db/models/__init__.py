@@ -3,6 +3,7 @@
 from db.models.base import Base
 from db.models.instrument import (
     Calibration,
+    CalibrationBasis,
     CalibrationEvidence,
     CalibrationWithdrawal,
     DeviceReading,
@@ -21,6 +22,7 @@ __all__ = [
     "Area",
     "Base",
     "Calibration",
+    "CalibrationBasis",
     "CalibrationEvidence",
     "CalibrationWithdrawal",
     "Dataset",

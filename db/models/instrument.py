@@ -8,6 +8,9 @@ from sqlalchemy.orm import Mapped, mapped_column
 from db.models.base import AreaId, Base, Bytes, CalibrationId, DatasetId, Id, IntentId, Json, RunId, SnapshotId
 from db.vocabulary import Phase, Purpose, Source, Verdict, is_one_of
 
+_STALE = "accepted_stale IS NOT NULL"
+_OLD = "rests_on IS NULL"
+
 
 class ExposureIntent(Base):
     """An exposure that may begin, committed before the beam is unblanked."""
@@ -84,12 +87,10 @@ class Calibration(Base):
         Index(None, "instrument", "kind", "mode_key", "measured_at"),
         Index(None, "superseded_by"),
         Index(None, "evidence_run_id"),
+        Index("ix_calibration_unrecorded", "instrument", sqlite_where=text(_OLD), postgresql_where=text(_OLD)),
         CheckConstraint(is_one_of("verdict", Verdict), name="verdict"),
         CheckConstraint("valid_until > measured_at", name="validity"),
     )
-
-
-_STALE = "accepted_stale IS NOT NULL"
 
 
 class RunCalibration(Base):
@@ -121,6 +122,18 @@ class CalibrationEvidence(Base):
     dataset_id: Mapped[DatasetId]
 
     __table_args__ = (UniqueConstraint("calibration_id", "dataset_id"), Index(None, "dataset_id"))
+
+
+class CalibrationBasis(Base):
+    """A calibration that was in force when another was measured: a row for each that `rests_on` of that one lists."""
+
+    __tablename__ = "calibration_basis"
+
+    id: Mapped[Id]
+    calibration_id: Mapped[CalibrationId]
+    basis_id: Mapped[int] = mapped_column(ForeignKey("calibration.id"))
+
+    __table_args__ = (UniqueConstraint("calibration_id", "basis_id"), Index(None, "basis_id"))
 
 
 class CalibrationWithdrawal(Base):

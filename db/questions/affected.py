@@ -1,103 +1,170 @@
 """Which data and which other calibrations rest on a calibration, and what did the data say of it themselves?"""
 
+from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from db.models import Calibration, CalibrationWithdrawal, Dataset, DatasetLocation, QualityResult, Run, RunCalibration
+from db.models import (
+    Calibration,
+    CalibrationBasis,
+    CalibrationWithdrawal,
+    Dataset,
+    DatasetLocation,
+    QualityResult,
+    Run,
+    RunCalibration,
+)
 from db.questions.calibrations import described
-from db.questions.plain import plain
+from db.questions.plain import plain_value
 from db.vocabulary import Verdict
+from stem4d.errors import BadInput
 
 CHECKED_BY = {"descan": "descan.", "centre": "centring.", "pixel_mask": "pixels.", "current": "dose.electrons"}
 """Metrics of a run that look at what a kind of calibration says, by the beginning of their names."""
-_NOT_TOLD = ("value", "uncertainty", "curves", "rests_on", "evidence_run_id")
+LARGEST_PAGE = 1000
 _WORST_FIRST: tuple[Verdict, ...] = ("fail", "warn", "not_measurable", "pass")
 
 
-def affected_by(session: Session, *, calibration_id: int) -> dict[str, Any]:
-    """A calibration with every data set that was acquired, and every calibration measured, with it, oldest first.
+def affected_by(session: Session, *, calibration_id: int, limit: int = 100, after: int = 0) -> dict[str, Any]:
+    """A calibration with the data sets that were acquired, and the calibrations measured, with it, oldest first.
+
+    Parameters
+    ----------
+    limit : int
+        Data sets of a page, and calibrations at most.
+    after : int
+        `next_after` of the page before.
 
     Returns
     -------
     dict
         What `described` says of the calibration, and `datasets`, each with `run`, its `pass_index`, `path`, `sha256`,
         `frames`, `state` of its run, and `own_verdict`: what the run's own data said of what was calibrated, None where
-        no metric looks at it. `calibrations` are those that were measured with it in force, each with `id`, `kind`,
-        `verdict`, `measured_at` and `withdrawn` (True or False); `unknown` are those of which that is not recorded, and
-        which were measured while it stood.
+        no metric looks at it; `next_after` asks for the following page and is None on the last. On the first page
+        `calibrations` are those that were measured with it in force, each with `id`, `kind`, `verdict`, `measured_at`
+        and `withdrawn` (True or False); `unknown` are those of which that is not recorded, and which were measured
+        while it stood.
 
     Raises
     ------
     BadInput
-        For an unknown number.
+        For an unknown number, or a page size beyond 1 to 1000.
     """
+    if not 1 <= limit <= LARGEST_PAGE:
+        raise BadInput(field="limit", value=limit, limit=f"1 to {LARGEST_PAGE} data sets a page")
     told = described(session, calibration_id=calibration_id)
-    rows = session.execute(
-        select(Dataset, Run, DatasetLocation.path)
+    found = session.execute(
+        select(Dataset, Run.name, Run.state)
         .join(Run, Dataset.run_id == Run.id)
-        .outerjoin(DatasetLocation, DatasetLocation.dataset_id == Dataset.id)
         .where(
-            Run.id.in_(select(RunCalibration.run_id).filter_by(calibration_id=calibration_id)),
+            Dataset.run_id.in_(select(RunCalibration.run_id).filter_by(calibration_id=calibration_id)),
             Dataset.purpose == "acquisition",
+            Dataset.id > after,
         )
-        .order_by(Dataset.id, DatasetLocation.id)
-    )
-    verdicts: dict[int, Verdict | None] = {}
-    found: dict[int, dict[str, Any]] = {}
-    for dataset, run, path in rows:
-        if run.id not in verdicts:
-            verdicts[run.id] = _own_verdict(session, run.id, told["kind"])
-        # One line a data set: its first place.
-        found.setdefault(
-            dataset.id,
-            {
-                "id": dataset.id,
-                "run": run.name,
-                "pass_index": dataset.pass_index,
-                "state": run.state,
-                "own_verdict": verdicts[run.id],
-                "frames": dataset.frames,
-                "sha256": dataset.sha256,
-                "path": path,
-            },
-        )
+        .order_by(Dataset.id)
+        .limit(limit + 1)
+    ).all()
+    page = found[:limit]
+    paths = _first_paths(session, [one.id for one, _, _ in page])
+    verdicts = _own_verdicts(session, {one.run_id for one, _, _ in page}, told["kind"])
+    datasets = [
+        {
+            "id": one.id,
+            "run": run,
+            "pass_index": one.pass_index,
+            "state": state,
+            "own_verdict": verdicts.get(one.run_id),
+            "frames": one.frames,
+            "sha256": one.sha256,
+            "path": paths.get(one.id),
+        }
+        for one, run, state in page
+    ]
     facts = {name: value for name, value in told.items() if name not in ("curves", "rests_on")}
-    resting, unknown = _calibrations(session, calibration_id)
-    return {**facts, "datasets": list(found.values()), "calibrations": resting, "unknown": unknown}
+    resting, unknown = ([], []) if after else _calibrations(session, calibration_id, limit)
+    return {
+        **facts,
+        "datasets": datasets,
+        "next_after": page[-1][0].id if len(found) > limit else None,
+        "calibrations": resting,
+        "unknown": unknown,
+    }
 
 
-def _calibrations(session: Session, calibration_id: int) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+def _first_paths(session: Session, datasets: Sequence[int]) -> dict[int, str]:
+    """One place of each data set: its first."""
+    places = session.execute(
+        select(DatasetLocation.dataset_id, DatasetLocation.path)
+        .where(DatasetLocation.dataset_id.in_(datasets))
+        .order_by(DatasetLocation.id.desc())
+    )
+    return dict(places.tuples().all())
+
+
+def _calibrations(
+    session: Session, calibration_id: int, limit: int
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Calibrations measured with one in force, and those that may have been: numbers rise as they are recorded."""
     one = session.get_one(Calibration, calibration_id)
-    later = session.execute(
-        select(Calibration, CalibrationWithdrawal.id)
+    facts = (
+        select(
+            Calibration.id,
+            Calibration.kind,
+            Calibration.mode_key,
+            Calibration.instrument,
+            Calibration.verdict,
+            Calibration.measured_at,
+            Calibration.valid_until,
+            Calibration.superseded_by,
+            Calibration.reason,
+            CalibrationWithdrawal.id.label("gone"),
+        )
         .outerjoin(CalibrationWithdrawal, CalibrationWithdrawal.calibration_id == Calibration.id)
-        .where(Calibration.instrument == one.instrument, Calibration.id > one.id)
         .order_by(Calibration.id)
+        .limit(limit)
+    )
+    resting = facts.where(
+        Calibration.id.in_(select(CalibrationBasis.calibration_id).where(CalibrationBasis.basis_id == one.id))
     )
     withdrawn = session.scalars(select(CalibrationWithdrawal).filter_by(calibration_id=one.id)).one_or_none()
-    ends = [at for at in (one.valid_until, withdrawn and withdrawn.withdrawn_at) if at is not None]
-    resting, unknown = [], []
-    for other, gone in later:
-        facts = {**plain(other, *_NOT_TOLD), "withdrawn": gone is not None}
-        if other.rests_on is not None:
-            resting += [facts] if one.id in other.rests_on else []
-        elif all(other.measured_at <= end for end in ends) and (one.superseded_by or other.id) >= other.id:
-            unknown.append(facts)
-    return resting, unknown
+    unknown = facts.where(
+        Calibration.instrument == one.instrument, Calibration.id > one.id, Calibration.rests_on.is_(None)
+    )
+    for end in (one.valid_until, withdrawn and withdrawn.withdrawn_at):
+        if end is not None:
+            unknown = unknown.where(Calibration.measured_at <= end)
+    if one.superseded_by is not None:
+        unknown = unknown.where(Calibration.id <= one.superseded_by)
+    return _plain(session, resting), _plain(session, unknown)
 
 
-def _own_verdict(session: Session, run_id: int, kind: str) -> Verdict | None:
+def _plain(session: Session, wanted: Any) -> list[dict[str, Any]]:
+    return [
+        {
+            **{name: plain_value(value) for name, value in row._mapping.items() if name != "gone"},
+            "withdrawn": row.gone is not None,
+        }
+        for row in session.execute(wanted)
+    ]
+
+
+def _own_verdicts(session: Session, runs: set[int], kind: str) -> dict[int, Verdict]:
+    """The worst that the final figures of runs say of what a kind calibrates."""
     metric = CHECKED_BY.get(kind)
     if metric is None:
-        return None
-    judged = set(
-        session.scalars(
-            select(QualityResult.verdict)
-            .filter_by(run_id=run_id, stage="final")
-            .where(QualityResult.metric.startswith(metric, autoescape=True))
+        return {}
+    judged = session.execute(
+        select(QualityResult.run_id, QualityResult.verdict)
+        .where(
+            QualityResult.run_id.in_(runs),
+            QualityResult.stage == "final",
+            QualityResult.metric.startswith(metric, autoescape=True),
         )
-    )
-    return next((verdict for verdict in _WORST_FIRST if verdict in judged), None)
+        .distinct()
+    ).all()
+    return {
+        run: next(verdict for verdict in _WORST_FIRST if (run, verdict) in {(row[0], row[1]) for row in judged})
+        for run in {row[0] for row in judged}
+    }

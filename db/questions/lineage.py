@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 from db.models import (
     Area,
     Calibration,
+    CalibrationBasis,
     CalibrationEvidence,
     CalibrationWithdrawal,
     Dataset,
@@ -85,11 +86,10 @@ def _told(session: Session, root: Key, limit: int) -> dict[str, Any]:
     names = _named(session, graph.nodes)
     return {
         "root": names[root]["key"],
-        "nodes": [names[key] for key in graph.nodes if key in names],
+        "nodes": [names[key] for key in graph.nodes],
         "edges": [
             {"from": names[before]["key"], "to": names[after]["key"], "role": role}
             for before, after, role in graph.links
-            if before in names and after in names
         ],
         "truncated": graph.truncated,
     }
@@ -127,6 +127,16 @@ _ABOVE: tuple[Step, ...] = (
             .order_by(CalibrationEvidence.id)
         ),
         lambda row: "evidence",
+    ),
+    (
+        "calibration",
+        "calibration",
+        lambda ids: (
+            select(CalibrationBasis.calibration_id, CalibrationBasis.basis_id)
+            .where(CalibrationBasis.calibration_id.in_(ids))
+            .order_by(CalibrationBasis.id)
+        ),
+        lambda row: "in force",
     ),
     (
         "calibration",
@@ -215,20 +225,10 @@ def _links(session: Session, steps: tuple[Step, ...], near: list[Key], limit: in
             ends: tuple[Key, Key] = ((near_kind, row[0]), (far_kind, row[1]))
             before, after = ends if steps is _BELOW else ends[::-1]
             yield before, after, role_of(row)
-    if steps is _ABOVE:
-        yield from _rested_on(session, [number for kind, number in near if kind == "calibration"])
-
-
-def _rested_on(session: Session, ids: list[int]) -> Iterator[Link]:
-    """Calibrations that were in force when others were measured."""
-    found = session.execute(select(Calibration.id, Calibration.rests_on).where(Calibration.id.in_(ids))) if ids else ()
-    for number, rests_on in found:
-        for each in rests_on or ():
-            yield ("calibration", int(each)), ("calibration", number), "in force"
 
 
 def _named(session: Session, keys: Iterable[Key]) -> dict[Key, dict[str, Any]]:
-    """What is shown of nodes; one that a document names and nobody knows is left out."""
+    """What is shown of nodes."""
     by_kind: dict[str, list[int]] = {}
     for kind, number in keys:
         by_kind.setdefault(kind, []).append(number)

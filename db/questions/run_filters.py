@@ -12,6 +12,7 @@ from sqlalchemy import ColumnElement, Select, exists, select
 from sqlalchemy.orm import Session
 
 from db.models import AnalysisResult, DeviceReading, DeviceSnapshot, Run, RunCalibration
+from db.rows import distinct
 from db.vocabulary import AnalysisVerdict, words
 from stem4d.errors import BadInput
 
@@ -127,20 +128,7 @@ def _narrowed(session: Session, probe: Select[Any], few: Select[Any], each: Colu
 def _refuse_unknown(session: Session, name: str) -> None:
     if session.scalars(select(DeviceReading.id).filter_by(name=name).limit(1)).one_or_none() is not None:
         return
-    names = _names(session)
+    names = distinct(session, DeviceReading.name)
     close = ", ".join(get_close_matches(name, names, n=3, cutoff=0.0))
     limit = f"no run has such a reading; the closest are {close}" if close else "no run has any reading yet"
     raise BadInput(field="reading", value=name, limit=limit)
-
-
-def _names(session: Session) -> list[str]:
-    """All names of readings, one step of the index each: there are millions of readings and some dozens of names."""
-    names: list[str] = []
-    while True:
-        wanted = select(DeviceReading.name).order_by(DeviceReading.name).limit(1)
-        if names:
-            wanted = wanted.where(DeviceReading.name > names[-1])
-        found = session.scalars(wanted).one_or_none()
-        if found is None:
-            return names
-        names.append(found)

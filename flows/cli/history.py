@@ -138,6 +138,8 @@ def show(
 @command
 def affected(
     calibration: Annotated[int, typer.Argument(metavar="CALIBRATION", help="Its number: `calibrate --list`, `show`.")],
+    limit: Annotated[int, typer.Option(help="How many data sets at most.")] = 100,
+    after: Annotated[int, typer.Option(help="Go on from an earlier page: the number it ended with.")] = 0,
     as_json: AsJson = False,
 ) -> Code:
     """List the data that were acquired with a calibration, and what they said of it themselves.
@@ -148,7 +150,7 @@ def affected(
     from flows.cli.history_text import print_affected
 
     with session() as opened:
-        facts = affected_by(opened, calibration_id=calibration)
+        facts = affected_by(opened, calibration_id=calibration, limit=limit, after=after)
     if as_json:
         print_json(facts)
     else:

@@ -69,13 +69,15 @@ def print_run(facts: Facts, measured: list[Facts], reports: Path) -> None:
 def print_affected(facts: Facts) -> None:
     """A calibration, whether it still stands, the data that were acquired and the calibrations measured with it."""
     say(f"{title_of(facts['kind'])}, number {facts['id']} of {facts['instrument']}: {standing_words(facts, utc_now())}")
-    count = len(facts["datasets"])
-    say(f"{count} data set(s) were acquired with it{':' if count else '.'}")
+    count, more = len(facts["datasets"]), facts["next_after"] is not None
+    say(f"{count} {'and more ' if more else ''}data set(s) were acquired with it{':' if count else '.'}")
     for one in facts["datasets"]:
         own = one["own_verdict"]
         judged = f"own verdict {own.replace('_', ' ')}" if own else "no verdict of its own"
         where = one["path"] or "place not recorded"
         say(f"{one['run']:<22} pass {one['pass_index'] + 1:<3} {one['state']:<8} {judged:<26} {where}")
+    if more:
+        say(f"more: nightbeam affected {facts['id']} --after {facts['next_after']}")
     _print_resting(facts["calibrations"], "were measured with it in force")
     if facts["unknown"]:
         _print_resting(facts["unknown"], "were measured while it stood; whether with it was not yet recorded then")

@@ -10,17 +10,21 @@ from mended_world import FIRST, SECOND
 from sqlalchemy.orm import Session
 
 from db import record
+from db.calibrations import use_calibration
 from db.engine import reader, writer
 from db.questions import run_filters, runs
+from db.questions.affected import affected_by
 from db.questions.cost import cost_of_night, cost_of_run
 from db.questions.diff import diff_runs
 from db.questions.lineage import lineage, lineage_of_calibration
+from db.questions.lists import calibration_history, instruments, list_nights, list_samples
 from db.questions.run_filters import reading_filter
 from db.questions.runs import list_runs
 from db.questions.sample_dose import sample_dose
 from db.questions.search import search
 from db.questions.software import software_changes
 from db.questions.stopped import why_stopped
+from db.results import add_dataset
 from stem4d.errors import BadInput
 
 
@@ -251,3 +255,56 @@ def test_the_first_run_after_a_change_of_software(mended: World) -> None:
 def software_changes_after(world: World, before: int) -> list[dict[str, object]]:
     with reader(world.engine) as session:
         return list(software_changes(session, before=before)["environments"])
+
+
+def test_nights_and_specimens_are_listed_page_by_page(mended: World) -> None:
+    with writer(mended.engine) as session:
+        record.start_night(session, name="n20261123-000000-0001", canonical_json="{}")
+        record.register_sample(session, name="second")
+    with reader(mended.engine) as session:
+        first = list_nights(session, limit=1)
+        rest = list_nights(session, limit=1, before=first["next_before"])
+        samples = list_samples(session)
+    assert [(one["name"], one["targets"]) for one in (*first["nights"], *rest["nights"])] == [
+        ("n20261123-000000-0001", {}),
+        ("n20261122-204139-0001", {"mended": 1}),
+    ]
+    assert rest["next_before"] is None
+    assert [(one["name"], one["areas"]) for one in samples["samples"]] == [("second", 0), ("gold-on-carbon", 1)]
+
+
+def test_calibrations_of_a_kind_over_time(mended: World) -> None:
+    with reader(mended.engine) as session:
+        known = instruments(session)
+        (kind, *_rest) = known["simulator"]
+        told = calibration_history(session, instrument="simulator", kind=kind)
+    assert list(known) == ["simulator"]
+    assert told["next_before"] is None
+    assert [one["withdrawn"] for one in told["calibrations"]] == [None]
+
+
+def test_the_data_of_a_calibration_come_page_by_page(mended: World) -> None:
+    with reader(mended.engine) as session:
+        number = diff_runs(session, a=FIRST, b=SECOND)["calibrations"][0]["b"]["id"]
+        run = mended.run
+    with writer(mended.engine) as session:
+        use_calibration(session, run_id=run, calibration_id=number, role="other")
+        for index in range(3):
+            add_dataset(
+                session,
+                run_id=run,
+                pass_index=index,
+                sha256=f"{index:064d}",
+                size_bytes=1,
+                scan_shape=(2, 2),
+                detector_shape=(8, 8),
+                dtype="uint16",
+                frames=4,
+                complete=True,
+            )
+    with reader(mended.engine) as session:
+        pages = [affected_by(session, calibration_id=number, limit=2)]
+        while pages[-1]["next_after"] is not None:
+            pages.append(affected_by(session, calibration_id=number, limit=2, after=pages[-1]["next_after"]))
+    assert [len(page["datasets"]) for page in pages] == [2, 2]
+    assert [one["run"] for page in pages for one in page["datasets"]] == [SECOND, FIRST, FIRST, FIRST]

@@ -1,7 +1,11 @@
 """Indices for questions at a million runs, and the words that are searched."""
 
+import json
+
 import sqlalchemy as sa
 from alembic import op
+
+from db.migrations.guards import refuse
 
 revision = "0007_questions_0.3.0"
 down_revision = "0006_night_0.3.0"
@@ -32,6 +36,9 @@ def upgrade() -> None:
         sqlite_where=sa.text("accepted_stale IS NOT NULL"),
         postgresql_where=sa.text("accepted_stale IS NOT NULL"),
     )
+    old = sa.text("rests_on IS NULL")
+    op.create_index("ix_calibration_unrecorded", "calibration", ["instrument"], sqlite_where=old, postgresql_where=old)
+    _bases()
     if op.get_bind().dialect.name == "sqlite":
         _words_of_sqlite()
     else:
@@ -40,6 +47,31 @@ def upgrade() -> None:
             blanks = " " * (len(SPLIT) - 1)
             vector = f"to_tsvector('simple'::regconfig, translate({joined}, '{SPLIT}', '{blanks}'))"
             op.execute(sa.text(f"CREATE INDEX fulltext_{table} ON {table} USING gin ({vector})".replace(":", r"\:")))
+
+
+def _bases() -> None:
+    """What calibrations rest on as rows, so that it can be asked from the other end."""
+    number = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+    table = op.create_table(
+        "calibration_basis",
+        sa.Column("id", number, primary_key=True),
+        sa.Column("calibration_id", number, sa.ForeignKey("calibration.id"), nullable=False),
+        sa.Column("basis_id", number, sa.ForeignKey("calibration.id"), nullable=False),
+        sa.UniqueConstraint("calibration_id", "basis_id"),
+    )
+    op.create_index(None, "calibration_basis", ["basis_id"])
+    for act in ("UPDATE", "DELETE"):
+        refuse("calibration_basis", act)
+    found = op.get_bind().execute(
+        sa.text("SELECT id, rests_on FROM calibration WHERE rests_on IS NOT NULL ORDER BY id")
+    )
+    rows = [
+        {"calibration_id": one, "basis_id": basis}
+        for one, given in found
+        for basis in sorted(set(json.loads(given) if isinstance(given, str) else given))
+    ]
+    if rows:
+        op.bulk_insert(table, rows)
 
 
 def _words_of_sqlite() -> None:
