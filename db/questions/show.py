@@ -20,6 +20,7 @@ from db.models import (
     DoseEntry,
     Event,
     ExposureIntent,
+    InstrumentSession,
     Night,
     Plan,
     QualityResult,
@@ -35,7 +36,7 @@ from db.questions.calibrations import withdrawal_facts, withdrawn_by
 from db.questions.plain import plain, plain_rows, plain_value
 from db.rows import existing, named
 
-_RUN_PARTS = ("plan_id", "target_id", "area_id", "environment_id", "parent_id")
+_RUN_PARTS = ("plan_id", "target_id", "area_id", "environment_id", "parent_id", "session_id")
 
 
 def show_run(session: Session, *, name: str) -> dict[str, Any]:
@@ -53,6 +54,7 @@ def show_run(session: Session, *, name: str) -> dict[str, Any]:
         **_place(session, run),
         "plan": {**plain(plan, "canonical_json"), "document": json.loads(plan.canonical_json)},
         "environment": None if environment is None else plain(environment),
+        "session": None if run.session_id is None else _session(existing(session, InstrumentSession, run.session_id)),
         "calibrations": _calibrations(session, run.id),
         "withdrawn": withdrawn_by(session, run=name),
         "snapshots": _snapshots(session, run.id),
@@ -65,6 +67,10 @@ def show_run(session: Session, *, name: str) -> dict[str, Any]:
             session.scalars(select(Event).filter_by(run_id=run.id).order_by(Event.sequence)), "run_id"
         ),
     }
+
+
+def _session(one: InstrumentSession) -> dict[str, Any]:
+    return plain(one, "id", "instrument")
 
 
 def _of(table: Any, run_id: int) -> Any:
@@ -84,6 +90,8 @@ def _place(session: Session, run: Run) -> dict[str, Any]:
             "delivered_e_per_a2": account.delivered_e_per_a2,
             "reserved_e_per_a2": account.reserved_e_per_a2,
             "left_e_per_a2": account.left_e_per_a2,
+            "pose": area.pose,
+            "thumbnail": area.thumbnail,
         },
         "night": None if night is None else night.name,
         "target": None if target is None else plain(target, "night_id", "plan_id"),
