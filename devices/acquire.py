@@ -11,6 +11,7 @@ from devices.frames import FrameSourceSpec
 from devices.intake import FrameCounts, Intake
 from stem4d.accumulate import AccumulatorSpec
 from stem4d.errors import DeviceFault
+from storage.glimpse import Grey
 from storage.spec import FileReceipt, FileSpec
 from storage.write import FrameWriter
 
@@ -43,6 +44,8 @@ class Progress:
     """How full the queue between detector and receiver is, 0 to 1."""
     held_up_s: float
     """How long the detector was not read because that queue was full [s]."""
+    glimpse: Grey | None = None
+    """The virtual image as far as it has come, small."""
     ended: bool = False
     """No more frames are taken: the beam is not needed any more. The file is still to be closed, which takes long."""
 
@@ -132,6 +135,7 @@ def _progress(intake: Intake, total: int, started: float, *, ended: bool = False
         frames=intake.counts,
         queue_share=intake.queue_share,
         held_up_s=intake.held_up_s,
+        glimpse=intake.maps.glimpse(),
         ended=ended,
     )
 

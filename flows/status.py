@@ -1,4 +1,4 @@
-"""How a running night stands, written beside the instrument for whoever looks: it asks nothing of the run."""
+"""How a running night or run stands, written beside the instrument for whoever looks: it asks nothing of the run."""
 
 import os
 import time
@@ -11,16 +11,19 @@ from typing import Any
 
 from db.clock import utc_now
 from devices.acquire import Progress
+from storage.glimpse import write_glimpse
 from storage.orders import write_status
 from tasks.lab import Lab, Told
 
+SINGLE = "single run"
+"""State of a run that is of no night, which takes no orders."""
 EVERY_S = 1.0
 """How often while frames come [s]."""
 
 
 @dataclass
 class StatusFile:
-    """What is known of the night now."""
+    """What is known of it now."""
 
     folder: Path
     facts: dict[str, Any] = field(default_factory=dict)
@@ -64,12 +67,24 @@ class StatusFile:
             "frames_total": state.frames_total,
             "frames_per_s": round(state.frame_rate_hz, 1),
             "losses": state.frames.losses(ended=state.ended),
+            "queue_share": round(state.queue_share, 3),
+            "seconds_left": _left_s(state),
         }
         if state.ended or self.clock() - self._written_s >= EVERY_S:
             self._write()
+            if state.glimpse is not None:
+                # As of the status: nobody's acquisition ends because a picture of it cannot be written.
+                with suppress(OSError):
+                    write_glimpse(self.folder, state.glimpse)
 
     def _write(self) -> None:
         self._written_s = self.clock()
         # A status that cannot be written is no reason to end a night: it has the time of its last line.
         with suppress(OSError):
             write_status(self.folder, {**self.facts, "pid": os.getpid(), "written": self.now().isoformat()})
+
+
+def _left_s(state: Progress) -> float | None:
+    """How long the rest of a scan takes at the rate so far [s]; None before the first frame."""
+    left = state.frames_total - state.frames_done
+    return round(left / state.frame_rate_hz, 1) if state.frames_done else None

@@ -43,6 +43,9 @@ class Settings(BaseSettings):
     notify: tuple[SecretStr, ...] = ()
     """Addresses that are told of a night's end or trouble, as Apprise writes them."""
 
+    web_token: SecretStr | None = None
+    """What whoever reads the pages of `nightbeam serve` from another machine has to show."""
+
     @field_validator("home")
     @classmethod
     def _whole(cls, home: Path) -> Path:

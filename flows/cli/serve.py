@@ -1,0 +1,52 @@
+"""The command that shows the record as pages: serve."""
+
+from typing import Annotated
+
+import typer
+
+from flows.cli.answer import Code, command
+
+
+@command
+def serve(
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; any but this machine's needs NIGHTBEAM_WEB_TOKEN.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on.", min=0, max=65535)] = 8765,
+    name: Annotated[
+        list[str] | None, typer.Option(help="Another name by which it may be asked, as a proxy's; repeatable.")
+    ] = None,
+) -> Code:
+    """Show nights, runs, calibrations and what runs now in a browser; nothing can be changed there.
+
+    Example: nightbeam serve
+    """
+    import socket
+
+    import uvicorn
+
+    from flows.recorded import recorded_database
+    from stem4d.errors import BadInput
+    from storage.settings import load_settings
+    from web.view.app import make_app
+    from web.view.guard import guard_for
+
+    settings = load_settings()
+    token = settings.web_token.get_secret_value() if settings.web_token else None
+    guard = guard_for(host, token, tuple(name or ()))
+    with recorded_database(settings) as engine:
+        try:
+            listener = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+        except (OSError, OverflowError) as error:
+            limit = f"cannot be listened on: {error.strerror if isinstance(error, OSError) else error}"
+            raise BadInput(
+                field="--host, --port", value=f"{host}, {port}", limit=limit, remedy="Name another"
+            ) from None
+        shown = f"[{host}]" if ":" in host else host
+        print(f"http://{shown}:{listener.getsockname()[1]}/ (Ctrl+C ends it)", flush=True)
+        config = uvicorn.Config(
+            make_app(settings, engine, guard), log_level="warning", access_log=False, server_header=False
+        )
+        with listener:
+            uvicorn.Server(config).run(sockets=[listener])
+    return Code.DONE
