@@ -28,21 +28,19 @@ def serve(
 
     Example: nightbeam serve
     """
-    import os
-    import socket
-
-    import uvicorn
-
-    from flows.recorded import recorded_database
-    from stem4d.errors import BadInput
     from storage.settings import load_settings
-    from web.view.app import make_app
     from web.view.guard import guard_for, token_of
 
     settings = load_settings()
     token = settings.web_token.get_secret_value() if settings.web_token else None
     token = token_of(token_file) if token_file else token
     guard = guard_for(host, token, tuple(name or ()))
+    import os
+    import socket
+
+    from flows.recorded import recorded_database
+    from stem4d.errors import BadInput
+
     with recorded_database(settings) as engine:
         try:
             listener = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
@@ -55,6 +53,11 @@ def serve(
             address, bound = listener.getsockname()[:2]
             guard_for(address, token)  # a name may lead elsewhere than it says
             shown = f"[{host}]" if ":" in host else host
+            # Late: they take a second or two to be loaded, and what is refused is refused before.
+            import uvicorn
+
+            from web.view.app import make_app
+
             print(f"http://{shown}:{bound}/ (Ctrl+C ends it)", flush=True)
             config = uvicorn.Config(
                 make_app(settings, engine, guard),
