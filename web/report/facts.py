@@ -34,13 +34,13 @@ STORY_LINES = 2000
 _PACKAGES = ("nightbeam", "numpy", "scipy", "numba", "h5py", "hdf5plugin", "prefect")
 
 
-def run_report(facts: Facts, plan: Plan, plates: tuple[Plate, ...], missing_pictures: str) -> RunReport:
-    """The page of a run, from ``db.questions.show.show_run``."""
+def run_report(facts: Facts, plan: Plan | None, plates: tuple[Plate, ...], missing_pictures: str) -> RunReport:
+    """The page of a run, from ``db.questions.show.show_run``; ``plan`` is None where this version cannot read it."""
     started = _time(facts["started"])
     return RunReport(
         run=facts["name"],
-        plan=plan.name,
-        plan_title=plan.title,
+        plan=facts["plan"]["name"],
+        plan_title=str(facts["plan"]["document"].get("title", "")),
         plan_sha256=facts["plan"]["sha256"],
         sample=facts["sample"],
         area=facts["area"]["name"],
@@ -55,7 +55,7 @@ def run_report(facts: Facts, plan: Plan, plates: tuple[Plate, ...], missing_pict
         night=facts["night"],
         parent=facts["parent"],
         story=tuple(_line(event) for event in facts["events"]),
-        parameters=plan_parameters(plan),
+        parameters=() if plan is None else plan_parameters(plan),
         findings=tuple(_judgement(one) for one in facts["quality"] if one["stage"] == "plan"),
         quality=tuple(_judgement(one) for one in facts["quality"] if one["stage"] == "final"),
         calibrations=tuple(_calibration(one, started, facts) for one in facts["calibrations"]),

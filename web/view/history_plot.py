@@ -1,7 +1,7 @@
 """Draws a figure of a calibration over time, with its errors, its limit, and what was withdrawn."""
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from io import StringIO
 from math import isfinite
 from textwrap import fill
@@ -53,6 +53,7 @@ def history_svg(found: Sequence[dict[str, Any]], kind: str, figure: str) -> str:
             axes.errorbar(at, values, yerr=errors, markersize=5, linewidth=1.0, label=which, linestyle="", **style)
     _draw_limit(axes, found, kind, figure, points["usable"])
     axes.set_ylabel(fill(label, 34) + (f" [{unit}]" if unit else ""), fontsize=TEXT_PT, color=INK, parse_math=False)
+    _widen(axes, [one[0] for each in points.values() for one in each])
     locator = AutoDateLocator(maxticks=7)
     axes.xaxis.set_major_locator(locator)
     axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))
@@ -66,6 +67,12 @@ def history_svg(found: Sequence[dict[str, Any]], kind: str, figure: str) -> str:
     with rc_context({"svg.fonttype": "none", "svg.hashsalt": f"{kind}{figure}"}):
         drawing.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     return buffer.getvalue()
+
+
+def _widen(axes: Axes, at: list[datetime]) -> None:
+    """Give points that are close in time room about them: no axis is made of one moment."""
+    if at and max(at) - min(at) < timedelta(hours=1):
+        axes.set_xlim(min(at) - timedelta(hours=1), max(at) + timedelta(hours=1))
 
 
 def _said(figure: str) -> tuple[str, str]:

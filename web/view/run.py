@@ -5,6 +5,7 @@ from typing import Any
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import FileResponse, HTMLResponse
+from pydantic import ValidationError
 
 from db.questions.lineage import lineage
 from db.questions.show import show_run
@@ -26,8 +27,7 @@ SHOWN_NODES = 60
 def run(request: Request, session: Asked, name: str) -> HTMLResponse:
     """Everything of one run."""
     facts = show_run(session, name=name)
-    plan = Plan.model_validate_json(json.dumps(facts["plan"]["document"]))
-    report = run_report(facts, plan, (), "")
+    report = run_report(facts, _plan(facts), (), "")
     path = settings_of(request).reports_folder / f"{facts['name']}.html"
     return page(
         request,
@@ -86,6 +86,14 @@ def node_page(node: dict[str, Any]) -> str | None:
     """The address of what a node of a lineage stands for, None where it has no page."""
     kind, _, name = node["key"].partition(":")
     return address(kind, name) if kind in ("run", "calibration", "sample") else None
+
+
+def _plan(facts: dict[str, Any]) -> Plan | None:
+    """The plan of a run; None where it was written for another version, which this one cannot read."""
+    try:
+        return Plan.model_validate_json(json.dumps(facts["plan"]["document"]))
+    except ValidationError:
+        return None
 
 
 def _settings(facts: dict[str, Any]) -> Table:
