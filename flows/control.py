@@ -6,12 +6,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from stem4d.errors import NightbeamError
+from stem4d.night import BY_A_PERSON
 from storage import orders
 from storage.orders import Order
 from tasks.lab import Lab
 
-BY_A_PERSON = "skipped by a person"
-"""How the reason of a target begins that a person does not want."""
 TOO_LATE = "its deadline"
 """How that of a target begins whose time was over while it ran."""
 LOOK_EVERY_S = 0.2

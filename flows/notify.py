@@ -12,7 +12,7 @@ from storage.settings import Settings
 
 What = Literal["ended", "needs_you", "not_started", "lost"]
 SAME_AGAIN = timedelta(minutes=10)
-"""Before the same kind is told again."""
+"""Before the same is told again."""
 MOST_AN_HOUR = 6
 FILE = "notified.json"
 
@@ -38,9 +38,12 @@ def tell_people(
         return ""
     path, at = settings.home / FILE, now()
     sent, held_back = _sent(path, at)
-    recent = [when for kind, when in sent if kind == what and at - when < SAME_AGAIN]
+    key = f"{what}: {title}"
+    recent = [when for kind, when in sent if kind == key and at - when < SAME_AGAIN]
     if recent or len(sent) >= MOST_AN_HOUR:
         _keep(path, sent, held_back + 1)
+        if recent:
+            return f"held back: the same was told {(at - recent[-1]).total_seconds() / 60:.0f} min ago"
         return f"held back: {len(sent)} messages were sent within the hour"
     more = f"\n{held_back} more messages were held back before this one." if held_back else ""
     try:
@@ -48,7 +51,7 @@ def tell_people(
     except Exception as error:  # noqa: BLE001 - whatever a service or its library raises, the night has ended
         # The text of an error may have the address in it, which is a secret.
         trouble = f"the message could not be sent: {type(error).__name__}"
-    _keep(path, [*sent, (what, at)], 0 if not trouble else held_back)
+    _keep(path, [*sent, (key, at)], 0 if not trouble else held_back)
     return trouble
 
 

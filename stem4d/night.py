@@ -1,4 +1,4 @@
-"""The night: an ordered list of plans on one instrument, with what is expected of each."""
+"""The night: plans to be run on one instrument, with what is expected of each."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -9,6 +9,11 @@ from typing import Annotated, Literal
 from pydantic import AwareDatetime, Field, StringConstraints, model_validator
 
 from stem4d.model import Name, NonNegative, Positive, Strict, Title
+
+BY_A_PERSON = "skipped by a person"
+"""How the reason of a target begins that a person does not want."""
+NOT_NEEDED = "a spare that was not needed"
+"""Reason of a target that only stood in for others."""
 
 
 class TargetState(StrEnum):

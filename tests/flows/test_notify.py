@@ -46,13 +46,17 @@ def test_nothing_is_sent_or_written_where_nobody_wants_it(tmp_path: Path) -> Non
 def test_the_same_kind_again_is_held_back_and_counted_in_the_next(tmp_path: Path) -> None:
     post, wants = Post(), settings(tmp_path, "json://there")
     assert tell_people(wants, "lost", "a", "one", send=post, now=lambda: START) == ""
-    assert "held back" in tell_people(wants, "lost", "b", "two", send=post, now=lambda: after(9.9))
+    told = tell_people(wants, "lost", "a", "two", send=post, now=lambda: after(9.9))
+    assert told == "held back: the same was told 10 min ago"
     assert tell_people(wants, "ended", "c", "three", send=post, now=lambda: after(9.9)) == ""
-    assert tell_people(wants, "lost", "d", "four", send=post, now=lambda: after(10)) == ""
+    assert tell_people(wants, "lost", "a", "four", send=post, now=lambda: after(10)) == ""
+    # Another night is another thing to be told of.
+    assert tell_people(wants, "ended", "d", "five", send=post, now=lambda: after(10)) == ""
     assert post.sent == [
         ("a", "one"),
         ("c", "three\n1 more messages were held back before this one."),
-        ("d", "four"),
+        ("a", "four"),
+        ("d", "five"),
     ]
 
 

@@ -40,7 +40,7 @@ def run_values(report: RunReport) -> dict[str, Any]:
         "withdrawn": used.withdrawn(report.withdrawn),
         "lacking": used.lacking_words(report.lacking),
         "meaning": tables.STATES.get(report.state, ""),
-        "dose": tables.dose([report.dose] if report.dose else [], "this run"),
+        "dose": tables.dose(report.doses, "this run"),
         "exposures": tables.exposures(report.exposures),
         "costs": tables.costs(report.predicted, report.actual),
         "files": tables.files(report.files),
