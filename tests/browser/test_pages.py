@@ -48,8 +48,8 @@ def addresses(home: Path) -> dict[str, str]:
         night = list_nights(session, limit=1)["nights"][0]["name"]
         ((instrument, kinds),) = instruments(session).items()
     engine.dispose()
-    by_state = {one["state"]: one["name"] for one in runs}
-    a, b = [one["name"] for one in runs if one["plan"] == "saturating"][:2]
+    by_state = {one.state: one.name for one in runs}
+    a, b = [one.name for one in runs if one.plan == "saturating"][:2]
     plots = {f"calibrations_{kind}": f"/calibrations?instrument={instrument}&kind={kind}" for kind in kinds[:2]}
     return {
         "home": "/",
@@ -64,7 +64,7 @@ def addresses(home: Path) -> dict[str, str]:
         **plots,
         "calibration": "/calibrations/1",
         "samples": "/samples",
-        "sample": f"/samples/{runs[0]['sample']}",
+        "sample": f"/samples/{runs[0].sample}",
         "search": "/search?text=saturat",
         "live": "/live",
         "login": "/login",
