@@ -13,6 +13,12 @@ def shown(value: object, longest: int = 80) -> str:
     return text if len(text) <= longest else f"{text[:half]}...{text[-half:]}"
 
 
+def plainly(text: object) -> str:
+    """A text for a terminal and a log: what does not print (escapes, line ends, marks of direction) as its code."""
+    spaced = str(text).replace("\u00a0", " ").replace("\u202f", " ")
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in spaced)
+
+
 class NightbeamError(Exception):
     """Base of the errors that are shown to the user without a traceback."""
 
@@ -38,7 +44,8 @@ class BadInput(NightbeamError):
         self.field, self.value, self.limit, self.unit, self.remedy = field, value, limit, unit, remedy
         got = f"{shown(value)} {unit}".rstrip()
         text = f"{field}: got {got}; {limit}"
-        super().__init__(f"{text}. {remedy}" if remedy else text)
+        # What is allowed may name what is in the record, and a file's name is anything.
+        super().__init__(plainly(f"{text}. {remedy}" if remedy else text))
 
     def __reduce__(self) -> tuple[object, ...]:
         return (_rebuild_bad_input, (self.field, shown(self.value), self.limit, self.unit, self.remedy))

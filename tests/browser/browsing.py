@@ -1,4 +1,4 @@
-"""What is looked at on every page: faults that a browser tells, words that axe finds, width, and a picture to look at."""
+"""What is looked at on every page: what a browser complains of, what axe finds, width, and a picture to look at."""
 
 import os
 from collections.abc import Iterator

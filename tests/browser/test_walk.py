@@ -1,7 +1,6 @@
-"""A person's way through the record, in a real browser over a real server: night, run, compare, lineage, calibration."""
+"""A person's way through the record in a real browser: night, run, compare, lineage, calibration, affected."""
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest

@@ -1,9 +1,8 @@
-"""Names that are none, in every question to the record (row F17): an answer or a refusal in words, and nothing changed."""
+"""Names that are none in every question to the record (row F17): an answer or a refusal, and nothing changed."""
 
 from collections.abc import Callable
 from typing import Any
 
-import pytest
 from db_world import World
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
@@ -75,7 +74,8 @@ BY_NUMBER: dict[str, Asks] = {
 def sizes(world: World) -> dict[str, int | None]:
     with reader(world.engine) as session:
         return {
-            name: session.scalar(select(func.count()).select_from(table)) for name, table in Base.metadata.tables.items()
+            name: session.scalar(select(func.count()).select_from(table))
+            for name, table in Base.metadata.tables.items()
         }
 
 

@@ -1,4 +1,4 @@
-"""`nightbeam serve` as a process (rows F20, F25): what it starts with, whom it answers over real networks, what it says."""
+"""`nightbeam serve` as a process (rows F20, F25): what it starts with, whom it answers, what it says."""
 
 import os
 import shutil
