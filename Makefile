@@ -1,7 +1,7 @@
 # What a person does with a checkout. Needs Python 3.11, make and git; everything else goes into .venv.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow bench lint clean .venv
+.PHONY: help demo test test-slow bench bench-db lint clean .venv
 
 BIN := .venv/bin
 MADE := .venv/made
@@ -28,6 +28,9 @@ test-slow: $(MADE) $(BROWSER) ## the slow tests; ONLY=topic for some of them
 
 bench: $(MADE) ## the benchmarks: prints a table and writes bench.json; ONLY=topic for some of them
 	$(BIN)/python -m benchmarks
+
+bench-db: $(MADE) ## the databases of a million runs that ONLY=database looks into; RUNS=number for another size
+	$(BIN)/python -m benchmarks.db_load --runs $(or $(RUNS),1000000)
 
 docs/rules.md: $(MADE) $(wildcard stem4d/rules/*.py) ## the page of the rules, from their registry
 	$(BIN)/nightbeam plan rules > $@

@@ -108,7 +108,10 @@ def _register(at_work: Applying, key: AreaKey, operation: Operation) -> int:
 
 def _register_area(at_work: Applying, one: RegisterArea) -> int:
     # Of what has happened meanwhile the names count: another budget would refuse what was exposed.
-    return _area(at_work, one.area, one) if at_work.late else _register(at_work, one.area, one)
+    area_id = _area(at_work, one.area, one) if at_work.late else _register(at_work, one.area, one)
+    if one.pose is not None or one.thumbnail is not None:
+        record.place_area(at_work.session, area_id=area_id, pose=one.pose, thumbnail=one.thumbnail)
+    return area_id
 
 
 def _open_run(at_work: Applying, one: OpenRun) -> int:
@@ -131,6 +134,17 @@ def _open_run(at_work: Applying, one: OpenRun) -> int:
             python=one.environment.python,
             packages=one.environment.packages,
             code_revision=one.environment.code_revision,
+            drivers=one.environment.drivers,
+        ),
+        session_id=None
+        if one.session is None
+        else record.register_session(
+            session,
+            instrument=one.instrument,
+            owner_token=one.session.owner_token,
+            owner=one.session.owner,
+            host=one.session.host,
+            began=one.session.began,
         ),
         predicted=_cost(one.predicted),
         clock=lambda: one.at,
@@ -319,6 +333,7 @@ def _set_target(at_work: Applying, one: SetTarget) -> None:
         state=one.state,
         reason=one.reason,
         broken_off=one.broken_off,
+        owner_token=one.owner_token,
         clock=lambda: one.at,
     )
     if one.predicted_s is not None and one.actual_s is not None:

@@ -71,11 +71,21 @@ class CostFacts(Part):
 
 
 class Environment(Part):
-    """Interpreter, packages with versions, code revision."""
+    """Interpreter, packages with versions, code revision, releases of drivers."""
 
     python: str
     packages: dict[str, str]
     code_revision: str
+    drivers: dict[str, str] | None = None
+
+
+class SessionFacts(Part):
+    """The session that a run belongs to: the token of its lease, who has it, and since when."""
+
+    owner_token: int
+    owner: str
+    host: str
+    began: datetime
 
 
 class Operation(Part):
@@ -96,6 +106,10 @@ class RegisterArea(Operation):
     area: AreaKey
     specimen: bool = True
     """False where nothing can be harmed."""
+    pose: dict[str, float] | None = None
+    """Where its plan says that it lies on the stage."""
+    thumbnail: str | None = None
+    """The survey of it that its plan names."""
 
 
 class OpenRun(Operation):
@@ -112,6 +126,7 @@ class OpenRun(Operation):
     parent: str | None = None
     flow_run_id: str | None = None
     environment: Environment
+    session: SessionFacts | None = None
     predicted: CostFacts | None = None
 
 
@@ -313,6 +328,8 @@ class SetTarget(Operation):
     predicted_s: float | None = None
     """What it was to take now that it ends [s], and what it took; both or none."""
     actual_s: float | None = None
+    owner_token: int | None = None
+    """Of the lease under which it is taken up."""
 
 
 class FinishNight(Operation):

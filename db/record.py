@@ -4,12 +4,24 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from db.clock import Clock, utc_now
-from db.models import Area, Event, Night, Plan, QualityResult, Run, Sample, SoftwareEnvironment, Target
+from db.models import (
+    Area,
+    Event,
+    InstrumentSession,
+    Night,
+    Plan,
+    QualityResult,
+    Run,
+    Sample,
+    SoftwareEnvironment,
+    Target,
+)
 from db.rows import added, existing, find_or_add
 from db.vocabulary import JsonValue, NightState, RunState, TargetState, Verdict
 from stem4d.errors import BadInput
@@ -54,17 +66,43 @@ def register_area(
     return area.id
 
 
+def place_area(
+    session: Session, *, area_id: int, pose: Mapping[str, float] | None = None, thumbnail: str | None = None
+) -> None:
+    """Keep where an area lies on the stage [um, degree by axis] and its survey; what is None stays as it was."""
+    area = existing(session, Area, area_id)
+    area.pose = area.pose if pose is None else dict(pose)
+    area.thumbnail = area.thumbnail if thumbnail is None else thumbnail
+
+
 def register_plan(session: Session, *, name: str, canonical_json: str, clock: Clock = utc_now) -> int:
     """Id of the plan with this content, added if new; the name is that of its first registration."""
     rest = {"name": name, "canonical_json": canonical_json, "registered": clock()}
     return find_or_add(session, Plan, {"sha256": sha256_of(canonical_json)}, rest).id
 
 
-def register_environment(session: Session, *, python: str, packages: Mapping[str, str], code_revision: str) -> int:
-    """Id of a software environment (package name to version), added if new."""
-    facts = {"python": python, "packages": dict(packages), "code_revision": code_revision}
+def register_environment(
+    session: Session,
+    *,
+    python: str,
+    packages: Mapping[str, str],
+    code_revision: str,
+    drivers: Mapping[str, str] | None = None,
+) -> int:
+    """Id of a software environment (package name to version, driver to release), added if new."""
+    facts: dict[str, object] = {"python": python, "packages": dict(packages), "code_revision": code_revision}
+    if drivers is not None:
+        facts["drivers"] = dict(drivers)
     text = json.dumps(facts, sort_keys=True, separators=(",", ":"))
     return find_or_add(session, SoftwareEnvironment, {"sha256": sha256_of(text)}, facts).id
+
+
+def register_session(
+    session: Session, *, instrument: str, owner_token: int, owner: str, host: str, began: datetime
+) -> int:
+    """Id of the session that holds an instrument under a token, added if new."""
+    rest = {"owner": owner, "host": host, "began": began}
+    return find_or_add(session, InstrumentSession, {"instrument": instrument, "owner_token": owner_token}, rest).id
 
 
 def start_night(
@@ -95,6 +133,7 @@ def add_target(
     name: str,
     plan_id: int | None = None,
     expected_state: TargetState | None = None,
+    priority: int | None = None,
 ) -> int:
     """Add a pending target to a night; `plan_id` is None only if its plan could not be read."""
     target = Target(
@@ -104,6 +143,7 @@ def add_target(
         plan_id=plan_id,
         state="pending",
         expected_state=expected_state,
+        priority=priority,
     )
     return added(session, target).id
 
@@ -115,16 +155,19 @@ def set_target_state(
     state: TargetState,
     reason: str = "",
     broken_off: bool = False,
+    owner_token: int | None = None,
     clock: Clock = utc_now,
 ) -> None:
     """Move a target on and leave an event; raises `BadInput` if it has already ended.
 
     ``broken_off`` says that it was the night that ended, and not this target: `db.resume` may go on with it.
+    ``owner_token`` is that of the lease under which it is taken up.
     """
     target = existing(session, Target, target_id)
     if target.state in _FINAL_TARGET:
         raise _ended("target", target.name, target.state, state)
     before, target.state, target.reason, target.broken_off = target.state, state, reason or None, broken_off
+    target.owner_token = target.owner_token if owner_token is None else owner_token
     add_event(
         session,
         kind="target_state",
@@ -161,6 +204,7 @@ def start_run(
     environment_id: int | None = None,
     predicted: Cost | None = None,
     flow_run_id: str | None = None,
+    session_id: int | None = None,
     clock: Clock = utc_now,
 ) -> int:
     """Begin a run under a new public name (`db.clock.new_run_name`); gives its id."""
@@ -183,6 +227,7 @@ def start_run(
             predicted_bytes=cost.size_bytes,
             predicted_fluence_e_per_a2=cost.fluence_e_per_a2,
             flow_run_id=flow_run_id,
+            session_id=session_id,
         ),
     )
     _run_event(session, run, "run_started", f"run {name} started, attempt {attempt}", clock)

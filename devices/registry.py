@@ -65,6 +65,11 @@ def open_instrument(file: InstrumentFile, home: Path) -> Instrument:
     return instrument
 
 
+def release_of(driver: str) -> str:
+    """Distribution and version of a driver by its name; what several offer is told, too, and empty is unknown."""
+    return " and ".join(sorted(_distribution(point) for point in entry_points(group=GROUP) if point.name == driver))
+
+
 def _why_broken(point: EntryPoint) -> str:
     try:
         loaded = point.load()

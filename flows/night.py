@@ -240,6 +240,7 @@ def _register(session: Any, night_id: int, position: int, one: Queued) -> int:
         name=one.target.name,
         plan_id=plan_id,
         expected_state=one.target.expect,
+        priority=one.target.priority,
     )
 
 
@@ -271,6 +272,7 @@ def _set(going: Going, name: str, state: TargetState, reason: str, *, broken_off
             broken_off=broken_off,
             predicted_s=predicted_s,
             actual_s=actual_s,
+            owner_token=going.opened.ownership.token if state is TargetState.RUNNING else None,
         )
     )
 

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from stem4d.names import plainly
+
 
 def shown(value: object, longest: int = 80) -> str:
     """A value as it may stand in a message: control and bidirectional characters escaped, long text cut.
@@ -11,12 +13,6 @@ def shown(value: object, longest: int = 80) -> str:
     text = ascii(value) if isinstance(value, str) else repr(value)
     half = (longest - 3) // 2
     return text if len(text) <= longest else f"{text[:half]}...{text[-half:]}"
-
-
-def plainly(text: object) -> str:
-    """A text for a terminal and a log: what does not print (escapes, line ends, marks of direction) as its code."""
-    spaced = str(text).replace("\u00a0", " ").replace("\u202f", " ")
-    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in spaced)
 
 
 class NightbeamError(Exception):

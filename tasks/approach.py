@@ -7,6 +7,7 @@ import numpy as np
 from devices.protocols import PosedStage
 from stem4d.approach import FOCUS_ELECTRONS, POSE_UNITS, SURVEY_ELECTRONS, StagePose
 from stem4d.calibrate import place, refocus
+from stem4d.calibrate.focus_scans import focus_scans
 from stem4d.errors import BadInput, NotConfirmed
 from stem4d.maps import RunMaps
 from stem4d.quality.contamination import MOST_GROWN
@@ -203,7 +204,7 @@ def focus(instrument: str, run: str, calibrated_json: str) -> dict[str, Any]:
         return done(way)
     told = way.plan.optics
     facts = way.opened.file.facts
-    far, near = refocus.focus_scans(
+    far, near = focus_scans(
         told.beam_energy_kev, told.convergence_semi_angle_mrad, way.calibrated.mrad_per_pixel, facts.defocus_nm.highest
     )
     limit = refocus.limit_nm(told.beam_energy_kev, told.convergence_semi_angle_mrad)

@@ -4,16 +4,18 @@ import socket
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from functools import cache
 from typing import Any
 
 from prefect import runtime
 
 from db.clock import new_run_name
 from db.errors import DatabaseAway
-from db.operations import AddDataset, AreaKey, CostFacts, DatasetKey, Environment, FinishRun, RegisterArea
+from db.operations import AddDataset, AreaKey, CostFacts, DatasetKey, Environment, FinishRun, RegisterArea, SessionFacts
 from db.operations import OpenRun as OpenRunOperation
 from db.vocabulary import Purpose
 from devices.acquire import AcquisitionResult
+from devices.registry import release_of
 from stem4d.approach import FocusArea
 from stem4d.errors import NightbeamError
 from stem4d.model import canonical_json
@@ -21,6 +23,7 @@ from stem4d.plan import Plan
 from stem4d.predict import predict
 from tasks.environment import software_environment
 from tasks.lab import Lab, OpenRun, lab
+from tasks.ownership import who
 from tasks.snapshot import snapshot
 from tasks.stage import stage
 
@@ -44,7 +47,7 @@ def open_run(
     plan = Plan.model_validate_json(plan_json)
     name = new_run_name()
     expected = predict(plan)
-    area_id = opened.recorder.record(RegisterArea(area=area_key(plan)))
+    area_id = opened.recorder.record(_area_of(plan))
     run_id = opened.recorder.record(
         OpenRunOperation(
             run=name,
@@ -56,7 +59,10 @@ def open_run(
             attempt=len(earlier) + 1,
             parent=earlier[-1] if earlier else None,
             flow_run_id=runtime.flow_run.id,
-            environment=Environment(**software_environment()),
+            environment=Environment(**software_environment(), drivers=_drivers(opened.file.driver)),
+            session=SessionFacts(
+                owner_token=opened.ownership.token, owner=who(), host=socket.gethostname(), began=opened.opened_at
+            ),
             predicted=None
             if calibrating
             else CostFacts(
@@ -72,6 +78,18 @@ def open_run(
     what = "calibrations for " if calibrating else ""
     opened.show("run started", f"{what}{plan.title or plan.name}, area {plan.sample.area}{attempt}", name)
     return name
+
+
+@cache
+def _drivers(name: str) -> dict[str, str]:
+    return {name: release_of(name)}
+
+
+def _area_of(plan: Plan) -> RegisterArea:
+    approach = plan.approach
+    pose = None if approach is None or approach.pose is None else approach.pose.model_dump(exclude_none=True)
+    thumbnail = None if approach is None else approach.thumbnail
+    return RegisterArea(area=area_key(plan), pose=pose, thumbnail=thumbnail)
 
 
 @stage("close run")

@@ -54,18 +54,36 @@ def _end_with_parent() -> None:
 
 
 class Server:
-    """One server with a folder of its own, on a socket there and on a port of the loopback."""
+    """One server with a folder of its own, on a socket there and on a port of the loopback.
 
-    def __init__(self) -> None:
-        self._folder = Path(tempfile.mkdtemp(prefix="nightbeam-postgres-"))
+    Parameters
+    ----------
+    folder : Path, optional
+        Where its data are kept; without one they lie in a new folder.
+    settings : str
+        Settings of the server beside ours, or in their place.
+    """
+
+    def __init__(self, folder: Path | None = None, **settings: str) -> None:
+        self._settings = settings
+        if folder is not None:
+            folder.mkdir(parents=True, exist_ok=True)
+        self._folder = folder or Path(tempfile.mkdtemp(prefix="nightbeam-postgres-"))
         self._who = _as_nobody(self._folder)
         self._programs = _programs()
         if self._who and subprocess.run(["test", "-x", self._programs / "postgres"], **self._who).returncode:
             # The environment lies where only root may look.
-            copied = shutil.copytree(self._programs.parent, self._folder / "programs", symlinks=True)
-            self._programs = Path(copied) / "bin"
+            copied = self._folder / "programs"
+            shutil.copytree(self._programs.parent, copied, symlinks=True, dirs_exist_ok=True)
+            self._programs = copied / "bin"
         with socket.create_server(("127.0.0.1", 0)) as probe:
             self.port: int = probe.getsockname()[1]
+        self._process: subprocess.Popen[bytes] | None = None
+        if not (self._folder / "data" / "PG_VERSION").is_file():
+            self._make()
+        self.start()
+
+    def _make(self) -> None:
         how = ("-U", "postgres", "--auth=trust", "--no-sync", "--encoding=UTF8", "--locale=C", "--no-instructions")
         made = subprocess.run(
             [self._programs / "initdb", "-D", self._folder / "data", *how],
@@ -75,8 +93,6 @@ class Server:
             **self._who,
         )
         assert made.returncode == 0, made.stderr
-        self._process: subprocess.Popen[bytes] | None = None
-        self.start()
 
     @property
     def url(self) -> str:
@@ -87,6 +103,7 @@ class Server:
         """Start it, and wait until it answers."""
         # What is flushed survives the end of processes without fsync; the machine does not end in these tests.
         options = {"listen_addresses": "127.0.0.1", "fsync": "off", "shared_buffers": "16MB", "max_connections": "40"}
+        options |= self._settings
         where = ("-D", self._folder / "data", "-k", self._folder, "-p", str(self.port))
         self._process = subprocess.Popen(
             [self._programs / "postgres", *where, *(f"--{name}={value}" for name, value in options.items())],
@@ -101,6 +118,13 @@ class Server:
         while subprocess.run(ready, check=False).returncode:
             assert self._process.poll() is None, "the server has ended"
             assert time.monotonic() < give_up, "the server does not answer"
+
+    def stop(self) -> None:
+        """End it in good order, its data on the disk."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGINT)
+            self._process.wait()
+            self._process = None
 
     def kill(self) -> None:
         """End it at once, as a crash does: its connections break, and what was not committed is gone."""

@@ -17,6 +17,7 @@ REVISIONS = (
     "0005_landed_0.3.0",
     "0006_night_0.3.0",
     "0007_questions_0.3.0",
+    "0008_sessions_0.3.0",
 )
 """Every revision, oldest first; its name carries the release that brought it, for the message of an older one."""
 

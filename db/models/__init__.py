@@ -13,7 +13,7 @@ from db.models.instrument import (
     RunCalibration,
 )
 from db.models.landed import Landed
-from db.models.lease import Lease
+from db.models.lease import InstrumentSession, Lease
 from db.models.results import AnalysisResult, Dataset, DatasetLocation, DatasetParent, QualityResult, Remedy
 from db.models.work import Area, Event, Night, Plan, Run, Sample, SoftwareEnvironment, Target
 
@@ -33,6 +33,7 @@ __all__ = [
     "DoseEntry",
     "Event",
     "ExposureIntent",
+    "InstrumentSession",
     "Landed",
     "Lease",
     "Night",

@@ -1,4 +1,4 @@
-"""The table of who owns an instrument, and owned it before."""
+"""The tables of who owns an instrument, and owned it before, and of the sessions that ran something on it."""
 
 from datetime import datetime
 
@@ -35,3 +35,18 @@ class Lease(Base):
         CheckConstraint("expires >= taken", name="expires"),
         CheckConstraint("(released IS NULL) = (ended_by IS NULL)", name="released"),
     )
+
+
+class InstrumentSession(Base):
+    """One owner's time with an instrument in which something ran; when it ended stands in the lease of its token."""
+
+    __tablename__ = "session"
+
+    id: Mapped[Id]
+    instrument: Mapped[str]
+    owner_token: Mapped[Bytes]
+    owner: Mapped[str]
+    host: Mapped[str]
+    began: Mapped[datetime]
+
+    __table_args__ = (UniqueConstraint("instrument", "owner_token"),)

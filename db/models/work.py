@@ -16,6 +16,7 @@ from db.models.base import (
     PlanId,
     RunId,
     SampleId,
+    SessionId,
     Sha256,
     TargetId,
 )
@@ -42,6 +43,9 @@ class Area(Base):
     name: Mapped[str]
     fluence_budget_e_per_a2: Mapped[float]
     registered: Mapped[datetime]
+    # As the last plan that said so has them: where it lies on the stage, and a survey of it.
+    pose: Mapped[Json | None]
+    thumbnail: Mapped[str | None]
 
     __table_args__ = (
         UniqueConstraint("sample_id", "name"),
@@ -65,7 +69,7 @@ class Plan(Base):
 
 
 class SoftwareEnvironment(Base):
-    """What computed a run: interpreter, packages, code revision."""
+    """What computed a run: interpreter, packages, code revision, drivers."""
 
     __tablename__ = "software_environment"
 
@@ -74,6 +78,8 @@ class SoftwareEnvironment(Base):
     python: Mapped[str]
     packages: Mapped[Json]
     code_revision: Mapped[str]
+    # Release of each driver by its name; None where that was not yet recorded.
+    drivers: Mapped[Json | None]
 
     __table_args__ = (CheckConstraint("length(sha256) = 64", name="sha256"),)
 
@@ -119,6 +125,9 @@ class Target(Base):
     # With what it takes beside its beam: overheads, calibrations, further attempts.
     predicted_seconds: Mapped[float | None]
     actual_seconds: Mapped[float | None]
+    priority: Mapped[int | None]
+    # Of the lease of the instrument: which session took it up, the last one that did.
+    owner_token: Mapped[Bytes | None]
 
     __table_args__ = (
         UniqueConstraint("night_id", "position"),
@@ -156,6 +165,7 @@ class Run(Base):
     actual_bytes: Mapped[Bytes | None]
     actual_fluence_e_per_a2: Mapped[float | None]
     flow_run_id: Mapped[str | None]
+    session_id: Mapped[SessionId | None]
 
     __table_args__ = (
         # The id in second place lets a filtered list come out newest first without sorting.
@@ -169,6 +179,7 @@ class Run(Base):
         Index(None, "target_id"),
         Index(None, "parent_id"),
         Index(None, "environment_id", "id"),
+        Index(None, "session_id", "id"),
         CheckConstraint("attempt >= 1", name="attempt"),
         CheckConstraint(is_one_of("state", RunState), name="state"),
         CheckConstraint(is_one_of("verdict", Verdict), name="verdict"),

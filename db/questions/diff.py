@@ -20,6 +20,7 @@ from db.models import (
     SoftwareEnvironment,
 )
 from db.questions.plain import plain_value
+from db.questions.software import software_of
 from db.rows import existing, named
 from storage.units import unit_of
 
@@ -104,8 +105,7 @@ def _software(session: Session, run: Run) -> Valued:
     if run.environment_id is None:
         return {}
     environment = existing(session, SoftwareEnvironment, run.environment_id)
-    facts = {"python": environment.python, "code_revision": environment.code_revision, **environment.packages}
-    return {name: (value, "") for name, value in facts.items()}
+    return {name: (value, "") for name, value in software_of(environment).items()}
 
 
 def _plan(session: Session, run: Run) -> Valued:

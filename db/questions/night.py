@@ -80,7 +80,7 @@ def _runs_by_target(session: Session, night_id: int) -> dict[int, list[dict[str,
     ):
         told.setdefault(run.target_id, []).append(
             {
-                **plain(run, "plan_id", "target_id", "area_id", "environment_id", "parent_id"),
+                **plain(run, "plan_id", "target_id", "area_id", "environment_id", "parent_id", "session_id"),
                 "sample": sample,
                 "area": area,
                 "parent": parent_name,

@@ -20,6 +20,7 @@ from db.models import (
     DoseEntry,
     Event,
     ExposureIntent,
+    InstrumentSession,
     Night,
     Plan,
     QualityResult,
@@ -35,7 +36,7 @@ from db.questions.calibrations import withdrawal_facts, withdrawn_by
 from db.questions.plain import plain, plain_rows, plain_value
 from db.rows import existing, named
 
-_RUN_PARTS = ("plan_id", "target_id", "area_id", "environment_id", "parent_id")
+_RUN_PARTS = ("plan_id", "target_id", "area_id", "environment_id", "parent_id", "session_id")
 
 
 def show_run(session: Session, *, name: str) -> dict[str, Any]:
@@ -53,6 +54,7 @@ def show_run(session: Session, *, name: str) -> dict[str, Any]:
         **_place(session, run),
         "plan": {**plain(plan, "canonical_json"), "document": json.loads(plan.canonical_json)},
         "environment": None if environment is None else plain(environment),
+        "session": None if run.session_id is None else _session(existing(session, InstrumentSession, run.session_id)),
         "calibrations": _calibrations(session, run.id),
         "withdrawn": withdrawn_by(session, run=name),
         "snapshots": _snapshots(session, run.id),
@@ -68,6 +70,10 @@ def show_run(session: Session, *, name: str) -> dict[str, Any]:
     }
 
 
+def _session(one: InstrumentSession) -> dict[str, Any]:
+    return plain(one, "id", "instrument")
+
+
 def _of(table: Any, run_id: int) -> Any:
     return select(table).filter_by(run_id=run_id).order_by(table.id)
 
@@ -78,7 +84,7 @@ def _place(session: Session, run: Run) -> dict[str, Any]:
     night = None if target is None else existing(session, Night, target.night_id)
     return {
         "sample": existing(session, Sample, area.sample_id).name,
-        "area": _account(session, area),
+        "area": {**_account(session, area), "pose": area.pose, "thumbnail": area.thumbnail},
         "night": None if night is None else night.name,
         "target": None if target is None else plain(target, "night_id", "plan_id"),
     }

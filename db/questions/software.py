@@ -60,8 +60,14 @@ def software_changes(session: Session, *, limit: int = 20, before: int | None = 
     return {"environments": page, "next_before": page[-1]["id"] if len(found) > limit else None}
 
 
+def software_of(one: SoftwareEnvironment) -> dict[str, str]:
+    """Versions by name, those of drivers as ``driver NAME``."""
+    drivers = {f"driver {name}": release for name, release in (one.drivers or {}).items()}
+    return {"python": one.python, "code_revision": one.code_revision, **one.packages, **drivers}
+
+
 def _changed(old: SoftwareEnvironment, new: SoftwareEnvironment) -> dict[str, dict[str, str | None]]:
-    facts = [{"python": one.python, "code_revision": one.code_revision, **one.packages} for one in (old, new)]
+    facts = [software_of(one) for one in (old, new)]
     return {
         name: {"from": facts[0].get(name), "to": facts[1].get(name)}
         for name in sorted({*facts[0], *facts[1]})

@@ -11,7 +11,8 @@ from typing import Annotated, Any, ParamSpec
 import typer
 
 from devices.interrupts import listen
-from stem4d.errors import BadInput, DoseRefused, LimitViolation, NightbeamError, plainly
+from stem4d.errors import BadInput, DoseRefused, LimitViolation, NightbeamError
+from stem4d.names import plainly
 
 P = ParamSpec("P")
 

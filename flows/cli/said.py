@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from stem4d.errors import plainly
+from stem4d.names import plainly
 
 
 def say(text: object = "") -> None:

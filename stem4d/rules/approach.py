@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from stem4d.approach import FOCUS_ELECTRONS, POSE_UNITS, SURVEY_ELECTRONS, Approach
-from stem4d.calibrate.refocus import focus_scans
+from stem4d.calibrate.focus_scans import focus_scans
 from stem4d.errors import BadInput
 from stem4d.instrument import InstrumentFacts, StageFacts
 from stem4d.rules.instrument import AXIS, SOURCE, facts_of

@@ -34,6 +34,7 @@ from db.operations import (
     Operation,
     ReadingFacts,
     RegisterArea,
+    SessionFacts,
     SetTarget,
     Use,
     UseCalibrations,
@@ -42,6 +43,7 @@ from db.operations import (
 
 AREA = AreaKey(sample="gold-on-carbon", name="a1", fluence_budget_e_per_a2=100.0)
 """As the world of these tests has it."""
+DRIVERS = {"simulator": "nightbeam 0.3.0"}
 BEGAN = datetime(2026, 11, 22, 22, 0, tzinfo=UTC)
 
 
@@ -106,7 +108,7 @@ def operations_of(run: str, target: int | None, night: int | None) -> tuple[Oper
     where: dict[str, Any] = {"complete": True, "host": "here", "size_bytes": 1234}
     angle = CalibrationKey(run=run, kind="convergence_semi_angle", measured_at=measured)
     return (
-        RegisterArea(area=AREA, at=at()),
+        RegisterArea(area=AREA, pose={"x_um": 12.5, "alpha_deg": 0.0}, thumbnail="r20261121-201500-0003", at=at()),
         OpenRun(
             run=run,
             plan_name="case-a",
@@ -114,11 +116,12 @@ def operations_of(run: str, target: int | None, night: int | None) -> tuple[Oper
             area=AREA,
             instrument="simulator",
             target=target,
-            environment=Environment(python="3.11", packages={"numpy": "2.0"}, code_revision="abc"),
+            environment=Environment(python="3.11", packages={"numpy": "2.0"}, code_revision="abc", drivers=DRIVERS),
+            session=SessionFacts(owner_token=3, owner="ada (nightbeam night)", host="here", began=BEGAN),
             predicted=CostFacts(seconds=60.0, size_bytes=2**40, fluence_e_per_a2=40.0),
             at=at(),
         ),
-        SetTarget(target=target or 1, state="running", at=at()),
+        SetTarget(target=target or 1, state="running", owner_token=3, at=at()),
         AddSnapshot(
             run=run,
             phase="before",

@@ -34,6 +34,8 @@ def test_show_tells_everything_of_a_run_and_is_json(mended: World) -> None:
         "delivered_e_per_a2": 43.0,
         "reserved_e_per_a2": 0.0,
         "left_e_per_a2": 57.0,
+        "pose": None,
+        "thumbnail": None,
     }
     assert told["plan"]["document"] == {"defocus_nm": -12.5}
     assert told["environment"]["code_revision"] == "abc"

@@ -13,11 +13,12 @@ from db_world import World
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from recorder_world import AREA, Flaky, night_of, operations_of, rows
-from sqlalchemy import Engine
+from sqlalchemy import Engine, select
 
 from db import recorder as recording
 from db.engine import open_engine, reader, writer
 from db.errors import DatabaseAway
+from db.models import InstrumentSession
 from db.operations import (
     KINDS,
     AddEvent,
@@ -119,6 +120,23 @@ def go_through(steps: list[str], new_database: Any, tmp_path_factory: pytest.Tem
                     hard.record(one)
                 hard.settle()
         assert rows(disturbed) == rows(undisturbed)
+
+
+def test_a_run_tells_its_session_its_drivers_and_where_its_area_lies(
+    recorder: Recorder, engine: Engine, world: World
+) -> None:
+    for run in ("r20261122-204139-0010", "r20261122-204139-0011"):
+        area, opened, *_rest = operations_of(run, None, None)
+        recorder.record(area)
+        recorder.record(opened)
+    with reader(engine) as session:
+        told = [show_run(session, name=f"r20261122-204139-{number}") for number in ("0010", "0011", "0001")]
+        assert session.scalars(select(InstrumentSession.owner_token)).all() == [3]
+    owner = {"owner_token": 3, "owner": "ada (nightbeam night)", "host": "here", "began": "2026-11-22T22:00:00+00:00"}
+    assert [one["session"] for one in told] == [owner, owner, None]
+    assert told[0]["environment"]["drivers"] == {"simulator": "nightbeam 0.3.0"}
+    assert told[0]["area"]["pose"] == {"x_um": 12.5, "alpha_deg": 0.0}
+    assert told[0]["area"]["thumbnail"] == "r20261121-201500-0003"
 
 
 def test_an_operation_that_comes_twice_is_applied_once(recorder: Recorder, engine: Engine, world: World) -> None:

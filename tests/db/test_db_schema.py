@@ -36,7 +36,11 @@ def constraints_of(engine: Engine) -> dict[str, object]:
                 (check["name"], re.sub(r"\s+", " ", check["sqltext"])) for check in found.get_check_constraints(table)
             ),
             sorted((unique["name"], tuple(unique["column_names"])) for unique in found.get_unique_constraints(table)),
-            sorted((key["name"], key["referred_table"]) for key in found.get_foreign_keys(table)),
+            # Without names: SQLite does not tell that of a key which was added with its column.
+            sorted(
+                (tuple(key["constrained_columns"]), key["referred_table"], tuple(key["referred_columns"]))
+                for key in found.get_foreign_keys(table)
+            ),
             sorted(
                 (index["name"], tuple(index["column_names"]))
                 for index in found.get_indexes(table)

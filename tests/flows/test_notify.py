@@ -130,3 +130,16 @@ def test_an_unattended_night_that_is_refused_is_told(
     monkeypatch.setattr("flows.notify.tell_people", tell)
     done = CliRunner().invoke(app, ["night", str(tmp_path / "tonight.yaml"), option])
     assert (done.exit_code, kinds) == (2, told)
+
+
+def test_a_service_that_trickles_holds_nothing_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("flows.notify.LONGEST_S", 0.05)
+    let_go = threading.Event()
+
+    def trickles(*_arguments: object) -> str:
+        let_go.wait(30)
+        return ""
+
+    told = tell_people(settings(tmp_path, "json://there"), "ended", "t", "x", send=trickles)
+    let_go.set()
+    assert told == "the message was not sent within 0.05 s"
