@@ -122,6 +122,3 @@ def _figures(backend: str, told: dict[int, dict[str, Timed]]) -> Iterator[Figure
         f"the same at {SMALL} runs",
         f"{worst}; above {GROWTH:g}: {', '.join(over) or 'none'}",
     )
-
-
-Ask = Callable[[Engine], object]
