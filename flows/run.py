@@ -8,7 +8,7 @@ from prefect import Task
 from flows.approach import approach, is_wanted
 from flows.by_prefect import Call, as_calls, seen_by_prefect
 from flows.report import report_run
-from flows.status import SINGLE, StatusFile
+from flows.status import single_run
 from stem4d.errors import BadInput, BrokenOff, DoseRefused, LimitViolation, NightbeamError
 from stem4d.model import canonical_json
 from stem4d.night import TargetState
@@ -57,19 +57,11 @@ class Outcome:
 def run_plan(opened: Lab, plan: Plan, *, with_prefect: bool) -> Outcome:
     """One experiment outside of any night."""
     plan_json = canonical_json(plan)
-    name = opened.file.name
-    status = StatusFile(opened.settings.instruments_folder / name)
-    leave = status.follow(opened)
-    try:
-        # Only the page of what runs looks at it: orders are for nights.
-        status.set(instrument=name, plan=plan.name, state=SINGLE)
+    with single_run(opened, plan=plan.name):
         if not with_prefect:
-            return run_target(as_calls, name, plan_json, None)
+            return run_target(as_calls, opened.file.name, plan_json, None)
         outcome, _lost = target_flow(opened, plan.title or plan.name, plan_json, None)
         return outcome
-    finally:
-        leave()
-        status.set(state="ended", stage="")
 
 
 def target_flow(

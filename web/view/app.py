@@ -12,8 +12,8 @@ from starlette.exceptions import HTTPException
 from db.errors import DatabaseAway, DatabaseDamaged
 from stem4d.errors import BadInput, NightbeamError
 from storage.settings import Settings
-from web.view import calibrations, compare, find, home, live, nights, run, runs, samples
-from web.view.guard import Guard, guarded, login
+from web.view import calibrations, compare, find, home, live, login, nights, run, runs, samples
+from web.view.guard import Guard, Guarded
 from web.view.pages import page
 
 if TYPE_CHECKING:
@@ -27,14 +27,13 @@ def make_app(settings: Settings, engine: "Engine", guard: Guard | None = None) -
     """The pages over a database; ``guard`` says who may read them, everyone on this machine where absent."""
     app = FastAPI(title="nightbeam", docs_url=None, redoc_url=None, openapi_url=None)
     app.state.settings, app.state.engine, app.state.guard = settings, engine, guard or Guard()
-    for each in (home, nights, runs, run, compare, calibrations, samples, find, live):
+    for each in (home, nights, runs, run, compare, calibrations, samples, find, live, login):
         app.include_router(each.router)
-    app.include_router(login)
     app.add_api_route("/static/{name}", _static, methods=["GET"])
     app.add_exception_handler(NightbeamError, _refused)
     app.add_exception_handler(HTTPException, _no_page)
     app.add_exception_handler(RequestValidationError, _unreadable)
-    app.middleware("http")(guarded)
+    app.add_middleware(Guarded, guard=app.state.guard)
     return app
 
 

@@ -1,5 +1,6 @@
 """Draws a figure of a calibration over time, with its errors, its limit, and what was withdrawn."""
 
+import re
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from io import StringIO
@@ -77,20 +78,26 @@ def _widen(axes: Axes, at: list[datetime]) -> None:
 
 def _said(figure: str) -> tuple[str, str]:
     """A figure in words with which part of it, and its unit."""
-    name, _, places = figure.partition("[")
+    name, places = _parted(figure)
     words = words_of(name)
-    at = [int(place) for place in places.rstrip("]").split("][")] if places else []
+    at = [int(place) for place in re.findall(r"[0-9]+", places)]
     # Parts are named row by row; matrices of ours are 2 x 2.
     number = at[0] * 2 + at[1] if len(at) == 2 else at[0] if at else 0
     part = "" if not at else words.parts[number] if number < len(words.parts) else f"{number + 1}"
     return f"{words.label}, {part}" if part else words.label, unit_for(name)
 
 
+def _parted(figure: str) -> tuple[str, str]:
+    """The name of a figure, and which part of it: what `_values` has put behind the name."""
+    name = re.sub(r"(\[[0-9]+\])+$", "", figure)
+    return name, figure[len(name) :]
+
+
 def _draw_limit(
     axes: Axes, found: Sequence[dict[str, Any]], kind: str, figure: str, usable: list[tuple[datetime, float, float]]
 ) -> None:
     """How far a standard error may reach, about the newest usable value."""
-    name = figure.partition("[")[0]
+    name, _places = _parted(figure)
     limit = next((one for one in LIMITS.get(kind, ()) if one.name == name and not one.of), None)
     if limit is None or not usable:
         return

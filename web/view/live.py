@@ -1,6 +1,6 @@
 """What runs now, by files alone: the status and the small picture that the run leaves beside its instrument.
 
-Nothing here can hold a run up: it is never asked, and its files are replaced at once.
+Nothing here can hold a run up: it is never asked, its files are replaced at once, and its database is not touched.
 """
 
 from dataclasses import dataclass
@@ -13,17 +13,17 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import HTMLResponse
 from matplotlib.image import imsave
 
-from db.questions.show import show_run
-from devices.lease import is_owned
+from devices.lease import is_owned, owner_pid
 from stem4d.errors import BadInput
 from storage.glimpse import read_glimpse
 from storage.orders import read_status
 from storage.settings import Settings
 from web.report.tables import chip
-from web.view.pages import Asked, page, settings_of
+from web.view.pages import page, settings_of
 
 router = APIRouter()
-OVER = ("ended", "done", "stopped", "failed", "crashed", "")
+RUNS = ("running", "paused", "waiting", "single run")
+"""States of a status that tells of something that goes on."""
 SILENT_S = 60.0
 """A status that was not written for so long is said to be old [s]."""
 
@@ -60,7 +60,12 @@ def standing(settings: Settings) -> list[Standing]:
 
 def _standing(folder: Path) -> Standing | None:
     status = read_status(folder)
-    if status is None or status.get("state", "") in OVER or not is_owned(folder):
+    try:
+        # Another command may have the instrument after a run that was killed: the status is then a dead one's.
+        alive = status is not None and is_owned(folder) and status.get("pid") == owner_pid(folder)
+    except OSError:
+        return None
+    if status is None or not alive or status.get("state") not in RUNS:
         return None
     try:
         age_s = (datetime.now(UTC) - datetime.fromisoformat(status["written"])).total_seconds()
@@ -70,15 +75,15 @@ def _standing(folder: Path) -> Standing | None:
 
 
 @router.get("/live")
-def live(request: Request, session: Asked) -> HTMLResponse:
+def live(request: Request) -> HTMLResponse:
     """What runs now on each instrument; the page asks again by itself."""
-    return page(request, "live.html", **_values(request, session))
+    return page(request, "live.html", **_values(request))
 
 
 @router.get("/live/part")
-def part(request: Request, session: Asked) -> HTMLResponse:
+def part(request: Request) -> HTMLResponse:
     """The part of that page which changes."""
-    return page(request, "live_part.html", **_values(request, session))
+    return page(request, "live_part.html", **_values(request))
 
 
 @router.get("/live/{instrument}/image.png")
@@ -90,32 +95,25 @@ def image(request: Request, instrument: str) -> Response:
         raise BadInput(field="picture", value=instrument, limit="nothing is to be seen there now")
     buffer = BytesIO()
     imsave(buffer, grey, format="png", cmap="gray", vmin=0, vmax=255)
-    return Response(buffer.getvalue(), media_type="image/png", headers={"Cache-Control": "no-store"})
+    return Response(buffer.getvalue(), media_type="image/png")
 
 
-def _values(request: Request, session: Any) -> dict[str, Any]:
+def _values(request: Request) -> dict[str, Any]:
     settings = settings_of(request)
     return {
-        "running": [(one, _quality(session, one), _has_picture(settings, one)) for one in standing(settings)],
+        "running": [(one, _quality(one), _picture_shape(settings, one)) for one in standing(settings)],
         "now": f"{datetime.now(UTC):%H:%M:%S}",
     }
 
 
-def _has_picture(settings: Settings, one: Standing) -> bool:
-    return bool(one.status.get("scan")) and read_glimpse(settings.instruments_folder / one.instrument) is not None
+def _picture_shape(settings: Settings, one: Standing) -> tuple[int, int] | None:
+    """Height and width of the running image; None where none is to be seen."""
+    if not one.status.get("scan"):
+        return None
+    grey = read_glimpse(settings.instruments_folder / one.instrument)
+    return None if grey is None else (grey.shape[0], grey.shape[1])
 
 
-def _quality(session: Any, one: Standing) -> list[dict[str, Any]]:
-    """What was judged of the run so far and does not pass, the worst first; nothing while it is not in the record."""
-    name = one.status.get("run")
-    if not name:
-        return []
-    try:
-        judged = show_run(session, name=name)["quality"]
-    except BadInput:
-        return []
-    order = ("fail", "warn", "pass")
-    told = [each for each in judged if each["stage"] == "online" and each["verdict"] in order]
-    return [
-        {**each, "chip": chip(each["verdict"])} for each in sorted(told, key=lambda each: order.index(each["verdict"]))
-    ]
+def _quality(one: Standing) -> list[dict[str, Any]]:
+    """What was judged of the run so far, the worst first, as the run tells it."""
+    return [{**each, "chip": chip(each["verdict"])} for each in one.status.get("quality") or []]

@@ -40,13 +40,15 @@ def settings_of(request: Request) -> Settings:
 
 def address(kind: str, name: object) -> str:
     """The page of a run, night, calibration or specimen."""
-    return f"{PLACES[kind]}/{quote(str(name), safe='')}"
+    return f"{PLACES[kind]}/{_in_address(name)}"
 
 
 def page(request: Request, template: str, *, status: int = 200, **values: Any) -> HTMLResponse:
     """A page by its template."""
     shown = {"here": request.url.path, "needs_login": request.app.state.guard.needs_token, **values}
-    return HTMLResponse(environment().get_template(template).render(shown), status_code=status)
+    text = environment().get_template(template).render(shown)
+    # Half a character, as of a path that is no UTF-8, is shown by its code.
+    return HTMLResponse(text.encode("utf-8", "backslashreplace"), status_code=status)
 
 
 def further(request: Request, **changes: object) -> str:
@@ -68,6 +70,7 @@ def environment() -> Environment:
     made.filters.update(
         FILTERS,
         moment=_moment,
+        urlencode=_in_address,
         plain=plain,
         number=number,
         quantity=quantity,
@@ -79,6 +82,11 @@ def environment() -> Environment:
         sample_page=lambda name: address("sample", name),
     )
     return made
+
+
+def _in_address(value: object) -> str:
+    """A value as a part of an address; half a character by its code."""
+    return quote(str(value), safe="", errors="backslashreplace")
 
 
 def _moment(at: str | datetime | None) -> str:

@@ -19,7 +19,7 @@ def samples(request: Request, session: Asked, before: int | None = None) -> HTML
     return page(request, "samples.html", samples=found["samples"], older=older)
 
 
-@router.get("/samples/{name}")
+@router.get("/samples/{name:path}")
 def sample(request: Request, session: Asked, name: str) -> HTMLResponse:
     """One specimen: its areas against their budgets, and its latest runs."""
     facts = sample_dose(session, sample=name)
