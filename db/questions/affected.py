@@ -56,9 +56,7 @@ def affected_by(session: Session, *, calibration_id: int, limit: int = 100, afte
         raise BadInput(field="limit", value=limit, limit=f"1 to {LARGEST_PAGE} data sets a page")
     told = described(session, calibration_id=calibration_id)
     found = session.execute(
-        select(
-            Dataset.id, Dataset.run_id, Dataset.pass_index, Dataset.frames, Dataset.sha256, Run.name, Run.state
-        )
+        select(Dataset.id, Dataset.run_id, Dataset.pass_index, Dataset.frames, Dataset.sha256, Run.name, Run.state)
         .join(Run, Dataset.run_id == Run.id)
         .where(
             Dataset.run_id.in_(select(RunCalibration.run_id).filter_by(calibration_id=calibration_id)),

@@ -118,9 +118,7 @@ def with_stale(wanted: Select[Any]) -> Select[Any]:
     return wanted.where(Run.id.in_(stale))
 
 
-def _narrowed(
-    session: Session, probe: Select[Any], few: Select[Any], each: ColumnElement[bool]
-) -> ColumnElement[bool]:
+def _narrowed(session: Session, probe: Select[Any], few: Select[Any], each: ColumnElement[bool]) -> ColumnElement[bool]:
     """The condition by a list of runs where few match, else one that looks at each."""
     # Counted in the database: thousands of rows would take longer to come than to be found.
     if (session.scalar(select(func.count()).select_from(probe.limit(FEW + 1).subquery())) or 0) > FEW:
