@@ -5,6 +5,7 @@ SHELL := /bin/bash
 
 BIN := .venv/bin
 MADE := .venv/made
+BROWSER := .venv/browser
 IS_311 := -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))'
 # Tests start hundreds of children, and each would compile all it imports again: two thirds of the time that a start takes.
 unexport PYTHONDONTWRITEBYTECODE
@@ -16,13 +17,13 @@ help: ## this list
 demo: $(MADE) ## a small simulated night, end to end; its state and report go into .nightbeam
 	NIGHTBEAM_HOME='$(CURDIR)/.nightbeam' $(BIN)/nightbeam demo
 
-test: $(MADE) ## lint, and every test but the slow ones
+test: $(MADE) $(BROWSER) ## lint, and every test but the slow ones
 # The linters run beside the tests, which wait for servers and children a part of their time.
 	@{ told=$$({ $(LINT); } 2>&1); code=$$?; echo "$$told"; exit $$code; } & lint=$$!; \
 	  $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder; tests=$$?; \
 	  wait $$lint || { echo 'the linters found something: it is said above' >&2; exit 1; }; exit $$tests
 
-test-slow: $(MADE) ## the slow tests; ONLY=topic for some of them
+test-slow: $(MADE) $(BROWSER) ## the slow tests; ONLY=topic for some of them
 	$(BIN)/python -m pytest -m slow --timeout 1800 $(if $(ONLY),-k '$(ONLY)')
 
 bench: $(MADE) ## the benchmarks: prints a table and writes bench.json; ONLY=topic for some of them
@@ -53,4 +54,13 @@ $(MADE): pyproject.toml constraints.txt
 	  echo "making .venv with $$found"; "$$found" -m venv --clear .venv; }
 	@echo 'installing what constraints.txt names: some two minutes the first time'
 	$(BIN)/python -m pip install --no-compile --quiet --disable-pip-version-check -c constraints.txt -e '.[formats,dev]'
+	@touch $@
+
+# Debian's Chromium, tried once for each environment; without it the tests in a browser skip, and nothing else does.
+$(BROWSER): $(MADE)
+	@command -v chromium >/dev/null || if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	  echo 'installing chromium for the tests in a browser'; \
+	  { apt-get update -qq && DEBIAN_FRONTEND=noninteractive timeout 900 apt-get install -y -qq --no-install-recommends \
+	    -o DPkg::Lock::Timeout=120 chromium; } >$@.log 2>&1 </dev/null || true; fi
+	@command -v chromium >/dev/null || echo "no chromium here (it takes root and apt-get; see $@.log where it was tried): the tests in a browser skip"
 	@touch $@

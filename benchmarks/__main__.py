@@ -4,10 +4,11 @@ import os
 import sys
 from pathlib import Path
 
-from benchmarks import accumulator, harness, live, multislice, plans, quality, recorded, simulate, stream
+from benchmarks import accumulator, database, harness, live, multislice, plans, quality, recorded, simulate, stream
 
 BENCHES = {
     "accumulator": accumulator.run,
+    "database": database.run,
     "live": live.run,
     "multislice": multislice.run,
     "plans": plans.run,

@@ -3,7 +3,7 @@
 import os
 import statistics
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from random import Random
@@ -80,7 +80,9 @@ def subjects_of(engine: Engine, runs: int) -> Sequence[Subject]:
     ids = [random.randint(1, runs) for _ in range(WARM + TIMES)]
     with reader(engine) as session:
         found = session.execute(
-            select(Run.id, Run.name, Sample.name, Night.name, Run.instrument, Run.started, RunCalibration.calibration_id)
+            select(
+                Run.id, Run.name, Sample.name, Night.name, Run.instrument, Run.started, RunCalibration.calibration_id
+            )
             .join(Area, Run.area_id == Area.id)
             .join(Sample, Area.sample_id == Sample.id)
             .join(Target, Run.target_id == Target.id)
@@ -120,6 +122,3 @@ def _figures(backend: str, told: dict[int, dict[str, Timed]]) -> Iterator[Figure
         f"the same at {SMALL} runs",
         f"{worst}; above {GROWTH:g}: {', '.join(over) or 'none'}",
     )
-
-
-Ask = Callable[[Engine], object]

@@ -47,6 +47,7 @@ _SQLITE_AWAY = {
 }
 _READ_ONLY_SQLSTATE = "25006"
 """A PostgreSQL server that only copies another one, as after a switch to the wrong one."""
+_TOO_LARGE_SQLSTATE = "22003"
 _SQLITE_BAD = {
     sqlite3.SQLITE_NOTADB: ("the file is not an SQLite database", "Give another file"),
     sqlite3.SQLITE_CORRUPT: (
@@ -122,8 +123,14 @@ def answering(engine: Engine) -> Iterator[None]:
         closed = code is not None and code & 0xFF in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN)
         remedy = ". See that the file and its folder can be read and written, or choose another" if closed else ""
         raise DatabaseAway(f"database {redacted(engine.url)}: {_first_line(error)}{remedy}") from None
+    except OverflowError as error:
+        if "SQLite INTEGER" not in str(error):
+            raise
+        raise _no_such_number() from None
     except DatabaseError as error:
         code = getattr(error.orig, "sqlite_errorcode", None)
+        if getattr(error.orig, "sqlstate", None) == _TOO_LARGE_SQLSTATE:
+            raise _no_such_number() from None
         if getattr(error.orig, "sqlstate", None) == _READ_ONLY_SQLSTATE:
             raise DatabaseAway(f"database {redacted(engine.url)}: {_first_line(error)}") from None
         if code is None or code & 0xFF not in _SQLITE_BAD:
@@ -133,6 +140,10 @@ def answering(engine: Engine) -> Iterator[None]:
     except InterfaceError as error:
         # The connection broke, and the driver knows it already.
         raise DatabaseAway(f"database {redacted(engine.url)}: {_first_line(error)}") from None
+
+
+def _no_such_number() -> BadInput:
+    return BadInput(field="number", value="one beyond 64 bits", limit="no row has it")
 
 
 def _first_line(error: DBAPIError) -> str:

@@ -11,10 +11,13 @@ from devices.frames import FrameSourceSpec
 from devices.intake import FrameCounts, Intake
 from stem4d.accumulate import AccumulatorSpec
 from stem4d.errors import DeviceFault
+from storage.glimpse import Grey
 from storage.spec import FileReceipt, FileSpec
 from storage.write import FrameWriter
 
 PROGRESS_EVERY_S = 0.2
+GLIMPSE_EVERY_S = 1.0
+"""How often progress brings a picture of the scan so far, which takes about 0.5 ms to be made."""
 ANSWER_SHARE = 0.1
 """Part of the time that may go into waiting for the parent's answers: it may have to look long at what is suspicious,
 and a detector does not wait."""
@@ -43,6 +46,8 @@ class Progress:
     """How full the queue between detector and receiver is, 0 to 1."""
     held_up_s: float
     """How long the detector was not read because that queue was full [s]."""
+    glimpse: Grey | None = None
+    """The virtual image as far as it has come, small; about once a second, None in between."""
     ended: bool = False
     """No more frames are taken: the beam is not needed any more. The file is still to be closed, which takes long."""
 
@@ -97,14 +102,14 @@ def acquire(job: AcquisitionJob, on_listening: OnListening, on_progress: OnProgr
             for batch in source.batches():
                 intake.take(batch)
                 if intake.received < total and pace.due(intake.received):
-                    stopped = on_progress(_progress(intake, total, started)) or ""
+                    stopped = on_progress(_progress(intake, total, started, looks=pace.looks())) or ""
                     pace.answered()
                 if stopped or intake.hopeless or intake.overrun:
                     break
             intake.settle()
         finally:
             # Before the file is closed, read back and hashed: no beam has to stay on for that, also after an error.
-            on_progress(_progress(intake, total, started, ended=True))
+            on_progress(_progress(intake, total, started, looks=True, ended=True))
         online = intake.maps.finished(intake.accumulator).as_arrays()
         fault = "" if stopped else intake.hopeless or intake.too_few
         receipt = writer.abandon(stopped or fault, online) if stopped or fault else writer.finish(online)
@@ -121,7 +126,7 @@ def acquire(job: AcquisitionJob, on_listening: OnListening, on_progress: OnProgr
     )
 
 
-def _progress(intake: Intake, total: int, started: float, *, ended: bool = False) -> Progress:
+def _progress(intake: Intake, total: int, started: float, *, looks: bool, ended: bool = False) -> Progress:
     elapsed_s = time.monotonic() - started
     return Progress(
         frames_done=intake.received,
@@ -132,6 +137,7 @@ def _progress(intake: Intake, total: int, started: float, *, ended: bool = False
         frames=intake.counts,
         queue_share=intake.queue_share,
         held_up_s=intake.held_up_s,
+        glimpse=intake.maps.glimpse() if looks else None,
         ended=ended,
     )
 
@@ -143,6 +149,7 @@ class _Pace:
     def __init__(self, columns: int, clock: Callable[[], float] = time.monotonic) -> None:
         self._next_frame, self._clock = columns, clock
         self._last = self._not_before = clock()
+        self._next_look = self._last
 
     def due(self, received: int) -> bool:
         now = self._clock()
@@ -154,6 +161,13 @@ class _Pace:
         elif now - self._last < PROGRESS_EVERY_S:
             return False
         self._last = now
+        return True
+
+    def looks(self) -> bool:
+        """Whether a picture is due with the progress that is."""
+        if self._last < self._next_look:
+            return False
+        self._next_look = self._last + GLIMPSE_EVERY_S
         return True
 
     def answered(self) -> None:

@@ -15,6 +15,8 @@ class _Arrivals:
     seen: int = 0
     shields: int = 0
     waiting: BaseException | None = None
+    raised: BaseException | None = None
+    """What was raised last: Python drops what is raised within a destructor or a weak reference's callback."""
     urgent: list[Callable[[], None]] = field(default_factory=list)
 
 
@@ -23,7 +25,7 @@ _arrivals = _Arrivals()
 
 def listen(*, interrupted: type[BaseException], terminated: type[BaseException]) -> None:
     """From now on raise these for Ctrl+C and for SIGTERM; Ctrl+C stays ignored where it was, as in a background job."""
-    _arrivals.seen, _arrivals.waiting = 0, None
+    _arrivals.seen, _arrivals.waiting, _arrivals.raised = 0, None, None
     _arrivals.kinds = {signal.SIGTERM: terminated}
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
         _arrivals.kinds[signal.SIGINT] = interrupted
@@ -61,7 +63,14 @@ def arrived(error: BaseException) -> None:
     if _arrivals.shields:
         _arrivals.waiting = error
         return
+    _arrivals.raised = error
     raise error
+
+
+def raise_dropped() -> None:
+    """Raise again what arrived and was dropped on its way; to be called where nothing goes on after one of these."""
+    if _arrivals.raised is not None and threading.current_thread() is threading.main_thread():
+        raise _arrivals.raised
 
 
 @contextmanager
@@ -87,4 +96,5 @@ def uninterrupted() -> Iterator[None]:
         _arrivals.shields -= 1
         if not _arrivals.shields and _arrivals.waiting is not None:
             error, _arrivals.waiting = _arrivals.waiting, None
+            _arrivals.raised = error
             raise error

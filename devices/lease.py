@@ -71,6 +71,13 @@ def _owner(text: str) -> str:
         return "another process"
 
 
+def owner_pid(folder: Path) -> int | None:
+    """The process that holds the instrument of a folder, as it wrote down itself; None where it did not."""
+    with suppress(OSError, ValueError, TypeError, KeyError):
+        return int(json.loads((folder / "owner.lock").read_text(encoding="utf-8"))["pid"])
+    return None
+
+
 def is_owned(folder: Path) -> bool:
     """Whether a process holds the instrument of a folder; a look, which takes nothing that others wait for."""
     try:

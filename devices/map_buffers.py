@@ -5,6 +5,10 @@ import numpy.typing as npt
 
 from stem4d.accumulate import Accumulator, AccumulatorSpec, BatchResult
 from stem4d.maps import RunMaps
+from storage.glimpse import Grey, small_grey
+
+BRIGHT_FIELD = "disk"
+"""The virtual detector that every acquisition with a known disk has."""
 
 
 class MapBuffers:
@@ -27,6 +31,12 @@ class MapBuffers:
         self._counts[:, there] = batch.maximum, batch.saturated_px, batch.invalid_px
         for index, image in enumerate(self._virtual.values()):
             image[there] = batch.virtual[:, index]
+
+    def glimpse(self) -> Grey:
+        """The bright-field image as far as it has come, small; all counts where the disk is not known."""
+        shape = self._scan_shape
+        image = self._virtual.get(BRIGHT_FIELD, self._total)
+        return small_grey(image.reshape(shape), self._recorded.reshape(shape))
 
     def finished(self, accumulator: Accumulator) -> RunMaps:
         """All figures of the pass, with the accumulator's patterns."""

@@ -4,6 +4,8 @@ import ctypes
 import multiprocessing
 import os
 import signal
+import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from multiprocessing.connection import Connection
@@ -19,6 +21,10 @@ ANSWER_TIMEOUT_S = 30.0
 ARMING_TIMEOUT_S = 300.0
 """The same for "listening", which is answered when the detector is armed and the beam on: a detector may take 120 s to
 answer its arm, 120 s more to be ready, and its column a while."""
+ALIVE_EVERY_S = 0.5
+"""How often a child says that it lives, whatever its main thread does."""
+HUNG_S = 5.0
+"""A child that says nothing for so long, before its last frame, is stopped or starved: nobody takes the frames."""
 START_TIMEOUT_S = 300.0
 """Longest time from the start of the process to its "listening"; imports on a slow disk or a busy machine take most of
 it, and the beam is off."""
@@ -26,7 +32,7 @@ FINISH_TIMEOUT_S = 3600.0
 """Longest time to close, sync, read back and hash a file: 360 GB at 100 MB/s. The beam is off by then."""
 _PR_SET_PDEATHSIG = 1
 
-Kind = Literal["listening", "progress", "done", "error"]
+Kind = Literal["alive", "listening", "progress", "done", "error"]
 
 
 def acquire_in_child(
@@ -76,28 +82,35 @@ def acquire_in_child(
 def _follow(
     pipe: Connection, on_listening: OnListening, on_progress: OnProgress, silence_timeout_s: float
 ) -> AcquisitionResult:
-    timeout_s = START_TIMEOUT_S
+    timeout_s, hung_s = START_TIMEOUT_S, START_TIMEOUT_S
+    heard_s = time.monotonic()
     while True:
-        if not pipe.poll(timeout_s):
+        # Twice: what came while this process itself was stopped is there, and says that the child was not.
+        if not pipe.poll(min(hung_s, max(0.0, heard_s + timeout_s - time.monotonic()))) and not pipe.poll(0.1):
+            silent_s = min(hung_s, timeout_s)
             raise DeviceFault(
-                f"the acquisition process has said nothing for {timeout_s:g} s, and was ended; frames it flushed are "
+                f"the acquisition process has said nothing for {silent_s:g} s, and was ended; frames it flushed are "
                 "kept. Is this machine too busy, or its disk too slow, for the detector?"
             )
         kind, content = _heard(pipe)
+        if kind == "alive":
+            continue
         timeout_s = silence_timeout_s
         match kind:
             case "listening":
                 on_listening()
+                hung_s = HUNG_S
                 _answer(pipe, None)
             case "progress":
                 if content.ended:
-                    timeout_s = FINISH_TIMEOUT_S
+                    timeout_s = hung_s = FINISH_TIMEOUT_S
                 _answer(pipe, on_progress(content))
             case "done":
                 result: AcquisitionResult = content
                 return result
             case "error":
                 raise content
+        heard_s = time.monotonic()
 
 
 class _WorkerGoneError(Exception):
@@ -123,10 +136,28 @@ class _ParentGoneError(Exception):
     """The process that wanted the frames closed its end."""
 
 
-def _ask(pipe: Connection, kind: Kind, content: object, timeout_s: float) -> str | None:
+class _Line:
+    """The child's end of the pipe: its main thread speaks, and beside it one that says that it lives."""
+
+    def __init__(self, pipe: Connection) -> None:
+        self._pipe, self._speaking = pipe, threading.Lock()
+
+    def send(self, kind: Kind, content: object) -> None:
+        with self._speaking:
+            self._pipe.send((kind, content))
+
+    def live(self) -> None:
+        """Say so until the parent has gone."""
+        with suppress(OSError):
+            while True:
+                time.sleep(ALIVE_EVERY_S)
+                self.send("alive", None)
+
+
+def _ask(pipe: Connection, line: _Line, kind: Kind, content: object, timeout_s: float) -> str | None:
     """Tell the parent, and give its answer; raises `DeviceFault` where none comes in time."""
     try:
-        pipe.send((kind, content))
+        line.send(kind, content)
         if not pipe.poll(timeout_s):
             raise DeviceFault(f"the run's process has not answered {kind!r} for {timeout_s:g} s")
         answer: str | None = pipe.recv()
@@ -142,15 +173,17 @@ def _child(pipe: Connection, job: AcquisitionJob, parent_pid: int) -> None:
     if os.getppid() != parent_pid:
         return
     crash_point("worker.start")
+    line = _Line(pipe)
+    threading.Thread(target=line.live, daemon=True).start()
 
     def on_listening() -> None:
         crash_point("worker.listening")
-        _ask(pipe, "listening", None, ARMING_TIMEOUT_S)
+        _ask(pipe, line, "listening", None, ARMING_TIMEOUT_S)
 
     def on_progress(progress: Progress) -> str | None:
         crash_point("worker.ended" if progress.ended else "worker.progress")
         try:
-            return _ask(pipe, "progress", progress, ANSWER_TIMEOUT_S)
+            return _ask(pipe, line, "progress", progress, ANSWER_TIMEOUT_S)
         except DeviceFault as error:
             return str(error)  # a stop in order: the frames are good
 
@@ -159,15 +192,15 @@ def _child(pipe: Connection, job: AcquisitionJob, parent_pid: int) -> None:
     except _ParentGoneError:
         return  # nobody is there to be told; what came is on disk
     except NightbeamError as error:
-        pipe.send(("error", error))
+        line.send("error", error)
         if isinstance(error, DiskFull):
             _leave()
     except Exception as error:  # noqa: BLE001 - the parent must hear of anything that ends this process
-        pipe.send(("error", DeviceFault(f"acquisition failed: {type(error).__name__}: {error}")))
+        line.send("error", DeviceFault(f"acquisition failed: {type(error).__name__}: {error}"))
         _leave()
     else:
         crash_point("worker.done")
-        pipe.send(("done", result))
+        line.send("done", result)
 
 
 def _leave() -> None:

@@ -1,5 +1,6 @@
 """What the database alone says before a night is asked for: whether it goes on, and what is calibrated already."""
 
+from db.dose import area_fluence, area_id
 from db.engine import reader
 from db.resume import NightLeft, night_left
 from flows.queue import Queued
@@ -35,6 +36,15 @@ def recorded_calibration(settings: Settings, file: InstrumentFile, plan: Plan, k
         return all(line.good for line in looked_up(settings, file, plan, (kind,)))
     except BadInput:  # nothing was run here yet
         return False
+
+
+def registered_budget(settings: Settings, sample: str, area: str) -> float | None:
+    """The fluence budget by which an area is known [e/Å²]; None where it is not, or nothing was run here yet."""
+    if not settings.home.exists():
+        return None
+    with recorded_database(settings) as engine, reader(engine) as session:
+        known = area_id(session, sample=sample, area=area)
+        return None if known is None else area_fluence(session, area_id=known).budget_e_per_a2
 
 
 def refuse_resume(night: Night) -> BadInput:

@@ -8,6 +8,7 @@ from db.operations import AddQuality, Figure
 from flows.by_prefect import as_calls
 from flows.report import write_calibrations
 from flows.standing import Line, lines_of
+from flows.status import single_run
 from stem4d.errors import NightbeamError
 from stem4d.model import canonical_json
 from stem4d.plan import Plan
@@ -48,6 +49,11 @@ def to_measure(opened: Lab, lines: Iterable[Line], named: Iterable[str]) -> tupl
 
 def calibrate_kinds(opened: Lab, plan: Plan, wanted: tuple[str, ...]) -> Result:
     """Measure kinds in a run of their own: recorded, judged, and drawn on a page."""
+    with single_run(opened, plan=plan.name, stage="calibrate"):
+        return _calibrate_kinds(opened, plan, wanted)
+
+
+def _calibrate_kinds(opened: Lab, plan: Plan, wanted: tuple[str, ...]) -> Result:
     run = as_calls(open_run, opened.file.name, canonical_json(plan), None, [], True)
     try:
         as_calls(prepare, opened.file.name, run)

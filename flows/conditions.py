@@ -5,6 +5,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from devices.protocols import DetectorWitness
+from devices.safety import SafeLevel, make_safe
+from flows.notify import tell_people
 from stem4d.errors import NightbeamError
 from stem4d.night import Conditions
 from stem4d.schedule import in_words
@@ -13,6 +15,9 @@ from tasks.lab import Lab
 
 LOOK_S = 5.0
 """How often it is looked while the night waits [s of the instrument's time]."""
+
+MOST_LIT_S = 60.0
+"""A beam that cannot be blanked for so long ends the night [s of the instrument's time]: waiting mends nothing then."""
 
 Condition = Callable[[Lab], str | None]
 """What is wrong, for a person; None where it is good or cannot be told."""
@@ -133,19 +138,29 @@ class Waiting:
 
     def _wait(self, looks: tuple[Condition, ...], cause: str) -> str:
         opened, most_s = self.opened, 60 * self.conditions.wait_at_most_min
-        blanked = self._blank()
-        opened.tell("waiting", f"{cause}; {blanked}")
-        waited_s, good_s = 0.0, 0.0
+        lit = self._lit()
+        opened.tell("waiting", f"{cause}; {lit or 'the night waits, beam blanked'}")
+        if lit:
+            self._alarm(f"{cause}; {lit}")
+        waited_s, good_s, lit_s = 0.0, 0.0, 0.0
         while True:
             self.show(cause)
             if asked := self.ask():
                 return asked
             if waited_s >= most_s:
                 return f"waited {in_words(waited_s)} in vain: {cause}"
+            if lit_s >= MOST_LIT_S:
+                return f"{cause}; {lit}, tried again for {in_words(lit_s)}"
             self._pass()
             waited_s += LOOK_S
-            if now := wrong(opened, looks):
-                cause, good_s = now, 0.0
+            if lit:
+                # Nothing is good while the beam may be on, whatever answers again.
+                lit, lit_s = self._lit(), lit_s + LOOK_S
+                if not lit:
+                    opened.tell("waiting", f"the beam is blanked, after {in_words(lit_s)}")
+            now = wrong(opened, looks)
+            if now or lit:
+                cause, good_s = now or cause, 0.0
                 continue
             good_s += LOOK_S
             if good_s >= self.conditions.settle_s:
@@ -153,12 +168,16 @@ class Waiting:
                 opened.tell("waiting", words, waited_s=waited_s)
                 return ""
 
-    def _blank(self) -> str:
-        try:
-            self.opened.instrument.gate.blank()
-        except NightbeamError as error:
-            return f"the beam could not be blanked: {error}"
-        return "the night waits, beam blanked"
+    def _lit(self) -> str:
+        """Why the beam may still be on, after blanking and else closing the valves was tried; empty where it is off."""
+        report = make_safe(self.opened.instrument, SafeLevel.HOLD, "the night waits")
+        return "" if report.beam_off else report.words
+
+    def _alarm(self, words: str) -> None:
+        """It needs somebody now, and not at the night's end."""
+        trouble = tell_people(self.opened.settings, "needs_you", f"nightbeam, {self.opened.file.name}", words)
+        if trouble:
+            self.opened.show("message", trouble)
 
     def _pass(self) -> None:
         pass_time(self.opened, LOOK_S, self.sleep)

@@ -5,13 +5,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from devices.interrupts import raise_dropped
 from stem4d.errors import NightbeamError
+from stem4d.night import BY_A_PERSON
 from storage import orders
 from storage.orders import Order
 from tasks.lab import Lab
 
-BY_A_PERSON = "skipped by a person"
-"""How the reason of a target begins that a person does not want."""
 TOO_LATE = "its deadline"
 """How that of a target begins whose time was over while it ran."""
 LOOK_EVERY_S = 0.2
@@ -50,6 +50,7 @@ class Control:
 
     def break_off(self) -> str:
         """Why what is exposed just now is to end; empty to go on. Called between batches of frames."""
+        raise_dropped()
         if self.clock() - self._looked_s >= LOOK_EVERY_S:
             self._take()
         return self.stopped if self.now else ""
@@ -61,6 +62,7 @@ class Control:
 
     def look(self) -> None:
         """Take what was asked, and wait while the night is paused and nothing else is wanted."""
+        raise_dropped()
         self._take()
         self._tell()
         while self.paused and not self.stopped and self.running not in self.skipped:

@@ -10,14 +10,14 @@ from math import inf
 from db.clock import utc_now
 from db.errors import DatabaseAway
 from flows.conditions import Waiting
-from flows.control import BY_A_PERSON, TOO_LATE, Control
+from flows.control import TOO_LATE, Control
 from flows.events import Events
 from flows.queue import Queued
 from flows.resume import Broken, broken_of
 from flows.run import Outcome
 from flows.status import StatusFile
 from stem4d.errors import NightbeamError
-from stem4d.night import TIMED, Night, Target, TargetState
+from stem4d.night import BY_A_PERSON, TIMED, Night, Target, TargetState
 from stem4d.order import Mode, Visit, change_s, visit_of
 from stem4d.predict import predict
 from stem4d.schedule import Measured, Schedule, in_words, schedule

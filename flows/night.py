@@ -1,7 +1,7 @@
 """A night: its targets, each a subflow, none of which can take the others down with it, in an order that is kept up."""
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +18,9 @@ from flows.queue import Queued
 from flows.report import write_night
 from flows.resume import again, resume
 from flows.run import Outcome, run_target, target_flow
-from stem4d.errors import InstrumentTaken, NightbeamError
+from stem4d.errors import BadInput, InstrumentTaken, LimitViolation, NightbeamError
 from stem4d.model import canonical_json
-from stem4d.night import Night, Target, TargetState
+from stem4d.night import BY_A_PERSON, NOT_NEEDED, Night, Target, TargetState
 from stem4d.plan import Plan
 from tasks.lab import Lab
 from tasks.record import learn_areas, not_hiding
@@ -108,14 +108,27 @@ def _end(going: Going, state: NightState, reason: str) -> Path | None:
     going.opened.show("night ended", reason)
     going.status.set(state=state, reason=reason)
     page = write_night(going.opened, going.name)
-    asked = going.control.asked or state == "done"
-    _tell_people(going, "ended" if asked else "needs_you", f"{state}: {reason}", page)
+    lost = [] if going.control.asked else _not_as_wanted(going)
+    asked = going.control.asked or (state == "done" and not lost)
+    _tell_people(going, "ended" if asked else "needs_you", "\n".join((f"{state}: {reason}", *lost)), page)
     return page
+
+
+def _not_as_wanted(going: Going) -> list[str]:
+    """What became of targets that gave no data and were not meant to end so, a line each."""
+    return [
+        f"{target.name}: {outcome.state.value}. {outcome.reason}"
+        for target, outcome in going.outcomes
+        if outcome.state not in (TargetState.DONE, TargetState.MENDED)
+        and outcome.state != target.expect
+        and not outcome.reason.startswith((BY_A_PERSON, NOT_NEEDED))
+    ]
 
 
 def _tell_people(going: Going, what: What, words: str, page: Path | None) -> None:
     text = f"{words}\nReport: {page or 'it could not be written'}"
-    title = f"nightbeam, {going.night.title or going.night.name} ({going.name})"
+    first = words.partition("\n")[0]
+    title = f"nightbeam, {going.night.title or going.night.name} ({going.name}): {first}"
     if trouble := tell_people(going.opened.settings, what, title, text):
         going.opened.show("message", trouble)
 
@@ -151,7 +164,7 @@ def _each(going: Going, *, with_prefect: bool) -> None:
             _leave_rest(going, f"{name} ended the night: {outcome.reason}")
             return
     for name in going.held_back():
-        _ended(going, name, Outcome(TargetState.SKIPPED, "a spare that was not needed", ()))
+        _ended(going, name, Outcome(TargetState.SKIPPED, NOT_NEEDED, ()))
 
 
 def _tried(going: Going, name: str, *, with_prefect: bool) -> Outcome:
@@ -163,6 +176,9 @@ def _tried(going: Going, name: str, *, with_prefect: bool) -> Outcome:
     plan, earlier = todo
     with going.timed(name):
         outcome = _run_one(going, Queued(going.queued[name].target, plan), earlier, with_prefect=with_prefect)
+    if plan.sample.area != going.queued[name].plan.sample.area:
+        words = (outcome.reason.rstrip("; "), f"the rest of its passes lies on area {plan.sample.area}")
+        outcome = replace(outcome, reason="; ".join(part for part in words if part))
     if outcome.fault and name not in going.faults and not going.control.stopped and name not in going.control.skipped:
         return _once_more(going, name, outcome)
     # One that a person does not want is not taken up again.
@@ -206,6 +222,9 @@ def _run_one(going: Going, one: Queued, earlier: tuple[str, ...], *, with_prefec
         return run_target(as_calls, going.opened.file.name, plan_json, target_id, earlier)
     except InstrumentTaken:
         raise  # for the targets after this one it is somebody else's, too
+    except (BadInput, LimitViolation) as error:
+        # Before its first run was open: what was asked cannot be had, and nothing was exposed.
+        return Outcome(TargetState.REFUSED, str(error), ())
     except Exception as error:
         logging.getLogger(__name__).exception("target %s failed", one.target.name)
         return Outcome(TargetState.FAILED, f"{type(error).__name__}: {error}", ())

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from threading import Thread
 from typing import Literal
 
 from storage.disk import replace_text
@@ -12,8 +13,10 @@ from storage.settings import Settings
 
 What = Literal["ended", "needs_you", "not_started", "lost"]
 SAME_AGAIN = timedelta(minutes=10)
-"""Before the same kind is told again."""
+"""Before the same is told again."""
 MOST_AN_HOUR = 6
+LONGEST_S = 15.0
+"""A message takes no longer: its night has ended, and its instrument waits to be let go."""
 FILE = "notified.json"
 
 Send = Callable[[tuple[str, ...], str, str, What], str]
@@ -38,18 +41,34 @@ def tell_people(
         return ""
     path, at = settings.home / FILE, now()
     sent, held_back = _sent(path, at)
-    recent = [when for kind, when in sent if kind == what and at - when < SAME_AGAIN]
+    key = f"{what}: {title}"
+    recent = [when for kind, when in sent if kind == key and at - when < SAME_AGAIN]
     if recent or len(sent) >= MOST_AN_HOUR:
         _keep(path, sent, held_back + 1)
+        if recent:
+            return f"held back: the same was told {(at - recent[-1]).total_seconds() / 60:.0f} min ago"
         return f"held back: {len(sent)} messages were sent within the hour"
     more = f"\n{held_back} more messages were held back before this one." if held_back else ""
-    try:
-        trouble = (send or _by_apprise)(addresses, title, f"{text}{more}", what)
-    except Exception as error:  # noqa: BLE001 - whatever a service or its library raises, the night has ended
-        # The text of an error may have the address in it, which is a secret.
-        trouble = f"the message could not be sent: {type(error).__name__}"
-    _keep(path, [*sent, (what, at)], 0 if not trouble else held_back)
+    trouble = _within(LONGEST_S, lambda: (send or _by_apprise)(addresses, title, f"{text}{more}", what))
+    _keep(path, [*sent, (key, at)], 0 if not trouble else held_back)
     return trouble
+
+
+def _within(seconds: float, act: Callable[[], str]) -> str:
+    """Do something for so long at most, and leave it behind then: a service that trickles holds up no instrument."""
+    came: list[str] = []
+
+    def run() -> None:
+        try:
+            came.append(act())
+        except Exception as error:  # noqa: BLE001 - whatever a service or its library raises, the night has ended
+            # The text of an error may have the address in it, which is a secret.
+            came.append(f"the message could not be sent: {type(error).__name__}")
+
+    thread = Thread(target=run, daemon=True, name="nightbeam-notify")
+    thread.start()
+    thread.join(seconds)
+    return came[0] if came else f"the message was not sent within {seconds:g} s"
 
 
 def _by_apprise(addresses: tuple[str, ...], title: str, text: str, what: What) -> str:

@@ -36,6 +36,7 @@ def queue(
     *,
     goes_on: Callable[[str, Night, tuple[Queued, ...]], bool] = lambda _instrument, _night, _queued: False,
     has: Callable[[InstrumentFile, Plan, str], bool] = lambda _file, _plan, _kind: False,
+    registered: Callable[[str, str], float | None] = lambda _sample, _area: None,
     now: Callable[[], datetime] = lambda: datetime.now(UTC),
 ) -> Read:
     """Read a night and every plan in it, and hold each against the facts of the night's instrument.
@@ -49,6 +50,8 @@ def queue(
         meanwhile are then no mistake.
     has : callable
         Whether a calibration of a kind is recorded and holds for a plan, where it could not be measured again.
+    registered : callable
+        The fluence budget [e/Å²] by which an area of a specimen is known already, None where it is not.
     now : callable
         The time, with its zone.
 
@@ -71,11 +74,30 @@ def queue(
     if file is None or len(queued) < len(night.targets) or not goes_on(file.name, night, queued):
         problems += _late(night, now())
     problems += _spoils_nothing(night)
+    problems += [problem for one in queued for problem in other_budgets(one.plan, registered)]
     # A plan that several targets share is wrong once.
     problems = list({str(one): one for one in problems}.values())
     if problems:
         raise problems[0] if len(problems) == 1 else SeveralBad(tuple(problems))
     return night, queued
+
+
+def other_budgets(plan: Plan, registered: Callable[[str, str], float | None]) -> Iterator[BadInput]:
+    """Areas of a plan that are known with another budget, which no plan changes."""
+    sample, focus = plan.sample, plan.approach.focus_area if plan.approach else None
+    areas = [(name, sample.fluence_budget_e_per_a2) for name in (sample.area, *sample.spare_areas)]
+    if focus is not None:
+        areas.append((focus.name, focus.fluence_budget_e_per_a2))
+    for name, asked in areas:
+        known = registered(sample.name, name)
+        if known is not None and known != asked:
+            yield BadInput(
+                field=f"plan {plan.name}: budget of area {name} of {sample.name}",
+                value=asked,
+                limit=f"this area was registered with {known:g} e/Å², and a budget is not changed by a plan",
+                unit="e/Å²",
+                remedy="Keep that budget, or name another area",
+            )
 
 
 def _spoils_nothing(night: Night) -> Iterator[BadInput]:

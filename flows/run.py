@@ -8,6 +8,7 @@ from prefect import Task
 from flows.approach import approach, is_wanted
 from flows.by_prefect import Call, as_calls, seen_by_prefect
 from flows.report import report_run
+from flows.status import single_run
 from stem4d.errors import BadInput, BrokenOff, DoseRefused, LimitViolation, NightbeamError
 from stem4d.model import canonical_json
 from stem4d.night import TargetState
@@ -56,10 +57,11 @@ class Outcome:
 def run_plan(opened: Lab, plan: Plan, *, with_prefect: bool) -> Outcome:
     """One experiment outside of any night."""
     plan_json = canonical_json(plan)
-    if not with_prefect:
-        return run_target(as_calls, opened.file.name, plan_json, None)
-    outcome, _lost = target_flow(opened, plan.title or plan.name, plan_json, None)
-    return outcome
+    with single_run(opened, plan=plan.name):
+        if not with_prefect:
+            return run_target(as_calls, opened.file.name, plan_json, None)
+        outcome, _lost = target_flow(opened, plan.title or plan.name, plan_json, None)
+        return outcome
 
 
 def target_flow(

@@ -1,7 +1,5 @@
 """Which night runs on which instrument, and how it stands: from files and the database alone."""
 
-import json
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,7 +7,7 @@ from typing import Any
 from db.dose import area_fluence, area_id
 from db.engine import open_engine, reader
 from db.questions.show import show_run
-from devices.lease import is_owned
+from devices.lease import is_owned, owner_pid
 from stem4d.errors import BadInput, NightbeamError
 from storage.orders import read_status
 from storage.settings import Settings
@@ -55,16 +53,9 @@ def _folders(settings: Settings) -> list[Running]:
     for folder in folders:
         status = read_status(folder)
         # Another command may have the instrument after a night that was killed: the status is then a dead one's.
-        if status is not None and is_owned(folder) and status.get("pid") == _owner(folder):
+        if status is not None and is_owned(folder) and status.get("pid") == owner_pid(folder):
             found.append(Running(folder.name, folder, status))
     return [one for one in found if one.status.get("state") in ("running", "paused", "waiting")]
-
-
-def _owner(folder: Path) -> int | None:
-    """The process that holds an instrument, as it wrote down itself."""
-    with suppress(OSError, ValueError, TypeError, KeyError):
-        return int(json.loads((folder / "owner.lock").read_text(encoding="utf-8"))["pid"])
-    return None
 
 
 def standing(settings: Settings, night: Running) -> dict[str, Any]:

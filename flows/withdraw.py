@@ -6,7 +6,7 @@ from os import getuid
 
 from db.calibrations import invalidate
 from db.engine import reader, writer
-from db.questions.calibrations import described
+from db.questions.calibrations import described, used_by
 from db.vocabulary import USABLE
 from flows.recorded import recorded_database
 from stem4d.errors import BadInput
@@ -40,6 +40,7 @@ def withdraw_by_hand(settings: Settings, number: int, reason: str) -> Withdrawn:
     with recorded_database(settings) as engine:
         with reader(engine) as session:
             found = described(session, calibration_id=number)
+            users = used_by(session, calibration_id=number)
         if found["withdrawn"] is not None:
             told = found["withdrawn"]
             raise BadInput(
@@ -50,7 +51,7 @@ def withdraw_by_hand(settings: Settings, number: int, reason: str) -> Withdrawn:
         by = _user()
         with writer(engine) as session:
             invalidate(session, number, reason, by=by)
-    return Withdrawn(number, found["kind"], found["instrument"], by, reason, tuple(found["used_by"]))
+    return Withdrawn(number, found["kind"], found["instrument"], by, reason, tuple(users))
 
 
 def _user() -> str:

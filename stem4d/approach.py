@@ -7,6 +7,11 @@ from pydantic import Field, model_validator
 
 from stem4d.model import Name, Strict
 
+SURVEY_ELECTRONS = 2e3
+"""In a pattern of a survey: few, as whole images are registered."""
+FOCUS_ELECTRONS = 1e4
+"""In a pattern of a focus scan, of which an area beside the target is to bear some four."""
+
 Micrometre = Annotated[float, Field(ge=-1e4, le=1e4)]
 Tilt = Annotated[float, Field(ge=-90, le=90)]
 Offset = Annotated[float, Field(ge=-1e7, le=1e7)]

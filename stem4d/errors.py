@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from stem4d.names import plainly
+
 
 def shown(value: object, longest: int = 80) -> str:
     """A value as it may stand in a message: control and bidirectional characters escaped, long text cut.
@@ -38,7 +40,8 @@ class BadInput(NightbeamError):
         self.field, self.value, self.limit, self.unit, self.remedy = field, value, limit, unit, remedy
         got = f"{shown(value)} {unit}".rstrip()
         text = f"{field}: got {got}; {limit}"
-        super().__init__(f"{text}. {remedy}" if remedy else text)
+        # What is allowed may name what is in the record, and a file's name is anything.
+        super().__init__(plainly(f"{text}. {remedy}" if remedy else text))
 
     def __reduce__(self) -> tuple[object, ...]:
         return (_rebuild_bad_input, (self.field, shown(self.value), self.limit, self.unit, self.remedy))

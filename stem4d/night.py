@@ -1,4 +1,4 @@
-"""The night: an ordered list of plans on one instrument, with what is expected of each."""
+"""The night: plans to be run on one instrument, with what is expected of each."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -9,6 +9,13 @@ from typing import Annotated, Literal
 from pydantic import AwareDatetime, Field, StringConstraints, model_validator
 
 from stem4d.model import Name, NonNegative, Positive, Strict, Title
+
+MOST_HOURS = 1e4
+"""More than a year is a slip of the pen."""
+BY_A_PERSON = "skipped by a person"
+"""How the reason of a target begins that a person does not want."""
+NOT_NEEDED = "a spare that was not needed"
+"""Reason of a target that only stood in for others."""
 
 
 class TargetState(StrEnum):
@@ -42,7 +49,7 @@ class Target(Strict):
     """The higher goes first, and is the last to be given up where time runs short."""
     deadline: AwareDatetime | None = None
     """When it has to have ended: a time with its zone, ``2026-11-28T05:30Z`` or ``2026-11-28T06:30+01:00``."""
-    deadline_h: Positive | None = None
+    deadline_h: Annotated[float, Field(gt=0, le=MOST_HOURS)] | None = None
     """The same as hours after the start of the night."""
     spare_areas: Annotated[tuple[Name, ...], Field(max_length=16)] = ()
     """Like areas of its specimen beside those that its plan names, in order; each with the plan's budget."""
@@ -131,7 +138,7 @@ class Night(Strict):
     instrument: RelativeFile
     """Instrument file, relative to the night's file."""
     targets: Annotated[tuple[Target, ...], Field(min_length=1, max_length=10000)]
-    max_hours: Positive = 14.0
+    max_hours: Annotated[float, Field(gt=0, le=MOST_HOURS)] = 14.0
     calibrate: Literal["when_stale", "always"] = "when_stale"
     """``always`` trusts no calibration made before this night."""
     order: Literal["avoid_realignment", "as_written"] = "avoid_realignment"

@@ -13,7 +13,7 @@ from storage.units import unit_of
 
 TOLD = 4
 """How many mistakes a message lists."""
-_SECRET = ("url", "secret", "password", "token")
+_SECRET = ("url", "secret", "password", "token", "notif")
 
 
 def explained(error: ValidationError, model: type[BaseModel], name: str) -> BadInput:

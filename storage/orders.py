@@ -4,23 +4,27 @@ The one who asks writes an order whole or not at all; only the owner of the inst
 answered. Nothing waits for a lock, so neither side can hold up the other.
 """
 
+import errno
 import json
 import os
 import re
+import stat
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from pydantic import ValidationError
+from pydantic import ValidationError, field_validator
 
 from stem4d.errors import BadInput
 from stem4d.model import Name, Strict
+from stem4d.names import plainly
 from storage.disk import replace_text
 
 Kind = Literal["pause", "resume", "skip", "stop", "stop_now"]
 
 LARGEST_BYTES = 4096
+LARGEST_STATUS = 2**20
 MOST_ORDERS = 100
 """Orders that are looked at in one go; nobody types faster."""
 KEPT_ANSWERS = 50
@@ -37,7 +41,12 @@ class Order(Strict):
     target: Name | None = None
     """Of ``skip``."""
     by: str = ""
-    """User and process that asked."""
+    """User and process that asked; shown and recorded, so that nothing of it can pass for a line of ours."""
+
+    @field_validator("by")
+    @classmethod
+    def _shown(cls, by: str) -> str:
+        return plainly(by)
 
 
 class Answer(Strict):
@@ -110,8 +119,8 @@ def write_status(folder: Path, facts: dict[str, Any]) -> None:
 def read_status(folder: Path) -> dict[str, Any] | None:
     """How the night stands, or stood when it ended; None where none was run, or what is there cannot be read."""
     try:
-        facts = json.loads((folder / "status.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        facts = json.loads(_bytes_of(folder / "status.json", LARGEST_STATUS))
+    except (OSError, ValueError, RecursionError):
         return None
     return facts if isinstance(facts, dict) else None
 
@@ -119,16 +128,25 @@ def read_status(folder: Path) -> dict[str, Any] | None:
 def _listed(folder: Path) -> list[Path]:
     try:
         return sorted(path for path in folder.iterdir() if path.suffix == ".json" and _ID.match(path.stem))
-    except (FileNotFoundError, NotADirectoryError):
+    except OSError:
+        # Also a folder that is a link to itself, or may not be read: no order ends a night by the way it lies there.
         return []
 
 
 def _read(path: Path, model: type[Model]) -> Model | None:
     try:
-        with path.open("rb") as file:
-            return model.model_validate_json(file.read(LARGEST_BYTES))
+        return model.model_validate_json(_bytes_of(path, LARGEST_BYTES))
     except (OSError, ValidationError):
         return None
+
+
+def _bytes_of(path: Path, most: int) -> bytes:
+    """The beginning of an ordinary file; OSError for anything else, at once: a pipe would be waited for."""
+    number = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+    with os.fdopen(number, "rb") as file:
+        if not stat.S_ISREG(os.fstat(number).st_mode):
+            raise OSError(errno.EINVAL, "not an ordinary file", str(path))
+        return file.read(most)
 
 
 def _write(path: Path, model: Strict) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
 from stem4d.errors import BadInput
 from storage.complaints import explained
@@ -42,6 +42,9 @@ class Settings(BaseSettings):
     accumulator_threads: int = Field(default=2, ge=1, le=64)
     notify: tuple[SecretStr, ...] = ()
     """Addresses that are told of a night's end or trouble, as Apprise writes them."""
+
+    web_token: SecretStr | None = None
+    """What whoever reads the pages of `nightbeam serve` from another machine has to show."""
 
     @field_validator("home")
     @classmethod
@@ -96,5 +99,10 @@ def load_settings() -> Settings:
         raise BadInput(field=f"{file}: home", value=document["home"], limit="is where this file lies", remedy=remedy)
     try:
         return Settings(**document, home=home)
+    except SettingsError as error:
+        # Its words name the variable; those of its cause may hold what was given.
+        limit = f"cannot be read: {str(error).partition(' from source')[0]}"
+        remedy = "A list is written as JSON: NIGHTBEAM_NOTIFY='[\"mailto://...\"]'"
+        raise BadInput(field="NIGHTBEAM_*", value="(hidden)", limit=limit, remedy=remedy) from None
     except ValidationError as error:
         raise explained(error, Settings, f"{FILE_NAME} or NIGHTBEAM_*") from None

@@ -5,8 +5,9 @@ from typing import Any
 import numpy as np
 
 from devices.protocols import PosedStage
-from stem4d.approach import POSE_UNITS, StagePose
+from stem4d.approach import FOCUS_ELECTRONS, POSE_UNITS, SURVEY_ELECTRONS, StagePose
 from stem4d.calibrate import place, refocus
+from stem4d.calibrate.focus_scans import focus_scans
 from stem4d.errors import BadInput, NotConfirmed
 from stem4d.maps import RunMaps
 from stem4d.quality.contamination import MOST_GROWN
@@ -16,13 +17,15 @@ from stem4d.quality.grade import grade
 from stem4d.quality.remedies.settle import waits_s
 from stem4d.verdict import Verdict
 from tasks.approach_pattern import straightened
-from tasks.approach_scans import FOCUS_ELECTRONS, PLACED_BY, SURVEY_ELECTRONS, Way, way_of
+from tasks.approach_scans import PLACED_BY, Way, way_of
 from tasks.calibrations.bench import MOST_POSITIONS
 from tasks.calibrations.tilts import fit_of
 from tasks.stage import stage
 
 BASELINE_S = 20.0
 """Between two scans that tell the drift."""
+MOST_BLIND = 3
+"""Pairs of scans in a row that cannot be registered: waiting longer shows no more, and costs dose."""
 MOST_SURVEYS = 4
 MOST_FOCUS_SCANS = 5
 
@@ -99,6 +102,7 @@ def _settled(way: Way) -> str:
     limit, request = drift_limit_nm_per_min(way), way.own_request()
     instrument = way.opened.instrument
     last = "there was no time to look"
+    blind = 0
 
     def look() -> tuple[float, RunMaps]:
         at_s = instrument.now_s()
@@ -115,7 +119,11 @@ def _settled(way: Way) -> str:
         if not seen.ok:
             last = f"drift is not known: {seen.reason}"
             way.record("drift", Verdict.NOT_MEASURABLE, f"After the move {last}.", limit=limit, unit="nm/min")
+            blind += 1
+            if blind == MOST_BLIND:
+                return f"{last}, {blind} times in a row; is it far out of focus or height, or empty?"
             continue
+        blind = 0
         speed, error = seen.speed_nm_per_min, seen.speed_uncertainty_nm_per_min
         verdict, _ = grade(speed, error, hard=limit)
         last = f"it drifts {speed:.3g} ± {error:.2g} nm/min, at most {limit:.3g} is waited for"
@@ -196,7 +204,7 @@ def focus(instrument: str, run: str, calibrated_json: str) -> dict[str, Any]:
         return done(way)
     told = way.plan.optics
     facts = way.opened.file.facts
-    far, near = refocus.focus_scans(
+    far, near = focus_scans(
         told.beam_energy_kev, told.convergence_semi_angle_mrad, way.calibrated.mrad_per_pixel, facts.defocus_nm.highest
     )
     limit = refocus.limit_nm(told.beam_energy_kev, told.convergence_semi_angle_mrad)

@@ -11,9 +11,9 @@ from db.questions.files import RecordedFile, files_of_run, has_run
 from db.recorder import AWAY
 from devices.passes import counts_dtype, maps_of
 from devices.protocols import ColumnSetting, ScanRequest
-from stem4d.approach import Approach, FocusArea
+from stem4d.approach import SURVEY_ELECTRONS, Approach, FocusArea
 from stem4d.dose import electrons
-from stem4d.errors import BadInput
+from stem4d.errors import BadInput, BrokenOff
 from stem4d.maps import RunMaps
 from stem4d.plan import Plan
 from stem4d.quality.grade import result
@@ -29,10 +29,6 @@ from tasks.record import focus_key
 
 PLACED_BY = "survey"
 """Name of the surveys that put a field in place, before their numbers."""
-SURVEY_ELECTRONS = 2e3
-"""In a pattern of a survey: few, as whole images are registered."""
-FOCUS_ELECTRONS = 1e4
-"""In a pattern of a focus scan, of which an area beside the target is to bear some four."""
 
 
 @dataclass(frozen=True)
@@ -67,13 +63,20 @@ class Way:
         known = usable(self.opened, standings(self.opened, self.plan))
         return Bench(self.opened, self.run, self.plan, known)
 
+    def _ask(self) -> None:
+        """Before each scan: wait in a pause, and raise `BrokenOff` where the target is not to go on."""
+        if asked := self.opened.between():
+            raise BrokenOff(f"{asked}, before it was exposed")
+
     def over_target(self, name: str, request: ScanRequest) -> Scanned:
         """A survey of the target, booked on its area."""
+        self._ask()
         bench = self.bench
         return bench.scan(self._unused(name), bench.this_area, request, self.calibrated, purpose="survey")
 
     def beside(self, name: str, request: ScanRequest, defocus_nm: float) -> Scanned:
         """A scan of the focus area at a defocus, booked on that area."""
+        self._ask()
         area = self.focus_area
         shift = tuple(now + off for now, off in zip(self.column.beam_shift_nm, area.offset_nm, strict=True))
         optics = self.plan.optics.model_copy(update={"defocus_nm": defocus_nm})

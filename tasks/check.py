@@ -80,3 +80,4 @@ def record_quality(opened: Lab, run: str, stage: Stage, results: tuple[QualityRe
         for one in results
     )
     opened.recorder.record(AddQuality(run=run, stage=stage, figures=figures))
+    opened.on_judged(run, results)

@@ -59,6 +59,10 @@ class Exposed:
     ended_s: float
 
 
+OVERLONG, OVERLONG_S = 1.5, 2.0
+"""A beam that is on for so many times its scan and so many seconds more is told of: frames were late, or it hung."""
+
+
 def scan_request(plan: Plan) -> ScanRequest:
     """The raster of one pass of a plan."""
     return ScanRequest(
@@ -178,6 +182,7 @@ def expose_once(opened: Lab, run: str, one: Pass, on_progress: Callable[[Progres
         if not report.safe:
             opened.warn("safety", f"making the instrument safe did not work fully: {report.words}", run=run)
     crash_point("expose.parked")
+    _tell_overlong(opened, run, one, lit_s)
     _settle_dose(opened, one, fluence, name, result, lit_s)
     crash_point("expose.settled")
     if not report.safe:
@@ -188,6 +193,16 @@ def expose_once(opened: Lab, run: str, one: Pass, on_progress: Callable[[Progres
         # A part of a scan is no calibration.
         raise BrokenOff(asked)
     return Exposed(result, started_s, instrument.now_s())
+
+
+def _tell_overlong(opened: Lab, run: str, one: Pass, times_s: list[float]) -> None:
+    """Say where the beam was on for much longer than its scan: what the parked probe then met has more dose."""
+    if len(times_s) < 3:
+        return
+    on_s, scan_s = times_s[2] - times_s[0], one.scan.duration_s
+    if on_s > OVERLONG * scan_s + OVERLONG_S:
+        words = f"the beam was on for {on_s:.3g} s, and the scan of {one.path.stem} takes {scan_s:.3g} s"
+        opened.warn("beam overlong", f"{words}: the probe was parked for the rest, which is charged", run=run)
 
 
 def _require_harmless(opened: Lab, one: Pass) -> None:

@@ -22,6 +22,7 @@ from devices.safety import SafeLevel, make_safe
 from stem4d.errors import DeviceFault, NightbeamError
 from stem4d.instrument import InstrumentFile
 from stem4d.plan import Plan
+from stem4d.verdict import QualityResult
 from storage.crash import crash_point
 from storage.documents import load_model
 from storage.home import unusable
@@ -71,6 +72,10 @@ class Lab:
     on_progress: Callable[[str, Progress], None] = lambda _what, _progress: None
     on_stage: Callable[[str], None] = lambda _stage: None
     """Called with the name of each stage of a run, before it begins."""
+    on_judged: Callable[[str, tuple[QualityResult, ...]], None] = lambda _run, _results: None
+    """Called with the figures of a run that were judged, in the middle of it and at its end."""
+    on_watched: Callable[[int], None] = lambda _frames: None
+    """Called where the frames of a pass so far give no reason to stop it, with their number."""
     break_off: Callable[[], str] = lambda: ""
     """Why what is exposed is to end now, as a person asked; empty to go on. Asked between batches of frames."""
     between: Callable[[], str] = lambda: ""

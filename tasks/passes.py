@@ -116,6 +116,9 @@ def _one_pass(opened: Lab, run: str, plan: Plan, calibrated: Calibrated, index: 
         opened.on_progress(f"{plan.name} pass {index + 1}/{plan.exposure.passes}", progress)
         if not plan.quality.stop_early:
             return None
-        return stop_reason(progress.sum_pattern, progress.max_pattern, progress.frames_done)
+        reason = stop_reason(progress.sum_pattern, progress.max_pattern, progress.frames_done)
+        if reason is None:
+            opened.on_watched(progress.frames_done)
+        return reason
 
     return expose_once(opened, run, one, on_progress)

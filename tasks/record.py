@@ -67,7 +67,7 @@ def open_run(
             if calibrating
             else CostFacts(
                 seconds=expected.total_time_s,
-                size_bytes=expected.raw_bytes,
+                size_bytes=expected.compressed_bytes,
                 fluence_e_per_a2=expected.total_fluence_e_per_a2,
             ),
         )

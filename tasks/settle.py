@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from stem4d.errors import DoseRefused
+from stem4d.errors import BrokenOff, DoseRefused
 from stem4d.predict import predict
 from stem4d.quality.drift_seen import DriftSeen, Scans, drift_seen
 from stem4d.quality.grade import grade
@@ -33,6 +33,8 @@ def settle(instrument: str, run: str, calibrated_json: str, wait: dict[str, floa
     last = "there is no time to look"
     try:
         for seconds in waits_s(left_s, wanted.baseline_s):
+            if asked := opened.between():
+                raise BrokenOff(f"{asked}, before it was exposed")
             opened.instrument.pause(seconds)
             rate = _rate(reference, wanted.baseline_s)
             waited_s = opened.instrument.now_s() - began_s

@@ -85,7 +85,7 @@ def told_by_column(session: Session, *, instrument: str, names: Iterable[str]) -
 
 
 def described(session: Session, *, calibration_id: int) -> dict[str, Any]:
-    """One calibration with its withdrawal and the runs that used it; raises `BadInput` for an unknown number."""
+    """One calibration with its withdrawal and the run that measured it; raises `BadInput` for an unknown number."""
     one = session.get(Calibration, calibration_id) if abs(calibration_id) < 2**63 else None
     if one is None:
         raise BadInput(
@@ -94,9 +94,14 @@ def described(session: Session, *, calibration_id: int) -> dict[str, Any]:
             limit="there is none of this number",
             remedy="`nightbeam calibrate --list --plan PLAN` shows the numbers",
         )
-    users = select(RunCalibration.run_id).where(RunCalibration.calibration_id == one.id)
-    used = session.scalars(select(Run.name).where(Run.id.in_(users)).order_by(Run.id))
-    return {**plain(one, "evidence_run_id"), "withdrawn": _withdrawal(session, one.id), "used_by": list(used)}
+    measured_in = session.scalars(select(Run.name).where(Run.id == one.evidence_run_id)).one_or_none()
+    return {**plain(one, "evidence_run_id"), "withdrawn": _withdrawal(session, one.id), "evidence_run": measured_in}
+
+
+def used_by(session: Session, *, calibration_id: int) -> list[str]:
+    """Names of all runs that used a calibration, in their order."""
+    users = select(RunCalibration.run_id).where(RunCalibration.calibration_id == calibration_id)
+    return list(session.scalars(select(Run.name).where(Run.id.in_(users)).order_by(Run.id)))
 
 
 def _withdrawal(session: Session, calibration_id: int) -> dict[str, Any] | None:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, get_args
 
 from sqlalchemy import ColumnElement, Row, Select, func, select
 from sqlalchemy.orm import Session
@@ -102,10 +102,14 @@ def list_runs(
     if sample is not None:
         known = named(session, Sample, sample, "`nightbeam runs` lists the samples with their runs")
         wanted = wanted.where(Run.area_id.in_(select(Area.id).filter_by(sample_id=known.id)))
-    if state is not None:
-        wanted = wanted.where(Run.state == state)
-    if verdict is not None:
-        wanted = wanted.where(Run.verdict == verdict)
+    for field, word, allowed, column in (
+        ("state", state, get_args(RunState), Run.state),
+        ("verdict", verdict, get_args(Verdict), Run.verdict),
+    ):
+        if word is not None and word not in allowed:
+            raise BadInput(field=field, value=word, limit=f"one of {', '.join(allowed)}")
+        if word is not None:
+            wanted = wanted.where(column == word)
     if instrument is not None:
         wanted = wanted.where(Run.instrument == instrument)
     if since is not None:

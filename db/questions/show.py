@@ -31,7 +31,7 @@ from db.models import (
     SoftwareEnvironment,
     Target,
 )
-from db.questions.attempts import attempts_of
+from db.questions.attempts import VACUUM, attempts_of
 from db.questions.calibrations import withdrawal_facts, withdrawn_by
 from db.questions.plain import plain, plain_rows, plain_value
 from db.rows import existing, named
@@ -59,6 +59,7 @@ def show_run(session: Session, *, name: str) -> dict[str, Any]:
         "withdrawn": withdrawn_by(session, run=name),
         "snapshots": _snapshots(session, run.id),
         "exposures": _exposures(session, run.id),
+        "accounts": _accounts(session, run.id),
         "datasets": [_dataset(session, dataset) for dataset in session.scalars(_of(Dataset, run.id))],
         "quality": plain_rows(session.scalars(_of(QualityResult, run.id)), "run_id"),
         "remedies": plain_rows(session.scalars(_of(Remedy, run.id)), "run_id"),
@@ -79,20 +80,11 @@ def _of(table: Any, run_id: int) -> Any:
 
 def _place(session: Session, run: Run) -> dict[str, Any]:
     area = existing(session, Area, run.area_id)
-    account = area_fluence(session, area_id=area.id)
     target = None if run.target_id is None else existing(session, Target, run.target_id)
     night = None if target is None else existing(session, Night, target.night_id)
     return {
         "sample": existing(session, Sample, area.sample_id).name,
-        "area": {
-            "name": area.name,
-            "fluence_budget_e_per_a2": account.budget_e_per_a2,
-            "delivered_e_per_a2": account.delivered_e_per_a2,
-            "reserved_e_per_a2": account.reserved_e_per_a2,
-            "left_e_per_a2": account.left_e_per_a2,
-            "pose": area.pose,
-            "thumbnail": area.thumbnail,
-        },
+        "area": {**_account(session, area), "pose": area.pose, "thumbnail": area.thumbnail},
         "night": None if night is None else night.name,
         "target": None if target is None else plain(target, "night_id", "plan_id"),
     }
@@ -161,6 +153,24 @@ def _exposures(session: Session, run_id: int) -> list[dict[str, Any]]:
         }
         for intent, entry, area in found
     ]
+
+
+def _accounts(session: Session, run_id: int) -> list[dict[str, Any]]:
+    """How the areas of specimens stand that a run exposed, focus areas included; what stands for vacuum is none."""
+    exposed = select(ExposureIntent.area_id).filter_by(run_id=run_id)
+    wanted = select(Area).where(Area.id.in_(exposed), Area.name != VACUUM).order_by(Area.id)
+    return [_account(session, area) for area in session.scalars(wanted)]
+
+
+def _account(session: Session, area: Area) -> dict[str, Any]:
+    account = area_fluence(session, area_id=area.id)
+    return {
+        "name": area.name,
+        "fluence_budget_e_per_a2": area.fluence_budget_e_per_a2,
+        "delivered_e_per_a2": account.delivered_e_per_a2,
+        "reserved_e_per_a2": account.reserved_e_per_a2,
+        "left_e_per_a2": account.left_e_per_a2,
+    }
 
 
 def _dataset(session: Session, dataset: Dataset) -> dict[str, Any]:

@@ -174,8 +174,7 @@ def shifts_px(scene: Scene, frames: npt.NDArray[np.int64]) -> Floats:
 
     Notes
     -----
-    In mrad, with r the commanded probe position [nm] from the field's middle along the scan's axes and q the products
-    (y², yx, x²) of r + beam_shift, as the coils bear both::
+    In mrad, with r the commanded probe position [nm] from the field's middle and q the products of r + beam_shift::
 
         misalignment + diffraction_shift + (descan_error + descan_correction) @ r + descan_quadratic @ q
             + beam_shift_pattern @ beam_shift

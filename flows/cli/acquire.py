@@ -3,6 +3,7 @@
 import textwrap
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
@@ -67,8 +68,10 @@ def run(
 
     Example: nightbeam run plans/demo/1_overview.yaml
     """
+    from flows.before import registered_budget
     from flows.plans import instrument_of
     from flows.possible import refuse_impossible
+    from flows.queue import other_budgets
     from stem4d.instrument import InstrumentFile
     from stem4d.plan import Plan
     from storage.documents import load_model
@@ -77,6 +80,8 @@ def run(
     one = load_model(plan, Plan)
     path = instrument_of(plan, instrument)
     refuse_impossible(plan.name, one, load_model(path, InstrumentFile).facts)
+    for problem in other_budgets(one, partial(registered_budget, settings)):
+        raise problem
     _ask([one], yes=yes)
     with _instrument(settings, path, as_json, no_prefect) as opened:
         from flows.run import run_plan
@@ -108,7 +113,7 @@ def night(
 
     Example: nightbeam night plans/demo_night.yaml --yes
     """
-    from flows.before import broken_off, recorded_calibration, refuse_resume
+    from flows.before import broken_off, recorded_calibration, refuse_resume, registered_budget
     from flows.queue import queue
     from stem4d.errors import BadInput
     from stem4d.instrument import InstrumentFile
@@ -123,6 +128,7 @@ def night(
             night,
             goes_on=lambda name, read, queued: not new and broken_off(settings, name, read, queued) is not None,
             has=lambda file, plan, kind: recorded_calibration(settings, file, plan, kind),
+            registered=partial(registered_budget, settings),
         )
         instrument = night.parent / read.instrument
         file = load_model(instrument, InstrumentFile)

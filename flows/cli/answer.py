@@ -12,6 +12,7 @@ import typer
 
 from devices.interrupts import listen
 from stem4d.errors import BadInput, DoseRefused, LimitViolation, NightbeamError
+from stem4d.names import plainly
 
 P = ParamSpec("P")
 
@@ -80,7 +81,8 @@ def _complain(error: NightbeamError, as_json: bool, code: Code) -> Code:
 
 
 def _say(text: str, code: Code) -> Code:
-    print(text, file=sys.stderr)
+    # Line by line: several problems are one each, and no device's words move the cursor.
+    print("\n".join(map(plainly, text.split("\n"))), file=sys.stderr)
     return code
 
 
@@ -109,4 +111,6 @@ def confirm(question: str, *, yes: bool) -> None:
 
 def print_json(facts: Any) -> None:
     """Facts as JSON on standard output; refuses NaN, which is not JSON."""
-    print(json.dumps(facts, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False, default=str))
+    text = json.dumps(facts, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False, default=str)
+    # Half a character, as of a path that is no UTF-8, has to be its code; what JSON leaves open may not ring or colour.
+    print("".join(each if each.isprintable() or each == "\n" else json.dumps(each)[1:-1] for each in text))

@@ -4,7 +4,21 @@ from typing import Annotated
 
 import typer
 
-from flows.cli import acquire, ask, calibrate, control, database, doctor, files, history, look, plan, simulate
+from flows.cli import (
+    acquire,
+    ask,
+    calibrate,
+    control,
+    database,
+    doctor,
+    export,
+    files,
+    history,
+    look,
+    plan,
+    serve,
+    simulate,
+)
 
 app = typer.Typer(
     name="nightbeam",
@@ -71,6 +85,9 @@ app.command("dose")(ask.dose)
 app.command("why")(ask.why)
 app.command("cost")(ask.cost)
 app.command("software")(ask.software)
+app.command("export")(export.export)
+app.command("verify-crate")(export.verify_crate)
+app.command("serve")(serve.serve)
 app.command("verify")(files.verify)
 app.command("recover")(files.recover)
 app.command("doctor")(doctor.doctor)

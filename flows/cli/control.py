@@ -91,7 +91,7 @@ def _order(kind: "Kind", instrument: str | None, wait_s: float, as_json: bool, t
     from storage.settings import load_settings
 
     night = running(load_settings(), instrument)
-    order = orders.ask(night.folder, kind, target=target, by=f"{getpass.getuser()}, process {os.getpid()}")
+    order = orders.ask(night.folder, kind, target=target, by=f"{_user()}, process {os.getpid()}")
     deadline = time.monotonic() + wait_s
     while (answer := orders.answer_to(night.folder, order)) is None and time.monotonic() < deadline:
         time.sleep(LOOK_S)
@@ -101,6 +101,13 @@ def _order(kind: "Kind", instrument: str | None, wait_s: float, as_json: bool, t
         return Code.WARNINGS
     _tell(as_json, {"order": order.id, "answered": True, "ok": answer.ok, "words": answer.words})
     return Code.DONE if answer.ok else Code.REFUSED
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # one without a name, as in a container
+        return f"user {os.getuid()}"
 
 
 def _tell(as_json: bool, facts: dict[str, object]) -> None:

@@ -2,11 +2,7 @@
 
 from collections.abc import Sequence
 
-
-def plainly(text: object) -> str:
-    """A text for a terminal and a log: what does not print (escapes, line ends, marks of direction) as its code."""
-    spaced = str(text).replace("\u00a0", " ").replace("\u202f", " ")
-    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in spaced)
+from stem4d.names import plainly
 
 
 def say(text: object = "") -> None:

@@ -9,6 +9,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from devices.acquire import Progress as Acquired
+from stem4d.names import plainly
 from tasks.lab import Lab, Told
 
 _STYLES = {
@@ -37,7 +38,7 @@ class Screen:
         self._clear()
         style = _STYLES.get(one.kind, "")
         time = f"{datetime.now(UTC):%H:%M:%S}"
-        text = f"{time}  {one.kind:<20} {one.message}"
+        text = f"{time}  {one.kind:<20} {plainly(one.message)}"
         self._progress.console.print(escape(text), style=style, soft_wrap=True, highlight=False)
 
     def frames(self, what: str, state: Acquired) -> None:

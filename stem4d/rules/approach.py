@@ -2,7 +2,9 @@
 
 from collections.abc import Iterator
 
-from stem4d.approach import POSE_UNITS, Approach
+from stem4d.approach import FOCUS_ELECTRONS, POSE_UNITS, SURVEY_ELECTRONS, Approach
+from stem4d.calibrate.focus_scans import focus_scans
+from stem4d.errors import BadInput
 from stem4d.instrument import InstrumentFacts, StageFacts
 from stem4d.rules.instrument import AXIS, SOURCE, facts_of
 from stem4d.rules.registry import Context, Judged, judge, rule
@@ -126,6 +128,48 @@ def focus_area_apart(ctx: Context, _wanted: None) -> Iterator[Judged]:
             of=least_distance_nm(ctx),
             remedy="Choose a focus area farther away (approach.focus_area.offset_nm).",
         )
+
+
+@rule(
+    "focus_area_budget", number=8, axis="intensity and dose", formula="4 n_s/step² + n_f/far² + n_f/near²", unit="e/Å²",
+    source="two scans for the drift, two for focus and two for contamination, of 2000 and 10 000 electrons a pattern",
+    needs="instrument",
+)  # fmt: skip
+def focus_area_budget(ctx: Context, _wanted: None) -> Iterator[Judged]:
+    """The focus area bears the fewest scans that the approach makes there; more are made where these do not suffice."""
+    area = _asked(ctx).focus_area
+    if area is not None:
+        least = least_focus_fluence_e_per_a2(ctx)
+        yield judge(
+            ctx.limit("focus_area_budget"),
+            "budget of the focus area",
+            area.fluence_budget_e_per_a2,
+            of=least,
+            note=f"Up to {MOST_SCANS:g} times as much is used where drift or focus need more scans.",
+            remedy=f"Set approach.focus_area.fluence_budget_e_per_a2 to {MOST_SCANS * least:.3g}, or leave it out.",
+        )
+
+
+MOST_SCANS = 3
+"""Times the fewest scans, that a focus area should bear (habit)."""
+
+
+def least_focus_fluence_e_per_a2(ctx: Context) -> float:
+    """Average fluence of the fewest scans of a focus area [e/Å²]."""
+    plan = ctx.plan
+    told = plan.optics
+    given = 4 * SURVEY_ELECTRONS / (10 * plan.scan.step_nm) ** 2
+    try:
+        scans = focus_scans(
+            told.beam_energy_kev,
+            told.convergence_semi_angle_mrad,
+            ctx.predicted.mrad_per_pixel,
+            facts_of(ctx).defocus_nm.highest,
+        )
+    except BadInput:
+        # What leaves no room to focus by is said when it is focused.
+        return given
+    return given + sum(FOCUS_ELECTRONS / (10 * scan.step_nm) ** 2 for scan in scans)
 
 
 def least_distance_nm(ctx: Context) -> float:

@@ -151,6 +151,7 @@ LIMITS: Mapping[str, Limit] = {
     "scan_range": _at_most("the instrument file", hard=1, of="largest field"),
     "focus_area_reach": _at_most("the instrument file", hard=1, of="reach of the beam shift"),
     "focus_area_apart": _at_least("habit of low-dose work", hard=1, of="twice the field and the probe"),
+    "focus_area_budget": _at_least("what the fewest scans there give", hard=1, of="fluence of the fewest scans"),
     "angle_scale": _at_most("habit", soft=100 * ANGLE_TOLERANCE),
     "angle_scale/ptychography": _at_most("as the step without affine refinement", soft=1, hard=2),
     "strain_scale/region": _at_most("a scale error scales the strain", soft=1, of="target strain"),

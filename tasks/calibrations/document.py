@@ -2,9 +2,9 @@
 
 from datetime import timedelta
 
+from stem4d.calibrate.limits import LIMITS
 from stem4d.rules.limits import NEED_IN_WORDS
 from tasks.calibrations.kinds import KINDS
-from tasks.calibrations.limits import LIMITS
 
 
 def table() -> str:

@@ -1,10 +1,10 @@
 """A run that saturated, and a second attempt that went well: a database with one of everything in it."""
 
-from db_world import World
 from sqlalchemy.orm import Session
 
 from db import calibrations, dose, record, results
 from db.engine import writer
+from tests.db.db_world import World
 
 FIRST = "r20261122-204139-0001"
 SECOND = "r20261122-204139-0002"

@@ -1,7 +1,10 @@
 """The acquisition, in this process and in one of its own: the same file, the same figures, the same errors."""
 
 import multiprocessing
+import os
+import signal
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -10,7 +13,7 @@ import numpy as np
 import pytest
 
 from devices.acquire import AcquisitionJob, AcquisitionResult, Progress, _Pace, acquire
-from devices.worker import _ask, _follow, acquire_in_child
+from devices.worker import HUNG_S, _ask, _follow, _Line, acquire_in_child
 from stem4d.accumulate import AccumulatorSpec, Annulus
 from stem4d.errors import DeviceFault
 from stem4d.maps import maps_from_arrays
@@ -149,7 +152,7 @@ def test_a_child_that_waits_for_the_arm_in_vain_says_so_to_a_late_parent() -> No
     with ours:
         with theirs:
             with pytest.raises(DeviceFault, match=r"has not answered 'listening' for 0\.01 s") as fault:
-                _ask(theirs, "listening", None, 0.01)
+                _ask(theirs, _Line(theirs), "listening", None, 0.01)
             theirs.send(("error", fault.value))
         # The child has gone: nobody takes the answer to its "listening" any more.
         with pytest.raises(DeviceFault, match="has not answered 'listening'"):
@@ -193,3 +196,18 @@ def test_answers_that_take_long_are_asked_for_less_often() -> None:
     assert 50 <= asked(0.0) <= 50 + 17
     assert asked(0.11) >= 5
     assert took <= 1.1 + 0.11  # a tenth of the time, and one answer more
+
+
+@pytest.mark.usefixtures("warm_workers")
+def test_a_child_that_is_stopped_is_a_fault_within_seconds(tmp_path: Path) -> None:
+    pids: list[int] = []
+
+    def stop(_progress: Progress) -> None:
+        if pids:
+            os.kill(pids.pop(), signal.SIGSTOP)
+
+    began_s = time.monotonic()
+    with pytest.raises(DeviceFault, match="has said nothing for 5 s"):
+        acquire_in_child(job(tmp_path, KnownFrames((400, 7))), nothing, stop, on_started=pids.append)
+    # It is ended by a kill after 2 s of patience; a busy machine takes a few more.
+    assert time.monotonic() - began_s < HUNG_S + 20

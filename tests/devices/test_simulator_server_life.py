@@ -12,6 +12,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
+import psutil
 import pytest
 
 from devices.simulator import client, open_instrument
@@ -133,6 +134,9 @@ def test_a_server_that_hangs_is_a_fault_in_time(real: Path, monkeypatch: pytest.
         pid = address_of(real).pid
         monkeypatch.setattr(client, "ANSWER_TIMEOUT_S", 0.2)
         os.kill(pid, signal.SIGSTOP)
+        # The signal comes to one of its threads a moment before all of them stand still.
+        while psutil.Process(pid).status() != psutil.STATUS_STOPPED:
+            time.sleep(0.001)
         try:
             with pytest.raises(DeviceFault, match="does not answer"):
                 instrument.gate.blank()

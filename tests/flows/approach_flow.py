@@ -13,12 +13,12 @@ import numpy as np
 from devices.simulator.instrument import read_truth
 from devices.simulator.stage import displacement_nm
 from devices.simulator.state import State
-from stem4d.approach import StagePose
+from stem4d.approach import SURVEY_ELECTRONS, StagePose
 from stem4d.instrument import InstrumentFile
 from stem4d.model import canonical_json
 from stem4d.plan import Plan
 from storage.settings import Settings
-from tasks.approach_scans import SURVEY_ELECTRONS, Way
+from tasks.approach_scans import Way
 from tasks.calibrated import uncalibrated
 from tasks.lab import Lab, open_lab
 from tasks.record import open_run

@@ -147,3 +147,26 @@ def test_what_the_beam_shift_does_to_the_descan_is_taken_back(tmp_path: Path) ->
     ((along_y, _), (_, _)) = after.descan_mrad_per_nm
     # Centres of mass follow a disk of 14 of 16 px, before a specimen, to some per cent.
     assert along_y == pytest.approx(-6e-6 * after.beam_shift_nm[0], rel=0.1)
+
+
+@pytest.mark.slow
+def test_what_a_person_asks_ends_an_approach_before_its_next_scan(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    without_pages(monkeypatch)
+    thumbnail = thumbnail_of(tmp_path / "before", "target")
+    # It never drifts slowly enough: without an order it would be watched until its time is over.
+    asked_for = {**asked(thumbnail), "max_drift_nm_per_min": 1e-6, "max_settling_min": 600.0}
+    with lab_of(tmp_path / "night", displaced()) as opened:
+        scans: list[str] = []
+
+        def between() -> str:
+            scans.append("look")
+            return "skipped by a person" if len(scans) > 4 else ""
+
+        opened.between = between
+        done = told(opened, run_plan(opened, plan_of(**asked_for), with_prefect=False))
+    assert done.outcome.state is TargetState.SKIPPED
+    assert done.outcome.broken_off
+    assert done.outcome.reason.startswith("skipped by a person")
+    assert len(scans) == 5

@@ -10,7 +10,7 @@ import pytest
 
 from devices.protocols import Reading
 from devices.simulator.instrument import open_here
-from flows.conditions import LOOK_S, Waiting, answers, wanted, wrong
+from flows.conditions import LOOK_S, MOST_LIT_S, Waiting, answers, wanted, wrong
 from flows.night import run_night
 from flows.resume import left_of
 from stem4d.errors import DeviceFault
@@ -30,12 +30,15 @@ class Bench:
     def __init__(self, folder: Path, gauges: Callable[[float], Values], reserve_gb: float = 0.0) -> None:
         self.now_s, self.blanked, self.told, self.shown = 0.0, 0, cast(list[str], []), cast(list[str], [])
         self.gauges = gauges
-        self.settings = SimpleNamespace(data_folder=folder, disk_reserve_gb=reserve_gb)
+        self.dark, self.answers_at_s, self.shut = False, 0.0, 0
+        self.settings = SimpleNamespace(data_folder=folder, disk_reserve_gb=reserve_gb, notify=())
         self.file = SimpleNamespace(name="bench")
         self.instrument = SimpleNamespace(
             column=SimpleNamespace(snapshot=self.snapshot),
             detector=SimpleNamespace(),
-            gate=SimpleNamespace(blank=self.blank),
+            gate=SimpleNamespace(blank=self.blank, is_blanked=lambda: self.dark),
+            valves=SimpleNamespace(close=self.close),
+            scan=SimpleNamespace(ensure_stopped=lambda: None),
             pause=self.pause,
         )
 
@@ -49,6 +52,16 @@ class Bench:
 
     def blank(self) -> None:
         self.blanked += 1
+        if self.now_s < self.answers_at_s:
+            raise DeviceFault("the column does not answer")
+        self.dark = True
+
+    def close(self) -> None:
+        self.shut += 1
+        raise DeviceFault("the valves do not answer")
+
+    def show(self, _kind: str, message: str) -> None:
+        self.told.append(message)
 
     def pause(self, seconds: float) -> None:
         self.now_s += seconds
@@ -84,6 +97,26 @@ def test_it_waits_blanked_until_it_has_been_good_for_the_settle_time(tmp_path: P
     assert bench.told[0] == "the vacuum is 0.01 Pa, and 0.0001 Pa is the limit; the night waits, beam blanked"
     assert bench.told[1] == "all is good again since 1 min, after 2.58 min of waiting"
     assert bench.shown[-1] == ""
+
+
+def test_nothing_is_good_while_the_beam_may_be_on(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, until(20, BAD, GOOD))
+    bench.answers_at_s = 40.0
+    assert bench.wait(LIMIT) == ""
+    # Bad for 20 s and lit for 40; the look that saw it dark is the first good one.
+    assert bench.dark
+    assert bench.now_s == 40.0 + LIMIT.settle_s - LOOK_S
+    assert "THE BEAM MAY STILL BE ON" in bench.told[0]
+    assert bench.told[1] == "the beam is blanked, after 40 s"
+    assert bench.shut == bench.blanked - 1
+
+
+def test_a_beam_that_cannot_be_blanked_ends_the_night(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, until(20, BAD, GOOD))
+    bench.answers_at_s = 1e9
+    ended = bench.wait(LIMIT)
+    assert "THE BEAM MAY STILL BE ON" in ended
+    assert bench.now_s == MOST_LIT_S
 
 
 def test_what_gets_bad_again_within_the_settle_time_is_waited_for_anew(tmp_path: Path) -> None:

@@ -146,3 +146,12 @@ def test_an_event_spoils_kinds_of_calibration_that_there_are(home: Path, tmp_pat
     path.write_text(json.dumps({**night, "events": [{"name": "flash", "at_h": 2.0, "spoils": ["curent", "centre"]}]}))
     (told,) = problems(path)
     assert told.startswith("event flash: spoils: got 'curent'; no kind of calibration; there are ")
+
+
+def test_a_budget_that_another_plan_has_set_is_told_before_anything_starts(home: Path, tmp_path: Path) -> None:
+    path = written(tmp_path, {}, {"plan": "second.yaml"}, second=on("lamella-2"))
+    known = {"lamella-1": 5.0, "lamella-2": 2e5}
+    with pytest.raises(BadInput) as caught:
+        queue(path, now=lambda: NOW, registered=lambda _sample, area: known[area])
+    assert "budget of area lamella-1" in caught.value.field
+    assert "registered with 5 e/Å²" in str(caught.value)

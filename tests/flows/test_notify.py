@@ -46,13 +46,17 @@ def test_nothing_is_sent_or_written_where_nobody_wants_it(tmp_path: Path) -> Non
 def test_the_same_kind_again_is_held_back_and_counted_in_the_next(tmp_path: Path) -> None:
     post, wants = Post(), settings(tmp_path, "json://there")
     assert tell_people(wants, "lost", "a", "one", send=post, now=lambda: START) == ""
-    assert "held back" in tell_people(wants, "lost", "b", "two", send=post, now=lambda: after(9.9))
+    told = tell_people(wants, "lost", "a", "two", send=post, now=lambda: after(9.9))
+    assert told == "held back: the same was told 10 min ago"
     assert tell_people(wants, "ended", "c", "three", send=post, now=lambda: after(9.9)) == ""
-    assert tell_people(wants, "lost", "d", "four", send=post, now=lambda: after(10)) == ""
+    assert tell_people(wants, "lost", "a", "four", send=post, now=lambda: after(10)) == ""
+    # Another night is another thing to be told of.
+    assert tell_people(wants, "ended", "d", "five", send=post, now=lambda: after(10)) == ""
     assert post.sent == [
         ("a", "one"),
         ("c", "three\n1 more messages were held back before this one."),
-        ("d", "four"),
+        ("a", "four"),
+        ("d", "five"),
     ]
 
 
@@ -126,3 +130,16 @@ def test_an_unattended_night_that_is_refused_is_told(
     monkeypatch.setattr("flows.notify.tell_people", tell)
     done = CliRunner().invoke(app, ["night", str(tmp_path / "tonight.yaml"), option])
     assert (done.exit_code, kinds) == (2, told)
+
+
+def test_a_service_that_trickles_holds_nothing_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("flows.notify.LONGEST_S", 0.05)
+    let_go = threading.Event()
+
+    def trickles(*_arguments: object) -> str:
+        let_go.wait(30)
+        return ""
+
+    told = tell_people(settings(tmp_path, "json://there"), "ended", "t", "x", send=trickles)
+    let_go.set()
+    assert told == "the message was not sent within 0.05 s"

@@ -105,6 +105,7 @@ def test_no_dose_for_reference_scans_means_neither_waiting_nor_following(
     assert len(done.runs) == 1
 
 
+@pytest.mark.slow
 def test_following_the_specimen_mends_a_steady_drift_within_the_dose(demo: Lab) -> None:
     plan = drifting("s7", "quality.remedies=[track]")
     done = mended(demo, plan)

@@ -39,6 +39,7 @@ def pages(monkeypatch: pytest.MonkeyPatch) -> None:
     without_pages(monkeypatch)
 
 
+@pytest.mark.slow
 def test_waiting_until_the_drift_has_settled_mends_it_within_the_dose(tmp_path: Path) -> None:
     plan = drifting("s3", "quality.remedies=[settle]")
     with faulty_lab(tmp_path, SETTLING) as opened:

@@ -10,7 +10,7 @@ from devices.simulator.settings import Truth
 from devices.simulator.stage import AT_REST, StageMotion
 from stem4d.accumulate import Accumulator, AccumulatorSpec, Annulus
 from stem4d.calibrate.angles import add_frames, empty_images, group_angles
-from stem4d.calibrate.refocus import FocusScan
+from stem4d.calibrate.focus_scans import FocusScan
 from stem4d.calibrate.tilt import TiltFit, fit_tilts
 from stem4d.detector import DetectorFacts
 from stem4d.maps import RunMaps

@@ -143,8 +143,24 @@ def test_a_vacuum_position_has_to_be_stored(rule: str, name: str, verdict: Any) 
     assert found.verdict is verdict
 
 
+@pytest.mark.parametrize(
+    ("rule", "share", "verdict"), [("focus_area_budget", 0.99, FAIL), ("focus_area_budget", 1.01, PASS)]
+)
+def test_a_focus_area_bears_the_scans_that_are_made_there(rule: str, share: float, verdict: Any) -> None:
+    one = approached(focus_area=FOCUS)
+    # 27.6 mrad at 300 kV: λ/α is 0.0713 nm, so the near scan's step 0.0357 nm; the depth of field is 2.58 nm, and the
+    # far scan's step 8 of them times 27.6e-3 over 4.
+    survey = 4 * 2e3 / (10 * one.scan.step_nm) ** 2
+    focus = 1e4 / 0.357**2 + 1e4 / (10 * 8 * 2.58 * 27.6e-3 / 4) ** 2
+    changed = {**FOCUS, "fluence_budget_e_per_a2": share * (survey + focus)}
+    (found,) = findings(approached(focus_area=changed), rule, instrument=facts())
+    assert found.verdict is verdict
+    assert found.limit == pytest.approx(survey + focus, rel=0.01)
+
+
 def test_a_plan_without_an_approach_is_asked_nothing_of_it() -> None:
     ours = {"stage_pose", "stage_tilt", "focus_area_reach", "focus_area_apart", "stigmator", "vacuum_position"}
+    ours.add("focus_area_budget")
     assert not ours & {one.rule for one in check(plan("case_a"), instrument=facts()).findings}
 
 

@@ -1,6 +1,7 @@
 """Orders by files: each is taken once and answered, whatever else lies there; a status is whole or not there."""
 
 import json
+import os
 import threading
 from pathlib import Path
 
@@ -69,3 +70,27 @@ def test_a_status_is_whole_or_none(tmp_path: Path) -> None:
     assert orders.read_status(tmp_path) is None
     (tmp_path / "status.json").write_text(json.dumps([1]))
     assert orders.read_status(tmp_path) is None
+
+
+@pytest.mark.timeout(20)
+def test_what_is_no_ordinary_file_is_put_aside_at_once(tmp_path: Path) -> None:
+    order = orders.ask(tmp_path, "pause")
+    folder = tmp_path / "orders"
+    os.mkfifo(folder / "20261127-190000000000-deadbeef.json")
+    (folder / "20261127-190000000001-deadbeef.json").symlink_to("/etc/hostname")
+    (folder / "20261127-190000000002-deadbeef.json").mkdir()
+    assert list(orders.waiting(tmp_path)) == [order]
+    assert len(list(folder.glob("*.unreadable"))) == 3
+    os.mkfifo(tmp_path / "status.json")
+    assert orders.read_status(tmp_path) is None
+
+
+def test_a_folder_that_cannot_be_looked_at_holds_no_orders(tmp_path: Path) -> None:
+    (tmp_path / "orders").symlink_to("orders")
+    assert orders.waiting(tmp_path) == ()
+
+
+def test_who_asked_cannot_forge_a_line(tmp_path: Path) -> None:
+    orders.ask(tmp_path, "pause", by="x\x1b[31m\nnight ended  FORGED\u202e")
+    (taken,) = orders.waiting(tmp_path)
+    assert taken.by == "x\\x1b[31m\\nnight ended  FORGED\\u202e"

@@ -57,6 +57,9 @@ def test_the_environment_wins_over_the_file(home: Path, monkeypatch: pytest.Monk
         ("disk_reserve_gb = inf", "disk_reserve_gb: got inf GB; has to be a finite number"),
         ("accumulator_threads = 0", "accumulator_threads: got 0; has to be at least 1"),
         ("database_url = 7", "database_url: got '(hidden)'; has to be text"),
+        ('notify = "json://u:s3cret@h"', "notify: got '(hidden)'; has to be a list"),
+        ('notify = {x = "json://u:s3cret@h"}', "notify: got '(hidden)'; has to be a list"),
+        ('notifi = ["json://u:s3cret@h"]', "notifi: got '(hidden)'; is not a known name"),
         ('home = "/elsewhere"', "is where this file lies"),
         ("worker = ", "not well-formed TOML"),
     ],
@@ -66,6 +69,17 @@ def test_a_bad_file_is_refused(home: Path, text: str, message: str) -> None:
     with pytest.raises(BadInput) as refused:
         load_settings()
     assert message in str(refused.value)
+    assert "s3cret" not in str(refused.value)
+
+
+@pytest.mark.parametrize("given", ["", "json://u:s3cret@h", '[["json://u:s3cret@h"]]', '{"a": "json://u:s3cret@h"}'])
+def test_addresses_in_a_variable_that_are_no_list_are_refused_unseen(
+    monkeypatch: pytest.MonkeyPatch, given: str
+) -> None:
+    monkeypatch.setenv("NIGHTBEAM_NOTIFY", given)
+    with pytest.raises(BadInput, match="hidden") as refused:
+        load_settings()
+    assert "s3cret" not in str(refused.value)
 
 
 def test_a_bad_variable_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from stem4d.calibrate.limits import LIMITS
 from stem4d.calibrate.rotation import RotationFit
 from stem4d.calibrate.step import StepFit
 from stem4d.calibrate.tilt import TiltFit
@@ -16,7 +17,7 @@ from tasks.calibrations.agree import agreed
 from tasks.calibrations.applies import does_not_apply
 from tasks.calibrations.document import table
 from tasks.calibrations.kinds import KINDS
-from tasks.calibrations.limits import LIMITS, judged
+from tasks.calibrations.limits import judged
 from tasks.calibrations.measured import Measured
 from tasks.calibrations.step import _only_one
 from tasks.calibrations.words import HELP, refused, told

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 from web.report.morning import MOST_EVENTS, got, needs, not_got, times
 from web.report.render import render_night
-from web.report.values import Cost, NightReport, StoryLine, TargetLine
+from web.report.values import Cost, NightReport, RunLink, StoryLine, TargetLine
 
 WHEN = datetime(2026, 11, 28, 5, 0, tzinfo=UTC)
 
@@ -29,6 +29,26 @@ def test_a_quiet_night_needs_nobody() -> None:
     expected = night(line(0, "refused", "by its rule", expected="refused"), line(1, "skipped", "no time"))
     assert needs(expected) == ()
     assert "<p>Nothing.</p>" in render_night(QUIET)
+
+
+def test_a_target_that_was_given_up_needs_a_look_but_none_that_nobody_wanted() -> None:
+    run = (RunLink("r1", "marked", None, None),)
+    report = night(
+        line(0, "skipped", "the stage has not settled", runs=run),
+        line(1, "refused", "not exposed without rotation"),
+        line(2, "skipped", "skipped by a person", runs=run),
+        line(3, "skipped", "a spare that was not needed"),
+    )
+    assert needs(report) == (
+        "t0 was skipped: the stage has not settled",
+        "t1 was refused: not exposed without rotation",
+    )
+
+
+def test_whole_rows_of_a_target_that_was_given_up_are_data() -> None:
+    report = night(line(0, "skipped", "given up", has_data=True), line(1, "skipped", "given up"))
+    assert [row[0].text for row in got(report).rows] == ["1. t0"]
+    assert [row[0].text for row in not_got(report).rows] == ["2. t1"]
 
 
 def test_what_presses_most_stands_first() -> None:

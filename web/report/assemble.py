@@ -14,7 +14,7 @@ from stem4d.instrument import InstrumentFacts
 from stem4d.plan import Plan
 from storage.disk import replace_text
 from web.report.evidence_run import run_evidence
-from web.report.facts import Facts, dose_account, night_report, run_report, seconds_between
+from web.report.facts import Facts, dose_accounts, night_report, run_report, seconds_between
 from web.report.figures.bars import Span, dose_bar, time_line
 from web.report.figures.canvas import as_picture
 from web.report.plates import Calibrated, Judged, Pass, run_plates
@@ -123,11 +123,13 @@ def _judged(facts: Facts) -> Judged:
 
 
 def _dose_plate(facts: Facts) -> tuple[Plate, ...]:
-    account = dose_account([facts])
     if not facts["exposures"]:
         return ()
-    drawing = dose_bar(account.others_e_per_a2, account.delivered_e_per_a2, account.budget_e_per_a2, account.area)
-    return (Plate("Dose", (as_picture(drawing),)),)
+    drawings = [
+        dose_bar(one.others_e_per_a2, one.delivered_e_per_a2, one.budget_e_per_a2, one.area)
+        for one in dose_accounts([facts])
+    ]
+    return (Plate("Dose", tuple(as_picture(each) for each in drawings)),)
 
 
 def _night_plates(night: Facts) -> tuple[Plate, ...]:

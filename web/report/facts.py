@@ -34,13 +34,13 @@ STORY_LINES = 2000
 _PACKAGES = ("nightbeam", "numpy", "scipy", "numba", "h5py", "hdf5plugin", "prefect")
 
 
-def run_report(facts: Facts, plan: Plan, plates: tuple[Plate, ...], missing_pictures: str) -> RunReport:
-    """The page of a run, from ``db.questions.show.show_run``."""
+def run_report(facts: Facts, plan: Plan | None, plates: tuple[Plate, ...], missing_pictures: str) -> RunReport:
+    """The page of a run, from ``db.questions.show.show_run``; ``plan`` is None where this version cannot read it."""
     started = _time(facts["started"])
     return RunReport(
         run=facts["name"],
-        plan=plan.name,
-        plan_title=plan.title,
+        plan=facts["plan"]["name"],
+        plan_title=str(facts["plan"]["document"].get("title", "")),
         plan_sha256=facts["plan"]["sha256"],
         sample=facts["sample"],
         area=facts["area"]["name"],
@@ -55,12 +55,12 @@ def run_report(facts: Facts, plan: Plan, plates: tuple[Plate, ...], missing_pict
         night=facts["night"],
         parent=facts["parent"],
         story=tuple(_line(event) for event in facts["events"]),
-        parameters=plan_parameters(plan),
+        parameters=() if plan is None else plan_parameters(plan),
         findings=tuple(_judgement(one) for one in facts["quality"] if one["stage"] == "plan"),
         quality=tuple(_judgement(one) for one in facts["quality"] if one["stage"] == "final"),
         calibrations=tuple(_calibration(one, started, facts) for one in facts["calibrations"]),
         remedies=tuple(_remedy(one) for one in facts["remedies"]),
-        dose=dose_account([facts]),
+        doses=dose_accounts([facts]),
         exposures=tuple(_exposure(one) for one in facts["exposures"]),
         predicted=_cost(facts, "predicted"),
         actual=_cost(facts, "actual"),
@@ -89,7 +89,7 @@ def night_report(
         started=_time(night["started"]),
         ended=_time_or_none(night["ended"]),
         sha256=night["sha256"],
-        targets=tuple(_target(one, pages) for one in night["targets"]),
+        targets=tuple(_target(one, pages, runs) for one in night["targets"]),
         story=lines,
         story_note=note,
         doses=_doses(runs.values()),
@@ -100,20 +100,27 @@ def night_report(
     )
 
 
-def dose_account(runs: list[Facts]) -> DoseAccount:
-    """The account of one area, with what these runs of it gave it: their acquisitions, not what vacuum received."""
-    area = runs[0]["area"]
-    own = [one for run in runs for one in run["exposures"] if one["purpose"] == "acquisition"]
+def dose_accounts(runs: list[Facts]) -> tuple[DoseAccount, ...]:
+    """The accounts of the areas that runs of a specimen exposed, with what these runs gave them: all their exposures.
+
+    Of runs that exposed nothing the area that they were to expose.
+    """
+    accounts = {account["name"]: account for run in runs for account in (run["area"], *run["accounts"])}
+    return tuple(_dose_account(runs, account) for account in accounts.values())
+
+
+def _dose_account(runs: list[Facts], account: Facts) -> DoseAccount:
+    own = [one for run in runs for one in run["exposures"] if one["area"] == account["name"]]
     delivered = sum(one["delivered_e_per_a2"] or 0.0 for one in own)
     return DoseAccount(
         sample=runs[0]["sample"],
-        area=area["name"],
-        budget_e_per_a2=area["fluence_budget_e_per_a2"],
+        area=account["name"],
+        budget_e_per_a2=account["fluence_budget_e_per_a2"],
         # Sums of floats in another order may differ by their rounding.
-        others_e_per_a2=max(0.0, round(area["delivered_e_per_a2"] - delivered, 9)),
+        others_e_per_a2=max(0.0, round(account["delivered_e_per_a2"] - delivered, 9)),
         intended_e_per_a2=sum(one["intended_e_per_a2"] for one in own),
         delivered_e_per_a2=delivered,
-        reserved_e_per_a2=area["reserved_e_per_a2"],
+        reserved_e_per_a2=account["reserved_e_per_a2"],
     )
 
 
@@ -142,14 +149,15 @@ def _night_story(night: Facts, runs: Mapping[str, Facts]) -> tuple[tuple[StoryLi
 
 
 def _doses(runs: Iterable[Facts]) -> tuple[DoseAccount, ...]:
-    areas: dict[tuple[str, str], list[Facts]] = {}
+    samples: dict[str, list[Facts]] = {}
     for run in runs:
-        areas.setdefault((run["sample"], run["area"]["name"]), []).append(run)
-    return tuple(dose_account(of_area) for of_area in areas.values())
+        samples.setdefault(run["sample"], []).append(run)
+    return tuple(account for of_sample in samples.values() for account in dose_accounts(of_sample))
 
 
-def _target(target: Facts, pages: frozenset[str]) -> TargetLine:
+def _target(target: Facts, pages: frozenset[str], known: Mapping[str, Facts]) -> TargetLine:
     runs = target["runs"]
+    files = [file for run in runs for file in known[run["name"]]["datasets"]]
     first = runs[0] if runs else {}
     return TargetLine(
         position=target["position"],
@@ -166,6 +174,7 @@ def _target(target: Facts, pages: frozenset[str]) -> TargetLine:
             for run in runs
         ),
         waits=bool(target.get("broken_off")),
+        has_data=any(file["purpose"] == "acquisition" and file["frames"] for file in files),
         night_predicted_s=target.get("predicted_seconds"),
         night_took_s=target.get("actual_seconds"),
     )
@@ -240,8 +249,8 @@ def _mended(one: Facts) -> str:
 
 def _exposure(one: Facts) -> Exposure:
     return Exposure(
-        one["purpose"], _time(one["opened"]), one["intended_e_per_a2"], one["delivered_e_per_a2"], one["electrons"],
-        one["reason"],
+        one["purpose"], one["area"], _time(one["opened"]), one["intended_e_per_a2"], one["delivered_e_per_a2"],
+        one["electrons"], one["reason"],
     )  # fmt: skip
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from stem4d.night import BY_A_PERSON, NOT_NEEDED
 from web.report.tables import Cell, Table, targets
 from web.report.text import NOT_MEASURED, duration
 from web.report.values import NightReport, TargetLine
@@ -38,6 +39,15 @@ def _needs(report: NightReport) -> Iterator[str]:
             yield f"{line.name} ended as {line.state}, and was expected to end as {line.expected}"
         elif line.state == "marked" and not line.expected:
             yield f"{line.name} is marked, look before its data are used: {line.reason or 'no reason was recorded'}"
+        elif _lost(line):
+            yield f"{line.name} was {line.state}: {line.reason or 'no reason was recorded'}"
+
+
+def _lost(line: TargetLine) -> bool:
+    """Whether it was refused, or given up after it had begun: what there was no time for needs nobody."""
+    unwanted = (line.reason or "").startswith((BY_A_PERSON, NOT_NEEDED))
+    begun = line.state == "refused" or (line.state == "skipped" and bool(line.runs))
+    return begun and not (unwanted or line.expected or line.waits)
 
 
 def _names(names: list[str], most: int = 12) -> str:
@@ -47,12 +57,17 @@ def _names(names: list[str], most: int = 12) -> str:
 
 def got(report: NightReport) -> Table:
     """Targets of which there are data."""
-    return targets(line for line in report.targets if line.state in GOT)
+    return targets(line for line in report.targets if _has_data(line))
+
+
+def _has_data(line: TargetLine) -> bool:
+    """Whether there are data: also whole rows of a target that was broken off are some."""
+    return line.state in GOT or line.has_data
 
 
 def not_got(report: NightReport) -> Table:
     """Targets of which there are none, and why."""
-    return targets(line for line in report.targets if line.state not in GOT)
+    return targets(line for line in report.targets if not _has_data(line))
 
 
 def times(lines: Iterable[TargetLine]) -> Table:

@@ -2,6 +2,7 @@
 
 from base64 import b64encode
 from functools import cache
+from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
@@ -16,32 +17,36 @@ from web.report.values import CalibrationReport, NightReport, Picture, RunReport
 
 def render_run(report: RunReport) -> str:
     """The page of one run."""
-    template = _environment().get_template("run.html")
+    return _environment().get_template("run.html").render(run_values(report))
+
+
+def run_values(report: RunReport) -> dict[str, Any]:
+    """What the page of a run shows, by the names of its template."""
     headline, unknown = judged.headline(report.quality)
-    return template.render(
-        report=report,
-        state=tables.chip(report.state),
-        verdict=tables.chip(report.verdict),
-        identity=tables.identity(report),
-        analyses=tables.analyses(report.analyses),
-        headline=headline,
-        unknown=unknown,
-        quality=judged.judged("Quality of the data", report.quality),
-        without_picture=without_picture(report.quality),
-        findings=judged.judged("Plan check", report.findings),
-        remedies=tables.remedies(report.remedies),
-        attempts=attempts(report.attempts),
-        calibrations=used.calibrations(report.calibrations),
-        withdrawn=used.withdrawn(report.withdrawn),
-        lacking=used.lacking_words(report.lacking),
-        meaning=tables.STATES.get(report.state, ""),
-        dose=tables.dose([report.dose] if report.dose else [], "this run"),
-        exposures=tables.exposures(report.exposures),
-        costs=tables.costs(report.predicted, report.actual),
-        files=tables.files(report.files),
-        story=tables.story(report.story),
-        parameters=tables.parameters(report.parameters),
-    )
+    return {
+        "report": report,
+        "state": tables.chip(report.state),
+        "verdict": tables.chip(report.verdict),
+        "identity": tables.identity(report),
+        "analyses": tables.analyses(report.analyses),
+        "headline": headline,
+        "unknown": unknown,
+        "quality": judged.judged("Quality of the data", report.quality),
+        "without_picture": without_picture(report.quality),
+        "findings": judged.judged("Plan check", report.findings),
+        "remedies": tables.remedies(report.remedies),
+        "attempts": attempts(report.attempts),
+        "calibrations": used.calibrations(report.calibrations),
+        "withdrawn": used.withdrawn(report.withdrawn),
+        "lacking": used.lacking_words(report.lacking),
+        "meaning": tables.STATES.get(report.state, ""),
+        "dose": tables.dose(report.doses, "this run"),
+        "exposures": tables.exposures(report.exposures),
+        "costs": tables.costs(report.predicted, report.actual),
+        "files": tables.files(report.files),
+        "story": tables.story(report.story),
+        "parameters": tables.parameters(report.parameters),
+    }
 
 
 def render_night(report: NightReport) -> str:
@@ -83,6 +88,15 @@ def _data_address(picture: Picture) -> Markup:
     return Markup(f"data:{picture.media_type};base64,{b64encode(picture.data).decode()}")  # noqa: S704
 
 
+FILTERS: dict[str, Any] = {
+    "data_address": _data_address,
+    "time_utc": time_utc,
+    "duration": duration,
+    "chip": tables.chip,
+}
+"""Of the templates of every page of ours."""
+
+
 @cache
 def _environment() -> Environment:
     environment = Environment(
@@ -92,5 +106,5 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(data_address=_data_address, time_utc=time_utc, duration=duration, chip=tables.chip)
+    environment.filters.update(FILTERS)
     return environment

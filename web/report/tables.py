@@ -214,6 +214,7 @@ def exposures(items: Iterable[Exposure]) -> Table:
     rows = tuple(
         (
             Cell(item.purpose),
+            Cell(item.area),
             Cell(time_utc(item.opened)),
             Cell(number(item.intended_e_per_a2), figure=True),
             Cell(number(item.delivered_e_per_a2), figure=True),
@@ -224,7 +225,7 @@ def exposures(items: Iterable[Exposure]) -> Table:
     )
     return Table(
         "Exposures by this run, in vacuum too; fluence in e⁻/Å²",
-        ("Purpose", "Opened", "Intended", "Delivered", "Electrons", "Remark"),
+        ("Purpose", "Area", "Opened", "Intended", "Delivered", "Electrons", "Remark"),
         rows,
     )
 

@@ -118,9 +118,10 @@ class DoseAccount:
 
 @dataclass(frozen=True)
 class Exposure:
-    """One exposure of the area; ``delivered_e_per_a2`` is None while nobody knows what it gave."""
+    """One exposure; ``delivered_e_per_a2`` is None while nobody knows what it gave."""
 
     purpose: str
+    area: str
     opened: datetime
     intended_e_per_a2: float
     delivered_e_per_a2: float | None
@@ -205,7 +206,7 @@ class RunReport:
     quality: tuple[Judgement, ...] = ()
     calibrations: tuple[CalibrationUsed, ...] = ()
     remedies: tuple[RemedyTaken, ...] = ()
-    dose: DoseAccount | None = None
+    doses: tuple[DoseAccount, ...] = ()
     exposures: tuple[Exposure, ...] = ()
     predicted: Cost = Cost()
     actual: Cost = Cost()
@@ -248,6 +249,8 @@ class TargetLine:
     runs: tuple[RunLink, ...]
     waits: bool = False
     """Whether the night was broken off before it ended: the same night may go on with it."""
+    has_data: bool = False
+    """Whether frames of its specimen are there, however it ended."""
     night_predicted_s: float | None = None
     """What it was to take of the night, with what it takes beside its beam."""
     night_took_s: float | None = None

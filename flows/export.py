@@ -1,0 +1,187 @@
+"""A run as a crate that others can open: what the record knows, its files, and its provenance; and the way back."""
+
+import json
+import socket
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from db.clock import utc_now
+from db.engine import Engine, reader
+from db.questions.calibrations import measured_in
+from db.questions.show import show_run
+from flows.prov import prov_of
+from stem4d.errors import BadInput
+from storage.crate import Described, Part, write_crate
+from storage.crate_read import open_crate, read_json
+from storage.settings import Settings
+
+Facts = dict[str, Any]
+RUN, PLAN, PROV, REPORT = "run.json", "plan.json", "prov.json", "report.html"
+UNLICENSED = "No licence was stated for these data: ask their owner before using them."
+MOST_DIFFERENCES = 50
+_STATUS = {
+    "running": "ActiveActionStatus",
+    "done": "CompletedActionStatus",
+    "mended": "CompletedActionStatus",
+    "marked": "CompletedActionStatus",
+}
+
+
+def document_of(engine: Engine, run: str) -> Facts:
+    """What `nightbeam show RUN --json` gives; raises `BadInput` for an unknown run."""
+    with reader(engine) as session:
+        facts, measured = show_run(session, name=run), measured_in(session, run=run)
+    told = [{name: value for name, value in one.items() if name != "curves"} for one in measured]
+    return {**facts, "measured": told}
+
+
+def export_run(
+    engine: Engine, settings: Settings, run: str, target: Path, *, with_frames: bool = True, licence: str = UNLICENSED
+) -> list[str]:
+    """Write a run as a crate to a path that does not exist; gives what could not be taken along.
+
+    Raises
+    ------
+    BadInput
+        For an unknown run, a target that exists, or a file that is not the one that was recorded.
+    """
+    facts = document_of(engine, run)
+    left_out: list[str] = []
+    data = list(_data(facts, with_frames, left_out))
+    report = settings.reports_folder / f"{facts['name']}.html"
+    calibrations = {one["id"]: one for one in (*facts["calibrations"], *facts["measured"])}
+    documents = [
+        _document(RUN, "All that the record knows of the run", facts),
+        _document(PLAN, "The plan of the run, as it was registered", facts["plan"]["document"]),
+        _document(PROV, "Provenance of the run, W3C PROV", json.loads(prov_of(facts))),
+        _document("quality.json", "Figures of quality with their limits", facts["quality"]),
+        *(
+            _document(f"calibrations/{number}.json", f"Calibration {one['kind']}, number {number}", one)
+            for number, one in calibrations.items()
+        ),
+    ]
+    if report.is_file():
+        told = {"@type": "File", "name": "Report of the run", "encodingFormat": "text/html"}
+        documents.append(Part(REPORT, told, source=report))
+    write_crate(target, _described(facts, documents, data, licence))
+    return left_out
+
+
+def check_crate(engine: Engine, path: Path) -> tuple[str, list[str]]:
+    """Hold a crate against its own description and against the record; gives its run and what differs.
+
+    Raises
+    ------
+    BadInput
+        Where it is no crate of ours, or tries to be more than a crate may.
+    """
+    with open_crate(path) as crate:
+        found = crate.text(RUN)
+        if found is None:
+            raise BadInput(field="crate", value=path.name, limit=f"has no {RUN}: it is none of a run of nightbeam")
+        facts, troubles = read_json(RUN, found), list(crate.troubles)
+    name = facts.get("name") if isinstance(facts, dict) else None
+    if not isinstance(name, str):
+        raise BadInput(field=RUN, value="name", limit="must be the name of a run")
+    # By way of JSON, as the crate has it.
+    known = json.loads(_json(document_of(engine, name)))
+    return name, [*troubles, *(f"{RUN}: {line}" for line in _differences("", known, facts))][:MOST_DIFFERENCES]
+
+
+def _differences(path: str, known: Any, found: Any) -> Iterator[str]:
+    if isinstance(known, dict) and isinstance(found, dict):
+        for key in sorted({*known, *found}):
+            where = f"{path}.{key}" if path else key
+            if key not in known or key not in found:
+                yield f"{where} is only in the {'crate' if key in found else 'record'}"
+            else:
+                yield from _differences(where, known[key], found[key])
+    elif isinstance(known, list) and isinstance(found, list) and len(known) == len(found):
+        for index, (one, other) in enumerate(zip(known, found, strict=True)):
+            yield from _differences(f"{path}[{index}]", one, other)
+    elif known != found:
+        yield f"{path} is {json.dumps(found)[:80]} in the crate and {json.dumps(known)[:80]} in the record"
+
+
+def _data(facts: Facts, with_frames: bool, left_out: list[str]) -> Iterator[tuple[Part | None, str, Facts]]:
+    """Each dataset as a part, or as what is told of it where it stays behind; with its id in the crate."""
+    names: set[str] = set()
+    for one in facts["datasets"]:
+        places = [Path(each["path"]) for each in one["locations"] if each["host"] == socket.gethostname()]
+        path = next((each for each in places if each.is_file()), None)
+        shape = " x ".join(str(size) for size in (*one["scan_shape"], *one["detector_shape"]))
+        told = {
+            "name": f"{one['purpose']} {one['pass_index'] + 1}, {shape} (scan_y, scan_x, det_y, det_x), {one['dtype']}",
+            "encodingFormat": "application/x-hdf5",
+            "sha256": one["sha256"],
+            "contentSize": str(one["size_bytes"]),
+        }
+        if with_frames and path is not None:
+            stem = f"data/{path.name}"
+            name = stem if stem not in names else f"data/{one['id']}-{path.name}"
+            names.add(name)
+            yield Part(name, {"@type": "File", **told}, source=path, sha256=one["sha256"]), name, told
+            continue
+        where = ", ".join(f"{each['path']} on {each['host']}" for each in one["locations"]) or "place not recorded"
+        if with_frames:
+            left_out.append(f"{where}: the file is not on this machine")
+        yield None, f"#dataset-{one['id']}", {**told, "description": f"Not in this crate; it lay at {where}"}
+
+
+def _document(name: str, title: str, content: Any) -> Part:
+    told = {"@type": "File", "name": title, "encodingFormat": "application/json"}
+    return Part(name, told, text=_json(content))
+
+
+def _json(content: Any) -> str:
+    return json.dumps(content, allow_nan=False, indent=1, ensure_ascii=False, default=str)
+
+
+def _described(
+    facts: Facts, documents: list[Part], data: list[tuple[Part | None, str, Facts]], licence: str
+) -> Described:
+    environment = facts["environment"] or {}
+    version = (environment.get("packages") or {}).get("nightbeam", "unknown")
+    revision, python = environment.get("code_revision", "unknown"), environment.get("python", "unknown")
+    software = {
+        "@type": "SoftwareApplication",
+        "name": "nightbeam",
+        "softwareVersion": version,
+        "description": f"revision {revision}, Python {python}",
+    }
+    column = {"@type": "IndividualProduct", "name": facts["instrument"], "description": "Scanning electron microscope"}
+    absent = [(name, {"@type": "CreativeWork", **told}) for part, name, told in data if part is None]
+    results = [name for _part, name, _told in data]
+    made = [part.name for part in documents if part.name not in (PLAN, PROV)]
+    used = [PLAN, *(part.name for part in documents if part.name.startswith("calibrations/"))]
+    status = _STATUS.get(facts["state"], "FailedActionStatus")
+    action = {
+        "@type": "CreateAction",
+        "name": f"Run {facts['name']}: {facts['plan']['name']} on area {facts['area']['name']} of {facts['sample']}",
+        "startTime": facts["started"],
+        **({"endTime": facts["ended"]} if facts["ended"] else {}),
+        "actionStatus": f"http://schema.org/{status}",
+        **({"error": facts["exit_reason"] or facts["state"]} if status == "FailedActionStatus" else {}),
+        "instrument": {"@id": "#nightbeam"},
+        "agent": {"@id": "#nightbeam-agent"},
+        "object": [{"@id": name} for name in used],
+        "result": [{"@id": name} for name in (*results, *(name for name in made if name not in used))],
+    }
+    agent = {"@type": "Organization", "name": f"Whoever ran {facts['instrument']}: the record names no person"}
+    return Described(
+        name=f"nightbeam run {facts['name']}",
+        description=f"4D-STEM of {facts['sample']}, area {facts['area']['name']}: {facts['state']}. "
+        f"{facts['exit_reason'] or ''}".rstrip(),
+        licence=licence,
+        published=datetime.isoformat(utc_now()),
+        action=action,
+        entities=(
+            ("#nightbeam", software),
+            ("#nightbeam-agent", agent),
+            ("#instrument", column),
+            *absent,
+        ),
+        parts=(*documents, *(part for part, _name, _told in data if part is not None)),
+    )
