@@ -18,6 +18,7 @@ REVISIONS = (
     "0006_night_0.3.0",
     "0007_questions_0.3.0",
     "0008_sessions_0.3.0",
+    "0009_events_0.3.0",
 )
 """Every revision, oldest first; its name carries the release that brought it, for the message of an older one."""
 

@@ -202,7 +202,8 @@ class Event(Base):
     data: Mapped[Json | None]
 
     __table_args__ = (
-        Index(None, "night_id"),
+        # Of a night most events belong to its runs: those that do not are asked for alone.
+        Index(None, "night_id", "run_id"),
         Index(None, "target_id"),
         Index(None, "run_id"),
         Index(None, "kind", "time"),

@@ -4,11 +4,12 @@ import operator
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from difflib import get_close_matches
 from math import isfinite
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, exists, func, select
+from sqlalchemy import ColumnElement, Select, and_, exists, func, select
 from sqlalchemy.orm import Session
 
 from db.models import AnalysisResult, DeviceReading, DeviceSnapshot, Run, RunCalibration
@@ -68,11 +69,9 @@ def with_readings(session: Session, wanted: Select[Any], filters: Sequence[Readi
         _refuse_unknown(session, one.name)
         column = DeviceReading.text if isinstance(one.value, str) else DeviceReading.number
         holds = (DeviceReading.name == one.name, _COMPARED[one.comparison](column, one.value))
-        few = (
-            select(DeviceSnapshot.run_id)
-            .join(DeviceReading, DeviceReading.snapshot_id == DeviceSnapshot.id)
-            .where(*holds, DeviceSnapshot.phase == "before")
-        )
+        # No join: SQLite would look at every snapshot for its reading of that name, and there are as many as runs.
+        found = select(DeviceReading.snapshot_id).where(*holds)
+        few = select(DeviceSnapshot.run_id).where(DeviceSnapshot.id.in_(found), DeviceSnapshot.phase == "before")
         each = exists().where(
             DeviceSnapshot.run_id == Run.id,
             DeviceSnapshot.phase == "before",
@@ -110,6 +109,24 @@ def with_dose(
         few = select(Run.id).where(holds)
         wanted = wanted.where(_narrowed(session, few, few, holds))
     return wanted
+
+
+def with_time(
+    session: Session, wanted: Select[Any], *, since: datetime | None, until: datetime | None, before: int | None
+) -> Select[Any]:
+    """Runs that started since a time, or before one; ``before`` is where the page begins that is asked for."""
+    holds = [] if since is None else [Run.started >= since]
+    holds += [] if until is None else [Run.started < until]
+    if not holds:
+        return wanted
+    each = and_(*holds)
+    # What is older than the page is counted in the index alone, and not looked at run by run behind the last match.
+    few = select(Run.id).where(*holds) if before is None else select(Run.id).where(*holds, Run.id < before)
+    if until is not None and before is None:
+        # The newest of them may be far from the newest run of all; `+ 0` keeps SQLite from looking for the largest id
+        # by walking through all of them.
+        each = and_(each, Run.id <= select(func.max(Run.id + 0)).where(*holds).scalar_subquery())
+    return wanted.where(_narrowed(session, few, few, each))
 
 
 def with_stale(wanted: Select[Any]) -> Select[Any]:

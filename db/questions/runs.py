@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, get_args
 
-from sqlalchemy import ColumnElement, Row, Select, func, select
+from sqlalchemy import ColumnElement, Row, Select, select
 from sqlalchemy.orm import Session
 
 from db.models import Area, Night, Plan, Run, Sample, Target
 from db.questions.fulltext import matching
-from db.questions.run_filters import FEW, ReadingFilter, with_analysis, with_dose, with_readings, with_stale
+from db.questions.run_filters import FEW, ReadingFilter, with_analysis, with_dose, with_readings, with_stale, with_time
 from db.rows import named
 from db.vocabulary import RunState, Verdict
 from stem4d.errors import BadInput
@@ -112,14 +112,7 @@ def list_runs(
             wanted = wanted.where(column == word)
     if instrument is not None:
         wanted = wanted.where(Run.instrument == instrument)
-    if since is not None:
-        # The bound on the id ends the search at the first run since then instead of at the first run of all; `+ 0`
-        # keeps SQLite from looking for the smallest id by walking through all of them.
-        first = select(func.min(Run.id + 0)).where(Run.started >= since).scalar_subquery()
-        wanted = wanted.where(Run.started >= since, Run.id >= first)
-    if until is not None:
-        last = select(func.max(Run.id + 0)).where(Run.started < until).scalar_subquery()
-        wanted = wanted.where(Run.started < until, Run.id <= last)
+    wanted = with_time(session, wanted, since=since, until=until, before=before)
     if analysis is not None:
         wanted = with_analysis(session, wanted, analysis)
     if stale:
@@ -155,16 +148,17 @@ def list_runs(
 def _newest(
     session: Session, wanted: Select[Any], *, text: str | None, limit: int, before: int | None
 ) -> list[Row[Any]]:
-    """The newest of the wanted runs; of those whose words match, some thousands at a time are looked at."""
+    """The newest of the wanted runs; of those whose words match, first some and then thousands at a time."""
     if text is None:
         return list(session.execute(wanted.where(*_earlier(before)).limit(limit)))
     found: list[Row[Any]] = []
+    looked_at = limit
     while len(found) < limit:
-        ids = session.scalars(matching(session, "run", text, limit=FEW, before=before)).all()
+        ids = session.scalars(matching(session, "run", text, limit=looked_at, before=before)).all()
         found += session.execute(wanted.where(Run.id.in_(ids)).limit(limit - len(found)))
-        if len(ids) < FEW:
+        if len(ids) < looked_at:
             break
-        before = ids[-1]
+        before, looked_at = ids[-1], min(8 * looked_at, FEW)
     return found
 
 
