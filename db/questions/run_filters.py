@@ -1,5 +1,6 @@
 """What a list of runs is filtered by: readings, dose, analyses; each fast where few runs match, and where most do."""
 
+import json
 import operator
 import re
 from collections.abc import Callable, Sequence
@@ -7,9 +8,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from difflib import get_close_matches
 from math import isfinite
-from typing import Any
+from typing import Any, cast
 
-from sqlalchemy import ColumnElement, Select, and_, exists, func, select
+from sqlalchemy import BigInteger, ColumnElement, Select, and_, any_, exists, func, literal, select
+from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Session
 
 from db.models import AnalysisResult, DeviceReading, DeviceSnapshot, Run, RunCalibration
@@ -17,7 +19,7 @@ from db.rows import distinct
 from db.vocabulary import AnalysisVerdict, words
 from stem4d.errors import BadInput
 
-FEW = 5000
+FEW = 3000
 """So many matching runs are looked up at once; of more, the newest are soon found by looking at one after another."""
 _COMPARED: dict[str, Callable[[Any, Any], Any]] = {
     "!=": operator.ne,
@@ -69,16 +71,14 @@ def with_readings(session: Session, wanted: Select[Any], filters: Sequence[Readi
         _refuse_unknown(session, one.name)
         column = DeviceReading.text if isinstance(one.value, str) else DeviceReading.number
         holds = (DeviceReading.name == one.name, _COMPARED[one.comparison](column, one.value))
-        # No join: SQLite would look at every snapshot for its reading of that name, and there are as many as runs.
-        found = select(DeviceReading.snapshot_id).where(*holds)
-        few = select(DeviceSnapshot.run_id).where(DeviceSnapshot.id.in_(found), DeviceSnapshot.phase == "before")
         each = exists().where(
             DeviceSnapshot.run_id == Run.id,
             DeviceSnapshot.phase == "before",
             DeviceReading.snapshot_id == DeviceSnapshot.id,
             *holds,
         )
-        wanted = wanted.where(_narrowed(session, select(DeviceReading.id).where(*holds), few, each))
+        found = select(DeviceReading.snapshot_id).where(*holds)
+        wanted = wanted.where(_narrowed(session, found, each, _runs_of))
     return wanted
 
 
@@ -93,7 +93,7 @@ def with_analysis(session: Session, wanted: Select[Any], asked: str) -> Select[A
         holds.append(AnalysisResult.verdict == verdict)
     few = select(AnalysisResult.run_id).where(*holds)
     each = exists().where(AnalysisResult.run_id == Run.id, *holds)
-    return wanted.where(_narrowed(session, few, few, each))
+    return wanted.where(_narrowed(session, few, each))
 
 
 def with_dose(
@@ -107,7 +107,7 @@ def with_dose(
             raise BadInput(field="dose", value=limit, limit="must be a finite number", unit="e/Å²")
         holds: ColumnElement[bool] = compared(Run.actual_fluence_e_per_a2, limit)
         few = select(Run.id).where(holds)
-        wanted = wanted.where(_narrowed(session, few, few, holds))
+        wanted = wanted.where(_narrowed(session, few, holds))
     return wanted
 
 
@@ -126,7 +126,7 @@ def with_time(
         # The newest of them may be far from the newest run of all; `+ 0` keeps SQLite from looking for the largest id
         # by walking through all of them.
         each = and_(each, Run.id <= select(func.max(Run.id + 0)).where(*holds).scalar_subquery())
-    return wanted.where(_narrowed(session, few, few, each))
+    return wanted.where(_narrowed(session, few, each))
 
 
 def with_stale(wanted: Select[Any]) -> Select[Any]:
@@ -135,12 +135,32 @@ def with_stale(wanted: Select[Any]) -> Select[Any]:
     return wanted.where(Run.id.in_(stale))
 
 
-def _narrowed(session: Session, probe: Select[Any], few: Select[Any], each: ColumnElement[bool]) -> ColumnElement[bool]:
+def _narrowed(
+    session: Session,
+    few: Select[Any],
+    each: ColumnElement[bool],
+    runs_of: Callable[[Session, Sequence[int]], Sequence[int]] = lambda _session, ids: ids,
+) -> ColumnElement[bool]:
     """The condition by a list of runs where few match, else one that looks at each."""
     # Counted in the database: thousands of rows would take longer to come than to be found.
-    if (session.scalar(select(func.count()).select_from(probe.limit(FEW + 1).subquery())) or 0) > FEW:
+    if (session.scalar(select(func.count()).select_from(few.limit(FEW + 1).subquery())) or 0) > FEW:
         return each
-    return Run.id.in_(session.scalars(few).all())
+    return among(session, Run.id, runs_of(session, session.scalars(few).all()))
+
+
+def _runs_of(session: Session, snapshots: Sequence[int]) -> Sequence[int]:
+    # Apart, for both would join by reading one of the tables as a whole: what they know of names and numbers says
+    # nothing of them together.
+    wanted = select(DeviceSnapshot.run_id).where(DeviceSnapshot.phase == "before")
+    return session.scalars(wanted.where(among(session, DeviceSnapshot.id, snapshots))).all()
+
+
+def among(session: Session, column: Any, ids: Sequence[int]) -> ColumnElement[bool]:
+    """Whether a column is one of some thousand numbers: as one parameter, where SQLAlchemy would bind each of them."""
+    if session.get_bind().dialect.name == "sqlite":
+        given: Any = func.json_each(json.dumps(list(ids))).table_valued("value")
+        return cast(ColumnElement[bool], column.in_(select(given.c.value)))
+    return cast(ColumnElement[bool], column == any_(literal(list(ids), ARRAY(BigInteger))))
 
 
 def _refuse_unknown(session: Session, name: str) -> None:

@@ -10,7 +10,16 @@ from sqlalchemy.orm import Session
 
 from db.models import Area, Night, Plan, Run, Sample, Target
 from db.questions.fulltext import matching
-from db.questions.run_filters import FEW, ReadingFilter, with_analysis, with_dose, with_readings, with_stale, with_time
+from db.questions.run_filters import (
+    FEW,
+    ReadingFilter,
+    among,
+    with_analysis,
+    with_dose,
+    with_readings,
+    with_stale,
+    with_time,
+)
 from db.rows import named
 from db.vocabulary import RunState, Verdict
 from stem4d.errors import BadInput
@@ -155,7 +164,7 @@ def _newest(
     looked_at = limit
     while len(found) < limit:
         ids = session.scalars(matching(session, "run", text, limit=looked_at, before=before)).all()
-        found += session.execute(wanted.where(Run.id.in_(ids)).limit(limit - len(found)))
+        found += session.execute(wanted.where(among(session, Run.id, ids)).limit(limit - len(found)))
         if len(ids) < looked_at:
             break
         before, looked_at = ids[-1], min(8 * looked_at, FEW)
