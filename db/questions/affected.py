@@ -56,7 +56,7 @@ def affected_by(session: Session, *, calibration_id: int, limit: int = 100, afte
         raise BadInput(field="limit", value=limit, limit=f"1 to {LARGEST_PAGE} data sets a page")
     told = described(session, calibration_id=calibration_id)
     found = session.execute(
-        select(Dataset, Run.name, Run.state)
+        select(Dataset.id, Dataset.run_id, Dataset.pass_index, Dataset.frames, Dataset.sha256, Run.name, Run.state)
         .join(Run, Dataset.run_id == Run.id)
         .where(
             Dataset.run_id.in_(select(RunCalibration.run_id).filter_by(calibration_id=calibration_id)),
@@ -67,27 +67,27 @@ def affected_by(session: Session, *, calibration_id: int, limit: int = 100, afte
         .limit(limit + 1)
     ).all()
     page = found[:limit]
-    paths = _first_paths(session, [one.id for one, _, _ in page])
-    verdicts = _own_verdicts(session, {one.run_id for one, _, _ in page}, told["kind"])
+    paths = _first_paths(session, [one.id for one in page])
+    verdicts = _own_verdicts(session, {one.run_id for one in page}, told["kind"])
     datasets = [
         {
             "id": one.id,
-            "run": run,
+            "run": one.name,
             "pass_index": one.pass_index,
-            "state": state,
+            "state": one.state,
             "own_verdict": verdicts.get(one.run_id),
             "frames": one.frames,
             "sha256": one.sha256,
             "path": paths.get(one.id),
         }
-        for one, run, state in page
+        for one in page
     ]
     facts = {name: value for name, value in told.items() if name not in ("curves", "rests_on")}
     resting, unknown = ([], []) if after else _calibrations(session, calibration_id, limit)
     return {
         **facts,
         "datasets": datasets,
-        "next_after": page[-1][0].id if len(found) > limit else None,
+        "next_after": page[-1].id if len(found) > limit else None,
         "calibrations": resting,
         "unknown": unknown,
     }
@@ -164,7 +164,7 @@ def _own_verdicts(session: Session, runs: set[int], kind: str) -> dict[int, Verd
         )
         .distinct()
     ).all()
-    return {
-        run: next(verdict for verdict in _WORST_FIRST if (run, verdict) in {(row[0], row[1]) for row in judged})
-        for run in {row[0] for row in judged}
-    }
+    known: dict[int, set[Verdict]] = {}
+    for run, verdict in judged:
+        known.setdefault(run, set()).add(verdict)
+    return {run: next(one for one in _WORST_FIRST if one in verdicts) for run, verdicts in known.items()}

@@ -30,7 +30,7 @@ Link = tuple[Key, Key, str]
 """What came before, what came after, and as what it served."""
 
 
-def lineage(session: Session, *, run: str, limit: int = 200) -> dict[str, Any]:
+def lineage(session: Session, *, run: str, limit: int = 100) -> dict[str, Any]:
     """Ancestors and descendants of a run, nearest first.
 
     Returns
@@ -48,7 +48,7 @@ def lineage(session: Session, *, run: str, limit: int = 200) -> dict[str, Any]:
     return _told(session, ("run", named(session, Run, run, "`nightbeam runs` lists them").id), limit)
 
 
-def lineage_of_calibration(session: Session, *, calibration_id: int, limit: int = 200) -> dict[str, Any]:
+def lineage_of_calibration(session: Session, *, calibration_id: int, limit: int = 100) -> dict[str, Any]:
     """As `lineage`, of a calibration by its number."""
     return _told(session, ("calibration", existing(session, Calibration, calibration_id).id), limit)
 

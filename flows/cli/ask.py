@@ -50,7 +50,7 @@ def diff(
 @command
 def lineage(
     of: Annotated[str, typer.Argument(metavar="RUN|CALIBRATION", help="A run, or the number of a calibration.")],
-    limit: Limit = 200,
+    limit: Limit = 100,
     picture: Annotated[Path | None, typer.Option(help="Draw it, too, as SVG into this new file.")] = None,
     as_json: AsJson = False,
 ) -> Code:
