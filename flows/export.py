@@ -10,6 +10,7 @@ from typing import Any
 from db.clock import utc_now
 from db.engine import Engine, reader
 from db.questions.calibrations import measured_in
+from db.questions.files import has_run
 from db.questions.show import show_run
 from flows.prov import prov_of
 from stem4d.errors import BadInput
@@ -69,8 +70,11 @@ def export_run(
     return left_out
 
 
-def check_crate(engine: Engine, path: Path) -> tuple[str, list[str]]:
-    """Hold a crate against its own description and against the record; gives its run and what differs.
+def check_crate(engine: Engine, path: Path) -> tuple[str, list[str], str]:
+    """Hold a crate against its own description and against the record; gives its run, what differs, and a remark.
+
+    What later runs and people change is not held against it: balances of areas, attempts after it, and what became of
+    calibrations since. The remark says where the record here does not know the run: a crate may come from anywhere.
 
     Raises
     ------
@@ -85,9 +89,32 @@ def check_crate(engine: Engine, path: Path) -> tuple[str, list[str]]:
     name = facts.get("name") if isinstance(facts, dict) else None
     if not isinstance(name, str):
         raise BadInput(field=RUN, value="name", limit="must be the name of a run")
+    with reader(engine) as session:
+        if not has_run(session, name=name):
+            return name, troubles[:MOST_DIFFERENCES], "the record here does not know it, so that it was held to itself"
     # By way of JSON, as the crate has it.
     known = json.loads(_json(document_of(engine, name)))
-    return name, [*troubles, *(f"{RUN}: {line}" for line in _differences("", known, facts))][:MOST_DIFFERENCES]
+    differing = _differences("", _fixed(known), _fixed(facts))
+    return name, [*troubles, *(f"{RUN}: {line}" for line in differing)][:MOST_DIFFERENCES], ""
+
+
+LATER = ("accounts", "children", "attempts", "superseded_by", "withdrawn", "delivered_e_per_a2", "reserved_e_per_a2")
+"""What goes on changing after a run has ended; of an area all but its name and budget."""
+
+
+def _fixed(facts: Facts) -> Facts:
+    """What of a run is not changed by what comes after it."""
+
+    def kept(one: Any) -> Any:
+        return {key: value for key, value in one.items() if key not in LATER} if isinstance(one, dict) else one
+
+    fixed = {key: value for key, value in facts.items() if key not in LATER}
+    for part in ("calibrations", "measured"):
+        if isinstance(fixed.get(part), list):
+            fixed[part] = [kept(one) for one in fixed[part]]
+    if isinstance(fixed.get("area"), dict):
+        fixed["area"] = {key: fixed["area"].get(key) for key in ("name", "fluence_budget_e_per_a2")}
+    return fixed
 
 
 def _differences(path: str, known: Any, found: Any) -> Iterator[str]:
@@ -151,7 +178,11 @@ def _described(
         "softwareVersion": version,
         "description": f"revision {revision}, Python {python}",
     }
-    column = {"@type": "IndividualProduct", "name": facts["instrument"], "description": "Scanning electron microscope"}
+    column = {
+        "@type": "IndividualProduct",
+        "name": facts["instrument"],
+        "description": "Scanning transmission electron microscope",
+    }
     absent = [(name, {"@type": "CreativeWork", **told}) for part, name, told in data if part is None]
     results = [name for _part, name, _told in data]
     made = [part.name for part in documents if part.name not in (PLAN, PROV)]
@@ -164,7 +195,7 @@ def _described(
         **({"endTime": facts["ended"]} if facts["ended"] else {}),
         "actionStatus": f"http://schema.org/{status}",
         **({"error": facts["exit_reason"] or facts["state"]} if status == "FailedActionStatus" else {}),
-        "instrument": {"@id": "#nightbeam"},
+        "instrument": [{"@id": "#nightbeam"}, {"@id": "#instrument"}],
         "agent": {"@id": "#nightbeam-agent"},
         "object": [{"@id": name} for name in used],
         "result": [{"@id": name} for name in (*results, *(name for name in made if name not in used))],

@@ -9,7 +9,7 @@ from math import isfinite
 from typing import Any
 
 from sqlalchemy import ColumnElement, Select, exists, func, select
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from db.models import AnalysisResult, DeviceReading, DeviceSnapshot, Run, RunCalibration
 from db.rows import distinct
@@ -65,7 +65,7 @@ def reading_filter(asked: str) -> ReadingFilter:
 def with_readings(session: Session, wanted: Select[Any], filters: Sequence[ReadingFilter]) -> Select[Any]:
     """Runs with such readings; raises `BadInput` with the closest names for one that no run has."""
     for one in filters:
-        _refuse_unknown(session, one.name)
+        refuse_unknown(session, "reading", one.name, DeviceReading.name)
         column = DeviceReading.text if isinstance(one.value, str) else DeviceReading.number
         holds = (DeviceReading.name == one.name, _COMPARED[one.comparison](column, one.value))
         few = (
@@ -86,6 +86,7 @@ def with_readings(session: Session, wanted: Select[Any], filters: Sequence[Readi
 def with_analysis(session: Session, wanted: Select[Any], asked: str) -> Select[Any]:
     """Runs with an analysis, ``com``, or with one of a verdict, ``com:doubtful``."""
     method, _, verdict = asked.partition(":")
+    refuse_unknown(session, "analysis", method, AnalysisResult.method)
     holds = [AnalysisResult.method == method]
     if verdict:
         if verdict not in words(AnalysisVerdict):
@@ -126,10 +127,10 @@ def _narrowed(session: Session, probe: Select[Any], few: Select[Any], each: Colu
     return Run.id.in_(session.scalars(few).all())
 
 
-def _refuse_unknown(session: Session, name: str) -> None:
-    if session.scalars(select(DeviceReading.id).filter_by(name=name).limit(1)).one_or_none() is not None:
+def refuse_unknown(session: Session, field: str, name: str, column: InstrumentedAttribute[str]) -> None:
+    """Raise `BadInput` with the closest names for one that no row has; there are few names among many rows."""
+    if session.scalars(select(column).where(column == name).limit(1)).one_or_none() is not None:
         return
-    names = distinct(session, DeviceReading.name)
-    close = ", ".join(get_close_matches(name, names, n=3, cutoff=0.0))
-    limit = f"no run has such a reading; the closest are {close}" if close else "no run has any reading yet"
-    raise BadInput(field="reading", value=name, limit=limit)
+    close = ", ".join(get_close_matches(name, distinct(session, column), n=3, cutoff=0.0))
+    limit = f"no run has such a one; the closest are {close}" if close else "no run has any yet"
+    raise BadInput(field=field, value=name, limit=limit)

@@ -10,7 +10,15 @@ from sqlalchemy.orm import Session
 
 from db.models import Area, Night, Plan, Run, Sample, Target
 from db.questions.fulltext import matching
-from db.questions.run_filters import FEW, ReadingFilter, with_analysis, with_dose, with_readings, with_stale
+from db.questions.run_filters import (
+    FEW,
+    ReadingFilter,
+    refuse_unknown,
+    with_analysis,
+    with_dose,
+    with_readings,
+    with_stale,
+)
 from db.rows import named
 from db.vocabulary import RunState, Verdict
 from stem4d.errors import BadInput
@@ -111,6 +119,7 @@ def list_runs(
         if word is not None:
             wanted = wanted.where(column == word)
     if instrument is not None:
+        refuse_unknown(session, "instrument", instrument, Run.instrument)
         wanted = wanted.where(Run.instrument == instrument)
     if since is not None:
         # The bound on the id ends the search at the first run since then instead of at the first run of all; `+ 0`

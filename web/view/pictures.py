@@ -7,6 +7,7 @@ from functools import lru_cache
 from html.parser import HTMLParser
 from io import BytesIO
 from pathlib import Path
+from socket import gethostname
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -93,8 +94,8 @@ def thumbnail(session: "Session", run: str) -> bytes:
         For an unknown run.
     """
     for one in files_of_run(session, name=run):
-        if one.purpose == "acquisition" and one.places:
-            path = Path(one.places[0][1])
+        if one.purpose == "acquisition" and (here := one.paths(gethostname())):
+            path = Path(here[0])
             try:
                 return _small(path, path.stat().st_mtime_ns)
             except (OSError, NightbeamError, KeyError):
