@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import AwareDatetime, Field, StringConstraints, model_validator
 
+from stem4d.errors import some_of
 from stem4d.model import Name, NonNegative, Positive, Strict, Title
 
 MOST_HOURS = 1e4
@@ -159,7 +160,7 @@ class Night(Strict):
         times = Counter(target.name for target in self.targets)
         twice = sorted(name for name, number in times.items() if number > 1)
         if twice:
-            raise ValueError(f"target names must differ; {', '.join(twice)} stands more than once")
+            raise ValueError(f"target names must differ; {some_of(twice)} stands more than once")
         return self
 
     @model_validator(mode="after")
