@@ -31,6 +31,14 @@ class NightbeamError(Exception):
     """Base of the errors that are shown to the user without a traceback."""
 
 
+class Inconsistent(ValueError):
+    """For a validator of a model: what one field says does not go with what others say."""
+
+    def __init__(self, field: str, value: object, limit: str, remedy: str) -> None:
+        self.field, self.value, self.limit, self.remedy = field, value, limit, remedy
+        super().__init__(f"{field}: {limit}")
+
+
 class BadInput(NightbeamError):
     """Input that is refused before anything is done with it.
 
