@@ -7,7 +7,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from db.clock import Clock, utc_now
-from db.models import Dataset, DatasetLocation, DoseEntry, ExposureIntent, Night, Plan, Run, Target
+from db.models import Dataset, DatasetLocation, DoseEntry, ExposureIntent, Night, Plan, Remedy, Run, Target
 from db.record import add_event
 from db.rows import existing
 from db.vocabulary import NightState, RunState, TargetState
@@ -57,6 +57,12 @@ class BrokenRun:
     """Whether its area received anything of a pass, or may have."""
     passes: tuple[tuple[int, str], ...]
     """Number (from 0) and path of each pass that was registered, whole or not."""
+    reason: str = ""
+    """Why the run ended as it did."""
+    mended_by: tuple[str, ...] = ()
+    """Remedies of the attempts that it followed."""
+    remedies: tuple[str, ...] = ()
+    """What was chosen after it; no attempt has followed."""
 
 
 def night_left(session: Session, *, sha256: str, instrument: str) -> NightLeft | None:
@@ -124,6 +130,15 @@ def broken_run(session: Session, *, target_id: int) -> BrokenRun | None:
     if not runs:
         return None
     run = runs[-1]
+    chosen: dict[int, list[str]] = {}
+    own = select(Remedy.run_id, Remedy.action).join(Run, Run.id == Remedy.run_id).where(Run.target_id == target_id)
+    for run_id, action in session.execute(own.order_by(Remedy.id)):
+        chosen.setdefault(run_id, []).append(action)
+    parents, mended_by = {one.id: one.parent_id for one in runs}, list[str]()
+    before = run.parent_id
+    while before is not None and before in chosen:
+        mended_by[:0] = chosen[before]
+        before = parents.get(before)
     given = session.execute(
         select(ExposureIntent.id, DoseEntry.delivered_e_per_a2)
         .outerjoin(DoseEntry, DoseEntry.intent_id == ExposureIntent.id)
@@ -149,6 +164,9 @@ def broken_run(session: Session, *, target_id: int) -> BrokenRun | None:
         # An open intent may have delivered all of it; only one that was released delivered nothing.
         lit=any(delivered is None or delivered > 0 for _id, delivered in given),
         passes=tuple((index, path) for index, path in session.execute(recorded)),
+        reason=run.exit_reason or "",
+        mended_by=tuple(mended_by),
+        remedies=tuple(chosen.get(run.id, ())),
     )
 
 

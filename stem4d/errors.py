@@ -5,7 +5,6 @@ from typing import Any
 
 from stem4d.names import plainly
 
-
 PROBLEMS_TOLD, NAMES_TOLD = 10, 12
 """How many of several mistakes, and of several names, a message lists."""
 

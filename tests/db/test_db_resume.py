@@ -1,6 +1,7 @@
 """What of a night is left, and what a broken target had received: the same on both databases."""
 
 from db_world import World
+from sqlalchemy.orm import Session
 
 from db import dose, record, results
 from db.abandoned import close_abandoned
@@ -113,6 +114,52 @@ def test_what_a_broken_run_gave_its_area_is_doubted_until_it_was_never_lit(world
     with writer(world.engine) as session:
         dose.close_intent(session, intent_id=second, delivered_e_per_a2=10)
     assert lit()
+
+
+def test_it_says_how_the_run_ended_and_which_remedies_led_to_it(world: World) -> None:
+    def attempt(name: str, parent: int, action: str | None, state: str) -> int:
+        with writer(world.engine) as session:
+            run = record.start_run(
+                session,
+                name=name,
+                plan_id=world.plan,
+                area_id=world.area,
+                instrument="simulator",
+                target_id=world.target,
+                attempt=2,
+                parent_id=parent,
+            )
+            record.finish_run(session, run_id=run, state=state, exit_reason=f"why of {name}")  # type: ignore[arg-type]
+            if action:
+                remedy(session, run, action)
+        return run
+
+    def remedy(session: Session, run: int, action: str) -> None:
+        results.add_remedy(
+            session,
+            run_id=run,
+            cause_metric="drift",
+            action=action,
+            from_value=None,
+            to_value=None,
+            cost="none",
+            outcome="chosen",
+        )
+
+    with writer(world.engine) as session:
+        record.finish_run(session, run_id=world.run, state="marked", exit_reason="it drifts")
+        remedy(session, world.run, "settle")
+    with reader(world.engine) as session:
+        first = broken_run(session, target_id=world.target)
+    assert first is not None
+    assert (first.state, first.reason, first.remedies, first.mended_by) == ("marked", "it drifts", ("settle",), ())
+    second = attempt("r2", world.run, "reduce_current", "marked")
+    attempt("r3", second, None, "done")
+    with reader(world.engine) as session:
+        last = broken_run(session, target_id=world.target)
+    assert last is not None
+    assert (last.name, last.reason, last.remedies) == ("r3", "why of r3", ())
+    assert last.mended_by == ("settle", "reduce_current")
 
 
 def test_its_passes_are_those_that_were_registered(world: World) -> None:
