@@ -1,5 +1,6 @@
 """What of a night is left to do, and what was exposed of a target before its night broke off."""
 
+import json
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -45,6 +46,19 @@ class NightLeft:
 
 
 @dataclass(frozen=True)
+class NightBefore:
+    """The last night of a name on an instrument, whatever its content and however it ended."""
+
+    name: str
+    sha256: str
+    state: NightState
+    started: datetime
+    ended: datetime | None
+    targets: tuple[TargetLeft, ...]
+    """In the order of the night's file."""
+
+
+@dataclass(frozen=True)
 class BrokenRun:
     """The last run of a target that was broken off."""
 
@@ -71,6 +85,26 @@ def night_left(session: Session, *, sha256: str, instrument: str) -> NightLeft |
     night = session.scalars(wanted).one_or_none()
     if night is None:
         return None
+    targets = _targets(session, night)
+    if not any(target.open for target in targets):
+        return None
+    return NightLeft(night.id, night.name, night.state, night.started, targets)
+
+
+def night_before(session: Session, *, name: str, instrument: str) -> NightBefore | None:
+    """The last night on an instrument whose file has this ``name``; None where there was none."""
+    # The text narrows it down, also on many nights: a target may have that name, too.
+    likely = Night.canonical_json.contains(f'"name":{json.dumps(name)}', autoescape=True)
+    ids = session.scalars(select(Night.id).where(Night.instrument == instrument, likely).order_by(Night.id.desc()))
+    for one in ids.all():
+        night = existing(session, Night, one)
+        if json.loads(night.canonical_json).get("name") == name:
+            targets = _targets(session, night)
+            return NightBefore(night.name, night.sha256, night.state, night.started, night.ended, targets)
+    return None
+
+
+def _targets(session: Session, night: Night) -> tuple[TargetLeft, ...]:
     found = session.execute(
         select(Target, Plan.sha256)
         .outerjoin(Plan, Target.plan_id == Plan.id)
@@ -82,7 +116,7 @@ def night_left(session: Session, *, sha256: str, instrument: str) -> NightLeft |
     own = select(Run.target_id, Run.name).join(Target, Run.target_id == Target.id).where(Target.night_id == night.id)
     for target_id, name in session.execute(own.order_by(Run.id)):
         runs.setdefault(target_id or 0, []).append(name)
-    targets = tuple(
+    return tuple(
         TargetLeft(
             id=target.id,
             name=target.name,
@@ -96,9 +130,6 @@ def night_left(session: Session, *, sha256: str, instrument: str) -> NightLeft |
         )
         for target, sha in found
     )
-    if not any(target.open for target in targets):
-        return None
-    return NightLeft(night.id, night.name, night.state, night.started, targets)
 
 
 def reopen_night(session: Session, *, night_id: int, clock: Clock = utc_now) -> None:

@@ -6,7 +6,7 @@ from sqlalchemy.orm import Session
 from db import dose, record, results
 from db.abandoned import close_abandoned
 from db.engine import reader, writer
-from db.resume import broken_run, night_left, reopen_night, time_target
+from db.resume import broken_run, night_before, night_left, reopen_night, time_target
 from stem4d.model import sha256_of
 
 SHA = sha256_of('{"targets":[]}')
@@ -78,6 +78,34 @@ def test_only_the_last_night_of_a_content_on_an_instrument_is_looked_at(world: W
     ended_later("simulator")
     with reader(world.engine) as session:
         assert night_left(session, sha256=SHA, instrument="simulator") is None
+
+
+def test_the_last_night_of_a_name_is_found_whatever_its_content_and_end(world: World) -> None:
+    def told(name: str, text: str, instrument: str = "simulator") -> int:
+        with writer(world.engine) as session:
+            return record.start_night(session, name=name, canonical_json=text, instrument=instrument, clock=world.clock)
+
+    def found(name: str, instrument: str = "simulator") -> str | None:
+        with reader(world.engine) as session:
+            before = night_before(session, name=name, instrument=instrument)
+        return before and before.name
+
+    assert found("flakes_1") is None
+    first = told("n-1", '{"name":"flakes_1","targets":[]}')
+    # The name of a target, a name that a pattern would take for it, and another instrument's are none of it.
+    told("n-2", '{"name":"other","targets":[{"name":"flakes_1"}]}')
+    told("n-3", '{"name":"flakesX1","targets":[]}')
+    told("n-4", '{"name":"flakes_1","targets":[]}', "elsewhere")
+    assert found("flakes_1") == "n-1"
+    assert found("flakes_1", "elsewhere") == "n-4"
+    with writer(world.engine) as session:
+        target = record.add_target(session, night_id=first, position=0, name="a", plan_id=world.plan)
+        record.set_target_state(session, target_id=target, state="skipped", broken_off=True, clock=world.clock)
+        record.finish_night(session, night_id=first, state="stopped", clock=world.clock)
+    with reader(world.engine) as session:
+        before = night_before(session, name="flakes_1", instrument="simulator")
+    assert before is not None
+    assert (before.state, before.ended is not None, [one.open for one in before.targets]) == ("stopped", True, [True])
 
 
 def test_a_night_that_died_before_its_first_run_is_closed_by_its_instruments_next_session(world: World) -> None:
