@@ -18,6 +18,8 @@ from stem4d.errors import BadInput
 
 FEW = 5000
 """So many matching runs are looked up at once; of more, the newest are soon found by looking at one after another."""
+LONGEST = 200
+"""Characters of a filter."""
 _COMPARED: dict[str, Callable[[Any, Any], Any]] = {
     "!=": operator.ne,
     "<=": operator.le,
@@ -45,11 +47,15 @@ def reading_filter(asked: str) -> ReadingFilter:
     BadInput
         For anything else.
     """
-    found = re.fullmatch(r"\s*([A-Za-z][A-Za-z0-9_.]*)\s*(!=|<=|>=|=|<|>)\s*(.+?)\s*", asked)
-    if found is None:
-        limit = "must read NAME, one of = != < <= > >=, and a value"
-        raise BadInput(field="reading", value=asked, limit=limit, remedy="For example 'defocus_nm>=200'")
-    name, comparison, value = found.groups()
+    limit = f"must read NAME, one of = != < <= > >=, and a value, of at most {LONGEST} characters"
+    found = (
+        re.fullmatch(r"([A-Za-z][A-Za-z0-9_.]*)\s*(!=|<=|>=|=|<|>)(.+)", asked.strip())
+        if len(asked) <= LONGEST
+        else None
+    )
+    if found is None or not found[3].strip():
+        raise BadInput(field="reading", value=asked[:50], limit=limit, remedy="For example 'defocus_nm>=200'")
+    name, comparison, value = (part.strip() for part in found.groups())
     try:
         number = float(value)
     except ValueError:

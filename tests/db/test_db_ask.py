@@ -151,7 +151,8 @@ def test_words_are_found_page_by_page_beyond_what_is_looked_at_in_one_go(
 
 
 @pytest.mark.parametrize(
-    "asked", ["defocus_nm", ">=3", "defocus_nm>=", "defocus_nm ~ 3", "a b=3", "defocus_nm>=high", "x>=nan"]
+    "asked",
+    ["defocus_nm", ">=3", "defocus_nm>=", "defocus_nm ~ 3", "a b=3", "defocus_nm>=high", "x>=nan", "a=y" + 100 * " y"],
 )
 def test_a_filter_that_is_none_is_refused(asked: str) -> None:
     with pytest.raises(BadInput):

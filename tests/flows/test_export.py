@@ -177,6 +177,45 @@ def test_what_was_changed_in_a_crate_is_found(settings: Settings, tmp_path: Path
         assert words in said, troubles
 
 
+def forged(crate: Path) -> None:
+    """Let its description state what its files are now."""
+    document = json.loads((crate / METADATA).read_text())
+    for one in document["@graph"]:
+        path = crate / one["@id"]
+        if one["@type"] == "File" and path.is_file():
+            one["sha256"], one["contentSize"] = sha256(path.read_bytes()).hexdigest(), str(path.stat().st_size)
+    (crate / METADATA).write_text(json.dumps(document))
+
+
+def test_a_crate_whose_description_was_forged_is_not_that_of_the_record(settings: Settings, tmp_path: Path) -> None:
+    for number, (name, text) in enumerate(
+        {"data/pass2.h5": "other", "plan.json": "{}", "quality.json": "[]", "prov.json": "{}"}.items()
+    ):
+        crate = tmp_path / f"c{number}"
+        exported(settings, FIRST, crate)
+        (crate / name).write_text(text)
+        forged(crate)
+        assert checked(settings, crate)[1], name
+    crate = tmp_path / "less"
+    exported(settings, FIRST, crate)
+    (crate / "data" / "pass2.h5").unlink()
+    document = json.loads((crate / METADATA).read_text())
+    document["@graph"] = [one for one in document["@graph"] if one["@id"] != "data/pass2.h5"]
+    next(one for one in document["@graph"] if one["@id"] == "#run")["actionStatus"] = "http://schema.org/Completed"
+    (crate / METADATA).write_text(json.dumps(document))
+    said = "\n".join(checked(settings, crate)[1])
+    assert "neither in the crate nor said to be elsewhere" in said
+    assert "the run ended as http://schema.org/Completed" in said
+
+
+def test_what_takes_all_memory_to_unpack_is_refused(settings: Settings, tmp_path: Path) -> None:
+    path = tmp_path / "crate.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_BZIP2) as target:
+        target.writestr(METADATA, b" " * 2**20)
+    with pytest.raises(BadInput, match="another way than stored or deflated"):
+        checked(settings, path)
+
+
 def test_a_crate_is_held_to_itself_where_nobody_knows_its_run(settings: Settings, tmp_path: Path) -> None:
     exported(settings, FIRST, tmp_path / "crate")
     elsewhere = Settings(home=tmp_path)
