@@ -1,5 +1,6 @@
 """What of a night is left to do, and what was exposed of a target before its night broke off."""
 
+import json
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -7,7 +8,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from db.clock import Clock, utc_now
-from db.models import Dataset, DatasetLocation, DoseEntry, ExposureIntent, Night, Plan, Run, Target
+from db.models import Dataset, DatasetLocation, DoseEntry, ExposureIntent, Night, Plan, Remedy, Run, Target
 from db.record import add_event
 from db.rows import existing
 from db.vocabulary import NightState, RunState, TargetState
@@ -45,6 +46,19 @@ class NightLeft:
 
 
 @dataclass(frozen=True)
+class NightBefore:
+    """The last night of a name on an instrument, whatever its content and however it ended."""
+
+    name: str
+    sha256: str
+    state: NightState
+    started: datetime
+    ended: datetime | None
+    targets: tuple[TargetLeft, ...]
+    """In the order of the night's file."""
+
+
+@dataclass(frozen=True)
 class BrokenRun:
     """The last run of a target that was broken off."""
 
@@ -57,6 +71,12 @@ class BrokenRun:
     """Whether its area received anything of a pass, or may have."""
     passes: tuple[tuple[int, str], ...]
     """Number (from 0) and path of each pass that was registered, whole or not."""
+    reason: str = ""
+    """Why the run ended as it did."""
+    mended_by: tuple[str, ...] = ()
+    """Remedies of the attempts that it followed."""
+    remedies: tuple[str, ...] = ()
+    """What was chosen after it; no attempt has followed."""
 
 
 def night_left(session: Session, *, sha256: str, instrument: str) -> NightLeft | None:
@@ -65,6 +85,26 @@ def night_left(session: Session, *, sha256: str, instrument: str) -> NightLeft |
     night = session.scalars(wanted).one_or_none()
     if night is None:
         return None
+    targets = _targets(session, night)
+    if not any(target.open for target in targets):
+        return None
+    return NightLeft(night.id, night.name, night.state, night.started, targets)
+
+
+def night_before(session: Session, *, name: str, instrument: str) -> NightBefore | None:
+    """The last night on an instrument whose file has this ``name``; None where there was none."""
+    # The text narrows it down, also on many nights: a target may have that name, too.
+    likely = Night.canonical_json.contains(f'"name":{json.dumps(name)}', autoescape=True)
+    ids = session.scalars(select(Night.id).where(Night.instrument == instrument, likely).order_by(Night.id.desc()))
+    for one in ids.all():
+        night = existing(session, Night, one)
+        if json.loads(night.canonical_json).get("name") == name:
+            targets = _targets(session, night)
+            return NightBefore(night.name, night.sha256, night.state, night.started, night.ended, targets)
+    return None
+
+
+def _targets(session: Session, night: Night) -> tuple[TargetLeft, ...]:
     found = session.execute(
         select(Target, Plan.sha256)
         .outerjoin(Plan, Target.plan_id == Plan.id)
@@ -76,7 +116,7 @@ def night_left(session: Session, *, sha256: str, instrument: str) -> NightLeft |
     own = select(Run.target_id, Run.name).join(Target, Run.target_id == Target.id).where(Target.night_id == night.id)
     for target_id, name in session.execute(own.order_by(Run.id)):
         runs.setdefault(target_id or 0, []).append(name)
-    targets = tuple(
+    return tuple(
         TargetLeft(
             id=target.id,
             name=target.name,
@@ -90,9 +130,6 @@ def night_left(session: Session, *, sha256: str, instrument: str) -> NightLeft |
         )
         for target, sha in found
     )
-    if not any(target.open for target in targets):
-        return None
-    return NightLeft(night.id, night.name, night.state, night.started, targets)
 
 
 def reopen_night(session: Session, *, night_id: int, clock: Clock = utc_now) -> None:
@@ -124,6 +161,15 @@ def broken_run(session: Session, *, target_id: int) -> BrokenRun | None:
     if not runs:
         return None
     run = runs[-1]
+    chosen: dict[int, list[str]] = {}
+    own = select(Remedy.run_id, Remedy.action).join(Run, Run.id == Remedy.run_id).where(Run.target_id == target_id)
+    for run_id, action in session.execute(own.order_by(Remedy.id)):
+        chosen.setdefault(run_id, []).append(action)
+    parents, mended_by = {one.id: one.parent_id for one in runs}, list[str]()
+    before = run.parent_id
+    while before is not None and before in chosen:
+        mended_by[:0] = chosen[before]
+        before = parents.get(before)
     given = session.execute(
         select(ExposureIntent.id, DoseEntry.delivered_e_per_a2)
         .outerjoin(DoseEntry, DoseEntry.intent_id == ExposureIntent.id)
@@ -149,6 +195,9 @@ def broken_run(session: Session, *, target_id: int) -> BrokenRun | None:
         # An open intent may have delivered all of it; only one that was released delivered nothing.
         lit=any(delivered is None or delivered > 0 for _id, delivered in given),
         passes=tuple((index, path) for index, path in session.execute(recorded)),
+        reason=run.exit_reason or "",
+        mended_by=tuple(mended_by),
+        remedies=tuple(chosen.get(run.id, ())),
     )
 
 

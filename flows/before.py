@@ -2,7 +2,7 @@
 
 from db.dose import area_fluence, area_id
 from db.engine import reader
-from db.resume import NightLeft, night_left
+from db.resume import NightBefore, NightLeft, night_before, night_left
 from flows.queue import Queued
 from flows.recorded import recorded_database
 from stem4d.errors import BadInput
@@ -20,6 +20,14 @@ def broken_off(settings: Settings, instrument: str, night: Night, queued: tuple[
     with recorded_database(settings) as engine, reader(engine) as session:
         sha256 = sha256_of(canonical_json(night))
         return same_night(night_left(session, sha256=sha256, instrument=instrument), queued)
+
+
+def last_of_its_name(settings: Settings, instrument: str, night: Night) -> NightBefore | None:
+    """The last night of this name on an instrument, whether it is the same or not; None where there was none."""
+    if not settings.home.exists():
+        return None
+    with recorded_database(settings) as engine, reader(engine) as session:
+        return night_before(session, name=night.name, instrument=instrument)
 
 
 def same_night(left: NightLeft | None, queued: tuple[Queued, ...]) -> NightLeft | None:

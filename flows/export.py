@@ -1,6 +1,7 @@
 """A run as a crate that others can open: what the record knows, its files, and its provenance; and the way back."""
 
 import json
+import re
 import socket
 from collections.abc import Iterator
 from datetime import datetime
@@ -10,6 +11,7 @@ from typing import Any
 from db.clock import utc_now
 from db.engine import Engine, reader
 from db.questions.calibrations import measured_in
+from db.questions.files import has_run
 from db.questions.show import show_run
 from flows.prov import prov_of
 from stem4d.errors import BadInput
@@ -18,9 +20,11 @@ from storage.crate_read import open_crate, read_json
 from storage.settings import Settings
 
 Facts = dict[str, Any]
-RUN, PLAN, PROV, REPORT = "run.json", "plan.json", "prov.json", "report.html"
+RUN, PLAN, PROV, QUALITY, REPORT = "run.json", "plan.json", "prov.json", "quality.json", "report.html"
 UNLICENSED = "No licence was stated for these data: ask their owner before using them."
 MOST_DIFFERENCES = 50
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,200}")
+"""File names that every system and every reader of crates takes."""
 _STATUS = {
     "running": "ActiveActionStatus",
     "done": "CompletedActionStatus",
@@ -51,26 +55,22 @@ def export_run(
     left_out: list[str] = []
     data = list(_data(facts, with_frames, left_out))
     report = settings.reports_folder / f"{facts['name']}.html"
-    calibrations = {one["id"]: one for one in (*facts["calibrations"], *facts["measured"])}
     documents = [
         _document(RUN, "All that the record knows of the run", facts),
-        _document(PLAN, "The plan of the run, as it was registered", facts["plan"]["document"]),
-        _document(PROV, "Provenance of the run, W3C PROV", json.loads(prov_of(facts))),
-        _document("quality.json", "Figures of quality with their limits", facts["quality"]),
-        *(
-            _document(f"calibrations/{number}.json", f"Calibration {one['kind']}, number {number}", one)
-            for number, one in calibrations.items()
-        ),
+        *(_document(name, _title_of(name), content) for name, content in _documents_of(facts).items()),
     ]
-    if report.is_file():
+    if report.is_file() and not report.is_symlink():
         told = {"@type": "File", "name": "Report of the run", "encodingFormat": "text/html"}
         documents.append(Part(REPORT, told, source=report))
     write_crate(target, _described(facts, documents, data, licence))
     return left_out
 
 
-def check_crate(engine: Engine, path: Path) -> tuple[str, list[str]]:
-    """Hold a crate against its own description and against the record; gives its run and what differs.
+def check_crate(engine: Engine, path: Path) -> tuple[str, list[str], str]:
+    """Hold a crate against its own description and against the record; gives its run, what differs, and a remark.
+
+    What later runs and people change is not held against it: balances of areas, attempts after it, and what became of
+    calibrations since. The remark says where the record here does not know the run: a crate may come from anywhere.
 
     Raises
     ------
@@ -81,13 +81,78 @@ def check_crate(engine: Engine, path: Path) -> tuple[str, list[str]]:
         found = crate.text(RUN)
         if found is None:
             raise BadInput(field="crate", value=path.name, limit=f"has no {RUN}: it is none of a run of nightbeam")
-        facts, troubles = read_json(RUN, found), list(crate.troubles)
+        facts = read_json(RUN, found)
+        documents = {name: read_json(name, crate.text(name) or "null") for name in crate.files if _is_document(name)}
+        troubles, entities, hashes = list(crate.troubles), crate.entities, crate.sha256
     name = facts.get("name") if isinstance(facts, dict) else None
     if not isinstance(name, str):
         raise BadInput(field=RUN, value="name", limit="must be the name of a run")
+    with reader(engine) as session:
+        if not has_run(session, name=name):
+            return name, troubles[:MOST_DIFFERENCES], "the record here does not know it, so that it was held to itself"
     # By way of JSON, as the crate has it.
     known = json.loads(_json(document_of(engine, name)))
-    return name, [*troubles, *(f"{RUN}: {line}" for line in _differences("", known, facts))][:MOST_DIFFERENCES]
+    troubles += [f"{RUN}: {line}" for line in _differences("", _fixed(known), _fixed(facts))]
+    for each, wanted in _documents_of(known).items():
+        troubles += [f"{each}: {line}" for line in _differences("", _fixed(wanted), _fixed(documents.get(each)))]
+    troubles += _data_troubles(known, entities, hashes)
+    status = (entities.get("#run") or {}).get("actionStatus")
+    if status != _status_of(known):
+        troubles.append(f"its description says that the run ended as {status}, and the record as {_status_of(known)}")
+    return name, troubles[:MOST_DIFFERENCES], ""
+
+
+def _is_document(name: str) -> bool:
+    return name in (PLAN, PROV, QUALITY) or name.startswith("calibrations/")
+
+
+def _documents_of(facts: Facts) -> dict[str, Any]:
+    """What a crate holds of a run beside the run's own document and its files."""
+    calibrations = {one["id"]: one for one in (*facts["calibrations"], *facts["measured"])}
+    return {
+        PLAN: facts["plan"]["document"],
+        PROV: json.loads(prov_of(facts)),
+        QUALITY: facts["quality"],
+        **{f"calibrations/{number}.json": one for number, one in calibrations.items()},
+    }
+
+
+def _data_troubles(known: Facts, entities: dict[str, Facts], hashes: dict[str, str]) -> Iterator[str]:
+    """Data that are neither in the crate nor said to be elsewhere, and data of which the record knows nothing."""
+    recorded = {one["sha256"] for one in known["datasets"]}
+    there = {name: digest for name, digest in hashes.items() if name.startswith("data/")}
+    for one in known["datasets"]:
+        absent = entities.get(f"#dataset-{one['id']}")
+        if one["sha256"] not in there.values() and (absent is None or absent.get("sha256") != one["sha256"]):
+            yield f"data set {one['id']} is neither in the crate nor said to be elsewhere"
+    for name, digest in there.items():
+        if digest not in recorded:
+            yield f"{name} is none of the data sets that the record has of this run"
+
+
+def _status_of(facts: Facts) -> str:
+    return f"http://schema.org/{_STATUS.get(facts['state'], 'FailedActionStatus')}"
+
+
+LATER = ("accounts", "children", "attempts", "superseded_by", "withdrawn", "delivered_e_per_a2", "reserved_e_per_a2")
+"""What goes on changing after a run has ended; of an area all but its name and budget."""
+
+
+def _fixed(facts: Any) -> Any:
+    """What of a run or a calibration is not changed by what comes after it; anything else as it is."""
+    if not isinstance(facts, dict):
+        return facts
+
+    def kept(one: Any) -> Any:
+        return {key: value for key, value in one.items() if key not in LATER} if isinstance(one, dict) else one
+
+    fixed = {key: value for key, value in facts.items() if key not in LATER}
+    for part in ("calibrations", "measured"):
+        if isinstance(fixed.get(part), list):
+            fixed[part] = [kept(one) for one in fixed[part]]
+    if isinstance(fixed.get("area"), dict):
+        fixed["area"] = {key: fixed["area"].get(key) for key in ("name", "fluence_budget_e_per_a2")}
+    return fixed
 
 
 def _differences(path: str, known: Any, found: Any) -> Iterator[str]:
@@ -119,7 +184,7 @@ def _data(facts: Facts, with_frames: bool, left_out: list[str]) -> Iterator[tupl
             "contentSize": str(one["size_bytes"]),
         }
         if with_frames and path is not None:
-            stem = f"data/{path.name}"
+            stem = f"data/{path.name if _NAME.fullmatch(path.name) else one['id']}"
             name = stem if stem not in names else f"data/{one['id']}-{path.name}"
             names.add(name)
             yield Part(name, {"@type": "File", **told}, source=path, sha256=one["sha256"]), name, told
@@ -133,6 +198,15 @@ def _data(facts: Facts, with_frames: bool, left_out: list[str]) -> Iterator[tupl
 def _document(name: str, title: str, content: Any) -> Part:
     told = {"@type": "File", "name": title, "encodingFormat": "application/json"}
     return Part(name, told, text=_json(content))
+
+
+def _title_of(name: str) -> str:
+    titles = {
+        PLAN: "The plan of the run, as it was registered",
+        PROV: "Provenance of the run, W3C PROV",
+        QUALITY: "Figures of quality with their limits",
+    }
+    return titles.get(name, f"Calibration number {Path(name).stem}")
 
 
 def _json(content: Any) -> str:
@@ -151,7 +225,11 @@ def _described(
         "softwareVersion": version,
         "description": f"revision {revision}, Python {python}",
     }
-    column = {"@type": "IndividualProduct", "name": facts["instrument"], "description": "Scanning electron microscope"}
+    column = {
+        "@type": "IndividualProduct",
+        "name": facts["instrument"],
+        "description": "Scanning transmission electron microscope",
+    }
     absent = [(name, {"@type": "CreativeWork", **told}) for part, name, told in data if part is None]
     results = [name for _part, name, _told in data]
     made = [part.name for part in documents if part.name not in (PLAN, PROV)]
@@ -162,9 +240,9 @@ def _described(
         "name": f"Run {facts['name']}: {facts['plan']['name']} on area {facts['area']['name']} of {facts['sample']}",
         "startTime": facts["started"],
         **({"endTime": facts["ended"]} if facts["ended"] else {}),
-        "actionStatus": f"http://schema.org/{status}",
+        "actionStatus": _status_of(facts),
         **({"error": facts["exit_reason"] or facts["state"]} if status == "FailedActionStatus" else {}),
-        "instrument": {"@id": "#nightbeam"},
+        "instrument": [{"@id": "#nightbeam"}, {"@id": "#instrument"}],
         "agent": {"@id": "#nightbeam-agent"},
         "object": [{"@id": name} for name in used],
         "result": [{"@id": name} for name in (*results, *(name for name in made if name not in used))],

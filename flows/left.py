@@ -12,7 +12,7 @@ from devices.children import Children
 from devices.column_log import beam_on
 from devices.lease import owned
 from stem4d.errors import BadInput, NightbeamError
-from storage.settings import Settings
+from storage.settings import Settings, instrument_folders
 from tasks.left import close_left, save_frames
 from tasks.outbox import waiting
 from tasks.ownership import owning
@@ -39,9 +39,9 @@ def close_instruments(settings: Settings, engine: Engine, take_over: str | None)
     Raises
     ------
     BadInput
-        Where nothing is known of the instrument to take over.
+        Where nothing is known of the instrument to take over, or what they lie in is no folder.
     """
-    folders = {folder.name: folder for folder in sorted(settings.instruments_folder.glob("*/"))}
+    folders = {folder.name: folder for folder in instrument_folders(settings)}
     if take_over is not None and take_over not in folders:
         known = ", ".join(folders) or "none"
         raise BadInput(field="instrument", value=take_over, limit=f"was never used here; known are: {known}")

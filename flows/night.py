@@ -193,6 +193,8 @@ def _todo(going: Going, name: str) -> tuple[Plan, tuple[str, ...]] | Outcome:
         broken = going.broken_off(name)
         if broken is None:
             return going.queued[name].plan, ()
+        if broken.ended is not None:
+            return replace(broken.ended, reason=f"{before}{broken.ended.reason}")
         rest = again(going.opened, going.ids[name], broken)
     except NightbeamError as error:
         # The database or the instrument is away: the same command finds out later.

@@ -9,7 +9,7 @@ from devices.lease import owned
 from flows.files import Database
 from stem4d.errors import NightbeamError
 from storage.journal import Journal
-from storage.settings import Settings
+from storage.settings import Settings, instrument_folders
 from tasks.outbox import land_all, outbox_of, waiting
 from web.report.assemble import write_run_report
 
@@ -32,7 +32,7 @@ class Outbox:
 
 def land_outboxes(settings: Settings, known: Database) -> tuple[Outbox, ...]:
     """The outbox of every instrument where something waits and that nobody holds: a session lands its own."""
-    folders = sorted(settings.instruments_folder.glob("*/"))
+    folders = instrument_folders(settings)
     return tuple(_landed(settings, known, folder.name) for folder in folders if waiting(folder))
 
 

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from flows.possible import refuse_impossible
 from stem4d.crowded import crowded
-from stem4d.errors import BadInput, SeveralBad
+from stem4d.errors import BadInput, SeveralBad, some_of
 from stem4d.instrument import InstrumentFile
 from stem4d.night import Night, Target
 from stem4d.plan import Plan
@@ -159,7 +159,7 @@ def _no_such_area(file: InstrumentFile, one: Queued) -> Iterator[BadInput]:
             yield BadInput(
                 field=f"target {one.target.name}: spare_areas",
                 value=area,
-                limit=f"{file.name} has the areas {', '.join(known)}",
+                limit=f"{file.name} has the areas {some_of(known)}",
             )
 
 

@@ -16,6 +16,7 @@ from stem4d.errors import NightbeamError
 from stem4d.model import canonical_json, sha256_of
 from stem4d.night import TIMED, Night, TargetState
 from stem4d.plan import Plan
+from stem4d.quality.remedies.choose import LAST
 from stem4d.rest import Rest, rest_of
 from stem4d.schedule import Measured
 from storage.salvage import recovered_path, salvage
@@ -38,6 +39,8 @@ class Broken:
     """How many of its passes were recorded whole."""
     runs: tuple[str, ...]
     """All runs of the target up to that one."""
+    ended: Outcome | None = None
+    """How it had ended, where its last run was closed before the night was; None where something is left of it."""
     survey: str | None = None
     """File of the last survey by which its field was put in place; None where its plan asks for none."""
 
@@ -93,7 +96,23 @@ def broken_of(opened: Lab, target_id: int, runs: tuple[str, ...]) -> Broken | No
     plan = Plan.model_validate_json(run.plan_json)
     done = _passes(opened, run, plan)
     _keep_rows(opened, run, plan)
-    return Broken(run, plan, done, runs, _survey(opened, run, plan))
+    return Broken(run, plan, done, runs, judged_before(run, runs), _survey(opened, run, plan))
+
+
+def judged_before(run: BrokenRun, runs: tuple[str, ...]) -> Outcome | None:
+    """How a target has ended whose last run was judged and closed when the night broke off; None of any other."""
+    reason = run.reason
+    if run.state == "done" and run.mended_by:
+        return Outcome(TargetState.MENDED, "; ".join(filter(None, (reason, f"after {'; '.join(run.mended_by)}"))), runs)
+    if run.state == "done":
+        return Outcome(TargetState.DONE, reason, runs)
+    if run.state != "marked" or not run.lit:
+        return None
+    if "skip" in run.remedies:
+        return Outcome(TargetState.SKIPPED, reason, runs)
+    not_tried = [one for one in run.remedies if one not in LAST]
+    words = f" ({'; '.join(not_tried)} not tried: the night broke off)" if not_tried else ""
+    return Outcome(TargetState.MARKED, f"{reason}{words}", runs)
 
 
 def again(opened: Lab, target_id: int, broken: Broken) -> Rest:

@@ -1,5 +1,6 @@
 """Which night runs on which instrument, and how it stands: from files and the database alone."""
 
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,17 +10,22 @@ from db.engine import open_engine, reader
 from db.questions.show import show_run
 from devices.lease import is_owned, owner_pid
 from stem4d.errors import BadInput, NightbeamError
+from stem4d.names import plainly
 from storage.orders import read_status
-from storage.settings import Settings
+from storage.settings import Settings, instrument_folders
+
+GOING = ("running", "paused", "waiting")
+"""States of a night that has not ended."""
 
 
 @dataclass(frozen=True)
 class Running:
-    """An instrument on which a night runs."""
+    """An instrument on which a night runs, or ran until its process died."""
 
     instrument: str
     folder: Path
     status: dict[str, Any]
+    alive: bool = True
 
 
 def running(settings: Settings, instrument: str | None) -> Running:
@@ -28,14 +34,23 @@ def running(settings: Settings, instrument: str | None) -> Running:
     Raises
     ------
     BadInput
-        Where none runs, or on more than one instrument and none is named.
+        Where none runs, or on more than one instrument and none is named; of one whose process died, that it did.
     """
-    found = [one for one in _folders(settings) if instrument in (None, one.instrument)]
+    known = [one for one in _folders(settings) if instrument in (None, one.instrument)]
+    found = [one for one in known if one.alive]
     if len(found) == 1:
         return found[0]
     if found:
         names = ", ".join(one.instrument for one in found)
         raise BadInput(field="--instrument", value="none", limit=f"nights run on {names}", remedy="Name one of them")
+    if known:
+        dead = "; ".join(f"night {one.status.get('night', '(no name)')} on {one.instrument}" for one in known)
+        raise BadInput(
+            field="night",
+            value=instrument or "any",
+            limit=f"no night runs here: {dead} died without an end: its process is gone",
+            remedy="`nightbeam recover` closes what it left; the same `nightbeam night FILE` goes on with it",
+        )
     raise BadInput(
         field="night",
         value=instrument or "any",
@@ -45,22 +60,21 @@ def running(settings: Settings, instrument: str | None) -> Running:
 
 
 def _folders(settings: Settings) -> list[Running]:
-    try:
-        folders = sorted(path for path in settings.instruments_folder.iterdir() if path.is_dir())
-    except FileNotFoundError:
-        return []
+    """Every instrument whose last night has not said that it ended."""
     found = []
-    for folder in folders:
+    for folder in instrument_folders(settings):
         status = read_status(folder)
+        if status is None or status.get("state") not in GOING:
+            continue
         # Another command may have the instrument after a night that was killed: the status is then a dead one's.
-        if status is not None and is_owned(folder) and status.get("pid") == owner_pid(folder):
-            found.append(Running(folder.name, folder, status))
-    return [one for one in found if one.status.get("state") in ("running", "paused", "waiting")]
+        alive = is_owned(folder) and status.get("pid") == owner_pid(folder)
+        found.append(Running(folder.name, folder, status, alive))
+    return found
 
 
 def standing(settings: Settings, night: Running) -> dict[str, Any]:
     """The status of a night with the dose of its area and the figures of its run, as far as the database answers."""
-    facts = dict(night.status)
+    facts = {name: fact for name, fact in night.status.items() if name != "dose"}
     try:
         # A look makes no database in the place of one that is away.
         engine = open_engine(settings.database_url.get_secret_value(), new=False)
@@ -68,8 +82,8 @@ def standing(settings: Settings, night: Running) -> dict[str, Any]:
         return {**facts, "away": str(error)}
     try:
         with reader(engine) as session:
-            target = facts.get("target") or {}
-            area = area_id(session, sample=target.get("sample", ""), area=target.get("area", ""))
+            target = _mapping(facts.get("target"))
+            area = area_id(session, sample=str(target.get("sample", "")), area=str(target.get("area", "")))
             if area is not None:
                 account = area_fluence(session, area_id=area)
                 facts["dose"] = {
@@ -78,7 +92,7 @@ def standing(settings: Settings, night: Running) -> dict[str, Any]:
                     "reserved_e_per_a2": account.reserved_e_per_a2,
                 }
             if facts.get("run"):
-                facts["quality"] = _quality(show_run(session, name=facts["run"]))
+                facts["quality"] = _quality(show_run(session, name=str(facts["run"])))
     except NightbeamError as error:
         facts["away"] = str(error)
     finally:
@@ -95,36 +109,43 @@ def _quality(shown: dict[str, Any]) -> dict[str, Any]:
 
 
 def in_one_line(facts: dict[str, Any]) -> str:
-    """How a night stands, for a person."""
-    target, scan, quality = facts.get("target"), facts.get("scan"), facts.get("quality") or {}
-    parts = [f"{facts['night']} on {facts['instrument']} {facts['state']}"]
-    if facts.get("stopping"):
-        parts[0] += f" ({facts['stopping']})"
-    if facts.get("waiting_for"):
-        parts.append(f"waits: {facts['waiting_for']}")
+    """How a night stands, for a person; what the file lacks, or has in another form, is left out."""
+    target, quality, dose = (_mapping(facts.get(name)) for name in ("target", "quality", "dose"))
+    words = {name: facts.get(name) or "" for name in ("stopping", "waiting_for", "stage", "predicted_end", "away")}
+    parts = [f"{facts.get('night', 'a night')} on {facts.get('instrument', '?')} {facts.get('state', '?')}"]
+    if words["stopping"]:
+        parts[0] += f" ({words['stopping']})"
+    if words["waiting_for"]:
+        parts.append(f"waits: {words['waiting_for']}")
     if target:
-        parts.append(f"target {target['number']} of {facts['targets']} ({target['name']})")
-    if facts.get("stage"):
-        parts.append(facts["stage"] + (f" {_of_scan(scan)}" if scan else ""))
+        parts.append(f"target {target.get('number', '?')} of {facts.get('targets', '?')} ({target.get('name', '?')})")
+    if words["stage"]:
+        parts.append(" ".join(filter(None, (str(words["stage"]), _of_scan(_mapping(facts.get("scan")))))))
     if quality.get("verdict"):
-        parts.append(
-            f"quality so far {quality['verdict']}" + (f" ({', '.join(quality['wrong'])})" if quality["wrong"] else "")
-        )
-    if dose := facts.get("dose"):
+        wrong = ", ".join(map(str, quality.get("wrong", ())))
+        parts.append(f"quality so far {quality['verdict']}" + (f" ({wrong})" if wrong else ""))
+    if dose:
         given = dose["delivered_e_per_a2"] + dose["reserved_e_per_a2"]
-        parts.append(f"dose {given:.3g} of {dose['budget_e_per_a2']:.3g} e/Å² on {(target or {}).get('area')}")
-    if ended := facts.get("ended"):
+        parts.append(f"dose {given:.3g} of {dose['budget_e_per_a2']:.3g} e/Å² on {target.get('area')}")
+    if ended := _mapping(facts.get("ended")):
         parts.append("so far " + ", ".join(f"{number} {state}" for state, number in ended.items()))
-    if facts.get("predicted_end"):
-        parts.append(
-            f"predicted end {facts['predicted_end'][:16].replace('T', ' ')} UTC ({facts['predicted_left']} left)"
-        )
-    if facts.get("away"):
-        parts.append(f"dose and quality are not known: {facts['away']}")
-    return "; ".join(parts)
+    if words["predicted_end"]:
+        end = str(words["predicted_end"])[:16].replace("T", " ")
+        parts.append(f"predicted end {end} UTC ({facts.get('predicted_left', '?')} left)")
+    if words["away"]:
+        parts.append(f"dose and quality are not known: {words['away']}")
+    # The file may be anybody's: nothing of it is a line of ours.
+    return plainly("; ".join(parts))
 
 
 def _of_scan(scan: dict[str, Any]) -> str:
-    share = scan["frames_done"] / max(scan["frames_total"], 1)
-    losses = f", {scan['losses']}" if scan["losses"] else ""
-    return f"{scan['name']}, {share:.0%} at {scan['frames_per_s']:,.0f} frames/s{losses}"
+    with suppress(KeyError, TypeError, ValueError):
+        share = scan["frames_done"] / max(scan["frames_total"], 1)
+        losses = f", {scan['losses']}" if scan["losses"] else ""
+        return f"{scan['name']}, {share:.0%} at {scan['frames_per_s']:,.0f} frames/s{losses}"
+    return ""
+
+
+def _mapping(found: object) -> dict[str, Any]:
+    """What has to be a mapping, and nothing where it is something else."""
+    return found if isinstance(found, dict) else {}

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from stem4d.dose import BUDGET_TOLERANCE
-from stem4d.errors import BadInput
+from stem4d.errors import BadInput, some_of
 from stem4d.plan import Plan
 from stem4d.predict import predict
 
@@ -46,7 +46,7 @@ def _budgets_differ(name: str, plan: Plan, first: str, budget: float) -> BadInpu
 
 
 def _too_much(name: str, plan: Plan, needs: float, before: list[tuple[str, float]]) -> BadInput:
-    sample, others = plan.sample, ", ".join(who for who, _dose in before)
+    sample, others = plan.sample, some_of(who for who, _dose in before)
     spent = sum(dose for _who, dose in before)
     spares = ", and no spare area bears it" if sample.spare_areas else ""
     return BadInput(

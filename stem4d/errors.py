@@ -1,8 +1,12 @@
 """The errors a user or an instrument can cause, each naming field, value, limit, unit and what to do."""
 
+from collections.abc import Iterable
 from typing import Any
 
 from stem4d.names import plainly
+
+PROBLEMS_TOLD, NAMES_TOLD = 10, 12
+"""How many of several mistakes, and of several names, a message lists."""
 
 
 def shown(value: object, longest: int = 80) -> str:
@@ -15,8 +19,23 @@ def shown(value: object, longest: int = 80) -> str:
     return text if len(text) <= longest else f"{text[:half]}...{text[-half:]}"
 
 
+def some_of(names: Iterable[str], most: int = NAMES_TOLD) -> str:
+    """Names in a row, the first ones and how many more there are."""
+    listed = list(names)
+    more = len(listed) - most
+    return ", ".join(listed[:most]) + (f" and {more} more" if more > 0 else "")
+
+
 class NightbeamError(Exception):
     """Base of the errors that are shown to the user without a traceback."""
+
+
+class Inconsistent(ValueError):
+    """For a validator of a model: what one field says does not go with what others say."""
+
+    def __init__(self, field: str, value: object, limit: str, remedy: str) -> None:
+        self.field, self.value, self.limit, self.remedy = field, value, limit, remedy
+        super().__init__(f"{field}: {limit}")
 
 
 class BadInput(NightbeamError):
@@ -62,21 +81,24 @@ def _rebuild_bad_input(field: str, value: str, limit: str, unit: str, remedy: st
 
 
 class SeveralBad(BadInput):
-    """Several mistakes at once, all of them told; the fields are those of the first."""
+    """Several mistakes at once, the first ten told and all counted; the fields are those of the first."""
 
     def __init__(self, problems: tuple[BadInput, ...]) -> None:
         first = problems[0]
         super().__init__(field=first.field, value=first.value, limit=first.limit, unit=first.unit, remedy=first.remedy)
         self.problems = problems
-        listed = "".join(f"\n  {number}. {one}" for number, one in enumerate(problems, 1))
-        self.args = (f"{len(problems)} problems:{listed}",)
+        listed = "".join(f"\n  {number}. {one}" for number, one in enumerate(problems[:PROBLEMS_TOLD], 1))
+        more = len(problems) - PROBLEMS_TOLD
+        rest = f"\n  and {more} more, told when these are mended" if more > 0 else ""
+        self.args = (f"{len(problems)} problems:{listed}{rest}",)
 
     def __reduce__(self) -> tuple[object, ...]:
         return (SeveralBad, (self.problems,))
 
     def as_dict(self) -> dict[str, Any]:
-        """Those of the first, and all of them as ``problems``."""
-        return {**super().as_dict(), "problems": [one.as_dict() for one in self.problems]}
+        """Those of the first, how many there are, and the first of them as ``problems``."""
+        told = [one.as_dict() for one in self.problems[:PROBLEMS_TOLD]]
+        return {**super().as_dict(), "count": len(self.problems), "problems": told}
 
 
 class LimitViolation(NightbeamError):

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import AwareDatetime, Field, StringConstraints, model_validator
 
+from stem4d.errors import Inconsistent, some_of
 from stem4d.model import Name, NonNegative, Positive, Strict, Title
 
 MOST_HOURS = 1e4
@@ -149,9 +150,10 @@ class Night(Strict):
 
     @model_validator(mode="after")
     def _events_differ(self) -> "Night":
-        names = [event.name for event in self.events]
-        if len({*names}) < len(names):
-            raise ValueError("names of events must differ")
+        times = Counter(event.name for event in self.events)
+        twice = sorted(name for name, number in times.items() if number > 1)
+        if twice:
+            raise Inconsistent("events", some_of(twice), "names of events must differ", "Rename all but one")
         return self
 
     @model_validator(mode="after")
@@ -159,18 +161,19 @@ class Night(Strict):
         times = Counter(target.name for target in self.targets)
         twice = sorted(name for name, number in times.items() if number > 1)
         if twice:
-            raise ValueError(f"target names must differ; {', '.join(twice)} stands more than once")
+            raise Inconsistent("targets", some_of(twice), "names of targets must differ", "Rename all but one")
         return self
 
     @model_validator(mode="after")
     def _spares_are_there(self) -> "Night":
         place = {target.name: number for number, target in enumerate(self.targets)}
         for target, spare in self._spares():
+            field = f"targets[{place[target.name]}].spare_targets"
             if spare not in place:
-                raise ValueError(f"target {target.name}: spare_targets names {spare}, which is no target of this night")
+                raise Inconsistent(field, spare, "is no target of this night", "Name a target that stands further down")
             # A spare stands after what it is for, so no target waits for itself.
             if place[spare] <= place[target.name]:
-                raise ValueError(f"target {target.name}: its spare {spare} has to stand after it")
+                raise Inconsistent(field, spare, "has to stand after the target it is for", "Move it further down")
         return self
 
     def _spares(self) -> Iterator[tuple[Target, str]]:

@@ -7,7 +7,7 @@ from typing import Any, get_args
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from stem4d.errors import BadInput
+from stem4d.errors import BadInput, Inconsistent
 from stem4d.names import NAME_PATTERN
 from storage.units import unit_of
 
@@ -26,7 +26,11 @@ def explained(error: ValidationError, model: type[BaseModel], name: str) -> BadI
         told.append(f"{len(others) - len(told)} more")
     remedy = "; also ".join([first.remedy, *told])
     return BadInput(
-        field=f"{name}: {first.field}", value=first.value, limit=first.limit, unit=first.unit, remedy=remedy
+        field=f"{name}: {first.field}" if first.field else name,
+        value=first.value,
+        limit=first.limit,
+        unit=first.unit,
+        remedy=remedy,
     )
 
 
@@ -46,6 +50,9 @@ def _one(details: ErrorDetails, model: type[BaseModel]) -> BadInput:
         field, value = f"{field}.{discriminator}", context.get("tag", "nothing")
     if any(word in field.lower() for word in _SECRET):
         value = "(hidden)"
+    if isinstance(inner := context.get("error"), Inconsistent):
+        field = f"{field}.{inner.field}" if field else inner.field
+        return BadInput(field=field, value=inner.value, limit=inner.limit, remedy=inner.remedy)
     if kind == "extra_forbidden":
         near = difflib.get_close_matches(str(details["loc"][-1]), known, 1, 0.5)
         remedy = f"Did you mean {near[0]}?" if near else f"Known here: {', '.join(sorted(known))}"
@@ -95,6 +102,7 @@ def _name_or_pattern(context: dict[str, Any]) -> str:
 
 _Words = Callable[[dict[str, Any]], str]
 _NUMBER = "Write a number without quotes"
+_TIME: tuple[_Words, str] = (lambda _: "has to be a date with time and zone", "Write it as 2026-03-02T05:30:00+01:00")
 _WORDS: dict[str, tuple[_Words, str]] = {
     "greater_than": (lambda c: f"has to be more than {c['gt']:g}", "Raise it"),
     "greater_than_equal": (lambda c: f"has to be at least {c['ge']:g}", "Raise it"),
@@ -107,6 +115,11 @@ _WORDS: dict[str, tuple[_Words, str]] = {
     "string_type": (lambda _: "has to be text", "Put it in quotes"),
     "tuple_type": (lambda _: "has to be a list", "Write it as [a, b]"),
     "model_type": (lambda _: "has to be a mapping of names to values", "Indent its names below it"),
+    "datetime_type": _TIME,
+    "datetime_parsing": _TIME,
+    "datetime_from_date_parsing": _TIME,
+    "datetime_object_invalid": _TIME,
+    "timezone_aware": _TIME,
     "literal_error": (lambda c: f"has to be {c['expected']}", "Choose one of these"),
     "enum": (lambda c: f"has to be {c['expected']}", "Choose one of these"),
     "union_tag_invalid": (lambda c: f"has to be one of {c['expected_tags']}", "Choose one of these"),

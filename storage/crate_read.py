@@ -5,6 +5,7 @@ import json
 import os
 import stat
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -15,8 +16,10 @@ from urllib.parse import unquote
 from stem4d.errors import BadInput
 
 METADATA = "ro-crate-metadata.json"
-LARGEST_TEXT = 64 * 2**20
+LARGEST_TEXT = 16 * 2**20
 """Bytes of a description or document of ours; that of a run with a thousand figures takes one."""
+PACKED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+"""Ways of packing that can be unpacked piece by piece; the others take all the memory that they like."""
 MOST_FILES = 10_000
 LONGEST_NAME = 1000
 _PIECE = 2**20
@@ -47,7 +50,10 @@ class Crate:
 
     files: dict[str, Held]
     """By their relative path."""
-    stated: tuple[Stated, ...]
+    entities: dict[str, dict[str, Any]]
+    """What its description says, by id."""
+    sha256: dict[str, str]
+    """Of every file that is in it, as it is."""
     troubles: tuple[str, ...]
     """What is wrong with it."""
 
@@ -111,7 +117,7 @@ def _of_zip(path: Path) -> Iterator[Crate]:
     try:
         with zipfile.ZipFile(path) as packed:
             yield _crate(_members(packed))
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError) as error:
+    except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError, OSError) as error:
         raise BadInput(field="crate", value=path.name, limit=f"cannot be unpacked: {error}") from None
 
 
@@ -123,6 +129,8 @@ def _members(packed: zipfile.ZipFile) -> dict[str, Held]:
     for one in members:
         name = one.filename
         require_inside(name.rstrip("/"))
+        if one.compress_type not in PACKED:
+            raise BadInput(field="crate", value=name[:100], limit="is packed in another way than stored or deflated")
         if stat.S_ISLNK(one.external_attr >> 16):
             raise BadInput(field="crate", value=name, limit="is a link, which may lead anywhere: a crate has none")
         if one.is_dir():
@@ -155,7 +163,8 @@ def _crate(files: dict[str, Held]) -> Crate:
         limit = f"must be 1 to {MOST_FILES} entities, each with an @id of its own"
         raise BadInput(field=METADATA, value=f"{len(ids)} entities, {len(set(named))} ids", limit=limit)
     stated = tuple(_stated(one) for one in graph if _is_file(one))
-    return Crate(files, stated, tuple(_troubles(files, stated)))
+    found = {name: _sha256(held) for name, held in files.items()}
+    return Crate(files, {one["@id"]: one for one in graph}, found, tuple(_troubles(files, found, stated)))
 
 
 def _is_file(entity: dict[str, Any]) -> bool:
@@ -174,30 +183,30 @@ def _stated(entity: dict[str, Any]) -> Stated:
     return Stated(name, None if size is None else int(size), sha256)
 
 
-def _troubles(files: dict[str, Held], stated: tuple[Stated, ...]) -> Iterator[str]:
+def _troubles(files: dict[str, Held], found: dict[str, str], stated: tuple[Stated, ...]) -> Iterator[str]:
     for one in stated:
         held = files.get(one.name)
         if held is None:
             yield f"{one.name} is missing"
+        elif one.sha256 is None:
+            yield f"{one.name} has no sha256 stated"
         elif one.size is not None and held.size != one.size:
             yield f"{one.name} has {held.size} bytes, {one.size} are stated"
-        elif one.sha256 is not None:
-            found = _sha256(held)
-            if found != one.sha256:
-                yield f"{one.name} is another: sha256 {found[:16]}..., {one.sha256[:16]}... is stated"
+        elif found[one.name] != one.sha256:
+            yield f"{one.name} is another: sha256 {found[one.name][:16]}..., {one.sha256[:16]}... is stated"
     known = {one.name for one in stated} | {METADATA}
     for name in sorted(set(files) - known):
         yield f"{name} is in the crate, and its description does not tell of it"
 
 
 def _sha256(held: Held) -> str:
-    """Of no more than the size that was claimed: a packed file may go on for ever."""
+    """Of no more than the size that was claimed, empty where it is longer or shorter: a packed file may never end."""
     digest, left = hashlib.sha256(), held.size + 1
     with held.open() as file:
         while left > 0 and (piece := file.read(min(_PIECE, left))):
             digest.update(piece)
             left -= len(piece)
-    return digest.hexdigest() if left == 1 else "is longer or shorter than it claims"
+    return digest.hexdigest() if left == 1 else ""
 
 
 def _text(name: str, held: Held) -> str:
@@ -217,10 +226,11 @@ def read_json(name: str, text: str) -> Any:
     """JSON without NaN and without a name twice; raises `BadInput` for anything else."""
 
     def pairs(found: list[tuple[str, Any]]) -> dict[str, Any]:
-        made = dict(found)
-        if len(made) < len(found):
-            double = next(key for key, _ in found if [each for each, _ in found].count(key) > 1)
-            raise ValueError(f"the name {double[:50]!r} stands twice in one place")
+        made: dict[str, Any] = {}
+        for key, value in found:
+            if key in made:
+                raise ValueError(f"the name {key[:50]!r} stands twice in one place")
+            made[key] = value
         return made
 
     def constant(word: str) -> Any:

@@ -5,6 +5,7 @@ import hashlib
 import os
 import re
 import shutil
+import stat
 from collections.abc import Callable
 from pathlib import Path
 
@@ -78,6 +79,15 @@ def sync(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def ordinary_bytes(path: Path, most: int) -> bytes:
+    """The beginning of an ordinary file; OSError for anything else, at once: a pipe would be waited for."""
+    number = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+    with os.fdopen(number, "rb") as file:
+        if not stat.S_ISREG(os.fstat(number).st_mode):
+            raise OSError(errno.EINVAL, "not an ordinary file", str(path))
+        return file.read(most)
 
 
 def replace_text(path: Path, text: str) -> None:

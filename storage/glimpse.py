@@ -1,10 +1,13 @@
 """The running virtual image of an instrument: one small grey picture beside its status, replaced at once."""
 
 import os
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+
+from storage.disk import ordinary_bytes
 
 FILE = "glimpse.npy"
 SIDE_PX = 128
@@ -35,11 +38,11 @@ def write_glimpse(folder: Path, grey: Grey) -> None:
 
 def read_glimpse(folder: Path) -> Grey | None:
     """What can be seen of the running scan; None where there is nothing, or it cannot be read."""
-    path = folder / FILE
     try:
-        if path.stat().st_size > _LARGEST_BYTES:
-            return None
-        grey = np.load(path, allow_pickle=False)
+        data = ordinary_bytes(folder / FILE, _LARGEST_BYTES + 1)
+        grey = np.load(BytesIO(data), allow_pickle=False) if len(data) <= _LARGEST_BYTES else None
     except (OSError, ValueError, EOFError):
+        return None
+    if not isinstance(grey, np.ndarray):
         return None
     return grey if grey.dtype == np.uint8 and grey.ndim == 2 and 0 < max(grey.shape) <= SIDE_PX else None

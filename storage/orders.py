@@ -4,11 +4,9 @@ The one who asks writes an order whole or not at all; only the owner of the inst
 answered. Nothing waits for a lock, so neither side can hold up the other.
 """
 
-import errno
 import json
 import os
 import re
-import stat
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,7 +17,7 @@ from pydantic import ValidationError, field_validator
 from stem4d.errors import BadInput
 from stem4d.model import Name, Strict
 from stem4d.names import plainly
-from storage.disk import replace_text
+from storage.disk import ordinary_bytes, replace_text
 
 Kind = Literal["pause", "resume", "skip", "stop", "stop_now"]
 
@@ -119,7 +117,7 @@ def write_status(folder: Path, facts: dict[str, Any]) -> None:
 def read_status(folder: Path) -> dict[str, Any] | None:
     """How the night stands, or stood when it ended; None where none was run, or what is there cannot be read."""
     try:
-        facts = json.loads(_bytes_of(folder / "status.json", LARGEST_STATUS))
+        facts = json.loads(ordinary_bytes(folder / "status.json", LARGEST_STATUS))
     except (OSError, ValueError, RecursionError):
         return None
     return facts if isinstance(facts, dict) else None
@@ -135,18 +133,9 @@ def _listed(folder: Path) -> list[Path]:
 
 def _read(path: Path, model: type[Model]) -> Model | None:
     try:
-        return model.model_validate_json(_bytes_of(path, LARGEST_BYTES))
+        return model.model_validate_json(ordinary_bytes(path, LARGEST_BYTES))
     except (OSError, ValidationError):
         return None
-
-
-def _bytes_of(path: Path, most: int) -> bytes:
-    """The beginning of an ordinary file; OSError for anything else, at once: a pipe would be waited for."""
-    number = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
-    with os.fdopen(number, "rb") as file:
-        if not stat.S_ISREG(os.fstat(number).st_mode):
-            raise OSError(errno.EINVAL, "not an ordinary file", str(path))
-        return file.read(most)
 
 
 def _write(path: Path, model: Strict) -> None:

@@ -12,6 +12,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from stem4d.errors import BadInput
 from storage.complaints import explained
+from storage.home import unusable
 from storage.parse import read_document
 
 FILE_NAME = "nightbeam.toml"
@@ -81,6 +82,24 @@ class Settings(BaseSettings):
     def instruments_folder(self) -> Path:
         """Locks and safety reports of the instruments."""
         return self.home / "instruments"
+
+
+def instrument_folders(settings: Settings) -> list[Path]:
+    """The folder of every instrument that was used here, by name.
+
+    Raises
+    ------
+    BadInput
+        What they lie in is no folder, or may not be read.
+    """
+    try:
+        return sorted(path for path in settings.instruments_folder.iterdir() if path.is_dir())
+    except FileNotFoundError as error:
+        if settings.instruments_folder.is_symlink():
+            raise unusable(error) from None
+        return []
+    except OSError as error:
+        raise unusable(error) from None
 
 
 def load_settings() -> Settings:

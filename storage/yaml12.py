@@ -18,6 +18,7 @@ _TRUTHS = {"true": True, "True": True, "TRUE": True, "false": False, "False": Fa
 _INTEGER = re.compile(r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
 _UNSET = object()
+_REMEDIES = {"mapping values are not allowed in this context": "Put text with a colon in quotes, or mend the indent"}
 
 
 def parse_yaml(text: str, name: str, *, max_depth: int) -> Any:
@@ -36,7 +37,8 @@ def parse_yaml(text: str, name: str, *, max_depth: int) -> Any:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = f"{name}:{mark.line + 1}:{mark.column + 1}" if mark else name
-        raise BadInput(field=where, value=error.problem, limit="not well-formed YAML") from error
+        remedy = _REMEDIES.get(error.problem or "", "")
+        raise BadInput(field=where, value=error.problem, limit="not well-formed YAML", remedy=remedy) from error
     except yaml.YAMLError as error:
         raise BadInput(field=name, value=str(error).splitlines()[0], limit="not well-formed YAML") from error
     return builder.result

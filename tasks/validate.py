@@ -32,6 +32,7 @@ def validate(instrument: str, run: str, calibrated_json: str | None) -> dict[str
         plan,
         instrument=opened.file.facts,
         free_bytes=free_bytes(opened.settings.data_folder),
+        reserve_bytes=opened.settings.disk_reserve_gb * 1e9,
         spent_e_per_a2=max(0.0, plan.sample.fluence_budget_e_per_a2 - fluence_left_e_per_a2(opened, run)),
     )
     figures = calibrated.figures() if calibrated else None

@@ -193,6 +193,16 @@ _BELOW: tuple[Step, ...] = (
         lambda row: str(row[2]),
     ),
     (
+        "calibration",
+        "calibration",
+        lambda ids: (
+            select(CalibrationBasis.basis_id, CalibrationBasis.calibration_id)
+            .where(CalibrationBasis.basis_id.in_(ids))
+            .order_by(CalibrationBasis.id)
+        ),
+        lambda row: "in force",
+    ),
+    (
         "dataset",
         "dataset",
         lambda ids: (

@@ -12,7 +12,7 @@ from typing import Any, cast
 
 from sqlalchemy import BigInteger, ColumnElement, Select, and_, any_, exists, func, literal, select
 from sqlalchemy.dialects.postgresql import ARRAY
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from db.models import AnalysisResult, DeviceReading, DeviceSnapshot, Run, RunCalibration
 from db.rows import distinct
@@ -21,6 +21,8 @@ from stem4d.errors import BadInput
 
 FEW = 3000
 """So many matching runs are looked up at once; of more, the newest are soon found by looking at one after another."""
+LONGEST = 200
+"""Characters of a filter."""
 _COMPARED: dict[str, Callable[[Any, Any], Any]] = {
     "!=": operator.ne,
     "<=": operator.le,
@@ -48,11 +50,15 @@ def reading_filter(asked: str) -> ReadingFilter:
     BadInput
         For anything else.
     """
-    found = re.fullmatch(r"\s*([A-Za-z][A-Za-z0-9_.]*)\s*(!=|<=|>=|=|<|>)\s*(.+?)\s*", asked)
-    if found is None:
-        limit = "must read NAME, one of = != < <= > >=, and a value"
-        raise BadInput(field="reading", value=asked, limit=limit, remedy="For example 'defocus_nm>=200'")
-    name, comparison, value = found.groups()
+    limit = f"must read NAME, one of = != < <= > >=, and a value, of at most {LONGEST} characters"
+    found = (
+        re.fullmatch(r"([A-Za-z][A-Za-z0-9_.]*)\s*(!=|<=|>=|=|<|>)(.+)", asked.strip())
+        if len(asked) <= LONGEST
+        else None
+    )
+    if found is None or not found[3].strip():
+        raise BadInput(field="reading", value=asked[:50], limit=limit, remedy="For example 'defocus_nm>=200'")
+    name, comparison, value = (part.strip() for part in found.groups())
     try:
         number = float(value)
     except ValueError:
@@ -68,7 +74,7 @@ def reading_filter(asked: str) -> ReadingFilter:
 def with_readings(session: Session, wanted: Select[Any], filters: Sequence[ReadingFilter]) -> Select[Any]:
     """Runs with such readings; raises `BadInput` with the closest names for one that no run has."""
     for one in filters:
-        _refuse_unknown(session, one.name)
+        refuse_unknown(session, "reading", one.name, DeviceReading.name)
         column = DeviceReading.text if isinstance(one.value, str) else DeviceReading.number
         holds = (DeviceReading.name == one.name, _COMPARED[one.comparison](column, one.value))
         each = exists().where(
@@ -85,6 +91,7 @@ def with_readings(session: Session, wanted: Select[Any], filters: Sequence[Readi
 def with_analysis(session: Session, wanted: Select[Any], asked: str) -> Select[Any]:
     """Runs with an analysis, ``com``, or with one of a verdict, ``com:doubtful``."""
     method, _, verdict = asked.partition(":")
+    refuse_unknown(session, "analysis", method, AnalysisResult.method)
     holds = [AnalysisResult.method == method]
     if verdict:
         if verdict not in words(AnalysisVerdict):
@@ -163,10 +170,10 @@ def among(session: Session, column: Any, ids: Sequence[int]) -> ColumnElement[bo
     return cast(ColumnElement[bool], column == any_(literal(list(ids), ARRAY(BigInteger))))
 
 
-def _refuse_unknown(session: Session, name: str) -> None:
-    if session.scalars(select(DeviceReading.id).filter_by(name=name).limit(1)).one_or_none() is not None:
+def refuse_unknown(session: Session, field: str, name: str, column: InstrumentedAttribute[str]) -> None:
+    """Raise `BadInput` with the closest names for one that no row has; there are few names among many rows."""
+    if session.scalars(select(column).where(column == name).limit(1)).one_or_none() is not None:
         return
-    names = distinct(session, DeviceReading.name)
-    close = ", ".join(get_close_matches(name, names, n=3, cutoff=0.0))
-    limit = f"no run has such a reading; the closest are {close}" if close else "no run has any reading yet"
-    raise BadInput(field="reading", value=name, limit=limit)
+    close = ", ".join(get_close_matches(name, distinct(session, column), n=3, cutoff=0.0))
+    limit = f"no run has such a one; the closest are {close}" if close else "no run has any yet"
+    raise BadInput(field=field, value=name, limit=limit)

@@ -14,6 +14,7 @@ from db.questions.run_filters import (
     FEW,
     ReadingFilter,
     among,
+    refuse_unknown,
     with_analysis,
     with_dose,
     with_readings,
@@ -122,6 +123,7 @@ def list_runs(
         if word is not None:
             wanted = wanted.where(column == word)
     if instrument is not None:
+        refuse_unknown(session, "instrument", instrument, Run.instrument)
         wanted = wanted.where(Run.instrument == instrument)
     wanted = with_time(session, wanted, since=since, until=until, before=before)
     if analysis is not None:

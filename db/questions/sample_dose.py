@@ -16,7 +16,8 @@ def sample_dose(session: Session, *, sample: str) -> dict[str, Any]:
     -------
     dict
         `sample`, `registered` and `areas`, each with `name`, `fluence_budget_e_per_a2`, `delivered_e_per_a2`,
-        `reserved_e_per_a2` (booked by exposures that are not closed), `left_e_per_a2` and `runs` on it.
+        `reserved_e_per_a2` (booked by exposures that are not closed), `left_e_per_a2` (below zero where more was given)
+        and `runs` on it.
     """
     row = named(session, Sample, sample, "`nightbeam runs` lists the specimens with their runs")
     given = (
@@ -46,7 +47,7 @@ def sample_dose(session: Session, *, sample: str) -> dict[str, Any]:
                 "fluence_budget_e_per_a2": area.fluence_budget_e_per_a2,
                 "delivered_e_per_a2": spent,
                 "reserved_e_per_a2": booked,
-                "left_e_per_a2": max(0.0, area.fluence_budget_e_per_a2 - spent - booked),
+                "left_e_per_a2": area.fluence_budget_e_per_a2 - spent - booked,
                 "runs": runs,
             }
         )

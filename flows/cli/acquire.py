@@ -113,7 +113,8 @@ def night(
 
     Example: nightbeam night plans/demo_night.yaml --yes
     """
-    from flows.before import broken_off, recorded_calibration, refuse_resume, registered_budget
+    from flows.before import broken_off, last_of_its_name, recorded_calibration, refuse_resume, registered_budget
+    from flows.cli.before_text import before_lines
     from flows.queue import queue
     from stem4d.errors import BadInput
     from stem4d.instrument import InstrumentFile
@@ -135,6 +136,9 @@ def night(
         left = None if new else broken_off(settings, file.name, read, queued)
         if go_on and left is None:
             raise refuse_resume(read)
+        before = None if left else last_of_its_name(settings, file.name, read)
+    for line in before_lines(before, read, queued) if before else ():
+        typer.echo(line, err=True)
     todo = {one.name for one in left.targets if one.open} if left else {one.target.name for one in queued}
     if left:
         typer.echo(f"{left.name} of {left.started:%Y-%m-%d %H:%M} UTC goes on (--new starts afresh):", err=True)

@@ -86,7 +86,7 @@ def search(
 ) -> Code:
     """Find specimens, plans, nights, targets, runs and calibrations by names and by why they ended.
 
-    Example: nightbeam search saturated gold
+    Example: nightbeam search saturation disk
     """
     from db.questions.search import search as found
     from flows.cli.ask_text import print_found

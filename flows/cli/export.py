@@ -56,11 +56,12 @@ def verify_crate(
     from storage.settings import load_settings
 
     with recorded_database(load_settings()) as engine:
-        run, troubles = check_crate(engine, crate)
+        run, troubles, remark = check_crate(engine, crate)
     if as_json:
-        print_json({"run": run, "crate": str(crate), "troubles": troubles})
+        print_json({"run": run, "crate": str(crate), "troubles": troubles, "remark": remark})
     else:
-        say(f"{crate}: {run} as it is in the record" if not troubles else f"{crate}: {run}, which differs:")
+        good = f"as it describes itself; {remark}" if remark else "as it is in the record"
+        say(f"{crate}: {run} {good}" if not troubles else f"{crate}: {run}, which differs:")
         for line in troubles:
             say(f"  {line}")
     return Code.FAILED if troubles else Code.DONE

@@ -74,8 +74,8 @@ def runs(
             state=state.value if state else None,
             verdict=verdict.value if verdict else None,
             instrument=instrument,
-            since=since.replace(tzinfo=UTC) if since else None,
-            until=until.replace(tzinfo=UTC) if until else None,
+            since=_utc(since),
+            until=_utc(until),
             analysis=analysis,
             text=text,
             readings=[reading_filter(each) for each in reading or ()],
@@ -101,7 +101,7 @@ def runs(
     for each in owning:
         say(f"{each.instrument} is held by {each.words}" + (", whose lease has expired" if each.expired else ""))
     if page.next_before is not None:
-        say(f"more: nightbeam runs --before {page.next_before}")
+        say(f"more: the same command with --before {page.next_before}")
     return Code.DONE
 
 
@@ -136,6 +136,31 @@ def show(
 
 
 @command
+def nights(
+    limit: Annotated[int, typer.Option(help="How many at most.")] = 20, before: Before = None, as_json: AsJson = False
+) -> Code:
+    """List nights, newest first.
+
+    Example: nightbeam nights
+    """
+    from db.questions.lists import list_nights
+
+    with session() as opened:
+        facts = list_nights(opened, limit=limit, before=before)
+    if as_json:
+        print_json(facts)
+        return Code.DONE
+    for one in facts["nights"]:
+        targets = ", ".join(f"{count} {state}" for state, count in one["targets"].items()) or "no target"
+        say(f"{one['name']:<22} {one['started'][:16].replace('T', ' ')} {one['state']:<8} {targets}")
+    if not facts["nights"]:
+        say("no night yet")
+    if facts["next_before"] is not None:
+        say(f"more: the same command with --before {facts['next_before']}")
+    return Code.DONE
+
+
+@command
 def affected(
     calibration: Annotated[int, typer.Argument(metavar="CALIBRATION", help="Its number: `calibrate --list`, `show`.")],
     limit: Annotated[int, typer.Option(help="How many data sets at most.")] = 100,
@@ -156,6 +181,11 @@ def affected(
     else:
         print_affected(facts)
     return Code.DONE
+
+
+def _utc(given: datetime | None) -> datetime | None:
+    """A time as it was given with its zone, and in UTC without one."""
+    return given if given is None or given.tzinfo else given.replace(tzinfo=UTC)
 
 
 def _without_curves(one: dict[str, Any]) -> dict[str, Any]:

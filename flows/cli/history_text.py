@@ -20,7 +20,8 @@ def print_night(facts: Facts) -> None:
     """The targets of a night and their runs."""
     say(f"night {facts['name']}: {facts['state']}. {facts['exit_reason'] or ''}".rstrip())
     for target in facts["targets"]:
-        say(f"\n{target['position'] + 1}. {target['name']}: {target['state']}. {target['reason'] or ''}".rstrip())
+        say()
+        say(f"{target['position'] + 1}. {target['name']}: {target['state']}. {target['reason'] or ''}".rstrip())
         for run in target["runs"]:
             ended = f"   {run['name']}  attempt {run['attempt']}: {run['state']}. {run['exit_reason'] or ''}"
             say(ended.rstrip())
@@ -103,24 +104,28 @@ def _ended(facts: Facts) -> str:
 def _print_calibrations(facts: Facts, measured: list[Facts]) -> None:
     for one in measured:
         words = one["verdict"].replace("_", " ")
-        say(f"\nmeasured     {title_of(one['kind'])}, number {one['id']}: {words}. {one['reason'] or ''}".rstrip())
+        say()
+        say(f"measured     {title_of(one['kind'])}, number {one['id']}: {words}. {one['reason'] or ''}".rstrip())
         _print_values(one)
         say(f"             now: {standing_words(one, utc_now())}")
     # What was measured in this run stands above already.
     own = {one["id"] for one in measured}
     for one in facts["calibrations"]:
         when = f"measured {_when(one['measured_at'])} in {one['evidence_run'] or 'no run'}, {one['verdict']}"
-        say(f"\ncalibration  {title_of(one['kind'])}, number {one['id']}: {when}; {used_for(one, facts)}")
+        say()
+        say(f"calibration  {title_of(one['kind'])}, number {one['id']}: {when}; {used_for(one, facts)}")
         if one["withdrawn"]:
             say(f"             withdrawn since by {one['withdrawn']['by']}: {one['withdrawn']['reason']}")
         if one["id"] not in own:
             _print_values({**one, "value": main_figures(one["kind"], one["value"])})
     for one in facts["withdrawn"]:
-        say(f"\nwithdrew     {title_of(one['kind'])}, number {one['id']}: {one['reason']}")
+        say()
+        say(f"withdrew     {title_of(one['kind'])}, number {one['id']}: {one['reason']}")
     missing = lacking(facts)
     if missing:
         names = ", ".join(title_of(kind) for kind in missing)
-        say(f"\nmissing      {names}: nightbeam calibrate {' '.join(missing)} --plan PLAN -i INSTRUMENT")
+        say()
+        say(f"missing      {names}: nightbeam calibrate {' '.join(missing)} --plan PLAN -i INSTRUMENT")
 
 
 def _print_values(one: Facts) -> None:

@@ -58,7 +58,7 @@ def inspect(
     }
     _require_positive({**given, "full_scale": full_scale, "counts_per_electron": counts_per_electron})
     if defocus_nm is not None:
-        given["defocus_nm"] = _finite("--defocus-nm", defocus_nm)
+        given["defocus_nm"] = _require_finite("--defocus-nm", defocus_nm)
     found = inspect_file(
         file,
         full_scale=full_scale,
@@ -76,7 +76,7 @@ def inspect(
     return Code.WARNINGS if judged & {"warn", "fail"} or "pass" not in judged else Code.DONE
 
 
-def _finite(field: str, value: float) -> float:
+def _require_finite(field: str, value: float) -> float:
     """A defocus may be negative or zero, and nothing else."""
     if not isfinite(value):
         raise BadInput(field=field, value=value, limit="must be a finite number", unit="nm")

@@ -43,8 +43,8 @@ def check(
 
     read = _plan(plan, change)
     # The disk that data would go to is this one only where the instrument is.
-    free = _free_bytes() if instrument is not None else None
-    checked = check_plan(read, instrument=_facts(instrument), free_bytes=free)
+    room = _room() if instrument is not None else {}
+    checked = check_plan(read, instrument=_facts(instrument), **room)
     if as_json:
         print_json(checked.model_dump(mode="json"))
     else:
@@ -108,7 +108,7 @@ def suggest(
     source = instrument or shipped("instruments/demo.toml")
     facts = _facts(source)
     assert facts is not None
-    found = suggest_plan(load_model(goal, Goal), facts, free_bytes=_free_bytes() if instrument is not None else None)
+    found = suggest_plan(load_model(goal, Goal), facts, **(_room() if instrument is not None else {}))
     if picture is not None:
         from web.plan.trade import trade_figure
         from web.plan.write import write_figure
@@ -171,10 +171,12 @@ def _facts(path: Path | None) -> "InstrumentFacts | None":
     return load_model(path, InstrumentFile).facts if path is not None else None
 
 
-def _free_bytes() -> int:
-    """Room where the data would go; asking makes no folder."""
+def _room() -> dict[str, int]:
+    """What is free where the data would go, and what of it an acquisition leaves free; asking makes no folder."""
     from storage.disk import free_bytes
     from storage.settings import load_settings
 
-    folder = load_settings().home.absolute()
-    return free_bytes(next(each for each in (folder, *folder.parents) if each.is_dir()))
+    settings = load_settings()
+    folder = settings.home.absolute()
+    free = free_bytes(next(each for each in (folder, *folder.parents) if each.is_dir()))
+    return {"free_bytes": free, "reserve_bytes": int(settings.disk_reserve_gb * 1e9)}

@@ -9,7 +9,7 @@ from stem4d.predict import Prediction
 from stem4d.rules.advice import finding
 from stem4d.rules.conflict import with_conflicts
 from stem4d.rules.instrument import AXIS
-from stem4d.rules.limits import CALIBRATION_NEEDS, LIMITS, NEED_IN_WORDS, Limit, calibrations_of
+from stem4d.rules.limits import CALIBRATION_NEEDS, LIMITS, NEED_IN_WORDS, RESERVE_BYTES, Limit, calibrations_of
 from stem4d.rules.registry import RULES, Calibrated, Context, Need, ask_all
 from stem4d.verdict import Finding, Verdict, worst
 
@@ -32,6 +32,7 @@ def check(
     *,
     limits: Mapping[str, Limit] = LIMITS,
     spent_e_per_a2: float | None = None,
+    reserve_bytes: float = RESERVE_BYTES.value,
 ) -> PlanCheck:
     """Ask every rule about a plan.
 
@@ -52,13 +53,15 @@ def check(
         The limits to hold the plan against.
     spent_e_per_a2 : float, optional
         What the area has had already from other targets, surveys and focusing [e/Å²].
+    reserve_bytes : float
+        What of that room an acquisition leaves free: the setting ``disk_reserve_gb``, in bytes.
 
     Returns
     -------
     PlanCheck
         Findings in the order of the axes; what was not given is one ``not_measurable`` finding each.
     """
-    ctx = Context(plan, instrument, calibrations, free_bytes, limits, spent_e_per_a2)
+    ctx = Context(plan, instrument, calibrations, free_bytes, limits, spent_e_per_a2, reserve_bytes)
     answers = ask_all(ctx)
     before = {answer.key: answer.judged for answer in answers}
     asked = [finding(ctx, answer, before) for answer in answers]

@@ -190,8 +190,7 @@ BRAGG_DISKS = Assumed(precision.BRAGG_DISKS, "habit: disks tracked in each patte
 FEW_ELECTRONS = Assumed(100, "habit: a pattern with fewer may mean a current in nA")
 LARGEST_STRAIN = Assumed(0.02, "habit: largest strain that is mapped")
 COHERENT_MODES = Assumed(3, "habit: probe modes that take up a large source")
-RESERVE_BYTES = Assumed(2e9, "kept free, or RESERVE_SHARE if that is more")
-RESERVE_SHARE = Assumed(0.05, "part of the free space kept free")
+RESERVE_BYTES = Assumed(2e9, "kept free where the setting disk_reserve_gb says nothing else")
 
 CLASS_UPPER_E_PER_A2: Mapping[SensitivityClass, Assumed] = {
     SensitivityClass.VITRIFIED: Assumed(50, "20 to 50 e/Å²"),

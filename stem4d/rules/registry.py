@@ -10,7 +10,7 @@ from stem4d.instrument import InstrumentFacts
 from stem4d.model import NonNegative, Strict
 from stem4d.plan import Analysis, Imaging, Plan
 from stem4d.predict import Prediction, at_current, predict
-from stem4d.rules.limits import LIMITS, Limit
+from stem4d.rules.limits import LIMITS, RESERVE_BYTES, Limit
 from stem4d.verdict import Axis, Change, Verdict
 
 ROUNDING = 1e-9
@@ -37,6 +37,8 @@ class Context:
     limits: Mapping[str, Limit] = field(default_factory=lambda: LIMITS)
     spent_e_per_a2: float | None = None
     """What the area has had already: other targets, surveys, focusing [e/Å²]."""
+    reserve_bytes: float = RESERVE_BYTES.value
+    """What of the free bytes an acquisition leaves free."""
 
     @cached_property
     def predicted(self) -> Prediction:

@@ -5,7 +5,6 @@ from math import sqrt
 
 from stem4d.plan import CentreOfMass, Orientation, Ptychography, Strain, Virtual
 from stem4d.rules import mend
-from stem4d.rules.limits import RESERVE_BYTES, RESERVE_SHARE
 from stem4d.rules.real_space import AXIS
 from stem4d.rules.registry import Context, Judged, Mends, judge, rule
 from stem4d.verdict import Change, Verdict
@@ -117,7 +116,7 @@ def drift_of_feature(ctx: Context, wanted: Strain) -> Iterator[Judged]:
     "disk_space",
     number=18,
     axis=AXIS,
-    formula="frames x pixels x bytes <= free - max(2 GB, 5 %)",
+    formula="frames x pixels x bytes <= free - disk_reserve_gb",
     unit="GB",
     source="acquisition habit; uncompressed, since compression is not known beforehand",
     needs="free_bytes",
@@ -125,7 +124,7 @@ def drift_of_feature(ctx: Context, wanted: Strain) -> Iterator[Judged]:
 def disk_space(ctx: Context, _wanted: None) -> Iterator[Judged]:
     """The data fit on the disk, uncompressed and with a reserve."""
     free = float(ctx.free_bytes or 0)
-    usable = max(free - max(RESERVE_BYTES.value, RESERVE_SHARE.value * free), 0.0)
+    usable = max(free - ctx.reserve_bytes, 0.0)
     size = float(ctx.predicted.raw_bytes)
 
     def smaller(allowed_gb: float) -> Iterator[Change]:
@@ -137,8 +136,8 @@ def disk_space(ctx: Context, _wanted: None) -> Iterator[Judged]:
         "size of the data",
         size / 1e9,
         of=usable / 1e9,
-        note=f"{free / 1e9:.3g} GB are free.",
-        remedy="Free some space, or scan a smaller field.",
+        note=f"{free / 1e9:.3g} GB are free, of which disk_reserve_gb keeps {ctx.reserve_bytes / 1e9:.3g} GB.",
+        remedy="Free some space, lower the setting disk_reserve_gb, or scan a smaller field.",
         mends=smaller,
     )
 

@@ -5,6 +5,7 @@ from stem4d.goal import Goal
 from stem4d.instrument import InstrumentFacts
 from stem4d.plan import Virtual
 from stem4d.rules import check
+from stem4d.rules.limits import RESERVE_BYTES
 from stem4d.suggest.answer import Collision, Relaxation, Suggestion, TradePoint
 from stem4d.suggest.curve import trade_off
 from stem4d.suggest.notes import notes
@@ -14,7 +15,13 @@ from stem4d.suggest.search import Search
 __all__ = ["Collision", "Relaxation", "Suggestion", "TradePoint", "suggest"]
 
 
-def suggest(goal: Goal, instrument: InstrumentFacts, *, free_bytes: int | None = None) -> Suggestion:
+def suggest(
+    goal: Goal,
+    instrument: InstrumentFacts,
+    *,
+    free_bytes: int | None = None,
+    reserve_bytes: float = RESERVE_BYTES.value,
+) -> Suggestion:
     """Propose parameters for a goal; the same goal gets the same answer.
 
     Parameters
@@ -25,6 +32,8 @@ def suggest(goal: Goal, instrument: InstrumentFacts, *, free_bytes: int | None =
         What the instrument has.
     free_bytes : int, optional
         Room for the data.
+    reserve_bytes : float
+        What of that room an acquisition leaves free: the setting ``disk_reserve_gb``, in bytes.
 
     Returns
     -------
@@ -38,7 +47,7 @@ def suggest(goal: Goal, instrument: InstrumentFacts, *, free_bytes: int | None =
         of the instrument's settings keeps the disk on a detector.
     """
     _consistent(goal)
-    search = Search(goal, instrument, free_bytes)
+    search = Search(goal, instrument, free_bytes, reserve_bytes)
     best = search.best()
     if best is None:
         raise BadInput(
@@ -52,7 +61,7 @@ def suggest(goal: Goal, instrument: InstrumentFacts, *, free_bytes: int | None =
         goal=goal,
         feasible=not best.failing,
         plan=best.plan,
-        check=check(best.plan, instrument, None, free_bytes),
+        check=check(best.plan, instrument, None, free_bytes, reserve_bytes=reserve_bytes),
         curve=trade_off(search),
         collision=collision(search, best) if best.failing else None,
         notes=notes(goal, instrument, best),

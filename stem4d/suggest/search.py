@@ -13,6 +13,7 @@ from stem4d.instrument import InstrumentFacts
 from stem4d.plan import Plan, Ptychography
 from stem4d.predict import Prediction, predict
 from stem4d.rules.advice import apply_change
+from stem4d.rules.limits import RESERVE_BYTES
 from stem4d.rules.registry import AXES, Answer, Context, ask_all, labelled
 from stem4d.suggest.bench import benches, shortest_dwell_us
 from stem4d.suggest.candidates import (
@@ -126,6 +127,7 @@ class Search:
     goal: Goal
     instrument: InstrumentFacts
     free_bytes: int | None = None
+    reserve_bytes: float = RESERVE_BYTES.value
 
     def best(self, *, coarse: bool = False) -> Tried | None:
         """The best plan there is, or nearly so by a coarser look; None where no combination of settings takes one."""
@@ -151,7 +153,7 @@ class Search:
 
     def tried(self, plan: Plan) -> Tried:
         """What the rules say of a plan."""
-        ctx = Context(plan, self.instrument, None, self.free_bytes)
+        ctx = Context(plan, self.instrument, None, self.free_bytes, reserve_bytes=self.reserve_bytes)
         return Tried(self.goal, plan, tuple(ask_all(ctx)))
 
     @cached_property

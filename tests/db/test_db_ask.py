@@ -10,7 +10,7 @@ from mended_world import FIRST, SECOND
 from sqlalchemy.orm import Session
 
 from db import record
-from db.calibrations import use_calibration
+from db.calibrations import add_calibration, use_calibration
 from db.engine import reader, writer
 from db.questions import run_filters, runs
 from db.questions.affected import affected_by
@@ -116,7 +116,10 @@ def test_runs_by_what_was_read_analysed_and_given(mended: World, monkeypatch: py
         assert names(session, dose_above_e_per_a2=10.0) == [SECOND]
         assert names(session, dose_above_e_per_a2=1.0, dose_below_e_per_a2=100.0) == [SECOND, FIRST]
         assert names(session, instrument="simulator") == [SECOND, FIRST]
-        assert names(session, instrument="other") == []
+        with pytest.raises(BadInput, match="closest are simulator"):
+            names(session, instrument="other")
+        with pytest.raises(BadInput, match="closest are com"):
+            names(session, analysis="cm:good")
         assert names(session, stale=True) == []
         assert names(session, text="satur") == [FIRST]
         assert names(session, text="204139 R20261122", state="mended") == [SECOND]
@@ -148,7 +151,8 @@ def test_words_are_found_page_by_page_beyond_what_is_looked_at_in_one_go(
 
 
 @pytest.mark.parametrize(
-    "asked", ["defocus_nm", ">=3", "defocus_nm>=", "defocus_nm ~ 3", "a b=3", "defocus_nm>=high", "x>=nan"]
+    "asked",
+    ["defocus_nm", ">=3", "defocus_nm>=", "defocus_nm ~ 3", "a b=3", "defocus_nm>=high", "x>=nan", "a=y" + 100 * " y"],
 )
 def test_a_filter_that_is_none_is_refused(asked: str) -> None:
     with pytest.raises(BadInput):
@@ -160,6 +164,20 @@ def test_an_unknown_reading_is_answered_with_the_closest(mended: World) -> None:
         known = diff_runs(session, a=FIRST, b=SECOND)["settings"][0]["name"]
         with pytest.raises(BadInput, match=re.escape(known)):
             list_runs(session, readings=[reading_filter(f"{known[:-1]}>=1")])
+
+
+def test_calibrations_that_rest_on_one_come_of_it(mended: World) -> None:
+    with reader(mended.engine) as session:
+        number = diff_runs(session, a=FIRST, b=SECOND)["calibrations"][0]["b"]["id"]
+    with writer(mended.engine) as session:
+        later = add_calibration(
+            session, kind="rotation", mode_key="", instrument="simulator", value={}, unit="deg", verdict="pass",
+            measured_at=mended.clock(), rests_on=(number,),
+        )  # fmt: skip
+    with reader(mended.engine) as session:
+        told = lineage_of_calibration(session, calibration_id=number)
+    edge = {"from": f"calibration:{number}", "to": f"calibration:{later}", "role": "in force"}
+    assert edge in told["edges"]
 
 
 def test_an_unknown_run_is_answered_with_those_beside_it(mended: World) -> None:

@@ -47,6 +47,23 @@ def test_the_disk_is_looked_at_where_the_instrument_is_known(tmp_path: Path) -> 
     assert there["prediction"]["compressed_bytes"] < there["prediction"]["raw_bytes"]
 
 
+def test_the_reserve_of_the_settings_counts(tmp_path: Path) -> None:
+    plan = PLANS / "demo" / "1_overview.yaml"
+    asked = [str(each) for each in ("plan", "check", plan, "-i", INSTRUMENT, "--json")]
+
+    def disk(reserve_gb: str) -> dict[str, str]:
+        env = {"NIGHTBEAM_HOME": str(tmp_path), "NIGHTBEAM_DISK_RESERVE_GB": reserve_gb}
+        listed = json.loads(CliRunner().invoke(app, asked, env=env).output)["findings"]
+        (one,) = (each for each in listed if each["rule"] == "disk_space")
+        return dict(one)
+
+    assert disk("0")["verdict"] == "pass"
+    # No disk of a test has a petabyte.
+    refused = disk("1e6")
+    assert refused["verdict"] == "fail"
+    assert "disk_reserve_gb keeps 1e+06 GB" in refused["message"]
+
+
 @pytest.mark.parametrize("kind", ["png", "svg"])
 def test_a_plan_is_drawn(kind: str, tmp_path: Path) -> None:
     picture = tmp_path / f"plan.{kind}"

@@ -9,11 +9,13 @@ from db.engine import reader
 from db.questions.night import night_story
 from db.questions.show import show_run
 from flows.night import run_night
+from flows.resume import left_of
 from flows.run import run_plan
 from stem4d.errors import DeviceFault, NightbeamError
 from stem4d.night import TargetState
 from stem4d.predict import predict
 from tasks.lab import Told
+from tests.flows.going_world import states
 from tests.flows.night_world import column_log, small, small_lab, small_targets
 
 
@@ -49,6 +51,34 @@ def test_ctrl_c_closes_the_night_and_says_what_was_not_begun(tmp_path: Path, mon
     # Which one is first is for the order to say: the one whose settings lie at an end of the shortest way.
     assert sorted(target["state"] for target in story["targets"]) == ["failed"] + ["skipped"] * 4
     assert [run["state"] for target in story["targets"] for run in target["runs"]] == ["stopped"]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_a_target_whose_run_had_ended_when_the_night_broke_off_is_what_its_run_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The signal comes while the page of a run is written that is closed already."""
+    night, queued = small_targets()
+    queued = queued[:1]
+    with small_lab(tmp_path) as opened:
+        with monkeypatch.context() as patch:
+            patch.setattr("flows.run.report_run", Stage(SystemExit(143)))
+            with pytest.raises(SystemExit):
+                run_night(opened, night, queued, with_prefect=False)
+        (broken,) = states(opened).values()
+        assert broken[0] == "failed"
+        left = left_of(opened, night, queued)
+        assert left is not None
+        result = run_night(opened, night, queued, with_prefect=False, left=left)
+        with reader(opened.engine) as session:
+            shown = show_run(session, name=left.targets[0].runs[-1])
+        after = states(opened)
+    ((_target, outcome),) = result.outcomes
+    assert outcome.runs == left.targets[0].runs
+    assert shown["state"] == "done"
+    assert (outcome.state, outcome.reason) == (TargetState.DONE, shown["exit_reason"] or "")
+    assert list(after.values()) == [("done", outcome.reason)]
 
 
 def test_a_dose_that_the_measured_current_would_overrun_is_refused_before_the_specimen_is_exposed(

@@ -94,6 +94,25 @@ def test_two_targets_on_one_area_beyond_its_budget(tmp_path: Path) -> None:
     assert queue(written(tmp_path, {}, {}, {}, {"expect": "refused"}), now=lambda: NOW)
 
 
+def test_of_many_problems_the_first_are_told_and_all_counted(home: Path, tmp_path: Path) -> None:
+    """Thirteen faint targets fill an area; a hundred more do not fit, each for the same thirteen."""
+    faint = on("lamella-1", dwell="12.5")
+    filling = 13  # of 1.46e4 e/Å² each, of 2e5
+    path = written(tmp_path, *[{"plan": "faint.yaml"}] * (filling + 100), faint=faint)
+    with pytest.raises(SeveralBad) as caught:
+        queue(path, now=lambda: NOW)
+    assert len(caught.value.problems) == 100
+    assert "t11 and 1 more on it" in str(caught.value.problems[0])
+    assert ", t12" not in str(caught.value.problems[0])
+    told = CliRunner().invoke(app, ["night", str(path), "--yes"])
+    assert "100 problems:" in told.stderr
+    assert "\n  10. target t22: " in told.stderr
+    assert "target t23: " not in told.stderr
+    assert "and 90 more" in told.stderr
+    as_json = json.loads(CliRunner().invoke(app, ["night", str(path), "--yes", "--json"]).stdout)
+    assert (as_json["count"], len(as_json["problems"])) == (100, 10)
+
+
 def test_an_area_has_one_budget(tmp_path: Path) -> None:
     (told,) = problems(written(tmp_path, {}, {"plan": "other.yaml"}, other=on("lamella-1", budget="3.0e+5")))
     assert "an area has one budget" in told

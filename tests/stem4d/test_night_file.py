@@ -42,11 +42,14 @@ def test_a_deadline_is_a_time_with_its_zone_or_hours_after_the_start() -> None:
         ([{"deadline_h": -1.0}], "deadline_h"),
         ([{"priority": 101}], "priority"),
         ([{"priority": 1.5}], "priority"),
-        ([{"spare_targets": ["t7"]}], "no target of this night"),
-        ([{"spare_targets": ["t0"]}], "has to stand after it"),
-        ([{}, {"spare_targets": ["t0"]}], "has to stand after it"),
+        ([{}, {"spare_targets": ["t7"]}], r"targets\[1\].spare_targets: got 't7'; is no target of this night. Name"),
+        ([{"spare_targets": ["t0"]}], r"targets\[0\].spare_targets: got 't0'; has to stand after the target"),
+        ([{}, {"spare_targets": ["t0"]}], r"targets\[1\].spare_targets: got 't0'; has to stand after the target"),
+        ([{"deadline": "05:30"}], r"deadline: got '05:30'; has to be .* Write it as 2026-03-02T05:30:00\+01:00"),
+        ([{"deadline": 5.5}], r"has to be a date with time and zone. Write it as 2026-03-02T05:30:00\+01:00"),
+        ([{"deadline": "2026-11-28"}], r"has to be a date with time and zone. Write it as 2026-03-02T05:30:00\+01:00"),
         ([{"spare_areas": ["../x"]}], "spare_areas"),
-        ([{"name": "a"}, {"name": "a"}], "more than once"),
+        ([{"name": "a"}, {"name": "a"}], "targets: got 'a'; names of targets must differ"),
     ],
 )
 def test_what_makes_no_sense_is_refused(targets: list[dict[str, Any]], words: str) -> None:

@@ -6,7 +6,9 @@ import pytest
 from rules_world import FAIL, PASS, WARN, Table, findings, flat, found, instrument, plan
 
 from stem4d.rules import check
+from stem4d.rules.limits import RESERVE_BYTES
 from stem4d.verdict import Verdict
+from storage.settings import Settings
 
 AT_THE_LIMIT: Table = [
     # Half of 2.0 Å, 1.6 Å, 6.0 Å upsampled by 4; half of 4 nm and 10 nm.
@@ -109,8 +111,20 @@ def test_disk_space(free_bytes: int, verdict: Verdict) -> None:
     assert found(plan("virtual_bf_df"), "disk_space", free_bytes=free_bytes).verdict is verdict
 
 
-def test_reserve_grows_with_the_disk() -> None:
-    # 5 passes are 96.64 GB: 101.72 GB less 5 % hold them, 101.72 GB less 2 GB would hold more.
-    passes = plan("virtual_bf_df", {"exposure.passes": 5, "sample.fluence_budget_e_per_a2": 1e6})
-    assert found(passes, "disk_space", free_bytes=101_720_000_000).verdict is FAIL
-    assert found(passes, "disk_space", free_bytes=101_730_000_000).verdict is PASS
+def test_the_reserve_is_the_one_that_an_acquisition_keeps() -> None:
+    # 512² frames of 192² px of 2 bytes: 19 327 352 832 bytes. No share of the disk is kept beside it.
+    asked, size = plan("virtual_bf_df"), 19_327_352_832
+    for reserve, free, verdict in (
+        (0, size, PASS),
+        (0, size - 1000, FAIL),
+        (int(5e11), int(5e11) + size, PASS),
+        (int(5e11), int(5e11) + size - 1000, FAIL),
+    ):
+        one = found(asked, "disk_space", free_bytes=free, reserve_bytes=reserve)
+        assert one.verdict is verdict, (reserve, free)
+    assert "519 GB are free, of which disk_reserve_gb keeps 500 GB" in one.message
+    assert "lower the setting disk_reserve_gb" in one.remedy
+
+
+def test_the_reserve_where_none_is_said_is_that_of_the_settings() -> None:
+    assert Settings.model_fields["disk_reserve_gb"].default * 1e9 == RESERVE_BYTES.value

@@ -128,6 +128,13 @@ def test_bombs_and_mistakes_are_refused_where_they_stand(
     assert "\n" not in str(refused.value)
 
 
+def test_a_text_with_a_colon_is_asked_for_in_quotes(tmp_path: Path) -> None:
+    path = tmp_path / "x.yaml"
+    path.write_text("name: n\ntitle: gold: first look\n")
+    with pytest.raises(BadInput, match=r"x.yaml:2:12: .*Put text with a colon in quotes"):
+        read_document(path)
+
+
 def test_missing_files_and_folders_are_named(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="there is no such file"):
         read_document(tmp_path / "x.yaml")

@@ -205,7 +205,7 @@ def _refusal(request: HTTPConnection, guard: Guard) -> Response | None:
     if not guard.is_called(host, (request.scope.get("server") or (None,))[0]):
         words = "This server is not asked by that name (Host); nightbeam serve --name NAME allows one."
         return PlainTextResponse(words, status_code=400)
-    path, method = request.url.path, request.scope["method"]
+    path, method = request.scope["path"], request.scope["method"]
     if method not in ("GET", "HEAD") and not (method == "POST" and path == "/login"):
         return PlainTextResponse("These pages only read.", status_code=405, headers={"Allow": "GET, HEAD"})
     if _is_from_elsewhere(request.headers, host, method):

@@ -7,6 +7,7 @@ from functools import lru_cache
 from html.parser import HTMLParser
 from io import BytesIO
 from pathlib import Path
+from socket import gethostname
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,6 +15,7 @@ from matplotlib.image import imsave
 
 from db.questions.files import files_of_run
 from stem4d.errors import NightbeamError
+from storage.disk import ordinary_bytes
 from storage.hdf5 import is_ours, open_hdf5
 
 if TYPE_CHECKING:
@@ -69,18 +71,20 @@ class _Pictures(HTMLParser):
 
 
 def pictures_of(report: Path) -> tuple[Shown, ...]:
-    """The pictures that lie open in a report, in its order; none where it is not there."""
+    """The pictures that lie open in a report, in its order; none where it is not there, or is no ordinary file."""
     try:
-        found = report.stat()
+        return _pictures_of(report, report.lstat().st_mtime_ns)
     except OSError:
         return ()
-    return _pictures_of(report, found.st_mtime_ns) if found.st_size <= LARGEST_REPORT else ()
 
 
 @lru_cache(maxsize=8)
 def _pictures_of(report: Path, _changed: int) -> tuple[Shown, ...]:
+    data = ordinary_bytes(report, LARGEST_REPORT + 1)
+    if len(data) > LARGEST_REPORT:
+        return ()
     parser = _Pictures()
-    parser.feed(report.read_text(encoding="utf-8"))
+    parser.feed(data.decode(errors="replace"))
     return tuple(parser.found)
 
 
@@ -93,8 +97,8 @@ def thumbnail(session: "Session", run: str) -> bytes:
         For an unknown run.
     """
     for one in files_of_run(session, name=run):
-        if one.purpose == "acquisition" and one.places:
-            path = Path(one.places[0][1])
+        if one.purpose == "acquisition" and (here := one.paths(gethostname())):
+            path = Path(here[0])
             try:
                 return _small(path, path.stat().st_mtime_ns)
             except (OSError, NightbeamError, KeyError):

@@ -46,7 +46,7 @@ def report(request: Request, session: Asked, name: str) -> Response:
     """The page that was written when the run ended: it needs nothing else, and stays as it was."""
     facts = show_run(session, name=name)
     path = settings_of(request).reports_folder / f"{facts['name']}.html"
-    if not path.is_file():
+    if path.is_symlink() or not path.is_file():
         raise BadInput(field="run", value=name, limit="it has no report in this home")
     return FileResponse(path, media_type="text/html")
 

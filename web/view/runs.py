@@ -1,6 +1,6 @@
 """The list of runs with its filters."""
 
-from datetime import UTC, datetime, time
+from datetime import UTC, datetime
 from math import isfinite
 from typing import Any, get_args
 
@@ -62,9 +62,10 @@ def _day(field: str, given: str | None) -> datetime | None:
         return None
     try:
         at = datetime.fromisoformat(given)
-    except ValueError:
+        # In UTC, where the ends of time have no place in some zones.
+        return (at if at.tzinfo else at.replace(tzinfo=UTC)).astimezone(UTC)
+    except (ValueError, OverflowError):
         raise BadInput(field=field, value=given, limit="a day as 2026-03-01, or a time, in UTC") from None
-    return datetime.combine(at.date(), at.time() or time(), tzinfo=at.tzinfo or UTC)
 
 
 def _number(field: str, given: str | None) -> float | None:
