@@ -116,9 +116,13 @@ def _register_area(at_work: Applying, one: RegisterArea) -> int:
 
 def _open_run(at_work: Applying, one: OpenRun) -> int:
     session = at_work.session
-    found = session.scalars(select(Run.id).filter_by(name=one.run)).one_or_none()
+    found = session.execute(select(Run.id, Run.instrument).filter_by(name=one.run)).one_or_none()
+    if found is not None and found.instrument != one.instrument:
+        # Two sessions drew the same name in the same second: what one records must not become part of the other.
+        limit = f"a run of {found.instrument} has this name"
+        raise BadInput(field="run", value=one.run, limit=limit, remedy="Start it again: it gets another name")
     if found is not None:
-        return found
+        return int(found.id)
     return record.start_run(
         session,
         name=one.run,

@@ -139,6 +139,19 @@ def test_a_run_tells_its_session_its_drivers_and_where_its_area_lies(
     assert told[0]["area"]["thumbnail"] == "r20261121-201500-0003"
 
 
+def test_a_run_of_another_instrument_with_the_same_name_is_not_written_into(
+    recorder: Recorder, engine: Engine, world: World
+) -> None:
+    area, opened, *_rest = operations_of("r20261122-204139-0010", None, None)
+    recorder.record(area)
+    first = recorder.record(opened)
+    other = opened.model_copy(update={"key": "other", "instrument": "microscope-2"})
+    with pytest.raises(BadInput, match="a run of simulator has this name"):
+        recorder.record(other)
+    # The same again, whose answer was lost with its key, is the same run.
+    assert recorder.record(opened.model_copy(update={"key": "again"})) == first
+
+
 def test_an_operation_that_comes_twice_is_applied_once(recorder: Recorder, engine: Engine, world: World) -> None:
     one = AddEvent(event="told", message="once")
     first = recorder.record(one)
