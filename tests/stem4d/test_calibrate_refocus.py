@@ -7,7 +7,8 @@ from approach_world import ALPHA_MRAD, DELTA_MRAD, ENERGY_KEV, exposed, tilts_of
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stem4d.calibrate.refocus import FocusError, corrected, error_of, focus_scans, judged, limit_nm
+from stem4d.calibrate.focus_scans import focus_scans
+from stem4d.calibrate.refocus import FocusError, corrected, error_of, judged, limit_nm
 from stem4d.errors import BadInput
 from stem4d.quality.grade import PASS_SIGMAS
 from stem4d.verdict import Verdict
