@@ -1,7 +1,7 @@
 """What is asked across runs: differences, lineage, filters, words, doses, costs, the end of a night, software."""
 
 import re
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from db import record
 from db.calibrations import add_calibration, use_calibration
 from db.engine import reader, writer
-from db.questions import run_filters, runs
+from db.questions import fulltext, run_filters, runs
 from db.questions.affected import affected_by
 from db.questions.cost import cost_of_night, cost_of_run
 from db.questions.diff import diff_runs
@@ -148,6 +148,48 @@ def test_words_are_found_page_by_page_beyond_what_is_looked_at_in_one_go(
         second = list_runs(session, text="beam lost", state="failed", limit=3, before=first.next_before)
     assert [one.name[-1] for one in (*first.runs, *second.runs)] == ["9", "7", "5", "3", "1"]
     assert second.next_before is None
+
+
+@pytest.mark.parametrize("few", [0, 4, 1000])
+def test_pages_by_time_and_words_are_whole_whatever_the_clock_did(
+    world: World, monkeypatch: pytest.MonkeyPatch, few: int
+) -> None:
+    """Where few match and where many do, the same runs come in the order of their registration."""
+    monkeypatch.setattr(run_filters, "FEW", few)
+    monkeypatch.setattr(fulltext, "COMMON", few)
+    # Minutes after noon: set back twice, and once a year ahead.
+    minutes = [0, 1, 2, 525_600, 3, 4, -60, -59, 5, 6, 7, 2, 8]
+    noon = datetime(2026, 11, 24, 12, tzinfo=UTC)
+    with writer(world.engine) as session:
+        for number, minute in enumerate(minutes):
+            at = noon + timedelta(minutes=minute)
+            record.start_run(
+                session, name=f"r20261124-clock-{number:04d}", plan_id=world.plan, area_id=world.area,
+                instrument="simulator", clock=lambda at=at: at,
+            )  # fmt: skip
+    for first, last in ((2, None), (None, 4), (1, 6), (-60, -58), (9, 10)):
+        bounds = {
+            name: None if minute is None else noon + timedelta(minutes=minute)
+            for name, minute in (("since", first), ("until", last))
+        }
+        wanted = [
+            f"r20261124-clock-{number:04d}"
+            for number, minute in reversed(list(enumerate(minutes)))
+            if (first is None or minute >= first) and (last is None or minute < last)
+        ]
+        found, before = [], None
+        with reader(world.engine) as session:
+            while True:
+                page = list_runs(session, text="clock", limit=2, before=before, **bounds)
+                assert page == list_runs(
+                    session, sample="gold-on-carbon", text="clock", limit=2, before=before, **bounds
+                )
+                found += [one.name for one in page.runs]
+                before = page.next_before
+                if before is None:
+                    break
+            plain = [one.name for one in list_runs(session, **bounds).runs if "clock" in one.name]
+        assert found == plain == wanted
 
 
 @pytest.mark.parametrize(
