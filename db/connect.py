@@ -64,7 +64,9 @@ def redacted(url: str | URL) -> str:
     except (ArgumentError, ValueError):
         scheme, found, _ = str(url).partition("://")
         return f"{scheme}://***" if found else "***"
-    return parsed.set(query={}).render_as_string(hide_password=True)
+    # The rest of a password with an @ of its own is taken for the host.
+    host = "***" if "@" in (parsed.host or "") else parsed.host
+    return parsed.set(query={}, host=host).render_as_string(hide_password=True)
 
 
 def connect(url: str) -> Engine:
@@ -165,6 +167,9 @@ def _parse(url: str) -> tuple[URL, dict[str, Any]]:
         return parsed, {}
     if parsed.drivername not in ("postgresql", "postgresql+psycopg"):
         raise BadInput(field="database", value=redacted(parsed), limit="SQLite or PostgreSQL (psycopg)", remedy=_REMEDY)
+    if "@" in (parsed.host or ""):
+        limit = "has an @ in its host: one in a password is written %40"
+        raise BadInput(field="database", value=redacted(parsed), limit=limit, remedy=_REMEDY)
     # `repr(engine)` shows the query: passwords go another way.
     secrets = {key: value for key, value in parsed.query.items() if "pass" in key}
     return parsed.difference_update_query(secrets).set(drivername="postgresql+psycopg"), secrets

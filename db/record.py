@@ -23,13 +23,12 @@ from db.models import (
     Target,
 )
 from db.rows import added, existing, find_or_add
-from db.vocabulary import JsonValue, NightState, RunState, TargetState, Verdict
+from db.vocabulary import WORST_FIRST, JsonValue, NightState, RunState, TargetState, Verdict
 from stem4d.errors import BadInput
 from stem4d.model import sha256_of
 from stem4d.names import NAME_PATTERN
 
 _FINAL_TARGET = ("done", "mended", "marked", "refused", "skipped", "failed")
-_WORST_FIRST: tuple[Verdict, ...] = ("fail", "warn", "not_measurable", "pass")
 
 
 @dataclass(frozen=True)
@@ -262,7 +261,7 @@ def finish_run(
     found = session.execute(wanted.distinct()).all()
     telling = {verdict for verdict, whole in found if not (whole and verdict == "not_measurable")}
     verdicts = telling or {verdict for verdict, _ in found}
-    run.verdict = next((verdict for verdict in _WORST_FIRST if verdict in verdicts), None)
+    run.verdict = next((verdict for verdict in WORST_FIRST if verdict in verdicts), None)
     message = f"run {run.name}: {state}" + (f": {exit_reason}" if exit_reason else "")
     _run_event(session, run, "run_ended", message, clock)
     return run.verdict

@@ -10,11 +10,15 @@ Phase = Literal["before", "after"]
 Source = Literal["measured", "commanded", "cached"]
 Stage = Literal["plan", "online", "final"]
 Verdict = Literal["pass", "warn", "fail", "not_measurable"]
+WORST_FIRST: tuple[Verdict, ...] = ("fail", "warn", "not_measurable", "pass")
 USABLE: tuple[Verdict, ...] = ("pass", "warn")
 """Verdicts of a calibration that a run may use."""
 AnalysisVerdict = Literal["good", "doubtful", "not_possible"]
 
 CLOSED_SETS = (NightState, TargetState, RunState, Purpose, Phase, Source, Stage, Verdict, AnalysisVerdict)
+
+VACUUM = "vacuum"
+"""The area that stands for no specimen: the stage position, and what exposures there are booked on."""
 
 JsonValue = Any
 """A value that JSON can hold; ``db.models.base`` refuses NaN and infinity inside it."""

@@ -177,6 +177,10 @@ class WatchedGate:
         """As the gate says."""
         return self._gate.newest_token()
 
+    def see_owner(self, owner_token: int) -> int:
+        """As the gate does."""
+        return self._gate.see_owner(owner_token)
+
 
 class _Watch:
     """One watchdog and the thread that keeps it."""

@@ -59,7 +59,7 @@ def run_night(
             else:
                 _each(going, with_prefect=False)
     except BaseException as error:
-        state = "failed" if isinstance(error, Exception) else "stopped"
+        state: NightState = "failed" if isinstance(error, Exception) else "stopped"
         reason = f"{type(error).__name__}: {error}".rstrip(": ")
         with not_hiding(opened, going.name):
             _skip_rest(going, reason)
@@ -120,7 +120,7 @@ def _not_as_wanted(going: Going) -> list[str]:
         f"{target.name}: {outcome.state.value}. {outcome.reason}"
         for target, outcome in going.outcomes
         if outcome.state not in (TargetState.DONE, TargetState.MENDED)
-        and outcome.state != target.expect
+        and outcome.state.value != target.expect
         and not outcome.reason.startswith((BY_A_PERSON, NOT_NEEDED))
     ]
 
@@ -155,13 +155,13 @@ def _each(going: Going, *, with_prefect: bool) -> None:
         if going.control.stopped:
             _leave_rest(going, going.control.stopped)
             return
-        name = going.choose(lambda name, why, again: _left_out(going, name, why, again=again))
-        if name is None:
+        chosen = going.choose(lambda name, why, again: _left_out(going, name, why, again=again))
+        if chosen is None:
             continue
-        outcome = _tried(going, name, with_prefect=with_prefect)
+        outcome = _tried(going, chosen, with_prefect=with_prefect)
         going.stop_after_faults()
         if outcome.ends_night:
-            _leave_rest(going, f"{name} ended the night: {outcome.reason}")
+            _leave_rest(going, f"{chosen} ended the night: {outcome.reason}")
             return
     for name in going.held_back():
         _ended(going, name, Outcome(TargetState.SKIPPED, NOT_NEEDED, ()))

@@ -11,11 +11,8 @@ from db.questions.show import show_run
 from devices.lease import is_owned, owner_pid
 from stem4d.errors import BadInput, NightbeamError
 from stem4d.names import plainly
-from storage.orders import read_status
+from storage.orders import GOING, read_status
 from storage.settings import Settings, instrument_folders
-
-GOING = ("running", "paused", "waiting")
-"""States of a night that has not ended."""
 
 
 @dataclass(frozen=True)

@@ -14,11 +14,9 @@ from db.clock import utc_now
 from devices.acquire import Progress
 from stem4d.verdict import QualityResult, Verdict
 from storage.glimpse import Grey, write_glimpse
-from storage.orders import write_status
+from storage.orders import SINGLE_RUN, write_status
 from tasks.lab import Lab, Told
 
-SINGLE = "single run"
-"""State of a run that is of no night, which takes no orders."""
 EVERY_S = 1.0
 """How often while frames come [s]."""
 WAITS_S = 1.0
@@ -134,7 +132,7 @@ def single_run(opened: Lab, **facts: Any) -> Iterator[None]:
     leave = status.follow(opened)
     try:
         # Only the page of what runs looks at it: orders are for nights.
-        status.set(instrument=opened.file.name, state=SINGLE, **facts)
+        status.set(instrument=opened.file.name, state=SINGLE_RUN, **facts)
         yield
     finally:
         leave()

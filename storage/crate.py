@@ -9,11 +9,10 @@ from tempfile import mkdtemp
 from typing import Any
 
 from stem4d.errors import BadInput
-from storage.disk import publish, require_absent, require_space, sync
+from storage.disk import publish, require_absent, require_space, sha256_of_file, sync
 from storage.home import unusable
 
 PROFILE = "https://w3id.org/ro/wfrun/process/0.5"
-METADATA = "ro-crate-metadata.json"
 COPIED_AT_ONCE = 8 * 2**20
 
 
@@ -96,7 +95,7 @@ def _fill(folder: Path, described: Described) -> None:
         crate.add(ContextEntity(crate, name, properties=properties))
     for part in described.parts:
         path = folder / part.name
-        facts = {"contentSize": str(path.stat().st_size), "sha256": _sha256(path), **part.described}
+        facts = {"contentSize": str(path.stat().st_size), "sha256": sha256_of_file(path), **part.described}
         crate.add_file(path, part.name, properties=facts)
     action = crate.add(ContextEntity(crate, "#run", properties=described.action))
     crate.root_dataset["mentions"] = action
@@ -113,19 +112,13 @@ def _put(path: Path, part: Part) -> None:
         shutil.copyfileobj(source, copy, COPIED_AT_ONCE)
         copy.flush()
         os.fsync(copy.fileno())
-    if part.sha256 and (found := _sha256(path)) != part.sha256:
+    if part.sha256 and (found := sha256_of_file(path)) != part.sha256:
         raise BadInput(
             field=str(part.source),
             value=f"sha256 {found[:16]}...",
             limit=f"is not the file that was recorded (sha256 {part.sha256[:16]}...)",
             remedy="`nightbeam verify` says what is wrong with it; --without-frames leaves the data out",
         )
-
-
-def _sha256(path: Path) -> str:
-    from storage.disk import sha256_of_file
-
-    return sha256_of_file(path)
 
 
 def _pack(folder: Path, target: Path) -> None:

@@ -9,6 +9,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 from urllib.parse import unquote
@@ -137,7 +138,7 @@ def _members(packed: zipfile.ZipFile) -> dict[str, Held]:
             continue
         if name in found:
             raise BadInput(field="crate", value=name, limit="is in the file twice")
-        found[name] = Held(one.file_size, lambda one=one: packed.open(one))  # type: ignore[misc]
+        found[name] = Held(one.file_size, partial(packed.open, one))
     return found
 
 

@@ -20,6 +20,10 @@ from stem4d.names import plainly
 from storage.disk import ordinary_bytes, replace_text
 
 Kind = Literal["pause", "resume", "skip", "stop", "stop_now"]
+GOING = ("running", "paused", "waiting")
+"""States in the status of a night that has not ended."""
+SINGLE_RUN = "single run"
+"""State in the status of a run that is of no night, which takes no orders."""
 
 LARGEST_BYTES = 4096
 LARGEST_STATUS = 2**20

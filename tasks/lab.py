@@ -117,7 +117,7 @@ class Lab:
         except NightbeamError as error:
             self.show("not recorded", f"what waits for the database still waits: {error}")
 
-    def tell(self, kind: str, message: str, run: str | None = None, **figures: float | int | str) -> None:
+    def tell(self, kind: str, message: str, run: str | None = None, **figures: float | int | str | None) -> None:
         """Record an event and show it."""
         self._record(kind, message, run, figures)
         self.show(kind, message, run)
@@ -130,7 +130,7 @@ class Lab:
         except NightbeamError as error:
             self.show(kind, f"the line before this one could not be recorded: {error}", run)
 
-    def _record(self, kind: str, message: str, run: str | None, figures: dict[str, float | int | str]) -> None:
+    def _record(self, kind: str, message: str, run: str | None, figures: dict[str, float | int | str | None]) -> None:
         known = self.runs.get(run) if run else None
         self.recorder.record(
             AddEvent(

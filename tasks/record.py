@@ -13,7 +13,7 @@ from db.clock import new_run_name
 from db.errors import DatabaseAway
 from db.operations import AddDataset, AreaKey, CostFacts, DatasetKey, Environment, FinishRun, RegisterArea, SessionFacts
 from db.operations import OpenRun as OpenRunOperation
-from db.vocabulary import Purpose
+from db.vocabulary import VACUUM, Purpose, RunState
 from devices.acquire import AcquisitionResult
 from devices.registry import release_of
 from stem4d.approach import FocusArea
@@ -27,8 +27,6 @@ from tasks.ownership import who
 from tasks.snapshot import snapshot
 from tasks.stage import stage
 
-VACUUM = "vacuum"
-"""The stage position without a specimen, and the area that calibration exposures are booked on."""
 NO_BUDGET_E_PER_A2 = 1e12
 """Where there is no specimen there is nothing to harm; the exposures are still booked."""
 
@@ -93,7 +91,7 @@ def _area_of(plan: Plan) -> RegisterArea:
 
 
 @stage("close run")
-def close_run(instrument: str, run: str, state: str, reason: str, exposed: dict[str, Any] | None) -> None:
+def close_run(instrument: str, run: str, state: RunState, reason: str, exposed: dict[str, Any] | None) -> None:
     """Close a run with its state, why, and what it really took."""
     opened = lab(instrument)
     known = opened.runs[run]

@@ -18,13 +18,12 @@ from db.models import (
 )
 from db.questions.calibrations import described
 from db.questions.plain import plain_value
-from db.vocabulary import Verdict
+from db.vocabulary import WORST_FIRST, Verdict
 from stem4d.errors import BadInput
 
 CHECKED_BY = {"descan": "descan.", "centre": "centring.", "pixel_mask": "pixels.", "current": "dose.electrons"}
 """Metrics of a run that look at what a kind of calibration says, by the beginning of their names."""
 LARGEST_PAGE = 1000
-_WORST_FIRST: tuple[Verdict, ...] = ("fail", "warn", "not_measurable", "pass")
 
 
 def affected_by(session: Session, *, calibration_id: int, limit: int = 100, after: int = 0) -> dict[str, Any]:
@@ -167,4 +166,4 @@ def _own_verdicts(session: Session, runs: set[int], kind: str) -> dict[int, Verd
     known: dict[int, set[Verdict]] = {}
     for run, verdict in judged:
         known.setdefault(run, set()).add(verdict)
-    return {run: next(one for one in _WORST_FIRST if one in verdicts) for run, verdicts in known.items()}
+    return {run: next(one for one in WORST_FIRST if one in verdicts) for run, verdicts in known.items()}

@@ -8,9 +8,8 @@ from sqlalchemy.orm import Session
 from db.models import Area, DoseEntry, Event, ExposureIntent, QualityResult, Remedy, Run
 from db.questions.plain import plain
 from db.rows import existing
+from db.vocabulary import VACUUM
 
-VACUUM = "vacuum"
-"""The area that stands for no specimen: what was exposed there cost the specimen nothing."""
 TOOK = "took"
 """Kind of the event that says how long a run had the instrument."""
 

@@ -6,10 +6,8 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from db.models import Run, Target
-from db.questions.night import night_row
+from db.questions.night import COSTS, cost_sums, night_row
 from db.rows import named
-
-COSTS = ("seconds", "bytes", "fluence_e_per_a2")
 
 
 def cost_of_run(session: Session, *, run: str) -> dict[str, Any]:
@@ -47,18 +45,10 @@ def cost_of_night(session: Session, *, night: str | None = None) -> dict[str, An
             {"target": name, "predicted_seconds": predicted, "actual_seconds": actual}
             for name, predicted, actual in targets
         ],
-        "sums": sums(lines),
+        "sums": cost_sums(
+            {cost: [(line["predicted"][cost], line["actual"][cost]) for line in lines] for cost in COSTS}
+        ),
     }
-
-
-def sums(lines: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
-    """Predicted and actual costs over those runs that have both: a refused one predicts, and does not spend."""
-    totals = {}
-    for cost in COSTS:
-        pairs = [(line["predicted"][cost], line["actual"][cost]) for line in lines]
-        known = [(predicted, actual) for predicted, actual in pairs if predicted is not None and actual is not None]
-        totals[cost] = {"predicted": sum(p for p, _ in known), "actual": sum(a for _, a in known), "runs": len(known)}
-    return totals
 
 
 def _line(run: Run, target: str | None) -> dict[str, Any]:

@@ -34,15 +34,20 @@ def has_run(session: Session, *, name: str) -> bool:
     return session.scalar(select(Run.id).filter_by(name=name)) is not None
 
 
+def require_run(session: Session, *, name: str) -> int:
+    """Number of the run of this name; raises `BadInput` if there is none."""
+    return named(session, Run, name, "`nightbeam runs` lists them").id
+
+
 def files_of_run(session: Session, *, name: str) -> tuple[RecordedFile, ...]:
     """The datasets of a run in the order of their registration; raises `BadInput` if there is no such run."""
-    run = named(session, Run, name, "`nightbeam runs` lists them")
-    datasets = session.scalars(select(Dataset).filter_by(run_id=run.id).order_by(Dataset.id)).all()
+    run_id = require_run(session, name=name)
+    datasets = session.scalars(select(Dataset).filter_by(run_id=run_id).order_by(Dataset.id)).all()
     places: dict[int, list[tuple[str, str]]] = {dataset.id: [] for dataset in datasets}
     for place in session.scalars(
         select(DatasetLocation)
         .join(Dataset, DatasetLocation.dataset_id == Dataset.id)
-        .where(Dataset.run_id == run.id)
+        .where(Dataset.run_id == run_id)
         .order_by(DatasetLocation.id)
     ):
         places[place.dataset_id].append((place.host, place.path))

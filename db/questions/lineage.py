@@ -4,8 +4,8 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from sqlalchemy import Select, select
-from sqlalchemy.orm import Session
+from sqlalchemy import ColumnElement, literal, select
+from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from db.models import (
     Area,
@@ -28,6 +28,7 @@ Key = tuple[str, int]
 """Table and row."""
 Link = tuple[Key, Key, str]
 """What came before, what came after, and as what it served."""
+Column = InstrumentedAttribute[Any]
 
 
 def lineage(session: Session, *, run: str, limit: int = 100) -> dict[str, Any]:
@@ -81,8 +82,8 @@ def _told(session: Session, root: Key, limit: int) -> dict[str, Any]:
     # Both ways level by level, so that a limit cuts what is farthest; never up and down again: that is everything.
     above, below = [root], [root]
     while above or below:
-        above = graph.take(_links(session, _ABOVE, above, limit), 0)
-        below = graph.take(_links(session, _BELOW, below, limit), 1)
+        above = graph.take(_links(session, above, limit, downwards=False), 0)
+        below = graph.take(_links(session, below, limit, downwards=True), 1)
     names = _named(session, graph.nodes)
     return {
         "root": names[root]["key"],
@@ -95,146 +96,51 @@ def _told(session: Session, root: Key, limit: int) -> dict[str, Any]:
     }
 
 
-Step = tuple[str, str, Callable[[list[int]], Select[Any]], Callable[[Any], str]]
-"""Kind on the near side, kind on the far side, (near, far, ...) rows of some near ones, and the role of such a row."""
+@dataclass(frozen=True)
+class _Relation:
+    """Pairs of rows, what came before and what came after, and as what the first served."""
 
-_SAMPLE_OF = select(Run.id, Area.sample_id).join(Area, Run.area_id == Area.id)
-_ABOVE: tuple[Step, ...] = (
-    ("run", "plan", lambda ids: select(Run.id, Run.plan_id).where(Run.id.in_(ids)), lambda row: "plan"),
-    ("run", "sample", lambda ids: _SAMPLE_OF.where(Run.id.in_(ids)), lambda row: "specimen"),
-    (
-        "run",
-        "run",
-        lambda ids: select(Run.id, Run.parent_id).where(Run.id.in_(ids), Run.parent_id.is_not(None)),
-        lambda row: "attempt before",
+    before: tuple[str, Column]
+    after: tuple[str, Column]
+    role: Column | str
+    where: ColumnElement[bool] | None = None
+    downwards: bool = True
+    """Whether what came after is asked for: of a plan or a specimen it would be everything ever made of it."""
+
+
+_RELATIONS = (
+    _Relation(("plan", Run.plan_id), ("run", Run.id), "plan", downwards=False),
+    _Relation(("sample", Area.sample_id), ("run", Run.id), "specimen", Run.area_id == Area.id, downwards=False),
+    _Relation(("run", Run.parent_id), ("run", Run.id), "attempt before"),
+    _Relation(("run", Dataset.run_id), ("dataset", Dataset.id), "recorded in"),
+    _Relation(("run", Calibration.evidence_run_id), ("calibration", Calibration.id), "measured in"),
+    _Relation(("calibration", RunCalibration.calibration_id), ("run", RunCalibration.run_id), RunCalibration.role),
+    _Relation(("calibration", CalibrationBasis.basis_id), ("calibration", CalibrationBasis.calibration_id), "in force"),
+    _Relation(
+        ("dataset", CalibrationEvidence.dataset_id), ("calibration", CalibrationEvidence.calibration_id), "evidence"
     ),
-    (
-        "run",
-        "calibration",
-        lambda ids: (
-            select(RunCalibration.run_id, RunCalibration.calibration_id, RunCalibration.role)
-            .where(RunCalibration.run_id.in_(ids))
-            .order_by(RunCalibration.id)
-        ),
-        lambda row: str(row[2]),
-    ),
-    (
-        "calibration",
-        "dataset",
-        lambda ids: (
-            select(CalibrationEvidence.calibration_id, CalibrationEvidence.dataset_id)
-            .where(CalibrationEvidence.calibration_id.in_(ids))
-            .order_by(CalibrationEvidence.id)
-        ),
-        lambda row: "evidence",
-    ),
-    (
-        "calibration",
-        "calibration",
-        lambda ids: (
-            select(CalibrationBasis.calibration_id, CalibrationBasis.basis_id)
-            .where(CalibrationBasis.calibration_id.in_(ids))
-            .order_by(CalibrationBasis.id)
-        ),
-        lambda row: "in force",
-    ),
-    (
-        "calibration",
-        "run",
-        lambda ids: select(Calibration.id, Calibration.evidence_run_id).where(
-            Calibration.id.in_(ids), Calibration.evidence_run_id.is_not(None)
-        ),
-        lambda row: "measured in",
-    ),
-    (
-        "dataset",
-        "dataset",
-        lambda ids: select(DatasetParent.dataset_id, DatasetParent.parent_id).where(DatasetParent.dataset_id.in_(ids)),
-        lambda row: "made from",
-    ),
-    (
-        "dataset",
-        "run",
-        lambda ids: select(Dataset.id, Dataset.run_id).where(Dataset.id.in_(ids)),
-        lambda row: "recorded in",
-    ),
-)
-_BELOW: tuple[Step, ...] = (
-    (
-        "run",
-        "dataset",
-        lambda ids: select(Dataset.run_id, Dataset.id).where(Dataset.run_id.in_(ids)).order_by(Dataset.id),
-        lambda row: "recorded in",
-    ),
-    (
-        "run",
-        "calibration",
-        lambda ids: (
-            select(Calibration.evidence_run_id, Calibration.id)
-            .where(Calibration.evidence_run_id.in_(ids))
-            .order_by(Calibration.id)
-        ),
-        lambda row: "measured in",
-    ),
-    (
-        "run",
-        "run",
-        lambda ids: select(Run.parent_id, Run.id).where(Run.parent_id.in_(ids)).order_by(Run.id),
-        lambda row: "attempt before",
-    ),
-    (
-        "calibration",
-        "run",
-        lambda ids: (
-            select(RunCalibration.calibration_id, RunCalibration.run_id, RunCalibration.role)
-            .where(RunCalibration.calibration_id.in_(ids))
-            .order_by(RunCalibration.run_id)
-        ),
-        lambda row: str(row[2]),
-    ),
-    (
-        "calibration",
-        "calibration",
-        lambda ids: (
-            select(CalibrationBasis.basis_id, CalibrationBasis.calibration_id)
-            .where(CalibrationBasis.basis_id.in_(ids))
-            .order_by(CalibrationBasis.id)
-        ),
-        lambda row: "in force",
-    ),
-    (
-        "dataset",
-        "dataset",
-        lambda ids: (
-            select(DatasetParent.parent_id, DatasetParent.dataset_id)
-            .where(DatasetParent.parent_id.in_(ids))
-            .order_by(DatasetParent.id)
-        ),
-        lambda row: "made from",
-    ),
-    (
-        "dataset",
-        "calibration",
-        lambda ids: (
-            select(CalibrationEvidence.dataset_id, CalibrationEvidence.calibration_id)
-            .where(CalibrationEvidence.dataset_id.in_(ids))
-            .order_by(CalibrationEvidence.id)
-        ),
-        lambda row: "evidence",
-    ),
+    _Relation(("dataset", DatasetParent.parent_id), ("dataset", DatasetParent.dataset_id), "made from"),
 )
 
 
-def _links(session: Session, steps: tuple[Step, ...], near: list[Key], limit: int) -> Iterator[Link]:
-    for near_kind, far_kind, rows_of, role_of in steps:
+def _links(session: Session, near: list[Key], limit: int, *, downwards: bool) -> Iterator[Link]:
+    for relation in _RELATIONS:
+        (near_kind, known), (_, asked) = _ends(relation, downwards)
         ids = [number for kind, number in near if kind == near_kind]
-        if not ids:
+        if not ids or (downwards and not relation.downwards):
             continue
+        role = literal(relation.role) if isinstance(relation.role, str) else relation.role
+        wanted = select(relation.before[1], relation.after[1], role).where(known.in_(ids), asked.is_not(None))
+        if relation.where is not None:
+            wanted = wanted.where(relation.where)
         # One more than can be shown says that there is more.
-        for row in session.execute(rows_of(ids).limit(limit + 1)):
-            ends: tuple[Key, Key] = ((near_kind, row[0]), (far_kind, row[1]))
-            before, after = ends if steps is _BELOW else ends[::-1]
-            yield before, after, role_of(row)
+        for before, after, served in session.execute(wanted.order_by(asked).limit(limit + 1)):
+            yield (relation.before[0], before), (relation.after[0], after), served
+
+
+def _ends(relation: _Relation, downwards: bool) -> tuple[tuple[str, Column], tuple[str, Column]]:
+    """The near and the far end of a relation."""
+    return (relation.before, relation.after) if downwards else (relation.after, relation.before)
 
 
 def _named(session: Session, keys: Iterable[Key]) -> dict[Key, dict[str, Any]]:

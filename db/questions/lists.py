@@ -39,7 +39,7 @@ def list_nights(session: Session, *, limit: int = 50, before: int | None = None)
 
 
 def list_samples(session: Session, *, limit: int = 50, before: int | None = None) -> dict[str, Any]:
-    """Specimens with the numbers of their areas and runs."""
+    """Specimens with the number of their areas."""
     wanted = select(Sample).order_by(Sample.id.desc()).limit(_sized(limit) + 1)
     if before is not None:
         wanted = wanted.where(Sample.id < before)

@@ -12,7 +12,9 @@ from db.rows import named
 from stem4d.errors import BadInput
 
 _EVIDENCE: dict[str, Any] = {"quality": QualityResult, "remedies": Remedy, "analyses": AnalysisResult}
-_COSTS = ("seconds", "bytes", "fluence_e_per_a2")
+COSTS = ("seconds", "bytes", "fluence_e_per_a2")
+Pair = tuple[float | None, float | None]
+"""Predicted and actual."""
 
 
 def night_story(session: Session, *, name: str | None = None) -> dict[str, Any]:
@@ -41,11 +43,14 @@ def night_story(session: Session, *, name: str | None = None) -> dict[str, Any]:
             .order_by(Target.position)
         )
     ]
+    told = [run for target in targets for run in target["runs"]]
     return {
         **plain(night, "canonical_json"),
         "document": json.loads(night.canonical_json),
         "targets": targets,
-        "cost": _cost([run for target in targets for run in target["runs"]]),
+        "cost": cost_sums(
+            {cost: [(run[f"predicted_{cost}"], run[f"actual_{cost}"]) for run in told] for cost in COSTS}
+        ),
         "events": plain_rows(
             session.scalars(select(Event).filter_by(night_id=night.id, run_id=None).order_by(Event.sequence)), "run_id"
         ),
@@ -97,11 +102,10 @@ def _by_run(session: Session, table: Any, runs: Select[tuple[int]]) -> dict[int,
     return found
 
 
-def _cost(runs: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
-    # Only runs with both figures: a refused run predicts and does not spend, which would look like a wrong prediction.
+def cost_sums(pairs: dict[str, list[Pair]]) -> dict[str, dict[str, float]]:
+    """Predicted and actual costs over those runs that have both: a refused one predicts, and does not spend."""
     totals = {}
-    for cost in _COSTS:
-        pairs = [(run[f"predicted_{cost}"], run[f"actual_{cost}"]) for run in runs]
-        known = [(predicted, actual) for predicted, actual in pairs if predicted is not None and actual is not None]
+    for cost, found in pairs.items():
+        known = [(predicted, actual) for predicted, actual in found if predicted is not None and actual is not None]
         totals[cost] = {"predicted": sum(p for p, _ in known), "actual": sum(a for _, a in known), "runs": len(known)}
     return totals

@@ -31,10 +31,11 @@ from db.models import (
     SoftwareEnvironment,
     Target,
 )
-from db.questions.attempts import VACUUM, attempts_of
+from db.questions.attempts import attempts_of
 from db.questions.calibrations import withdrawal_facts, withdrawn_by
 from db.questions.plain import plain, plain_rows, plain_value
 from db.rows import existing, named
+from db.vocabulary import VACUUM
 
 _RUN_PARTS = ("plan_id", "target_id", "area_id", "environment_id", "parent_id", "session_id")
 

@@ -60,7 +60,7 @@ def command(function: Callable[P, Code]) -> Callable[P, None]:
         except Terminated:
             code = _say("terminated", Code.TERMINATED)
         except BrokenPipeError:
-            sys.stdout = None  # type: ignore[assignment]  # nobody reads any more: no second error on flushing
+            sys.stdout = None  # nobody reads any more: no second error on flushing
             code = Code.DONE
         except OSError as error:
             if error.filename is None:

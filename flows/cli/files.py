@@ -124,8 +124,7 @@ def _close(settings: "Settings", instrument: Path | None, take_over: str | None,
         with recorded_database(settings) as engine:
             closed = close_instruments(settings, engine, take_over)
     if as_json:
-        facts = {"instruments": closed, "outboxes": outboxes}
-        print_json({name: [one.as_dict() for one in found] for name, found in facts.items()})
+        print_json({"instruments": [one.as_dict() for one in closed], "outboxes": [box.as_dict() for box in outboxes]})
     else:
         for box in outboxes:
             print(f"{box.instrument}: {box.words}")

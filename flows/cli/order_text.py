@@ -27,10 +27,10 @@ def order_lines(
         deadline_s = inf if due is None else (due - now).total_seconds()
         visits.append(visit_of(one.target.name, one.plan, facts, night.overheads, one.target.priority, deadline_s))
     seen = schedule(visits, 3600 * night.max_hours, night.overheads, as_written=night.order == "as_written")
-    for number, one in enumerate(seen.placed, 1):
-        change = f", {in_words(one.change_s)} of it for new settings" if one.change_s else ""
-        lasts = in_words(one.ends_s - one.starts_s)
-        yield f"  {number:>3}. {one.visit.name}: {lasts}{change}, ends after {in_words(one.ends_s)}"
+    for number, placed in enumerate(seen.placed, 1):
+        change = f", {in_words(placed.change_s)} of it for new settings" if placed.change_s else ""
+        lasts = in_words(placed.ends_s - placed.starts_s)
+        yield f"  {number:>3}. {placed.visit.name}: {lasts}{change}, ends after {in_words(placed.ends_s)}"
     for left in (*seen.waiting, *seen.lost):
         yield f"       {left.visit.name} is not expected to fit: {left.reason}"
     if spares := [one.target.name for one in queued if one.target.name in night.held_back]:

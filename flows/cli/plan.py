@@ -1,7 +1,7 @@
 """Commands about plans before anything is exposed: check, show, suggest."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypedDict
 
 import typer
 
@@ -43,7 +43,7 @@ def check(
 
     read = _plan(plan, change)
     # The disk that data would go to is this one only where the instrument is.
-    room = _room() if instrument is not None else {}
+    room = _room() if instrument is not None else _Room()
     checked = check_plan(read, instrument=_facts(instrument), **room)
     if as_json:
         print_json(checked.model_dump(mode="json"))
@@ -108,7 +108,7 @@ def suggest(
     source = instrument or shipped("instruments/demo.toml")
     facts = _facts(source)
     assert facts is not None
-    found = suggest_plan(load_model(goal, Goal), facts, **(_room() if instrument is not None else {}))
+    found = suggest_plan(load_model(goal, Goal), facts, **(_room() if instrument is not None else _Room()))
     if picture is not None:
         from web.plan.trade import trade_figure
         from web.plan.write import write_figure
@@ -171,7 +171,12 @@ def _facts(path: Path | None) -> "InstrumentFacts | None":
     return load_model(path, InstrumentFile).facts if path is not None else None
 
 
-def _room() -> dict[str, int]:
+class _Room(TypedDict, total=False):
+    free_bytes: int
+    reserve_bytes: int
+
+
+def _room() -> _Room:
     """What is free where the data would go, and what of it an acquisition leaves free; asking makes no folder."""
     from storage.disk import free_bytes
     from storage.settings import load_settings

@@ -104,8 +104,8 @@ def suggestion_text(found: "Suggestion", source: str) -> Iterator[str]:
         yield f"{found.goal.name}: no plan on {source} can answer this question."
     if found.collision is not None:
         yield f"  {found.collision.message}"
-        for one in found.collision.relaxations:
-            yield f"  Enough by itself: {relaxed(one.words, one.asked, one.needed, one.unit)}{_comfort(one)}"
+        for way in found.collision.relaxations:
+            yield f"  Enough by itself: {relaxed(way.words, way.asked, way.needed, way.unit)}{_comfort(way)}"
     yield ""
     yield "the plan" if found.feasible else "the nearest miss"
     for note in found.notes:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from db.calibrations import CalibrationRecord
 from db.operations import AreaKey, RegisterArea
-from db.vocabulary import Purpose
+from db.vocabulary import VACUUM, Purpose
 from devices.acquire import AcquisitionResult, Progress
 from devices.passes import maps_of
 from devices.protocols import ScanRequest
@@ -33,7 +33,7 @@ from tasks.expose import Pass, expose_once, record_unlit
 from tasks.files import file_metadata
 from tasks.lab import Lab
 from tasks.memory import evidence_ids, evidence_paths
-from tasks.record import NO_BUDGET_E_PER_A2, VACUUM, fluence_left_e_per_a2, register_scan, tell_losses, vacuum_area
+from tasks.record import NO_BUDGET_E_PER_A2, fluence_left_e_per_a2, register_scan, tell_losses, vacuum_area
 
 MOST_POSITIONS = 48
 """Along an axis of a scan of the plan's area: enough waves of a specimen for half a degree, in frames that fit in
@@ -83,7 +83,7 @@ def all_frames(path: Path, most: int | None = None) -> npt.NDArray[np.unsignedin
             have += len(batch)
             if most is not None and have >= most:
                 break
-    return np.concatenate(kept)[:most]  # type: ignore[return-value]
+    return np.concatenate(kept)[:most]
 
 
 @dataclass(frozen=True)

@@ -182,6 +182,7 @@ CANARY = "canary-5ecret"
         f"sqlite:///nowhere/nightbeam.db?password={CANARY}",
         f"me:{CANARY}@127.0.0.1/db",
         f"postgresql://me:{CANARY}",
+        f"postgresql://me:half@{CANARY}@127.0.0.1/db",
         "",
     ],
 )

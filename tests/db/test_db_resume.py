@@ -7,6 +7,7 @@ from db import dose, record, results
 from db.abandoned import close_abandoned
 from db.engine import reader, writer
 from db.resume import broken_run, night_before, night_left, reopen_night, time_target
+from db.vocabulary import RunState
 from stem4d.model import sha256_of
 
 SHA = sha256_of('{"targets":[]}')
@@ -145,7 +146,7 @@ def test_what_a_broken_run_gave_its_area_is_doubted_until_it_was_never_lit(world
 
 
 def test_it_says_how_the_run_ended_and_which_remedies_led_to_it(world: World) -> None:
-    def attempt(name: str, parent: int, action: str | None, state: str) -> int:
+    def attempt(name: str, parent: int, action: str | None, state: RunState) -> int:
         with writer(world.engine) as session:
             run = record.start_run(
                 session,
@@ -157,7 +158,7 @@ def test_it_says_how_the_run_ended_and_which_remedies_led_to_it(world: World) ->
                 attempt=2,
                 parent_id=parent,
             )
-            record.finish_run(session, run_id=run, state=state, exit_reason=f"why of {name}")  # type: ignore[arg-type]
+            record.finish_run(session, run_id=run, state=state, exit_reason=f"why of {name}")
             if action:
                 remedy(session, run, action)
         return run

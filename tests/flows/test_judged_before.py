@@ -1,5 +1,7 @@
 """How a target ended whose last run was closed before its night broke off."""
 
+from typing import Any
+
 import pytest
 
 from db.resume import BrokenRun
@@ -7,9 +9,9 @@ from db.vocabulary import RunState
 from flows.resume import judged_before
 
 
-def run(state: RunState, **more: object) -> BrokenRun:
-    facts = {"lit": True, "passes": ((0, "pass1.h5"),), "reason": "why", **more}
-    return BrokenRun(id=1, name="r1", state=state, area_id=1, plan_json="{}", **facts)  # type: ignore[arg-type]
+def run(state: RunState, **more: Any) -> BrokenRun:
+    facts: dict[str, Any] = {"lit": True, "passes": ((0, "pass1.h5"),), "reason": "why", **more}
+    return BrokenRun(id=1, name="r1", state=state, area_id=1, plan_json="{}", **facts)
 
 
 @pytest.mark.parametrize(

@@ -148,7 +148,7 @@ def _dose(axes: Axes, plan: Plan, predicted: Prediction) -> None:
             "--",
         ),
     ]
-    periods = [each.target_d_a for each in plan.analyses if getattr(each, "target_d_a", None)]
+    periods = [d_a for each in plan.analyses if (d_a := getattr(each, "target_d_a", None)) is not None]
     if kind is SensitivityClass.VITRIFIED and periods:
         critical = dose.critical_exposure_e_per_a2(min(periods), plan.optics.beam_energy_kev)
         best = critical * (LIMITS["optimum_exposure"].soft or 1.0) * passes

@@ -21,9 +21,9 @@ def needs(report: NightReport) -> tuple[str, ...]:
 
 
 def _needs(report: NightReport) -> Iterator[str]:
-    events = [line for line in report.story if line.kind in LOOK_AT]
-    for line in events[:MOST_EVENTS]:
-        yield f"{line.kind}: {line.message}"
+    events = [one for one in report.story if one.kind in LOOK_AT]
+    for one in events[:MOST_EVENTS]:
+        yield f"{one.kind}: {one.message}"
     if len(events) > MOST_EVENTS:
         yield f"{len(events) - MOST_EVENTS} more such events stand in the story"
     if report.state in ("failed", "crashed", "stopped"):

@@ -10,7 +10,7 @@ from typing import Any
 
 from matplotlib import rc_context
 from matplotlib.axes import Axes
-from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
+from matplotlib.dates import AutoDateLocator, ConciseDateFormatter, date2num
 from matplotlib.figure import Figure
 
 from stem4d.calibrate.limits import LIMITS
@@ -73,7 +73,7 @@ def history_svg(found: Sequence[dict[str, Any]], kind: str, figure: str) -> str:
 def _widen(axes: Axes, at: list[datetime]) -> None:
     """Give points that are close in time room about them: no axis is made of one moment."""
     if at and max(at) - min(at) < timedelta(hours=1):
-        axes.set_xlim(min(at) - timedelta(hours=1), max(at) + timedelta(hours=1))
+        axes.set_xlim(date2num(min(at) - timedelta(hours=1)), date2num(max(at) + timedelta(hours=1)))
 
 
 def _said(figure: str) -> tuple[str, str]:

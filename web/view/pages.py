@@ -45,7 +45,7 @@ def address(kind: str, name: object) -> str:
 
 def page(request: Request, template: str, *, status: int = 200, **values: Any) -> HTMLResponse:
     """A page by its template."""
-    shown = {"here": request.url.path, "needs_login": request.app.state.guard.needs_token, **values}
+    shown = {"here": request.url.path, **values}
     text = environment().get_template(template).render(shown)
     # Half a character, as of a path that is no UTF-8, is shown by its code.
     return HTMLResponse(text.encode("utf-8", "backslashreplace"), status_code=status)

@@ -1,12 +1,14 @@
 """One run: what was judged, its pictures, settings, calibrations, dose, files, and where it stands among others."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import FileResponse, HTMLResponse
 from pydantic import ValidationError
 
+from db.questions.files import require_run
 from db.questions.lineage import lineage
 from db.questions.show import show_run
 from stem4d.errors import BadInput
@@ -28,7 +30,7 @@ def run(request: Request, session: Asked, name: str) -> HTMLResponse:
     """Everything of one run."""
     facts = show_run(session, name=name)
     report = run_report(facts, _plan(facts), (), "")
-    path = settings_of(request).reports_folder / f"{facts['name']}.html"
+    path = _report_of(request, session, name)
     return page(
         request,
         "run_view.html",
@@ -44,8 +46,7 @@ def run(request: Request, session: Asked, name: str) -> HTMLResponse:
 @router.get("/runs/{name}/report")
 def report(request: Request, session: Asked, name: str) -> Response:
     """The page that was written when the run ended: it needs nothing else, and stays as it was."""
-    facts = show_run(session, name=name)
-    path = settings_of(request).reports_folder / f"{facts['name']}.html"
+    path = _report_of(request, session, name)
     if path.is_symlink() or not path.is_file():
         raise BadInput(field="run", value=name, limit="it has no report in this home")
     return FileResponse(path, media_type="text/html")
@@ -54,8 +55,7 @@ def report(request: Request, session: Asked, name: str) -> Response:
 @router.get("/runs/{name}/pictures/{number}")
 def picture(request: Request, session: Asked, name: str, number: int) -> Response:
     """A picture of the report of a run."""
-    facts = show_run(session, name=name)
-    found = pictures_of(settings_of(request).reports_folder / f"{facts['name']}.html")
+    found = pictures_of(_report_of(request, session, name))
     if not 0 <= number < len(found):
         raise BadInput(field="picture", value=number, limit=f"the report of {name} has {len(found)}")
     return Response(found[number].data, media_type="image/png", headers={"Cache-Control": "private, max-age=3600"})
@@ -86,6 +86,12 @@ def node_page(node: dict[str, Any]) -> str | None:
     """The address of what a node of a lineage stands for, None where it has no page."""
     kind, _, name = node["key"].partition(":")
     return address(kind, name) if kind in ("run", "calibration", "sample") else None
+
+
+def _report_of(request: Request, session: Asked, name: str) -> Path:
+    """Where the report of a run lies; only a name that the record knows leads anywhere."""
+    require_run(session, name=name)
+    return settings_of(request).reports_folder / f"{name}.html"
 
 
 def _plan(facts: dict[str, Any]) -> Plan | None:

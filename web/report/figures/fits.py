@@ -68,7 +68,7 @@ def pattern_with_rings(
     axes = shown.axes
     axes.set_xlabel("detector x [px]", fontsize=TEXT_PT, color=INK)
     axes.set_ylabel("detector y [px]", fontsize=TEXT_PT, color=INK, labelpad=3)
-    said = []
+    said: list[str] = []
     for ring in rings[:MOST_RINGS]:
         (y, x), radius = ring["centre_px"], ring["radius_px"]
         ratio = 1 + ring.get("ellipticity", 0.0)
