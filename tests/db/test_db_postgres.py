@@ -1,11 +1,13 @@
-"""Says in one line that the tests of this folder did not run over PostgreSQL."""
+"""The PostgreSQL of the tests: said in one line where there is none, and started from wherever the environment lies."""
 
 import os
+import subprocess
+from pathlib import Path
 
 import pytest
 
 from db.migrations import status
-from tests.postgres import MISSING, POSSIBLE
+from tests.postgres import MISSING, OWN, POSSIBLE, copied, programs
 
 
 def test_the_tests_here_also_run_over_postgresql(request: pytest.FixtureRequest) -> None:
@@ -15,3 +17,12 @@ def test_the_tests_here_also_run_over_postgresql(request: pytest.FixtureRequest)
         pytest.skip(MISSING)
     # Raises where no server answers.
     assert status(request.getfixturevalue("postgres_server")).needed
+
+
+@pytest.mark.skipif(not OWN, reason=MISSING)
+def test_programs_that_were_copied_still_find_their_libraries(tmp_path: Path) -> None:
+    # As for a checkout in a folder that only root may enter, where the server runs as somebody else.
+    there = copied(programs(), tmp_path)
+    assert there.is_relative_to(tmp_path)
+    for program in ("initdb", "postgres", "pg_isready"):
+        assert "PostgreSQL" in subprocess.run([there / program, "--version"], capture_output=True, text=True).stdout
