@@ -4,13 +4,26 @@ import os
 import sys
 from pathlib import Path
 
-from benchmarks import accumulator, database, harness, live, multislice, plans, quality, recorded, simulate, stream
+from benchmarks import (
+    accumulator,
+    database,
+    harness,
+    live,
+    multislice,
+    orchestration,
+    plans,
+    quality,
+    recorded,
+    simulate,
+    stream,
+)
 
 BENCHES = {
     "accumulator": accumulator.run,
     "database": database.run,
     "live": live.run,
     "multislice": multislice.run,
+    "orchestration": orchestration.run,
     "plans": plans.run,
     "quality": quality.run,
     "recorded": recorded.run,

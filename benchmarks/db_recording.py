@@ -106,8 +106,8 @@ def _settings(session: Session, _name: str, told: Told) -> None:
         results.Reading(f"bench_{number}_nm", 1.0 * number, "nm", "measured", now) for number in range(READINGS)
     ]
     results.add_snapshot(session, run_id=told["run"], phase="before", readings=readings)
-    for number, role in enumerate(ROLES, 1):
-        calibrations.use_calibration(session, run_id=told["run"], calibration_id=number, role=role)
+    uses = [calibrations.Use(number, role) for number, role in enumerate(ROLES, 1)]
+    calibrations.use_calibrations(session, run_id=told["run"], uses=uses)
 
 
 def _intent(session: Session, name: str, told: Told) -> None:
@@ -135,16 +135,8 @@ def _data(session: Session, name: str, told: Told) -> None:
 
 
 def _judged(session: Session, name: str, told: Told) -> None:
-    for number in range(FIGURES):
-        results.add_quality(
-            session,
-            run_id=told["run"],
-            stage="final",
-            metric=f"bench.{number}",
-            verdict="pass",
-            message=name,
-            value=1.0,
-        )
+    figures = [results.Figure(f"bench.{number}", "pass", name, value=1.0) for number in range(FIGURES)]
+    results.add_figures(session, run_id=told["run"], stage="final", figures=figures)
 
 
 def _close(session: Session, _name: str, told: Told) -> None:

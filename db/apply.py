@@ -246,9 +246,8 @@ def _add_snapshot(at_work: Applying, one: AddSnapshot) -> int:
 
 
 def _add_quality(at_work: Applying, one: AddQuality) -> None:
-    run_id = _run(at_work, one.run)
-    for each in one.figures:
-        results.add_quality(at_work.session, run_id=run_id, stage=one.stage, **_fields(each))
+    figures = [results.Figure(**_fields(each)) for each in one.figures]
+    results.add_figures(at_work.session, run_id=_run(at_work, one.run), stage=one.stage, figures=figures)
 
 
 def _add_remedy(at_work: Applying, one: AddRemedy) -> int:
@@ -312,14 +311,10 @@ def _calibration(at_work: Applying, key: CalibrationKey | int) -> int:
 
 
 def _use(at_work: Applying, one: UseCalibrations) -> None:
-    for each in one.uses:
-        calibrations.use_calibration(
-            at_work.session,
-            run_id=_run(at_work, one.run),
-            calibration_id=_calibration(at_work, each.calibration),
-            role=each.role,
-            accepted_stale=each.accepted_stale,
-        )
+    uses = [
+        calibrations.Use(_calibration(at_work, each.calibration), each.role, each.accepted_stale) for each in one.uses
+    ]
+    calibrations.use_calibrations(at_work.session, run_id=_run(at_work, one.run), uses=uses)
 
 
 def _withdraw(at_work: Applying, one: Withdraw) -> None:

@@ -20,7 +20,7 @@ from db.models import (
     RunCalibration,
 )
 from db.record import add_event
-from db.rows import added, existing, find_or_add
+from db.rows import add_new, add_or_find, added, existing
 from db.vocabulary import USABLE, JsonValue, Verdict
 from stem4d.errors import BadInput
 
@@ -110,7 +110,7 @@ def add_calibration(
         ),
     )
     for dataset_id in evidence:
-        find_or_add(session, CalibrationEvidence, {"calibration_id": new.id, "dataset_id": dataset_id}, {})
+        add_or_find(session, CalibrationEvidence, {"calibration_id": new.id, "dataset_id": dataset_id}, {})
     for basis_id in new.rests_on or ():
         session.add(CalibrationBasis(calibration_id=new.id, basis_id=basis_id))
     session.flush()
@@ -239,7 +239,7 @@ def invalidate(
     if session.scalars(select(CalibrationWithdrawal).filter_by(calibration_id=calibration_id)).one_or_none():
         return False
     rest = {"by_run_id": by_run, "withdrawn_by": who, "reason": reason, "withdrawn_at": clock()}
-    find_or_add(session, CalibrationWithdrawal, {"calibration_id": calibration_id}, rest)
+    add_or_find(session, CalibrationWithdrawal, {"calibration_id": calibration_id}, rest)
     add_event(
         session,
         kind="calibration_withdrawn",
@@ -270,15 +270,31 @@ def _mark(session: Session, calibration: Calibration, why: str, clock: Clock) ->
         )
 
 
-def use_calibration(
-    session: Session, *, run_id: int, calibration_id: int, role: str, accepted_stale: str | None = None
-) -> int:
-    """Tie a calibration to a run that uses it; the same again changes nothing.
+@dataclass(frozen=True)
+class Use:
+    """A calibration that a run uses, and as what.
 
     ``accepted_stale`` says why it was no longer valid, where the run was told to use it all the same.
     """
+
+    calibration_id: int
+    role: str
+    accepted_stale: str | None = None
+
+
+def use_calibrations(session: Session, *, run_id: int, uses: Iterable[Use]) -> None:
+    """Tie calibrations to a run that uses them; the same again changes nothing."""
+    rows = [{"run_id": run_id, **vars(one)} for one in uses]
+    if rows:
+        add_new(session, RunCalibration, ("run_id", "calibration_id", "role"), rows)
+
+
+def use_calibration(
+    session: Session, *, run_id: int, calibration_id: int, role: str, accepted_stale: str | None = None
+) -> int:
+    """Tie one calibration to a run; gives the number of the row."""
     key = {"run_id": run_id, "calibration_id": calibration_id, "role": role}
-    return find_or_add(session, RunCalibration, key, {"accepted_stale": accepted_stale}).id
+    return int(add_or_find(session, RunCalibration, key, {"accepted_stale": accepted_stale}).id)
 
 
 def used_calibrations(session: Session, *, run_id: int) -> dict[str, int]:

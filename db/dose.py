@@ -3,12 +3,12 @@
 import math
 from dataclasses import dataclass
 
-from sqlalchemy import select
+from sqlalchemy import bindparam, select
 from sqlalchemy.orm import Session
 
 from db.clock import Clock, utc_now
 from db.models import Area, DoseEntry, ExposureIntent, Run, Sample
-from db.rows import added, existing
+from db.rows import existing, inserted
 from db.vocabulary import Purpose
 from stem4d.errors import BadInput, DoseRefused
 
@@ -37,16 +37,28 @@ def area_id(session: Session, *, sample: str, area: str) -> int | None:
     return session.scalars(wanted).one_or_none()
 
 
+_exposure, _entry = ExposureIntent.__table__.c, DoseEntry.__table__.c
+_EXPOSURES = (
+    select(_exposure.fluence_e_per_a2, _entry.delivered_e_per_a2)
+    .outerjoin(DoseEntry.__table__, _entry.intent_id == _exposure.id)
+    .where(_exposure.area_id == bindparam("area"))
+)
+
+
+_LOCKED = select(Area).where(Area.id == bindparam("area")).with_for_update()
+_KNOWN = select(ExposureIntent).where(ExposureIntent.token == bindparam("token", type_=ExposureIntent.token.type))
+
+
 def area_fluence(session: Session, *, area_id: int) -> AreaFluence:
     """The account of an area: delivered fluence of closed intents, intended fluence of open ones."""
-    area = existing(session, Area, area_id)
+    return fluence_of(session, existing(session, Area, area_id))
+
+
+def fluence_of(session: Session, area: Area) -> AreaFluence:
+    """As `area_fluence`, of an area that was read already."""
     # One statement, so one view: an intent closed by another session between two of them would be in neither. Summed
     # here and not in SQL: both databases then give the same figure, and a huge one gives infinity, not an error.
-    exposures = session.execute(
-        select(ExposureIntent.fluence_e_per_a2, DoseEntry.delivered_e_per_a2)
-        .outerjoin(DoseEntry, DoseEntry.intent_id == ExposureIntent.id)
-        .where(ExposureIntent.area_id == area_id)
-    ).all()
+    exposures = session.execute(_EXPOSURES, {"area": area.id}).all()
     return AreaFluence(
         budget_e_per_a2=area.fluence_budget_e_per_a2,
         delivered_e_per_a2=sum((delivered for _, delivered in exposures if delivered is not None), start=0.0),
@@ -102,11 +114,11 @@ def open_intent(
     fluence = _checked("fluence_e_per_a2", fluence_e_per_a2)
     tolerance = _checked("budget_tolerance", budget_tolerance, unit="")
     # The lock makes the check and the insert one step on PostgreSQL; on SQLite the writer's transaction already is.
-    area = session.scalars(select(Area).filter_by(id=area_id).with_for_update()).one_or_none()
+    area = session.scalars(_LOCKED, {"area": area_id}).one_or_none()
     run = existing(session, Run, run_id)
     if area is None:
         raise BadInput(field="area_id", value=area_id, limit="no such row in the database")
-    known = session.scalars(select(ExposureIntent).filter_by(token=token)).one_or_none()
+    known = session.scalars(_KNOWN, {"token": token}).one_or_none()
     if known is not None:
         if (known.run_id, known.area_id, known.purpose, known.fluence_e_per_a2) != (run_id, area_id, purpose, fluence):
             raise BadInput(field="token", value=token, limit="already belongs to another exposure")
@@ -114,11 +126,13 @@ def open_intent(
     if run.state != "running" and not happened:
         raise BadInput(field=f"run {run.name}", value=run.state, limit="only a running run may expose")
     if not happened:
-        account = area_fluence(session, area_id=area_id)
+        account = fluence_of(session, area)
         spent = account.delivered_e_per_a2 + account.reserved_e_per_a2
         if spent + fluence > account.budget_e_per_a2 * (1 + tolerance) * (1 + ROUNDING):
             raise DoseRefused(_refusal(session, area, account, purpose, fluence, tolerance))
-    intent = ExposureIntent(
+    return inserted(
+        session,
+        ExposureIntent,
         run_id=run_id,
         area_id=area_id,
         purpose=purpose,
@@ -127,7 +141,6 @@ def open_intent(
         opened=clock(),
         owner_token=owner_token,
     )
-    return added(session, intent).id
 
 
 def close_intent(
@@ -179,17 +192,16 @@ def close_intent(
             )
         return
     intent.closed = clock()
-    added(
+    inserted(
         session,
-        DoseEntry(
-            intent_id=intent_id,
-            area_id=intent.area_id,
-            intended_e_per_a2=intent.fluence_e_per_a2,
-            delivered_e_per_a2=delivered,
-            electrons=counted,
-            reason=reason or None,
-            recorded=intent.closed,
-        ),
+        DoseEntry,
+        intent_id=intent_id,
+        area_id=intent.area_id,
+        intended_e_per_a2=intent.fluence_e_per_a2,
+        delivered_e_per_a2=delivered,
+        electrons=counted,
+        reason=reason or None,
+        recorded=intent.closed,
     )
 
 

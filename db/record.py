@@ -5,8 +5,9 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import bindparam, select
 from sqlalchemy.orm import Session
 
 from db.clock import Clock, utc_now
@@ -22,7 +23,7 @@ from db.models import (
     SoftwareEnvironment,
     Target,
 )
-from db.rows import added, existing, find_or_add
+from db.rows import added, existing, find_or_add, inserted
 from db.vocabulary import WORST_FIRST, JsonValue, NightState, RunState, TargetState, Verdict
 from stem4d.errors import BadInput
 from stem4d.model import sha256_of
@@ -42,7 +43,7 @@ class Cost:
 
 def register_sample(session: Session, *, name: str, clock: Clock = utc_now) -> int:
     """Id of the sample with this name, added if new."""
-    return find_or_add(session, Sample, {"name": name}, {"registered": clock()}).id
+    return int(find_or_add(session, Sample, {"name": name}, {"registered": clock()}).id)
 
 
 def register_area(
@@ -62,7 +63,7 @@ def register_area(
             unit="e/Å²",
             remedy="Keep that budget, or name another area",
         )
-    return area.id
+    return int(area.id)
 
 
 def place_area(
@@ -77,7 +78,7 @@ def place_area(
 def register_plan(session: Session, *, name: str, canonical_json: str, clock: Clock = utc_now) -> int:
     """Id of the plan with this content, added if new; the name is that of its first registration."""
     rest = {"name": name, "canonical_json": canonical_json, "registered": clock()}
-    return find_or_add(session, Plan, {"sha256": sha256_of(canonical_json)}, rest).id
+    return int(find_or_add(session, Plan, {"sha256": sha256_of(canonical_json)}, rest).id)
 
 
 def register_environment(
@@ -93,7 +94,7 @@ def register_environment(
     if drivers is not None:
         facts["drivers"] = dict(drivers)
     text = json.dumps(facts, sort_keys=True, separators=(",", ":"))
-    return find_or_add(session, SoftwareEnvironment, {"sha256": sha256_of(text)}, facts).id
+    return int(find_or_add(session, SoftwareEnvironment, {"sha256": sha256_of(text)}, facts).id)
 
 
 def register_session(
@@ -101,7 +102,7 @@ def register_session(
 ) -> int:
     """Id of the session that holds an instrument under a token, added if new."""
     rest = {"owner": owner, "host": host, "began": began}
-    return find_or_add(session, InstrumentSession, {"instrument": instrument, "owner_token": owner_token}, rest).id
+    return int(find_or_add(session, InstrumentSession, {"instrument": instrument, "owner_token": owner_token}, rest).id)
 
 
 def start_night(
@@ -209,28 +210,34 @@ def start_run(
     """Begin a run under a new public name (`db.clock.new_run_name`); gives its id."""
     _check_name("run", name)
     cost = predicted or Cost()
-    run = added(
+    run_id = inserted(
         session,
-        Run(
-            name=name,
-            plan_id=plan_id,
-            target_id=target_id,
-            area_id=area_id,
-            environment_id=environment_id,
-            instrument=instrument,
-            attempt=attempt,
-            parent_id=parent_id,
-            state="running",
-            started=clock(),
-            predicted_seconds=cost.seconds,
-            predicted_bytes=cost.size_bytes,
-            predicted_fluence_e_per_a2=cost.fluence_e_per_a2,
-            flow_run_id=flow_run_id,
-            session_id=session_id,
-        ),
+        Run,
+        name=name,
+        plan_id=plan_id,
+        target_id=target_id,
+        area_id=area_id,
+        environment_id=environment_id,
+        instrument=instrument,
+        attempt=attempt,
+        parent_id=parent_id,
+        state="running",
+        started=clock(),
+        predicted_seconds=cost.seconds,
+        predicted_bytes=cost.size_bytes,
+        predicted_fluence_e_per_a2=cost.fluence_e_per_a2,
+        flow_run_id=flow_run_id,
+        session_id=session_id,
     )
-    _run_event(session, run, "run_started", f"run {name} started, attempt {attempt}", clock)
-    return run.id
+    _run_event(session, run_id, target_id, "run_started", f"run {name} started, attempt {attempt}", clock)
+    return run_id
+
+
+_VERDICTS = (
+    select(QualityResult.verdict, QualityResult.analysis.is_(None))
+    .where(QualityResult.run_id == bindparam("run"), QualityResult.stage == "final")
+    .distinct()
+)
 
 
 def finish_run(
@@ -257,13 +264,12 @@ def finish_run(
         cost.size_bytes,
         cost.fluence_e_per_a2,
     )
-    wanted = select(QualityResult.verdict, QualityResult.analysis.is_(None)).filter_by(run_id=run_id, stage="final")
-    found = session.execute(wanted.distinct()).all()
+    found = session.execute(_VERDICTS, {"run": run_id}).all()
     telling = {verdict for verdict, whole in found if not (whole and verdict == "not_measurable")}
     verdicts = telling or {verdict for verdict, _ in found}
     run.verdict = next((verdict for verdict in WORST_FIRST if verdict in verdicts), None)
     message = f"run {run.name}: {state}" + (f": {exit_reason}" if exit_reason else "")
-    _run_event(session, run, "run_ended", message, clock)
+    _run_event(session, run_id, run.target_id, "run_ended", message, clock)
     return run.verdict
 
 
@@ -283,20 +289,17 @@ def add_event(
 
     One that is added ``later`` goes to the database with the next that asks it anything, and has no number yet.
     """
-    event = Event(
-        time=clock(), kind=kind, message=message, data=data, night_id=night_id, target_id=target_id, run_id=run_id
-    )
+    facts: dict[str, Any] = {"time": clock(), "kind": kind, "message": message, "data": data}
+    facts |= {"night_id": night_id, "target_id": target_id, "run_id": run_id}
     if later:
-        session.add(event)
+        session.add(Event(**facts))
         return None
-    return added(session, event).sequence
+    return inserted(session, Event, **facts)
 
 
-def _run_event(session: Session, run: Run, kind: str, message: str, clock: Clock) -> None:
-    night_id = None if run.target_id is None else existing(session, Target, run.target_id).night_id
-    add_event(
-        session, kind=kind, message=message, night_id=night_id, target_id=run.target_id, run_id=run.id, clock=clock
-    )
+def _run_event(session: Session, run_id: int, target_id: int | None, kind: str, message: str, clock: Clock) -> None:
+    night_id = None if target_id is None else existing(session, Target, target_id).night_id
+    add_event(session, kind=kind, message=message, night_id=night_id, target_id=target_id, run_id=run_id, clock=clock)
 
 
 def _check_name(field: str, name: str) -> None:

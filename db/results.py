@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
@@ -19,7 +20,8 @@ from db.models import (
     QualityResult,
     Remedy,
 )
-from db.rows import added, find_or_add
+from db.models.base import refuse_row
+from db.rows import add_or_find, added, insert_into, inserted
 from db.vocabulary import AnalysisVerdict, JsonValue, Phase, Purpose, Source, Stage, Verdict
 from stem4d.errors import BadInput
 
@@ -35,26 +37,45 @@ class Reading:
     read_at: datetime
 
 
+@dataclass(frozen=True)
+class Figure:
+    """One figure of quality; what could not be measured has the value None, never NaN."""
+
+    metric: str
+    verdict: Verdict
+    message: str
+    value: float | None = None
+    limit: float | None = None
+    unit: str = ""
+    uncertainty: float | None = None
+    analysis: str | None = None
+
+
 def add_snapshot(
     session: Session, *, run_id: int, phase: Phase, readings: Iterable[Reading], clock: Clock = utc_now
 ) -> int:
     """Record the instrument's settings before or after a run; numbers and texts are indexed by name."""
-    snapshot = added(session, DeviceSnapshot(run_id=run_id, phase=phase, taken_at=clock()))
+    snapshot = inserted(session, DeviceSnapshot, run_id=run_id, phase=phase, taken_at=clock())
+    rows = []
     for reading in readings:
         number, text = _number_or_text(reading.value)
-        session.add(
-            DeviceReading(
-                snapshot_id=snapshot.id,
-                name=reading.name,
-                number=number,
-                text=text,
-                unit=reading.unit,
-                source=reading.source,
-                read_at=reading.read_at,
-            )
+        rows.append(
+            {
+                "snapshot_id": snapshot,
+                "name": reading.name,
+                "number": number,
+                "text": text,
+                "unit": reading.unit,
+                "source": reading.source,
+                "read_at": reading.read_at,
+            }
         )
-    session.flush()
-    return snapshot.id
+    if rows:
+        session.execute(_READINGS, rows)
+    return snapshot
+
+
+_READINGS = insert_into(DeviceReading)
 
 
 def add_dataset(
@@ -90,7 +111,7 @@ def add_dataset(
         "complete": complete,
         "purpose": purpose,
     }
-    dataset = find_or_add(session, Dataset, {"run_id": run_id, "pass_index": pass_index}, facts)
+    dataset = add_or_find(session, Dataset, {"run_id": run_id, "pass_index": pass_index}, facts)
     if dataset.sha256 != sha256:
         raise BadInput(
             field=f"dataset of pass {pass_index}",
@@ -99,10 +120,10 @@ def add_dataset(
             remedy="Register other content as another pass",
         )
     if path is not None:
-        find_or_add(session, DatasetLocation, {"dataset_id": dataset.id, "host": host, "path": path}, {})
+        add_or_find(session, DatasetLocation, {"dataset_id": dataset.id, "host": host, "path": path}, {})
     for parent in parents:
-        find_or_add(session, DatasetParent, {"dataset_id": dataset.id, "parent_id": parent}, {})
-    return dataset.id
+        add_or_find(session, DatasetParent, {"dataset_id": dataset.id, "parent_id": parent}, {})
+    return int(dataset.id)
 
 
 def next_pass(session: Session, *, run_id: int, first: int = 0) -> int:
@@ -125,20 +146,27 @@ def add_quality(
     uncertainty: float | None = None,
     analysis: str | None = None,
 ) -> int:
-    """Record one figure of quality; what could not be measured has the value None, never NaN."""
-    row = QualityResult(
-        run_id=run_id,
-        stage=stage,
-        metric=metric,
-        analysis=analysis,
-        value=value,
-        limit_value=limit,
-        unit=unit,
-        uncertainty=uncertainty,
-        verdict=verdict,
-        message=message,
-    )
-    return added(session, row).id
+    """Record one figure of quality."""
+    figure = Figure(metric, verdict, message, value, limit, unit, uncertainty, analysis)
+    return inserted(session, QualityResult, **_columns(run_id, stage, figure))
+
+
+def add_figures(session: Session, *, run_id: int, stage: Stage, figures: Sequence[Figure]) -> None:
+    """Record figures of quality in one statement."""
+    rows = [_columns(run_id, stage, one) for one in figures]
+    for row in rows:
+        refuse_row("quality_result", row)
+    if rows:
+        session.execute(_FIGURES, rows)
+
+
+_FIGURES = insert_into(QualityResult)
+
+
+def _columns(run_id: int, stage: Stage, one: Figure) -> dict[str, Any]:
+    # `limit` is a reserved word of SQL.
+    facts = {"limit_value" if name == "limit" else name: value for name, value in vars(one).items()}
+    return {"run_id": run_id, "stage": stage, **facts}
 
 
 def add_remedy(

@@ -13,6 +13,8 @@ from db.record import add_event
 from db.rows import existing
 from db.vocabulary import NightState, RunState, TargetState
 
+BY_A_PERSON = "stopped by a person"
+"""In the reason of a night that somebody wanted to end."""
 _BEFORE_THE_END = ("pending", "running")
 
 
@@ -89,6 +91,21 @@ def night_left(session: Session, *, sha256: str, instrument: str) -> NightLeft |
     if not any(target.open for target in targets):
         return None
     return NightLeft(night.id, night.name, night.state, night.started, targets)
+
+
+def hours_left(session: Session, name: str, now: datetime) -> float:
+    """Hours that are left of a night that has something left to do; not above 0 where there is nothing or no time.
+
+    Nor where a person stopped it.
+    """
+    night = session.scalars(select(Night).filter_by(name=name)).one_or_none()
+    if (
+        night is None
+        or BY_A_PERSON in (night.exit_reason or "")
+        or not any(target.open for target in _targets(session, night))
+    ):
+        return 0.0
+    return float(json.loads(night.canonical_json)["max_hours"]) - (now - night.started).total_seconds() / 3600
 
 
 def night_before(session: Session, *, name: str, instrument: str) -> NightBefore | None:

@@ -1,38 +1,72 @@
 """Small helpers of the recording functions: find or add a row, fetch one that must exist."""
 
-from collections.abc import Mapping
-from typing import Any, TypeVar
+from collections.abc import Mapping, Sequence
+from functools import cache
+from typing import Any, TypeVar, cast
 
-from sqlalchemy import select
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy import Executable, Insert, Result, Select, Table, bindparam, insert, select
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from db.models import Base
-from db.models.base import clean_text
+from db.models.base import clean_text, refuse_row
 from stem4d.errors import BadInput
 
 Row = TypeVar("Row", bound=Base)
 
 
-def find_or_add(session: Session, table: type[Row], key: Mapping[str, Any], rest: Mapping[str, Any]) -> Row:
-    """The row with this unique key, added with the other columns if it is not there."""
-    found = session.scalars(select(table).filter_by(**key)).one_or_none()
-    if found is not None:
-        return found
-    row = table(**key, **rest)
-    if session.get_bind().dialect.name == "sqlite":
-        # Its writer is alone: nobody adds the same in between, and a savepoint would be for nothing.
-        return added(session, row)
-    try:
-        with session.begin_nested():
-            session.add(row)
-    except IntegrityError:
-        # Another writer may have added the same key in between (PostgreSQL); anything else is an error.
-        other = session.scalars(select(table).filter_by(**key)).one_or_none()
-        if other is None:
-            raise
-        return other
-    return row
+def find_or_add(session: Session, table: type[Base], key: Mapping[str, Any], rest: Mapping[str, Any]) -> Any:
+    """The columns of the row with this unique key, added with the other columns if it is not there."""
+    found = session.execute(_by_key(table, tuple(key)), key).one_or_none()
+    return add_or_find(session, table, key, rest) if found is None else found
+
+
+def add_or_find(session: Session, table: type[Base], key: Mapping[str, Any], rest: Mapping[str, Any]) -> Any:
+    """As `find_or_add`, of a row that is seldom there."""
+    added = add_new(session, table, tuple(key), [{**key, **rest}]).one_or_none()
+    return session.execute(_by_key(table, tuple(key)), key).one() if added is None else added
+
+
+def add_new(
+    session: Session, table: type[Base], key: tuple[str, ...], rows: Sequence[Mapping[str, Any]]
+) -> Result[Any]:
+    """Add rows but those whose unique key is there already; gives the columns of those that were added."""
+    for row in rows:
+        refuse_row(table.__tablename__, row)
+    # What was added to the session before comes first, as the rows may refer to it.
+    session.flush()
+    return session.execute(_insert(session.get_bind().dialect.name, table, key), rows)
+
+
+@cache
+def _by_key(table: type[Base], key: tuple[str, ...]) -> Select[Any]:
+    columns = table.__table__.c
+    return select(*columns).where(*(columns[name] == bindparam(name, type_=columns[name].type) for name in key))
+
+
+@cache
+def _insert(dialect: str, table: type[Base], key: tuple[str, ...]) -> Executable:
+    own_insert = sqlite.insert if dialect == "sqlite" else postgresql.insert
+    plain: Any = table.__table__
+    return own_insert(plain).on_conflict_do_nothing(index_elements=key).returning(*plain.c)
+
+
+def inserted(session: Session, table: type[Base], **values: Any) -> int:
+    """Insert a row now, as `added` does but without an object of it, in half the time; gives its number."""
+    refuse_row(table.__tablename__, values)
+    session.flush()
+    return int(session.execute(_numbered(table), values).scalar_one())
+
+
+def insert_into(table: type[Base]) -> Insert:
+    """The statement that inserts rows, given as dictionaries, without objects of them."""
+    return insert(cast(Table, table.__table__))
+
+
+@cache
+def _numbered(table: type[Base]) -> Executable:
+    (number,) = table.__table__.primary_key
+    return insert_into(table).returning(number)
 
 
 def added(session: Session, row: Row) -> Row:
@@ -52,12 +86,22 @@ def existing(session: Session, table: type[Row], row_id: int) -> Row:
 
 def named(session: Session, table: type[Row], name: str, remedy: str) -> Row:
     """The row with this public name; an unknown one is answered with those beside it."""
-    row = session.scalars(select(table).filter_by(name=name)).one_or_none()
+    row: Row | None = session.scalars(_by_name(table), {"name": name}).one_or_none()
     if row is None:
-        beside = ", ".join(_beside(session, table, name))
-        known = f"not in this database; the names closest to it are {beside}" if beside else "not in this database"
-        raise BadInput(field=table.__tablename__, value=name, limit=known, remedy=remedy)
+        raise unknown(session, table, name, remedy)
     return row
+
+
+@cache
+def _by_name(table: Any) -> Select[Any]:
+    return select(table).where(table.name == bindparam("name", type_=table.name.type))
+
+
+def unknown(session: Session, table: type[Row], name: str, remedy: str) -> BadInput:
+    """What is said of a name that no row has."""
+    beside = ", ".join(_beside(session, table, name))
+    known = f"not in this database; the names closest to it are {beside}" if beside else "not in this database"
+    return BadInput(field=table.__tablename__, value=name, limit=known, remedy=remedy)
 
 
 def _beside(session: Session, table: Any, name: str) -> list[str]:

@@ -14,8 +14,11 @@ WORST_FIRST: tuple[Verdict, ...] = ("fail", "warn", "not_measurable", "pass")
 USABLE: tuple[Verdict, ...] = ("pass", "warn")
 """Verdicts of a calibration that a run may use."""
 AnalysisVerdict = Literal["good", "doubtful", "not_possible"]
+AskedBy = Literal["person", "schedule", "file", "event", "webhook", "run"]
+"""What a flow is started by."""
+LaunchState = Literal["running", "done", "warned", "refused", "failed", "stopped", "terminated", "lost"]
 
-CLOSED_SETS = (NightState, TargetState, RunState, Purpose, Phase, Source, Stage, Verdict, AnalysisVerdict)
+CLOSED_SETS = (NightState, TargetState, RunState, Purpose, Phase, Source, Stage, Verdict, AnalysisVerdict, LaunchState)
 
 VACUUM = "vacuum"
 """The area that stands for no specimen: the stage position, and what exposures there are booked on."""

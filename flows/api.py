@@ -16,11 +16,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 
-from stem4d.errors import NightbeamError
+from stem4d.errors import BadInput, NightbeamError
+from storage.disk import ordinary_bytes
 
 READY_WITHIN_S = 90.0  # 5 s as a rule, 14 s the first time (the schema), and slow disks were seen to take 75 s
 STOP_WITHIN_S = 10.0
 LOG_CAP_BYTES = 5_000_000
+LARGEST_NOTE = 4096
 
 SERVER_SETTINGS = {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
@@ -34,6 +36,12 @@ SERVER_SETTINGS = {
     "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_FLUSH_INTERVAL": "1",
     "PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED": "events,flow_runs",  # a night leaves some 40 MB; our record is ours
 }
+LASTING_SETTINGS = SERVER_SETTINGS | {
+    "PREFECT_SERVER_UI_ENABLED": "true",
+    "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
+    "PREFECT_SERVER_SERVICES_FOREMAN_ENABLED": "true",  # says of a work pool whether a worker polls it
+}
+"""Of the server of `nightbeam serve`, which people look at and workers poll."""
 CLIENT_SETTINGS = {
     "DO_NOT_TRACK": "1",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
@@ -57,32 +65,50 @@ class PrefectApi:
 
     url: str
     auth: str = field(repr=False)
+    folder: Path = Path("~/.prefect")
+    """Where its client keeps what it keeps."""
+    lasting: bool = False
+    """Whether it is that of `nightbeam serve`, which does not end with a command."""
 
 
 class ApiServer:
-    """A server that was started and may still be on its way; ``ready()`` waits for it, ``stop()`` is idempotent."""
+    """A server that was started and may still be on its way; ``ready()`` waits for it, ``stop()`` is idempotent.
 
-    def __init__(self, home: Path) -> None:
+    A ``lasting`` one is for others, too: its port and password stay, and it has Prefect's pages.
+    """
+
+    def __init__(self, home: Path, *, lasting: bool = False, port: int = 0) -> None:
         home = home.resolve()  # the child works in a folder of its own
+        self._lasting = lasting
         self.folder = home / "prefect"
         self.log = home / "logs" / "prefect-api.log"
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.log.parent.mkdir(parents=True, exist_ok=True)
-        self._log_start = _prepare_log(self.log)
+        self._log_start = prepare_log(self.log)
         with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as door:  # the child inherits it: no race for the port
-            door.bind(("127.0.0.1", 0))
+            door.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                door.bind(("127.0.0.1", port))
+            except OSError as error:
+                limit = f"cannot be listened on: {error.strerror}"
+                raise BadInput(field="--prefect-port", value=port, limit=limit, remedy="Name another") from None
             origin = f"http://127.0.0.1:{door.getsockname()[1]}"
-            self.api = PrefectApi(f"{origin}/api", f"nightbeam:{secrets.token_urlsafe(32)}")
+            password = _kept_password(self.folder) if lasting else secrets.token_urlsafe(32)
+            self.api = PrefectApi(f"{origin}/api", f"nightbeam:{password}", self.folder, lasting)
             self._process = self._spawn(door.fileno(), origin)
         self._note = self.folder / "api.json"
-        _write_private(self._note, {"url": self.api.url, "auth": self.api.auth, "pid": self._process.pid})
+        note = {"url": self.api.url, "auth": self.api.auth, "pid": self._process.pid, "lasting": lasting}
+        _write_private(self._note, note)
 
     def _spawn(self, door: int, origin: str) -> subprocess.Popen[bytes]:
         own = {
             "PREFECT_HOME": str(self.folder),
             "PREFECT_SERVER_API_AUTH_STRING": self.api.auth,
             "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": origin,
+            "PREFECT_SERVER_UI_STATIC_DIRECTORY": str(self.folder / "ui"),
+            "PREFECT_SERVER_UI_API_URL": f"{origin}/api",
         }
+        settings = LASTING_SETTINGS if self._lasting else SERVER_SETTINGS
         # By path and with -P: a folder called flows, where the user happens to be, is not mistaken for ours.
         child = Path(__file__).with_name("api_child.py").resolve()
         command = [sys.executable, "-P", str(child), str(door), str(os.getpid())]
@@ -94,7 +120,7 @@ class ApiServer:
                 with self.log.open("ab") as log:
                     process = subprocess.Popen(  # noqa: S603
                         command,
-                        env=_without_prefect(os.environ) | SERVER_SETTINGS | own,
+                        env=_without_prefect(os.environ) | settings | own,
                         cwd=self.folder,
                         stdin=subprocess.DEVNULL,
                         stdout=log,
@@ -125,7 +151,7 @@ class ApiServer:
             If it ended, or did not answer in time; with the last lines of its log.
         """
         deadline = time.monotonic() + within_s
-        while not _answers(self.api.url):
+        while not answers(self.api.url):
             code = self._process.poll()
             if code is not None:
                 raise ApiUnavailable(f"Prefect's API server ended with code {code}; {self._last_words()}")
@@ -161,9 +187,36 @@ class ApiServer:
         self.stop()
 
 
-def start(home: Path) -> ApiServer:
+def start(home: Path, *, lasting: bool = False, port: int = 0) -> ApiServer:
     """Start a server and return at once: import, plan and compile while it comes up, then call ``ready()``."""
-    return ApiServer(home)
+    return ApiServer(home, lasting=lasting, port=port)
+
+
+def noted_api(home: Path) -> PrefectApi | None:
+    """The server that a process of this home has running, `nightbeam serve` or a command; None where none answers."""
+    folder = home.resolve() / "prefect"
+    try:
+        note = json.loads(ordinary_bytes(folder / "api.json", LARGEST_NOTE))
+        found = PrefectApi(str(note["url"]), str(note["auth"]), folder, lasting=note.get("lasting") is True)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+    return found if answers(found.url) else None
+
+
+def named_api() -> PrefectApi:
+    """The server that the environment names, as a facility has one.
+
+    Raises
+    ------
+    BadInput
+        Where it names none.
+    """
+    url = os.environ.get("PREFECT_API_URL", "").rstrip("/")
+    if not url:
+        limit = "has to name the server where the setting prefect_api is named"
+        raise BadInput(field="PREFECT_API_URL", value="nothing", limit=limit, remedy="export PREFECT_API_URL=...")
+    folder = Path(os.environ.get("PREFECT_HOME", "~/.prefect")).expanduser()
+    return PrefectApi(url, os.environ.get("PREFECT_API_AUTH_STRING", ""), folder)
 
 
 @contextmanager
@@ -177,17 +230,14 @@ def serving(home: Path) -> Iterator[PrefectApi]:
 
 
 @contextmanager
-def client_of(server: ApiServer) -> Iterator[None]:
+def client_of(server: ApiServer | PrefectApi) -> Iterator[None]:
     """Make this process a client of a server, and of nothing else that the user's environment names.
 
     Prefect reads its settings when it is imported. If it is already here, it is made to read them again:
     ``temporary_settings`` would reach this thread only.
     """
-    own = {
-        "PREFECT_HOME": str(server.folder),
-        "PREFECT_API_URL": server.api.url,
-        "PREFECT_API_AUTH_STRING": server.api.auth,
-    }
+    api = server.api if isinstance(server, ApiServer) else server
+    own = {"PREFECT_HOME": str(api.folder), "PREFECT_API_URL": api.url, "PREFECT_API_AUTH_STRING": api.auth}
     kept = {key: os.environ[key] for key in ("PREFECT_LOGGING_LEVEL",) if key in os.environ}
     before = dict(os.environ)
     _set_environment(_without_prefect(before) | CLIENT_SETTINGS | kept | own)
@@ -218,7 +268,8 @@ def _without_prefect(environment: Mapping[str, str]) -> dict[str, str]:
     return {key: value for key, value in environment.items() if not key.startswith("PREFECT_")}
 
 
-def _answers(url: str) -> bool:
+def answers(url: str) -> bool:
+    """Whether a Prefect API answers at an address."""
     try:
         with urllib.request.urlopen(f"{url}/health", timeout=5) as answer:  # noqa: S310 (our own loopback address)
             return bool(answer.status == 200)
@@ -226,12 +277,22 @@ def _answers(url: str) -> bool:
         return False
 
 
-def _prepare_log(path: Path) -> int:
+def prepare_log(path: Path) -> int:
     """Put an overgrown log aside, make sure that only its owner reads the new one, and say where it will go on."""
     if path.exists() and path.stat().st_size > LOG_CAP_BYTES:
         path.replace(path.with_suffix(".log.1"))
     path.touch(mode=0o600)
     return path.stat().st_size
+
+
+def _kept_password(folder: Path) -> str:
+    """The password of before, or a new one: a browser that knows it is not asked again after every start."""
+    kept = folder / "password.json"
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        return str(json.loads(kept.read_text())["password"])
+    password = secrets.token_urlsafe(32)
+    _write_private(kept, {"password": password})
+    return password
 
 
 def _write_private(path: Path, content: dict[str, object]) -> None:

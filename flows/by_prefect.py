@@ -1,11 +1,14 @@
 """How stages and flows are shown to Prefect, and how they go on where its API goes away: it sees, and never decides."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
-from prefect import Task, flow
+from prefect import Task, flow, tags
+from prefect.context import FlowRunContext
 
 from devices.interrupts import listening
+from flows.artifacts import tag_flow_run
+from flows.story import in_its_log
 from tasks.lab import Lab
 
 Call = Callable[..., Any]
@@ -22,21 +25,40 @@ def as_calls(stage: "Task[..., Any]", *args: Any) -> Any:
     return stage.fn(*args)
 
 
+def in_flow() -> bool:
+    """Whether this runs within a flow already, as a deployment's body does."""
+    return FlowRunContext.get() is not None
+
+
+def within_flow(opened: Lab, body: Callable[[Call], Came], labels: Iterable[str] = ()) -> Came:
+    """Run a body as what the flow that runs here is for: a deployment's is that of its night or run."""
+    opened.prefect_away = ""
+    tag_flow_run(opened, labels)
+    with listening(), in_its_log(opened):
+        return body(as_tasks)
+
+
 def seen_by_prefect(
-    opened: Lab, name: str, title: str, body: Callable[[Call], Came], shown: Callable[[Came], Any]
+    opened: Lab,
+    name: str,
+    title: str,
+    body: Callable[[Call], Came],
+    shown: Callable[[Came], Any],
+    labels: Iterable[str] = (),
 ) -> tuple[Came, str]:
     """Run a body as a flow of this name; gives what came of it, and why Prefect is lost, empty where it is not.
 
     What the body did is never done again: where Prefect is lost before it, the body runs by plain calls; after it, its
-    result stands. ``shown`` is what Prefect keeps of the result.
+    result stands. ``shown`` is what Prefect keeps of the result, ``labels`` are the tags of the flow run.
     """
     came: list[Came] = []
     own: list[BaseException] = []
 
     @flow(name=name, flow_run_name=lambda: title, persist_result=False, log_prints=False)
     def seen() -> Any:
+        opened.prefect_away = ""
         try:
-            with listening():
+            with listening(), in_its_log(opened):
                 came.append(body(as_tasks))
         except BaseException as error:
             own.append(error)
@@ -44,11 +66,13 @@ def seen_by_prefect(
         return shown(came[0])
 
     try:
-        seen()
+        with tags(*labels):
+            seen()
     except Exception as error:  # noqa: BLE001 - whatever Prefect or its client raises, it only looks on
         if own:
             raise own[0] from None
         words = f"Prefect does not answer any more ({type(error).__name__}); everything goes on without it"
+        opened.prefect_away = words
         opened.warn("prefect", words)
         return (came[0] if came else body(as_calls)), words
     return came[0], ""

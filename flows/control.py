@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from db.resume import BY_A_PERSON as STOPPED_BY_A_PERSON
 from devices.interrupts import raise_dropped
 from stem4d.errors import NightbeamError
 from stem4d.night import BY_A_PERSON
@@ -104,10 +105,10 @@ class Control:
             case "skip":
                 return self._skip(order.target or "")
             case "stop":
-                self.stopped, self.asked = self.stopped or "stopped by a person", True
+                self.stopped, self.asked = self.stopped or STOPPED_BY_A_PERSON, True
                 return True, "stops after the pass that runs; the same command goes on with the rest"
             case "stop_now":
-                self.stopped, self.now, self.asked = "stopped by a person, at once", True, True
+                self.stopped, self.now, self.asked = f"{STOPPED_BY_A_PERSON}, at once", True, True
                 return True, "stops now, beam blanked; the same command goes on with the rest"
 
     def _skip(self, target: str) -> tuple[bool, str]:

@@ -3,16 +3,20 @@
 from pathlib import Path
 
 from db.clock import utc_now
+from flows.night_file import NightFile
 from flows.queue import Queued, queue
-from stem4d.night import Night
+from stem4d.instrument import InstrumentFile
 from stem4d.plan import Plan
+from storage.documents import load_model
 
 
-def demo_night(path: Path) -> tuple[Night, tuple[Queued, ...]]:
+def demo_night(path: Path) -> NightFile:
     """Read the demo's night and load a fresh simulated specimen, whose areas have their whole budget."""
     night, queued = queue(path)
     loaded = f"{utc_now():%Y%m%d-%H%M%S}"
-    return night, tuple(Queued(one.target, _on_fresh_specimen(one, loaded)) for one in queued)
+    fresh = tuple(Queued(one.target, _on_fresh_specimen(one, loaded)) for one in queued)
+    instrument = path.parent / night.instrument
+    return NightFile(path, night, fresh, instrument, load_model(instrument, InstrumentFile))
 
 
 def _on_fresh_specimen(one: Queued, loaded: str) -> Plan:

@@ -6,6 +6,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from math import inf
+from uuid import UUID
 
 from db.clock import utc_now
 from db.errors import DatabaseAway
@@ -17,6 +18,7 @@ from flows.resume import Broken, broken_of
 from flows.run import Outcome
 from flows.status import StatusFile
 from stem4d.errors import NightbeamError
+from stem4d.maintenance import next_maintenance
 from stem4d.night import BY_A_PERSON, TIMED, Night, Target, TargetState
 from stem4d.order import Mode, Visit, change_s, visit_of
 from stem4d.predict import predict
@@ -67,12 +69,21 @@ class Going:
         self.faults: dict[str, Outcome] = {}
         """Targets that a fault of the machines has ended once, to be tried once more."""
         self.prefect_lost = ""
+        self.flow_run: UUID | None = None
+        """Of the night in Prefect, where it has one."""
         self._faults_in_a_row = 0
         self._mode: Mode | None = None
         self._took: dict[str, tuple[float, float]] = {}
         self._told_waiting: frozenset[str] = frozenset()
         self._session, self._at_s = self.now(), 0.0
         self._began_s = self._at_s = self._clock_s()
+        self.hours, self._why_over = self.night.max_hours, f"the night's {self.night.max_hours:g} h are over"
+        if coming := next_maintenance(self.opened.settings.maintenance, self.opened.file.name, self._session):
+            window, begins = coming
+            left_h = (begins - self._session).total_seconds() / 3600
+            if left_h < self.hours:
+                self.hours = left_h
+                self._why_over = f"{window.reason} of the instrument begins at {begins:%Y-%m-%d %H:%M %Z}"
         folder = self.opened.settings.instruments_folder / self.opened.file.name
         self.status = StatusFile(folder)
         self.events = Events(
@@ -125,8 +136,8 @@ class Going:
             # Its end for good, as of one that a person does not want: a later night is too late as well.
             self.control.skipped[name] = f"{TOO_LATE}{self._when(name)} has passed"
             return self.control.skipped[name]
-        over = self._elapsed_s() >= 3600 * self.night.max_hours
-        return f"the night's {self.night.max_hours:g} h are over" if over else ""
+        over = self._elapsed_s() >= 3600 * self.hours
+        return self._why_over if over else ""
 
     def wait(self) -> str:
         """Wait until conditions are good; where they do not become so, the night is to end, and this is why."""
@@ -152,7 +163,7 @@ class Going:
     def choose(self, leave: Leave) -> str | None:
         """The next target; what there is no time for any more is left out. None where nothing is next."""
         visits = tuple(self._visit(name) for name in self.open)
-        left_s = 3600 * self.night.max_hours - self._elapsed_s()
+        left_s = 3600 * self.hours - self._elapsed_s()
         as_written = self.night.order == "as_written"
         ratio, overheads = self.measured.ratio, self.night.overheads
         seen = schedule(visits, left_s, overheads, self._mode, ratio, as_written=as_written)
@@ -266,7 +277,7 @@ class Going:
     def _show(self, seen: Schedule | None = None) -> None:
         if seen is not None:
             end = self.now() + timedelta(seconds=seen.ends_s)
-            until = self._session + timedelta(hours=self.night.max_hours)
+            until = self._session + timedelta(hours=self.hours)
             self.status.facts |= {
                 "predicted_end": end.isoformat(timespec="seconds"),
                 "predicted_left": in_words(seen.ends_s),

@@ -10,7 +10,7 @@ from db.abandoned import crashed
 from db.engine import Engine, reader
 from devices.children import Children
 from devices.column_log import beam_on
-from devices.lease import owned
+from devices.lease import is_owned, owned
 from stem4d.errors import BadInput, NightbeamError
 from storage.settings import Settings, instrument_folders
 from tasks.left import close_left, save_frames
@@ -33,8 +33,12 @@ class Closed:
         return {"instrument": self.instrument, "closed": list(self.lines), "trouble": self.trouble}
 
 
-def close_instruments(settings: Settings, engine: Engine, take_over: str | None) -> tuple[Closed, ...]:
+def close_instruments(
+    settings: Settings, engine: Engine, take_over: str | None, *, free_only: bool = False
+) -> tuple[Closed, ...]:
     """Each instrument that nobody holds; ``take_over`` names one whose owner a person has seen to be gone.
+
+    ``free_only`` leaves out those that somebody holds, without a word.
 
     Raises
     ------
@@ -45,7 +49,11 @@ def close_instruments(settings: Settings, engine: Engine, take_over: str | None)
     if take_over is not None and take_over not in folders:
         known = ", ".join(folders) or "none"
         raise BadInput(field="instrument", value=take_over, limit=f"was never used here; known are: {known}")
-    return tuple(_closed(settings, engine, folder, take_over == name) for name, folder in folders.items())
+    return tuple(
+        _closed(settings, engine, folder, take_over == name)
+        for name, folder in folders.items()
+        if not (free_only and is_owned(folder))
+    )
 
 
 def _closed(settings: Settings, engine: Engine, folder: Path, by_force: bool) -> Closed:

@@ -1,6 +1,7 @@
 """A night: its targets, each a subflow, none of which can take the others down with it, in an order that is kept up."""
 
 import logging
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,13 +12,19 @@ from db.operations import FinishNight, SetTarget
 from db.record import add_target, register_plan, start_night
 from db.resume import NightLeft
 from db.vocabulary import NightState
-from flows.by_prefect import Call, as_calls, as_tasks, seen_by_prefect
+from flows.artifact_text import Ended
+from flows.artifacts import flow_run_here, show_night
+from flows.by_prefect import Call, as_calls, as_tasks, in_flow, seen_by_prefect, within_flow
+from flows.emitted import night_ended
 from flows.going import Going
 from flows.notify import What, tell_people
+from flows.progress import progress_shown
+from flows.questions import before_night
 from flows.queue import Queued
 from flows.report import write_night
 from flows.resume import again, resume
 from flows.run import Outcome, run_target, target_flow
+from flows.story import night_name, tags_of
 from stem4d.errors import BadInput, InstrumentTaken, LimitViolation, NightbeamError
 from stem4d.model import canonical_json
 from stem4d.night import BY_A_PERSON, NOT_NEEDED, Night, Target, TargetState
@@ -36,20 +43,31 @@ class NightResult:
     reason: str
     report: Path | None
     """None where the page could not be written."""
+    asked_to_stop: bool = False
+    """Whether a person ended it."""
 
 
 def run_night(
-    opened: Lab, night: Night, queued: tuple[Queued, ...], *, with_prefect: bool, left: NightLeft | None = None
+    opened: Lab,
+    night: Night,
+    queued: tuple[Queued, ...],
+    *,
+    with_prefect: bool,
+    left: NightLeft | None = None,
+    on_named: Callable[[str], None] = lambda _name: None,
 ) -> NightResult:
     """Run every target; each ends in the database with its state and reason, and the night with its own.
 
-    ``left`` is a night of the same content that was broken off: it goes on.
+    ``left`` is a night of the same content that was broken off: it goes on. ``on_named`` is called with the name of the
+    night before its first target.
     """
     opened.watched_anew()
     opened.calibrate_always = night.calibrate == "always"
     going = _going(opened, night, queued, left)
-    opened.night_id = going.night_id
+    opened.night_id, opened.approval = going.night_id, night.approval
+    on_named(going.name)
     learn_areas(opened, (one.plan for one in queued))
+    state: NightState
     try:
         with going.heard():
             how = "goes on" if left else "started"
@@ -59,12 +77,12 @@ def run_night(
             else:
                 _each(going, with_prefect=False)
     except BaseException as error:
-        state: NightState = "failed" if isinstance(error, Exception) else "stopped"
+        state = "failed" if isinstance(error, Exception) else "stopped"
         reason = f"{type(error).__name__}: {error}".rstrip(": ")
         with not_hiding(opened, going.name):
             _skip_rest(going, reason)
-        _end(going, state, reason)
-        opened.night_id = None
+        _end(going, state, reason, with_prefect=with_prefect)
+        opened.night_id = opened.approval = None
         raise
     reason = _summary(going)
     stopper = next((target.name for target, outcome in going.outcomes if outcome.ends_night), None)
@@ -72,9 +90,10 @@ def run_night(
         reason = f"{reason}; the policy of {stopper} ended the night"
     elif going.control.stopped:
         reason = f"{reason}; {going.control.stopped}"
-    report = _end(going, "stopped" if stopper or going.control.stopped else "done", reason)
-    opened.night_id = None
-    return NightResult(going.name, tuple(going.outcomes), reason, report)
+    state = "stopped" if stopper or going.control.stopped else "done"
+    report = _end(going, state, reason, with_prefect=with_prefect)
+    opened.night_id = opened.approval = None
+    return NightResult(going.name, tuple(going.outcomes), reason, report, going.control.asked)
 
 
 def _going(opened: Lab, night: Night, queued: tuple[Queued, ...], left: NightLeft | None) -> Going:
@@ -101,24 +120,30 @@ def _going(opened: Lab, night: Night, queued: tuple[Queued, ...], left: NightLef
     return Going(opened, night, queued, night_id, name, ids, utc_now())
 
 
-def _end(going: Going, state: NightState, reason: str) -> Path | None:
+def _end(going: Going, state: NightState, reason: str, *, with_prefect: bool) -> Path | None:
     """Close a night in the database, and write its page."""
     with not_hiding(going.opened, going.name):
         going.opened.recorder.record(FinishNight(night=going.night_id, state=state, reason=reason))
     going.opened.show("night ended", reason)
     going.status.set(state=state, reason=reason)
     page = write_night(going.opened, going.name)
-    lost = [] if going.control.asked else _not_as_wanted(going)
+    if going.flow_run is not None:
+        ended = [Ended(target.title or target.name, one.state.value, one.reason) for target, one in going.outcomes]
+        title = going.night.title or going.night.name
+        show_night(going.opened, going.flow_run, going.name, title, f"{state}: {reason}", ended, page)
+    if with_prefect and not going.prefect_lost:
+        _tell_prefect(going, state, reason, page)
+    lost = [] if going.control.asked else not_as_wanted(going.outcomes)
     asked = going.control.asked or (state == "done" and not lost)
     _tell_people(going, "ended" if asked else "needs_you", "\n".join((f"{state}: {reason}", *lost)), page)
     return page
 
 
-def _not_as_wanted(going: Going) -> list[str]:
+def not_as_wanted(outcomes: Iterable[tuple[Target, Outcome]]) -> list[str]:
     """What became of targets that gave no data and were not meant to end so, a line each."""
     return [
         f"{target.name}: {outcome.state.value}. {outcome.reason}"
-        for target, outcome in going.outcomes
+        for target, outcome in outcomes
         if outcome.state not in (TargetState.DONE, TargetState.MENDED)
         and outcome.state.value != target.expect
         and not outcome.reason.startswith((BY_A_PERSON, NOT_NEEDED))
@@ -133,17 +158,33 @@ def _tell_people(going: Going, what: What, words: str, page: Path | None) -> Non
         going.opened.show("message", trouble)
 
 
+def _tell_prefect(going: Going, state: NightState, reason: str, page: Path | None) -> None:
+    title = going.night.title or going.night.name
+    ended = {target.name: (outcome.state.value, outcome.runs) for target, outcome in going.outcomes}
+    specimens = [one.plan.sample.name for one in going.listed]
+    night_ended(going.opened, going.name, title, state, reason, ended, specimens, page)
+
+
 def _night_flow(going: Going) -> None:
     def body(_call: Call) -> list[dict[str, Any]]:
-        # Without an API for the night's flow there is none for those of its targets.
-        _each(going, with_prefect=_call is as_tasks)
+        going.flow_run = flow_run_here()
+        with progress_shown(going):
+            # Without an API for the night's flow there is none for those of its targets.
+            _each(going, with_prefect=_call is as_tasks)
         return [outcome.as_dict() for _target, outcome in going.outcomes]
 
-    seen_by_prefect(going.opened, "night", going.night.name, body, lambda told: told)
+    specimens = (going.queued[name].plan.sample.name for name in going.open)
+    tags = tags_of("night", going.opened.file.name, specimens)
+    if in_flow():
+        within_flow(going.opened, body, tags)
+        return
+    seen_by_prefect(going.opened, "night", night_name(going.night, going.started), body, lambda told: told, tags)
 
 
 def _each(going: Going, *, with_prefect: bool) -> None:
     """One target after the other, the next chosen anew each time."""
+    if going.open and (why := _not_allowed(going)):
+        going.control.stopped = going.control.stopped or why
     while going.open:
         going.control.look()
         if not going.control.stopped:
@@ -165,6 +206,14 @@ def _each(going: Going, *, with_prefect: bool) -> None:
             return
     for name in going.held_back():
         _ended(going, name, Outcome(TargetState.SKIPPED, NOT_NEEDED, ()))
+
+
+def _not_allowed(going: Going) -> str:
+    """Why nothing is exposed tonight, where a person was to be asked first; empty where it is."""
+    plans = [going.queued[name].plan for name in going.open]
+    decision = before_night(going.opened, going.night.title or going.night.name, plans)
+    going.control.asked = going.control.asked or (decision.by_person and decision.then != "go_on")
+    return "" if decision.then == "go_on" else f"it was not begun: {decision.words}"
 
 
 def _tried(going: Going, name: str, *, with_prefect: bool) -> Outcome:
@@ -215,13 +264,13 @@ def _once_more(going: Going, name: str, outcome: Outcome) -> Outcome:
 
 
 def _run_one(going: Going, one: Queued, earlier: tuple[str, ...], *, with_prefect: bool) -> Outcome:
-    plan_json, target_id = canonical_json(one.plan), going.ids[one.target.name]
+    target_id = going.ids[one.target.name]
     try:
         if with_prefect and not going.prefect_lost:
             title = one.target.title or one.target.name
-            outcome, going.prefect_lost = target_flow(going.opened, title, plan_json, target_id, earlier)
+            outcome, going.prefect_lost = target_flow(going.opened, title, one.plan, target_id, earlier)
             return outcome
-        return run_target(as_calls, going.opened.file.name, plan_json, target_id, earlier)
+        return run_target(as_calls, going.opened.file.name, canonical_json(one.plan), target_id, earlier)
     except InstrumentTaken:
         raise  # for the targets after this one it is somebody else's, too
     except (BadInput, LimitViolation) as error:

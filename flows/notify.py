@@ -5,16 +5,17 @@ from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from threading import Thread
 from typing import Literal
 
+from flows.within import TooLong, within
 from storage.disk import replace_text
 from storage.settings import Settings
 
-What = Literal["ended", "needs_you", "not_started", "lost"]
+What = Literal["ended", "needs_you", "asks", "not_started", "lost"]
 SAME_AGAIN = timedelta(minutes=10)
 """Before the same is told again."""
 MOST_AN_HOUR = 6
+"""Of one kind: nights that end do not silence a question, or a night that was lost."""
 LONGEST_S = 15.0
 """A message takes no longer: its night has ended, and its instrument waits to be let go."""
 FILE = "notified.json"
@@ -43,11 +44,12 @@ def tell_people(
     sent, held_back = _sent(path, at)
     key = f"{what}: {title}"
     recent = [when for kind, when in sent if kind == key and at - when < SAME_AGAIN]
-    if recent or len(sent) >= MOST_AN_HOUR:
+    alike = [when for kind, when in sent if kind.startswith(f"{what}: ")]
+    if recent or len(alike) >= MOST_AN_HOUR:
         _keep(path, sent, held_back + 1)
         if recent:
             return f"held back: the same was told {(at - recent[-1]).total_seconds() / 60:.0f} min ago"
-        return f"held back: {len(sent)} messages were sent within the hour"
+        return f"held back: {len(alike)} messages of this kind were sent within the hour"
     more = f"\n{held_back} more messages were held back before this one." if held_back else ""
     trouble = _within(LONGEST_S, lambda: (send or _by_apprise)(addresses, title, f"{text}{more}", what))
     _keep(path, [*sent, (key, at)], 0 if not trouble else held_back)
@@ -55,26 +57,24 @@ def tell_people(
 
 
 def _within(seconds: float, act: Callable[[], str]) -> str:
-    """Do something for so long at most, and leave it behind then: a service that trickles holds up no instrument."""
-    came: list[str] = []
-
-    def run() -> None:
-        try:
-            came.append(act())
-        except Exception as error:  # noqa: BLE001 - whatever a service or its library raises, the night has ended
-            # The text of an error may have the address in it, which is a secret.
-            came.append(f"the message could not be sent: {type(error).__name__}")
-
-    thread = Thread(target=run, daemon=True, name="nightbeam-notify")
-    thread.start()
-    thread.join(seconds)
-    return came[0] if came else f"the message was not sent within {seconds:g} s"
+    """Do something for so long at most: a service that trickles holds up no instrument."""
+    try:
+        return within(seconds, "nightbeam-notify", act)
+    except TooLong:
+        return f"the message was not sent within {seconds:g} s"
+    except Exception as error:  # noqa: BLE001 - whatever a service or its library raises, the night has ended
+        # The text of an error may have the address in it, which is a secret.
+        return f"the message could not be sent: {type(error).__name__}"
 
 
 def _by_apprise(addresses: tuple[str, ...], title: str, text: str, what: What) -> str:
     import apprise
 
-    kinds = {"ended": apprise.NotifyType.INFO, "needs_you": apprise.NotifyType.WARNING}
+    kinds = {
+        "ended": apprise.NotifyType.INFO,
+        "needs_you": apprise.NotifyType.WARNING,
+        "asks": apprise.NotifyType.WARNING,
+    }
     people = apprise.Apprise()
     unusable = [number for number, address in enumerate(addresses, 1) if not people.add(address)]
     if unusable:

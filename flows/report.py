@@ -1,12 +1,13 @@
-"""The stage that writes a run's page, and the page of a night; a page that cannot be written never ends a night."""
+"""The stage that writes a run's page, and the page of a night; a page that cannot be written never ends a night.
+
+What draws is loaded when the first page is written: a second that no run has to spend before its exposure.
+"""
 
 from pathlib import Path
 
 from stem4d.errors import NightbeamError
 from tasks.lab import Lab, lab
 from tasks.stage import stage
-from web.report.assemble import write_night_report, write_run_report
-from web.report.calibrations import write_calibration_report
 
 
 @stage("report")
@@ -21,6 +22,8 @@ def report_run(instrument: str, run: str) -> str | None:
 
 
 def _run_page(opened: Lab, run: str) -> str | None:
+    from web.report.assemble import write_run_report
+
     try:
         return str(write_run_report(opened.engine, run, _folder(opened), opened.file.facts))
     except (NightbeamError, OSError) as error:
@@ -33,6 +36,8 @@ def write_night(opened: Lab, name: str) -> Path | None:
     if opened.recorder.waiting:
         opened.owed.append(lambda: write_night(opened, name))
         return None
+    from web.report.assemble import write_night_report
+
     try:
         return write_night_report(opened.engine, name, _folder(opened))
     except (NightbeamError, OSError) as error:
@@ -45,6 +50,8 @@ def write_calibrations(opened: Lab, run: str) -> Path | None:
     if opened.recorder.waiting:
         opened.owed.append(lambda: write_calibrations(opened, run))
         return None
+    from web.report.calibrations import write_calibration_report
+
     try:
         return write_calibration_report(opened.engine, run, _folder(opened))
     except (NightbeamError, OSError) as error:

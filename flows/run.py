@@ -6,9 +6,13 @@ from typing import Any, NamedTuple
 from prefect import Task
 
 from flows.approach import approach, is_wanted
-from flows.by_prefect import Call, as_calls, seen_by_prefect
+from flows.artifacts import show_figures
+from flows.by_prefect import Call, as_calls, in_flow, seen_by_prefect, within_flow
+from flows.emitted import run_ended
+from flows.questions import before_remedy
 from flows.report import report_run
 from flows.status import single_run
+from flows.story import tags_of, target_name
 from stem4d.errors import BadInput, BrokenOff, DoseRefused, LimitViolation, NightbeamError
 from stem4d.model import canonical_json
 from stem4d.night import TargetState
@@ -60,19 +64,24 @@ def run_plan(opened: Lab, plan: Plan, *, with_prefect: bool) -> Outcome:
     with single_run(opened, plan=plan.name):
         if not with_prefect:
             return run_target(as_calls, opened.file.name, plan_json, None)
-        outcome, _lost = target_flow(opened, plan.title or plan.name, plan_json, None)
+        if in_flow():
+            labels = tags_of("run", opened.file.name, [plan.sample.name])
+            return within_flow(opened, lambda call: run_target(call, opened.file.name, plan_json, None), labels)
+        outcome, _lost = target_flow(opened, plan.title or plan.name, plan, None)
         return outcome
 
 
 def target_flow(
-    opened: Lab, title: str, plan_json: str, target_id: int | None, earlier: tuple[str, ...] = ()
+    opened: Lab, title: str, plan: Plan, target_id: int | None, earlier: tuple[str, ...] = ()
 ) -> tuple[Outcome, str]:
     """One target of a night, or one run, as a Prefect flow; gives also why Prefect is lost, empty where it is not."""
+    plan_json = canonical_json(plan)
 
     def body(call: Call) -> Outcome:
         return run_target(call, opened.file.name, plan_json, target_id, earlier)
 
-    return seen_by_prefect(opened, "target", title, body, Outcome.as_dict)
+    tags = tags_of("run" if target_id is None else "target", opened.file.name, [plan.sample.name])
+    return seen_by_prefect(opened, "target", target_name(title, plan), body, Outcome.as_dict, tags)
 
 
 def run_target(
@@ -107,6 +116,7 @@ def _run_target(call: Call, instrument: str, plan_json: str, target_id: int | No
             with not_hiding(lab(instrument), run):
                 call(close_run, instrument, run, "failed", str(error), None)
             _report_all(call, instrument, runs)
+            run_ended(lab(instrument), run, "failed", str(error))
             fault = not isinstance(error, BadInput | LimitViolation)
             return Outcome(TargetState.FAILED, str(error), tuple(runs), fault=fault)
         except BaseException as error:
@@ -118,12 +128,21 @@ def _run_target(call: Call, instrument: str, plan_json: str, target_id: int | No
         call(close_run, instrument, run, attempt.state, attempt.reason.rstrip("; "), attempt.exposed)
         if attempt.next_plan_json is None:
             _report_all(call, instrument, runs)
+            _tell_ended(instrument, run, attempt)
             return _ended(attempt, tuple(runs), remedies)
         if asked := lab(instrument).between():
             _report_all(call, instrument, runs)
+            _tell_ended(instrument, run, attempt)
             reason = f"{attempt.reason.rstrip('; ')} ({attempt.remedy} not tried: {asked})"
             return Outcome(TargetState.MARKED, reason, tuple(runs))
         call(report_run, instrument, run)
+        _tell_ended(instrument, run, attempt)
+        show_figures(lab(instrument), run)
+        decision = before_remedy(lab(instrument), run, attempt.reason, attempt.remedy, attempt.next_plan_json)
+        if decision.then != "go_on":
+            _report_all(call, instrument, runs)
+            reason = f"{attempt.reason.rstrip('; ')} ({attempt.remedy} not tried: {decision.words})"
+            return Outcome(TargetState.MARKED, reason, tuple(runs), ends_night=decision.then == "stop")
         remedies.append(attempt.remedy)
         plan_json, wait = attempt.next_plan_json, attempt.wait
 
@@ -132,6 +151,7 @@ def _report_all(call: Call, instrument: str, runs: list[str]) -> None:
     """Write the last attempt's page, and those of the others again: what came of them stands on each."""
     for run in reversed(runs):
         call(report_run, instrument, run)
+    show_figures(lab(instrument), runs[-1])
 
 
 class Attempt(NamedTuple):
@@ -149,6 +169,13 @@ class Attempt(NamedTuple):
     """Whether a person ended it."""
     leave: str = ""
     """What the policy gives up: "skip" this target, or "end_night"."""
+    verdicts: dict[str, str] | None = None
+    """Of each analysis, where it was judged."""
+
+
+def _tell_ended(instrument: str, run: str, attempt: Attempt) -> None:
+    reason = attempt.reason.rstrip("; ")
+    run_ended(lab(instrument), run, attempt.state, reason, attempt.exposed, attempt.verdicts)
 
 
 def _ended(attempt: Attempt, runs: tuple[str, ...], remedies: list[str]) -> Outcome:
@@ -193,6 +220,7 @@ def _attempt(call: Call, instrument: str, runs: list[str], wait: dict[str, float
     if exposed["asked"]:
         return Attempt("stopped", exposed["asked"], exposed, asked=True)
     quality = call(check_quality, instrument, run, calibrated, exposed)
+    verdicts = quality["verdicts"]
     ended_early = bool(exposed["stopped"] or exposed["failing"])
     if ended_early or quality["fails"]:
         between = " ".join(dict.fromkeys(one["message"] for one in exposed["failing"]))
@@ -200,13 +228,15 @@ def _attempt(call: Call, instrument: str, runs: list[str], wait: dict[str, float
         remedy = call(mend, instrument, run, calibrated, exposed, quality, runs)
         if remedy["plan_json"] is not None:
             state = "stopped" if ended_early else "marked"
-            return Attempt(state, reason, exposed, remedy["words"], remedy["plan_json"], remedy["wait"])
+            mending = (remedy["words"], remedy["plan_json"], remedy["wait"])
+            return Attempt(state, reason, exposed, *mending, verdicts=verdicts)
         if not exposed["stopped"] and remedy["leave"] != "skip":
             call(analyse, instrument, run, calibrated, exposed, quality)
-        return Attempt("marked", f"{reason} ({remedy['words']})", exposed, lacking=lacking, leave=remedy["leave"])
+        reason = f"{reason} ({remedy['words']})"
+        return Attempt("marked", reason, exposed, lacking=lacking, leave=remedy["leave"], verdicts=verdicts)
     call(analyse, instrument, run, calibrated, exposed, quality)
-    warned = sorted(name for name, verdict in quality["verdicts"].items() if verdict == "warn")
+    warned = sorted(name for name, verdict in verdicts.items() if verdict == "warn")
     reason = f"with a warning for {', '.join(warned)}; " if warned else ""
     if lacking:
         reason += f"without {', '.join(lacking)}, which its analyses need; "
-    return Attempt("done", reason, exposed, lacking=lacking)
+    return Attempt("done", reason, exposed, lacking=lacking, verdicts=verdicts)

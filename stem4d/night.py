@@ -130,6 +130,27 @@ class Event(Strict):
         return 1 if self.every_h is None else 1 + int((hours - self.at_h) / self.every_h)
 
 
+Unanswered = Literal["go_on", "skip", "stop"]
+"""What becomes of a question that nobody answers."""
+
+
+class Approval(Strict):
+    """Where the night waits for a person, beam blanked, and what becomes of it where nobody answers."""
+
+    before: Annotated[tuple[Literal["night", "remedy"], ...], Field(min_length=1, max_length=2)]
+    """``night``: before its first target; ``remedy``: before each further attempt at one."""
+    wait_min: Annotated[float, Field(gt=0, le=1440)] = 30.0
+    """How long somebody has to answer."""
+    otherwise: Unanswered | None = None
+    """Where nobody does. By itself nothing is exposed that nobody allowed: no remedy is tried, no night begins."""
+
+    def unanswered(self, before: str) -> Unanswered:
+        """What becomes of a question that nobody answers; a night that is skipped is one that stops."""
+        if self.otherwise is not None and not (before == "night" and self.otherwise == "skip"):
+            return self.otherwise
+        return "skip" if before == "remedy" else "stop"
+
+
 class Night(Strict):
     """What runs until morning."""
 
@@ -147,6 +168,8 @@ class Night(Strict):
     overheads: Overheads = Overheads()
     conditions: Conditions = Conditions()
     events: Annotated[tuple[Event, ...], Field(max_length=50)] = ()
+    approval: Approval | None = None
+    """Whom it asks before what; nobody by itself."""
 
     @model_validator(mode="after")
     def _events_differ(self) -> "Night":

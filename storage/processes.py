@@ -46,8 +46,8 @@ def lives(mark: ProcessMark) -> bool | None:
     return _ticks(mark.pid) == ticks if space == here else None
 
 
-def end(mark: ProcessMark) -> bool:
-    """Kill a process, if it is that one and no later one of its number; whether it was there."""
+def end(mark: ProcessMark, how: signal.Signals = signal.SIGKILL) -> bool:
+    """Kill a process, or ask it to end, if it is that one and no later one of its number; whether it was there."""
     if not lives(mark):
         return False
     with suppress(ProcessLookupError, PermissionError):
@@ -55,7 +55,7 @@ def end(mark: ProcessMark) -> bool:
         descriptor = os.pidfd_open(mark.pid)
         try:
             if lives(mark):
-                signal.pidfd_send_signal(descriptor, signal.SIGKILL)
+                signal.pidfd_send_signal(descriptor, how)
                 return True
         finally:
             os.close(descriptor)

@@ -4,6 +4,7 @@ Nothing is read at import: a command calls ``load_settings`` once and hands the 
 """
 
 import os
+import re
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,12 +12,15 @@ from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
 from stem4d.errors import BadInput
+from stem4d.maintenance import Window
 from storage.complaints import explained
 from storage.home import unusable
 from storage.parse import read_document
+from storage.triggers import MOST, Hook, Watch
 
 FILE_NAME = "nightbeam.toml"
 DEFAULT_HOME = "~/.nightbeam"
+_WEB_ADDRESS = r"https?://(?:[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?(?:/[A-Za-z0-9._~/-]*)?"
 
 
 def _sqlite_in_home(known: dict[str, Any]) -> SecretStr:
@@ -38,14 +42,35 @@ class Settings(BaseSettings):
     """Whether the acquisition runs in a process of its own. Inline is for debugging."""
     prefect: bool = True
     """Whether stages run as Prefect tasks; plain calls otherwise."""
+    prefect_api: Literal["own", "named"] = "own"
+    """Whose server shows them: our own child's or that of `nightbeam serve`, or the one PREFECT_API_URL names."""
     disk_reserve_gb: float = Field(default=2.0, ge=0, le=1e6)
     """What an acquisition leaves free on the disk [GB]."""
     accumulator_threads: int = Field(default=2, ge=1, le=64)
     notify: tuple[SecretStr, ...] = ()
     """Addresses that are told of a night's end or trouble, as Apprise writes them."""
+    maintenance: tuple[Window, ...] = ()
+    """When instruments are not to be used; a night ends before."""
 
     web_token: SecretStr | None = None
     """What whoever reads the pages of `nightbeam serve` from another machine has to show."""
+    web_url: str | None = Field(default=None, max_length=200)
+    """Where those pages are read, as `https://stem-pc.example.org:8765`: links to them begin with it."""
+
+    watch: tuple[Watch, ...] = Field(default=(), max_length=MOST)
+    """Folders in which a new file starts a deployment."""
+    hooks: tuple[Hook, ...] = Field(default=(), max_length=MOST)
+    """Names under which a program starts a deployment by HTTP."""
+    hook_token: SecretStr | None = None
+    """What such a program has to show; without it no hook is answered."""
+
+    @field_validator("hooks")
+    @classmethod
+    def _named_once(cls, hooks: tuple[Hook, ...]) -> tuple[Hook, ...]:
+        names = [hook.name for hook in hooks]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"a name stands for one hook, and these are given twice: {', '.join(twice)}")
+        return hooks
 
     @field_validator("home")
     @classmethod
@@ -55,6 +80,14 @@ class Settings(BaseSettings):
             # The database's address would end there, and another file be opened.
             raise ValueError("the path of the home must not hold a question mark")
         return whole
+
+    @field_validator("web_url")
+    @classmethod
+    def _an_address(cls, url: str | None) -> str | None:
+        if url is not None and not re.fullmatch(_WEB_ADDRESS, url):
+            # Links are shown to others: no name and password in them, and nothing that ends a link.
+            raise ValueError("it has to be like https://stem-pc.example.org:8765, with neither password nor question")
+        return url and url.rstrip("/")
 
     @classmethod
     def settings_customise_sources(

@@ -21,6 +21,7 @@ from devices.registry import open_instrument
 from devices.safety import SafeLevel, make_safe
 from stem4d.errors import DeviceFault, NightbeamError
 from stem4d.instrument import InstrumentFile
+from stem4d.night import Approval
 from stem4d.plan import Plan
 from stem4d.verdict import QualityResult
 from storage.crash import crash_point
@@ -41,6 +42,8 @@ class Told:
     kind: str
     message: str
     run: str | None
+    warning: bool = False
+    """Whether it is something that should not be."""
 
 
 @dataclass(frozen=True)
@@ -93,6 +96,10 @@ class Lab:
     """True where a run may use calibrations past their time; each use is recorded as such."""
     needs: tuple[str, ...] = ()
     """Kinds of calibration without which the target that runs is not to be exposed."""
+    approval: Approval | None = None
+    """Before what a person is asked."""
+    prefect_away: str = ""
+    """Why nothing is shown to Prefect any more; empty where it is. A flow that it begins clears it."""
     opened_at: datetime = field(default_factory=utc_now)
     runs: dict[str, OpenRun] = field(default_factory=dict)
     memory: Memory = field(default_factory=Memory)
@@ -124,7 +131,7 @@ class Lab:
 
     def warn(self, kind: str, message: str, run: str | None = None) -> None:
         """Show an event and record it if possible: on the way out of an error nothing may hide that error."""
-        self.show(kind, message, run)
+        self.on_told(Told(kind, message, run, warning=True))
         try:
             self._record(kind, message, run, {})
         except NightbeamError as error:

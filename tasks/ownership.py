@@ -1,6 +1,7 @@
 """The lease of an instrument as a running session holds it: renewed in the background, looked at before exposures."""
 
 import getpass
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -134,6 +135,9 @@ def who() -> str:
         user = getpass.getuser()
     except (KeyError, OSError):
         user = "somebody"
+    if flow_run := os.environ.get("PREFECT__FLOW_RUN_ID"):
+        # The program is Prefect's engine, which says nothing.
+        return f"{user} (Prefect's flow run {flow_run[:8]})"
     program = Path(sys.argv[0])
     name = program.parent.name if program.name == "__main__.py" else program.name
     return f"{user} ({' '.join([name, *sys.argv[1:2]])})"

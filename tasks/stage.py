@@ -16,14 +16,19 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-def _without_traceback(record: logging.LogRecord) -> bool:
-    """Prefect shows where in the code a task failed; of an error that is said in words, the words are enough."""
+def worth_reading(record: logging.LogRecord) -> bool:
+    """Prefect says of each run and task that it began and ended, and shows where in the code it failed.
+
+    The story of the run says the first better; of an error that is said in words, the words are enough.
+    """
+    if record.levelno < logging.WARNING and record.module in ("task_engine", "flow_engine", "flow_runs"):
+        return False
     if record.exc_info and isinstance(record.exc_info[1], NightbeamError):
         record.exc_info = record.exc_text = None
     return True
 
 
-logging.getLogger("prefect.task_runs").addFilter(_without_traceback)
+logging.getLogger("prefect.task_runs").addFilter(worth_reading)
 
 
 def stage(name: str) -> Callable[[Callable[P, R]], Task[P, R]]:

@@ -34,6 +34,13 @@ SHARED = {
     "test_api.py": "prefect",
     "test_prefect_versions.py": "prefect",
     "test_prefect_run.py": "prefect",
+    "test_deployed.py": "prefect",
+    "test_reconcile.py": "prefect",
+    "test_examine.py": "prefect",
+    "test_prefect_night.py": "prefect",
+    "test_approval.py": "prefect",
+    "test_submit.py": "prefect",
+    "test_emitted.py": "prefect",
 }
 """Files that share something costly, and so run in one process; every other file has a group of its own."""
 

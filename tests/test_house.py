@@ -93,7 +93,7 @@ def test_help_loads_nothing_heavy() -> None:
     from flows.cli import main
     plans = ("plan check", "plan show", "plan suggest", "plan rules")
     others = ("run", "night", "calibrate", "inspect", "runs", "show", "affected", "verify", "recover", "doctor")
-    others += ("status", "pause", "resume", "skip", "stop")
+    others += ("status", "pause", "resume", "skip", "stop", "watch", "emit")
     for command in ("", "demo", *plans, *others, "simulate simplon"):
         sys.argv[1:] = [*command.split(), "--help"]
         with suppress(SystemExit):

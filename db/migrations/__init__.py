@@ -19,6 +19,7 @@ REVISIONS = (
     "0007_questions_0.3.0",
     "0008_sessions_0.3.0",
     "0009_events_0.3.0",
+    "0010_launches_0.3.0",
 )
 """Every revision, oldest first; its name carries the release that brought it, for the message of an older one."""
 

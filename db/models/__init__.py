@@ -13,6 +13,7 @@ from db.models.instrument import (
     RunCalibration,
 )
 from db.models.landed import Landed
+from db.models.launch import Launch
 from db.models.lease import InstrumentSession, Lease
 from db.models.results import AnalysisResult, Dataset, DatasetLocation, DatasetParent, QualityResult, Remedy
 from db.models.work import Area, Event, Night, Plan, Run, Sample, SoftwareEnvironment, Target
@@ -35,6 +36,7 @@ __all__ = [
     "ExposureIntent",
     "InstrumentSession",
     "Landed",
+    "Launch",
     "Lease",
     "Night",
     "Plan",

@@ -1,6 +1,7 @@
 """The declarative base, the column types, and the check that no NaN and no unzoned time is stored."""
 
 import math
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Any, ClassVar
 
@@ -109,6 +110,11 @@ def refuse_unstorable(field: str, value: object) -> None:
 @sa_event.listens_for(Base, "before_insert", propagate=True)
 @sa_event.listens_for(Base, "before_update", propagate=True)
 def _check_row(mapper: Mapper[Any], connection: Connection, row: Base) -> None:
+    refuse_row(str(mapper.local_table), {one.key: row.__dict__.get(one.key) for one in mapper.column_attrs})
+
+
+def refuse_row(table: str, values: Mapping[str, object]) -> None:
+    """As `refuse_unstorable`, of the columns of a row that is about to be written."""
     # SQLite would turn NaN into NULL and PostgreSQL keep it: neither says what was measured.
-    for attribute in mapper.column_attrs:
-        refuse_unstorable(f"{mapper.local_table}.{attribute.key}", row.__dict__.get(attribute.key))
+    for name, value in values.items():
+        refuse_unstorable(f"{table}.{name}", value)

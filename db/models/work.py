@@ -180,6 +180,7 @@ class Run(Base):
         Index(None, "parent_id"),
         Index(None, "environment_id", "id"),
         Index(None, "session_id", "id"),
+        Index(None, "flow_run_id"),
         CheckConstraint("attempt >= 1", name="attempt"),
         CheckConstraint(is_one_of("state", RunState), name="state"),
         CheckConstraint(is_one_of("verdict", Verdict), name="verdict"),

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import bindparam, select
 from sqlalchemy.orm import Session
 
 from db.models import (
@@ -44,16 +44,22 @@ def evidence_files(session: Session, *, calibration_id: int) -> list[str]:
 
 def withdrawn_by(session: Session, *, run: str) -> list[dict[str, Any]]:
     """Every calibration that a run withdrew, in order, with its reason; raises `BadInput` for an unknown run."""
-    row = named(session, Run, run, "`nightbeam runs` lists them")
-    found = session.execute(
-        select(CalibrationWithdrawal, Calibration)
-        .join(Calibration, CalibrationWithdrawal.calibration_id == Calibration.id)
-        .where(CalibrationWithdrawal.by_run_id == row.id)
-        .order_by(CalibrationWithdrawal.id)
-    )
+    return withdrawn_in(session, named(session, Run, run, "`nightbeam runs` lists them").id)
+
+
+_WITHDRAWN = (
+    select(CalibrationWithdrawal, Calibration)
+    .join(Calibration, CalibrationWithdrawal.calibration_id == Calibration.id)
+    .where(CalibrationWithdrawal.by_run_id == bindparam("run"))
+    .order_by(CalibrationWithdrawal.id)
+)
+
+
+def withdrawn_in(session: Session, run_id: int) -> list[dict[str, Any]]:
+    """As `withdrawn_by`, of a run by its number."""
     return [
         {**plain(one, "evidence_run_id", "curves"), "at": plain_value(each.withdrawn_at), "reason": each.reason}
-        for each, one in found
+        for each, one in session.execute(_WITHDRAWN, {"run": run_id})
     ]
 
 

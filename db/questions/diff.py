@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import Row, bindparam, select
 from sqlalchemy.orm import Session
 
 from db.models import (
@@ -20,8 +20,9 @@ from db.models import (
     SoftwareEnvironment,
 )
 from db.questions.plain import plain_value
+from db.questions.planning import plan_once
 from db.questions.software import software_of
-from db.rows import existing, named
+from db.rows import unknown
 from storage.units import unit_of
 
 Valued = Mapping[str, tuple[Any, str]]
@@ -45,7 +46,8 @@ def diff_runs(session: Session, *, a: str, b: str) -> dict[str, Any]:
     BadInput
         For an unknown run.
     """
-    runs = [named(session, Run, name, "`nightbeam runs` lists them") for name in (a, b)]
+    plan_once(session)
+    runs = [_found(session, name) for name in (a, b)]
     parts = {
         "run": _of_run,
         "settings": _settings,
@@ -57,6 +59,25 @@ def diff_runs(session: Session, *, a: str, b: str) -> dict[str, Any]:
     return {"a": a, "b": b, **told, "quality": _quality(*(_figures(session, run) for run in runs))}
 
 
+# Statements are put together once: that takes longer than to execute them.
+_RUN = (
+    select(Run, Area.name.label("area"), Sample.name.label("sample"), SoftwareEnvironment, Plan.canonical_json)
+    .join(Area, Run.area_id == Area.id)
+    .join(Sample, Area.sample_id == Sample.id)
+    .join(Plan, Run.plan_id == Plan.id)
+    .outerjoin(SoftwareEnvironment, Run.environment_id == SoftwareEnvironment.id)
+    .where(Run.name == bindparam("name", type_=Run.name.type))
+)
+
+
+def _found(session: Session, name: str) -> Row[Any]:
+    """A run with its area, specimen, software and plan."""
+    row = session.execute(_RUN, {"name": name}).one_or_none()
+    if row is None:
+        raise unknown(session, Run, name, "`nightbeam runs` lists them")
+    return row
+
+
 def _differing(a: Valued, b: Valued) -> list[dict[str, Any]]:
     names = [*a, *(name for name in b if name not in a)]
     return [
@@ -66,51 +87,56 @@ def _differing(a: Valued, b: Valued) -> list[dict[str, Any]]:
     ]
 
 
-def _of_run(session: Session, run: Run) -> Valued:
-    area = existing(session, Area, run.area_id)
+def _of_run(_session: Session, one: Row[Any]) -> Valued:
     facts = {
-        "sample": existing(session, Sample, area.sample_id).name,
-        "area": area.name,
-        "instrument": run.instrument,
-        "attempt": run.attempt,
-        "state": run.state,
-        "exit_reason": run.exit_reason,
-        "verdict": run.verdict,
-        "actual_fluence_e_per_a2": run.actual_fluence_e_per_a2,
+        "sample": one.sample,
+        "area": one.area,
+        "instrument": one.Run.instrument,
+        "attempt": one.Run.attempt,
+        "state": one.Run.state,
+        "exit_reason": one.Run.exit_reason,
+        "verdict": one.Run.verdict,
+        "actual_fluence_e_per_a2": one.Run.actual_fluence_e_per_a2,
     }
     return {name: (value, unit_of(name)) for name, value in facts.items()}
 
 
-def _settings(session: Session, run: Run) -> Valued:
-    found = session.execute(
-        select(DeviceReading.name, DeviceReading.number, DeviceReading.text, DeviceReading.unit)
-        .join(DeviceSnapshot, DeviceReading.snapshot_id == DeviceSnapshot.id)
-        .where(DeviceSnapshot.run_id == run.id, DeviceSnapshot.phase == "before")
-        .order_by(DeviceReading.name)
-    )
+_reading, _snapshot = DeviceReading.__table__.c, DeviceSnapshot.__table__.c
+_SETTINGS = (
+    select(_reading.name, _reading.number, _reading.text, _reading.unit)
+    .join(DeviceSnapshot.__table__, _reading.snapshot_id == _snapshot.id)
+    .where(_snapshot.run_id == bindparam("run"), _snapshot.phase == "before")
+    .order_by(_reading.name)
+)
+
+
+def _settings(session: Session, one: Row[Any]) -> Valued:
+    found = session.execute(_SETTINGS, {"run": one.Run.id})
     return {name: (text if number is None else number, unit) for name, number, text, unit in found}
 
 
-def _calibrations(session: Session, run: Run) -> Valued:
-    found = session.execute(
-        select(RunCalibration.role, Calibration.id, Calibration.measured_at)
-        .join(Calibration, RunCalibration.calibration_id == Calibration.id)
-        .where(RunCalibration.run_id == run.id)
-        .order_by(RunCalibration.role, Calibration.id)
-    )
+_used, _measured = RunCalibration.__table__.c, Calibration.__table__.c
+_CALIBRATIONS = (
+    select(_used.role, _measured.id, _measured.measured_at)
+    .join(Calibration.__table__, _used.calibration_id == _measured.id)
+    .where(_used.run_id == bindparam("run"))
+    .order_by(_used.role, _measured.id)
+)
+
+
+def _calibrations(session: Session, one: Row[Any]) -> Valued:
+    found = session.execute(_CALIBRATIONS, {"run": one.Run.id})
     return {role: ({"id": number, "measured_at": plain_value(at)}, "") for role, number, at in found}
 
 
-def _software(session: Session, run: Run) -> Valued:
-    if run.environment_id is None:
+def _software(_session: Session, one: Row[Any]) -> Valued:
+    if one.SoftwareEnvironment is None:
         return {}
-    environment = existing(session, SoftwareEnvironment, run.environment_id)
-    return {name: (value, "") for name, value in software_of(environment).items()}
+    return {name: (value, "") for name, value in software_of(one.SoftwareEnvironment).items()}
 
 
-def _plan(session: Session, run: Run) -> Valued:
-    plan = existing(session, Plan, run.plan_id)
-    return {path: (value, unit_of(path)) for path, value in _leaves("", json.loads(plan.canonical_json))}
+def _plan(_session: Session, one: Row[Any]) -> Valued:
+    return {path: (value, unit_of(path)) for path, value in _leaves("", json.loads(one.canonical_json))}
 
 
 def _leaves(path: str, value: Any) -> Iterator[tuple[str, Any]]:
@@ -125,14 +151,20 @@ def _leaves(path: str, value: Any) -> Iterator[tuple[str, Any]]:
         yield path, value
 
 
-def _figures(session: Session, run: Run) -> dict[tuple[str, str | None], QualityResult]:
-    found = session.scalars(select(QualityResult).filter_by(run_id=run.id, stage="final").order_by(QualityResult.id))
-    return {(one.metric, one.analysis): one for one in found}
+Figures = Mapping[tuple[str, str | None], Row[Any]]
+_figure = QualityResult.__table__.c
+_FIGURES = (
+    select(_figure.metric, _figure.analysis, _figure.value, _figure.unit, _figure.verdict)
+    .where(_figure.run_id == bindparam("run"), _figure.stage == "final")
+    .order_by(_figure.id)
+)
 
 
-def _quality(
-    a: Mapping[tuple[str, str | None], QualityResult], b: Mapping[tuple[str, str | None], QualityResult]
-) -> list[dict[str, Any]]:
+def _figures(session: Session, one: Row[Any]) -> Figures:
+    return {(row.metric, row.analysis): row for row in session.execute(_FIGURES, {"run": one.Run.id})}
+
+
+def _quality(a: Figures, b: Figures) -> list[dict[str, Any]]:
     told = []
     for key in [*a, *(one for one in b if one not in a)]:
         first, second = a.get(key), b.get(key)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from sqlalchemy import ColumnElement, literal, select
+from sqlalchemy import ColumnElement, Executable, Row, Select, bindparam, literal_column, select, union_all
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from db.models import (
@@ -20,6 +20,8 @@ from db.models import (
     RunCalibration,
     Sample,
 )
+from db.questions.among import among
+from db.questions.planning import plan_once
 from db.rows import existing, named
 from stem4d.errors import BadInput
 
@@ -78,6 +80,7 @@ class _Graph:
 def _told(session: Session, root: Key, limit: int) -> dict[str, Any]:
     if not 1 <= limit <= MOST_NODES:
         raise BadInput(field="limit", value=limit, limit=f"1 to {MOST_NODES} nodes")
+    plan_once(session)
     graph = _Graph(limit, {root: None})
     # Both ways level by level, so that a limit cuts what is farthest; never up and down again: that is everything.
     above, below = [root], [root]
@@ -103,14 +106,15 @@ class _Relation:
     before: tuple[str, Column]
     after: tuple[str, Column]
     role: Column | str
-    where: ColumnElement[bool] | None = None
+    where: tuple[ColumnElement[bool], ...] = ()
     downwards: bool = True
     """Whether what came after is asked for: of a plan or a specimen it would be everything ever made of it."""
 
 
+_AREA_OF_RUN = Run.__table__.c.area_id == Area.__table__.c.id
 _RELATIONS = (
     _Relation(("plan", Run.plan_id), ("run", Run.id), "plan", downwards=False),
-    _Relation(("sample", Area.sample_id), ("run", Run.id), "specimen", Run.area_id == Area.id, downwards=False),
+    _Relation(("sample", Area.sample_id), ("run", Run.id), "specimen", (_AREA_OF_RUN,), downwards=False),
     _Relation(("run", Run.parent_id), ("run", Run.id), "attempt before"),
     _Relation(("run", Dataset.run_id), ("dataset", Dataset.id), "recorded in"),
     _Relation(("run", Calibration.evidence_run_id), ("calibration", Calibration.id), "measured in"),
@@ -123,24 +127,55 @@ _RELATIONS = (
 )
 
 
-def _links(session: Session, near: list[Key], limit: int, *, downwards: bool) -> Iterator[Link]:
-    for relation in _RELATIONS:
-        (near_kind, known), (_, asked) = _ends(relation, downwards)
-        ids = [number for kind, number in near if kind == near_kind]
-        if not ids or (downwards and not relation.downwards):
-            continue
-        role = literal(relation.role) if isinstance(relation.role, str) else relation.role
-        wanted = select(relation.before[1], relation.after[1], role).where(known.in_(ids), asked.is_not(None))
-        if relation.where is not None:
-            wanted = wanted.where(relation.where)
+def _step(number: int, relation: _Relation, downwards: bool) -> Select[Any]:
+    """One relation of nodes of one kind: its number, what was known, what was asked, and the role."""
+    near, far = _ends(relation, downwards)
+    known, asked = _column(near[1]), _column(far[1])
+    step: ColumnElement[int] = literal_column(str(number))
+    role = literal_column(f"'{relation.role}'") if isinstance(relation.role, str) else _column(relation.role)
+    wanted = (
+        select(step.label("step"), known.label("known"), asked.label("asked"), role.label("role"))
+        .where(among(known, "near"), asked.is_not(None))
+        .order_by(asked, known)
         # One more than can be shown says that there is more.
-        for before, after, served in session.execute(wanted.order_by(asked).limit(limit + 1)):
-            yield (relation.before[0], before), (relation.after[0], after), served
+        .limit(bindparam("most"))
+    )
+    return select(wanted.where(*relation.where).subquery())
 
 
 def _ends(relation: _Relation, downwards: bool) -> tuple[tuple[str, Column], tuple[str, Column]]:
     """The near and the far end of a relation."""
     return (relation.before, relation.after) if downwards else (relation.after, relation.before)
+
+
+def _column(attribute: Column) -> Any:
+    """The column of the table alone: statements of such take half the time."""
+    return attribute.property.columns[0]
+
+
+def _steps(kind: str, downwards: bool) -> Executable:
+    """All relations of nodes of a kind in one statement, put together once: some for each level would take some ms."""
+    parts = [
+        _step(number, relation, downwards)
+        for number, relation in enumerate(_RELATIONS)
+        if _ends(relation, downwards)[0][0] == kind and (relation.downwards or not downwards)
+    ]
+    return union_all(*parts)
+
+
+_STEPS = {(kind, way): _steps(kind, way) for kind in ("run", "dataset", "calibration") for way in (False, True)}
+
+
+def _links(session: Session, near: list[Key], limit: int, *, downwards: bool) -> Iterator[Link]:
+    """What came before nodes, or after them, in the order of relations and rows."""
+    found: list[Row[Any]] = []
+    for (kind, way), steps in _STEPS.items():
+        ids = [number for one, number in near if one == kind]
+        if ids and way == downwards:
+            found += session.execute(steps, {"near": ids, "most": limit + 1})
+    for step, known, asked, role in sorted(found, key=lambda row: (row.step, row.asked, row.known)):
+        before, after = (known, asked) if downwards else (asked, known)
+        yield (_RELATIONS[step].before[0], before), (_RELATIONS[step].after[0], after), role
 
 
 def _named(session: Session, keys: Iterable[Key]) -> dict[Key, dict[str, Any]]:
@@ -150,50 +185,46 @@ def _named(session: Session, keys: Iterable[Key]) -> dict[Key, dict[str, Any]]:
         by_kind.setdefault(kind, []).append(number)
     told: dict[Key, dict[str, Any]] = {}
     for kind, ids in by_kind.items():
-        for number, key, label, state in _LABELS[kind](session, ids):
-            told[kind, number] = {"key": f"{kind}:{key}", "kind": kind, "label": label, "state": state}
+        wanted, label = _LABELS[kind]
+        for row in session.execute(wanted, {"ids": ids}):
+            key, text, state = label(row)
+            told[kind, row.id] = {"key": f"{kind}:{key}", "kind": kind, "label": text, "state": state}
     return told
 
 
-Label = tuple[int, object, str, str | None]
+Label = tuple[object, str, str | None]
+"""What a node is known by, what is written beside it, and its state."""
 
 
-def _runs(session: Session, ids: list[int]) -> Iterator[Label]:
-    for number, name, state in session.execute(select(Run.id, Run.name, Run.state).where(Run.id.in_(ids))):
-        yield number, name, f"run {name}", state
+def _data(row: Row[Any]) -> Label:
+    what = f"pass {row.pass_index + 1}" if row.purpose == "acquisition" else f"{row.purpose} scan {row.pass_index + 1}"
+    return row.id, f"data {row.id}, {what}", "complete" if row.complete else "partial"
 
 
-def _plans(session: Session, ids: list[int]) -> Iterator[Label]:
-    for number, name, sha256 in session.execute(select(Plan.id, Plan.name, Plan.sha256).where(Plan.id.in_(ids))):
-        yield number, sha256, f"plan {name}", None
+def _calibration(row: Row[Any]) -> Label:
+    return row.id, f"{row.kind} {row.id}", row.verdict if row.gone is None else "withdrawn"
 
 
-def _samples(session: Session, ids: list[int]) -> Iterator[Label]:
-    for number, name in session.execute(select(Sample.id, Sample.name).where(Sample.id.in_(ids))):
-        yield number, name, f"specimen {name}", None
-
-
-def _datasets(session: Session, ids: list[int]) -> Iterator[Label]:
-    wanted = select(Dataset.id, Dataset.purpose, Dataset.pass_index, Dataset.complete).where(Dataset.id.in_(ids))
-    for number, purpose, index, complete in session.execute(wanted):
-        what = f"pass {index + 1}" if purpose == "acquisition" else f"{purpose} scan {index + 1}"
-        yield number, number, f"data {number}, {what}", "complete" if complete else "partial"
-
-
-def _calibrations(session: Session, ids: list[int]) -> Iterator[Label]:
-    wanted = (
-        select(Calibration.id, Calibration.kind, Calibration.verdict, CalibrationWithdrawal.id)
-        .outerjoin(CalibrationWithdrawal, CalibrationWithdrawal.calibration_id == Calibration.id)
-        .where(Calibration.id.in_(ids))
-    )
-    for number, kind, verdict, gone in session.execute(wanted):
-        yield number, number, f"{kind} {number}", "withdrawn" if gone is not None else verdict
-
-
-_LABELS: dict[str, Callable[[Session, list[int]], Iterator[Label]]] = {
-    "run": _runs,
-    "plan": _plans,
-    "sample": _samples,
-    "dataset": _datasets,
-    "calibration": _calibrations,
+_run, _plan, _sample, _set, _measured = (table.__table__.c for table in (Run, Plan, Sample, Dataset, Calibration))
+_gone = CalibrationWithdrawal.__table__.c
+_LABELS: dict[str, tuple[Select[Any], Callable[[Row[Any]], Label]]] = {
+    "run": (
+        select(_run.id, _run.name, _run.state).where(among(_run.id, "ids")),
+        lambda row: (row.name, f"run {row.name}", row.state),
+    ),
+    "plan": (
+        select(_plan.id, _plan.name, _plan.sha256).where(among(_plan.id, "ids")),
+        lambda row: (row.sha256, f"plan {row.name}", None),
+    ),
+    "sample": (
+        select(_sample.id, _sample.name).where(among(_sample.id, "ids")),
+        lambda row: (row.name, f"specimen {row.name}", None),
+    ),
+    "dataset": (select(_set.id, _set.purpose, _set.pass_index, _set.complete).where(among(_set.id, "ids")), _data),
+    "calibration": (
+        select(_measured.id, _measured.kind, _measured.verdict, _gone.id.label("gone"))
+        .outerjoin(CalibrationWithdrawal.__table__, _gone.calibration_id == _measured.id)
+        .where(among(_measured.id, "ids")),
+        _calibration,
+    ),
 }

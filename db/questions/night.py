@@ -3,15 +3,15 @@
 import json
 from typing import Any
 
-from sqlalchemy import Select, select
-from sqlalchemy.orm import Session, aliased
+from sqlalchemy import Select, bindparam, select
+from sqlalchemy.orm import Session
 
-from db.models import AnalysisResult, Area, Event, Night, Plan, QualityResult, Remedy, Run, Sample, Target
-from db.questions.plain import plain, plain_rows
+from db.models import AnalysisResult, Area, Base, Event, Night, Plan, QualityResult, Remedy, Run, Sample, Target
+from db.questions.plain import columns, plain, plain_rows, told
+from db.questions.planning import plan_once
 from db.rows import named
 from stem4d.errors import BadInput
 
-_EVIDENCE: dict[str, Any] = {"quality": QualityResult, "remedies": Remedy, "analyses": AnalysisResult}
 COSTS = ("seconds", "bytes", "fluence_e_per_a2")
 Pair = tuple[float | None, float | None]
 """Predicted and actual."""
@@ -27,6 +27,7 @@ def night_story(session: Session, *, name: str | None = None) -> dict[str, Any]:
         `runs` with quality, remedies and analyses), `cost` (predicted and actual sums over runs that have both) and
         `events` that belong to no run.
     """
+    plan_once(session)
     night = night_row(session, name=name)
     runs = _runs_by_target(session, night.id)
     targets = [
@@ -43,14 +44,12 @@ def night_story(session: Session, *, name: str | None = None) -> dict[str, Any]:
             .order_by(Target.position)
         )
     ]
-    told = [run for target in targets for run in target["runs"]]
+    ran = [run for target in targets for run in target["runs"]]
     return {
         **plain(night, "canonical_json"),
         "document": json.loads(night.canonical_json),
         "targets": targets,
-        "cost": cost_sums(
-            {cost: [(run[f"predicted_{cost}"], run[f"actual_{cost}"]) for run in told] for cost in COSTS}
-        ),
+        "cost": cost_sums({cost: [(run[f"predicted_{cost}"], run[f"actual_{cost}"]) for run in ran] for cost in COSTS}),
         "events": plain_rows(
             session.scalars(select(Event).filter_by(night_id=night.id, run_id=None).order_by(Event.sequence)), "run_id"
         ),
@@ -69,36 +68,48 @@ def _latest(session: Session) -> Night:
     return night
 
 
+_run, _target, _area, _sample = (table.__table__.c for table in (Run, Target, Area, Sample))
+_earlier = Run.__table__.alias()
+_OF_NIGHT = (
+    select(_run.id).join(Target.__table__, _run.target_id == _target.id).where(_target.night_id == bindparam("night"))
+)
+_RUNS = (
+    select(
+        *columns(Run, "plan_id", "area_id", "environment_id", "parent_id", "session_id"),
+        _sample.name.label("sample"),
+        _area.name.label("area"),
+        _earlier.c.name.label("parent"),
+    )
+    .join(Area.__table__, _run.area_id == _area.id)
+    .join(Sample.__table__, _area.sample_id == _sample.id)
+    .outerjoin(_earlier, _run.parent_id == _earlier.c.id)
+    .where(_run.id.in_(_OF_NIGHT))
+    .order_by(_run.id)
+)
+
+
+def _of_runs(table: type[Base]) -> Select[Any]:
+    every = table.__table__.c
+    return select(*columns(table)).where(every.run_id.in_(_OF_NIGHT)).order_by(every.id)
+
+
+_EVIDENCE = {"quality": _of_runs(QualityResult), "remedies": _of_runs(Remedy), "analyses": _of_runs(AnalysisResult)}
+
+
 def _runs_by_target(session: Session, night_id: int) -> dict[int, list[dict[str, Any]]]:
     # A few statements for the whole night: some for each run would take half a second for a hundred runs.
-    of_night = select(Run.id).join(Target, Run.target_id == Target.id).where(Target.night_id == night_id)
-    evidence = {key: _by_run(session, table, of_night) for key, table in _EVIDENCE.items()}
-    parent = aliased(Run)
-    told: dict[int, list[dict[str, Any]]] = {}
-    for run, area, sample, parent_name in session.execute(
-        select(Run, Area.name, Sample.name, parent.name)
-        .join(Area, Run.area_id == Area.id)
-        .join(Sample, Area.sample_id == Sample.id)
-        .outerjoin(parent, Run.parent_id == parent.id)
-        .where(Run.id.in_(of_night))
-        .order_by(Run.id)
-    ):
-        told.setdefault(run.target_id, []).append(
-            {
-                **plain(run, "plan_id", "target_id", "area_id", "environment_id", "parent_id", "session_id"),
-                "sample": sample,
-                "area": area,
-                "parent": parent_name,
-                **{key: rows.get(run.id, []) for key, rows in evidence.items()},
-            }
-        )
-    return told
+    evidence = {key: _by_run(session, wanted, night_id) for key, wanted in _EVIDENCE.items()}
+    runs: dict[int, list[dict[str, Any]]] = {}
+    for run in told(session.execute(_RUNS, {"night": night_id})):
+        run |= {key: rows.get(run["id"], []) for key, rows in evidence.items()}
+        runs.setdefault(run.pop("target_id"), []).append(run)
+    return runs
 
 
-def _by_run(session: Session, table: Any, runs: Select[tuple[int]]) -> dict[int, list[dict[str, Any]]]:
+def _by_run(session: Session, wanted: Select[Any], night_id: int) -> dict[int, list[dict[str, Any]]]:
     found: dict[int, list[dict[str, Any]]] = {}
-    for row in session.scalars(select(table).where(table.run_id.in_(runs)).order_by(table.id)):
-        found.setdefault(row.run_id, []).append(plain(row, "run_id"))
+    for row in told(session.execute(wanted, {"night": night_id})):
+        found.setdefault(row.pop("run_id"), []).append(row)
     return found
 
 

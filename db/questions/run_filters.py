@@ -1,6 +1,5 @@
 """What a list of runs is filtered by: readings, dose, analyses; each fast where few runs match, and where most do."""
 
-import json
 import operator
 import re
 from collections.abc import Callable, Sequence
@@ -8,13 +7,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from difflib import get_close_matches
 from math import isfinite
-from typing import Any, cast
+from typing import Any
 
-from sqlalchemy import BigInteger, ColumnElement, Select, and_, any_, exists, func, literal, select
-from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy import ColumnElement, Select, and_, exists, func, select
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from db.models import AnalysisResult, DeviceReading, DeviceSnapshot, Run, RunCalibration
+from db.questions.among import among
 from db.rows import distinct
 from db.vocabulary import AnalysisVerdict, words
 from stem4d.errors import BadInput
@@ -146,28 +145,18 @@ def _narrowed(
     session: Session,
     few: Select[Any],
     each: ColumnElement[bool],
-    runs_of: Callable[[Session, Sequence[int]], Sequence[int]] = lambda _session, ids: ids,
+    runs_of: Callable[[Select[Any]], Select[Any]] = lambda few: few,
 ) -> ColumnElement[bool]:
     """The condition by a list of runs where few match, else one that looks at each."""
-    # Counted in the database: thousands of rows would take longer to come than to be found.
     if (session.scalar(select(func.count()).select_from(few.limit(FEW + 1).subquery())) or 0) > FEW:
         return each
-    return among(session, Run.id, runs_of(session, session.scalars(few).all()))
+    return among(Run.id, runs_of(few))
 
 
-def _runs_of(session: Session, snapshots: Sequence[int]) -> Sequence[int]:
-    # Apart, for both would join by reading one of the tables as a whole: what they know of names and numbers says
-    # nothing of them together.
-    wanted = select(DeviceSnapshot.run_id).where(DeviceSnapshot.phase == "before")
-    return session.scalars(wanted.where(among(session, DeviceSnapshot.id, snapshots))).all()
-
-
-def among(session: Session, column: Any, ids: Sequence[int]) -> ColumnElement[bool]:
-    """Whether a column is one of some thousand numbers: as one parameter, where SQLAlchemy would bind each of them."""
-    if session.get_bind().dialect.name == "sqlite":
-        given: Any = func.json_each(json.dumps(list(ids))).table_valued("value")
-        return cast(ColumnElement[bool], column.in_(select(given.c.value)))
-    return cast(ColumnElement[bool], column == any_(literal(list(ids), ARRAY(BigInteger))))
+def _runs_of(snapshots: Select[Any]) -> Select[Any]:
+    # Listed first, for both would join by reading one of the tables as a whole: what databases know of names and
+    # numbers says nothing of them together.
+    return select(DeviceSnapshot.run_id).where(DeviceSnapshot.phase == "before", among(DeviceSnapshot.id, snapshots))
 
 
 def refuse_unknown(session: Session, field: str, name: str, column: InstrumentedAttribute[str]) -> None:

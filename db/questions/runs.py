@@ -9,11 +9,11 @@ from sqlalchemy import ColumnElement, Row, Select, select
 from sqlalchemy.orm import Session
 
 from db.models import Area, Night, Plan, Run, Sample, Target
+from db.questions.among import among
 from db.questions.fulltext import matching
 from db.questions.run_filters import (
     FEW,
     ReadingFilter,
-    among,
     refuse_unknown,
     with_analysis,
     with_dose,
@@ -58,6 +58,35 @@ class RunPage:
     next_before: int | None
 
 
+_RUNS = (
+    select(
+        Run.id,
+        Run.name,
+        Sample.name,
+        Area.name,
+        Plan.name,
+        Night.name,
+        Target.name,
+        Run.instrument,
+        Run.attempt,
+        Run.state,
+        Run.verdict,
+        Run.exit_reason,
+        Run.started,
+        Run.ended,
+        # Only of a run that calibrates nothing is predicted: see `tasks.record.open_run`.
+        Run.predicted_seconds.is_(None),
+    )
+    .join(Area, Run.area_id == Area.id)
+    .join(Sample, Area.sample_id == Sample.id)
+    .join(Plan, Run.plan_id == Plan.id)
+    .outerjoin(Target, Run.target_id == Target.id)
+    .outerjoin(Night, Target.night_id == Night.id)
+    .order_by(Run.id.desc())
+)
+"""All runs, newest first, in the order of the fields of a `RunRow`."""
+
+
 def list_runs(
     session: Session,
     *,
@@ -100,20 +129,12 @@ def list_runs(
     """
     if not 1 <= limit <= LARGEST_PAGE:
         raise BadInput(field="limit", value=limit, limit=f"1 to {LARGEST_PAGE} runs a page")
-    wanted = (
-        select(Run, Area.name, Sample.name, Plan.name, Target.name, Night.name)
-        .join(Area, Run.area_id == Area.id)
-        .join(Sample, Area.sample_id == Sample.id)
-        .join(Plan, Run.plan_id == Plan.id)
-        .outerjoin(Target, Run.target_id == Target.id)
-        .outerjoin(Night, Target.night_id == Night.id)
-        .order_by(Run.id.desc())
-    )
+    wanted = _RUNS
     if sample is not None:
         known = named(session, Sample, sample, "`nightbeam runs` lists the samples with their runs")
         # Listed by their index first: thousands of whole rows would be put in order for the few that are shown.
         on_it = select(Run.id).where(Run.area_id.in_(select(Area.id).filter_by(sample_id=known.id)), *_earlier(before))
-        wanted = wanted.where(among(session, Run.id, session.scalars(on_it).all()))
+        wanted = wanted.where(among(Run.id, on_it))
     for field, word, allowed, column in (
         ("state", state, get_args(RunState), Run.state),
         ("verdict", verdict, get_args(Verdict), Run.verdict),
@@ -133,27 +154,7 @@ def list_runs(
     wanted = with_dose(session, wanted, below=dose_below_e_per_a2, above=dose_above_e_per_a2)
     wanted = with_readings(session, wanted, readings)
     rows = _newest(session, wanted, text=text, limit=limit + 1, before=before)
-    found = [
-        RunRow(
-            id=run.id,
-            name=run.name,
-            sample=sample_name,
-            area=area_name,
-            plan=plan_name,
-            night=night_name,
-            target=target_name,
-            instrument=run.instrument,
-            attempt=run.attempt,
-            state=run.state,
-            verdict=run.verdict,
-            exit_reason=run.exit_reason,
-            started=run.started,
-            ended=run.ended,
-            # Only of such a run nothing is predicted: see `tasks.record.open_run`.
-            calibrating=run.predicted_seconds is None,
-        )
-        for run, area_name, sample_name, plan_name, target_name, night_name in rows
-    ]
+    found = [RunRow(*row) for row in rows]
     page = tuple(found[:limit])
     return RunPage(page, page[-1].id if len(found) > limit else None)
 
@@ -167,8 +168,8 @@ def _newest(
     found: list[Row[Any]] = []
     looked_at = limit
     while len(found) < limit:
-        ids = session.scalars(matching(session, "run", text, limit=looked_at, before=before)).all()
-        found += session.execute(wanted.where(among(session, Run.id, ids)).limit(limit - len(found)))
+        ids = matching(session, "run", text, limit=looked_at, before=before)
+        found += session.execute(wanted.where(among(Run.id, ids)).limit(limit - len(found)))
         if len(ids) < looked_at:
             break
         before, looked_at = ids[-1], min(8 * looked_at, FEW)

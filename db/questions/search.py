@@ -33,7 +33,7 @@ def search(session: Session, *, text: str, limit: int = 50, before: int | None =
     """
     if not 1 <= limit <= LARGEST_PAGE:
         raise BadInput(field="limit", value=limit, limit=f"1 to {LARGEST_PAGE} runs a page")
-    ids = session.scalars(matching(session, "run", text, limit=limit + 1, before=before)).all()
+    ids = matching(session, "run", text, limit=limit + 1, before=before)
     page = ids[:limit]
     runs = session.execute(
         select(Run.name, Run.state, Run.exit_reason, Run.started).where(Run.id.in_(page)).order_by(Run.id.desc())
@@ -48,8 +48,8 @@ def search(session: Session, *, text: str, limit: int = 50, before: int | None =
     }
     if before is None:
         for kind, (plural, rows) in _BESIDE.items():
-            found = session.scalars(matching(session, kind, text, limit=BESIDE)).all()
-            told[plural] = rows(session, list(found)) if found else []
+            found = matching(session, kind, text, limit=BESIDE)
+            told[plural] = rows(session, found) if found else []
     return told
 
 

@@ -3,13 +3,14 @@
 import json
 from typing import Any
 
-from sqlalchemy import select
-from sqlalchemy.orm import Session
+from sqlalchemy import Select, bindparam, select
+from sqlalchemy.orm import Session, aliased
 
-from db.dose import area_fluence
+from db.dose import fluence_of
 from db.models import (
     AnalysisResult,
     Area,
+    Base,
     Calibration,
     CalibrationWithdrawal,
     Dataset,
@@ -32,74 +33,83 @@ from db.models import (
     Target,
 )
 from db.questions.attempts import attempts_of
-from db.questions.calibrations import withdrawal_facts, withdrawn_by
-from db.questions.plain import plain, plain_rows, plain_value
-from db.rows import existing, named
+from db.questions.calibrations import withdrawal_facts, withdrawn_in
+from db.questions.plain import columns, plain, plain_value, told
+from db.questions.planning import plan_once
+from db.rows import unknown
 from db.vocabulary import VACUUM
 
 _RUN_PARTS = ("plan_id", "target_id", "area_id", "environment_id", "parent_id", "session_id")
+_parent = aliased(Run)
+# Statements are put together once: that takes longer than to execute them.
+_RUN = (
+    select(Run, Plan, Area, Sample.name, SoftwareEnvironment, InstrumentSession, Target, Night.name, _parent.name)
+    .join(Plan, Run.plan_id == Plan.id)
+    .join(Area, Run.area_id == Area.id)
+    .join(Sample, Area.sample_id == Sample.id)
+    .outerjoin(SoftwareEnvironment, Run.environment_id == SoftwareEnvironment.id)
+    .outerjoin(InstrumentSession, Run.session_id == InstrumentSession.id)
+    .outerjoin(Target, Run.target_id == Target.id)
+    .outerjoin(Night, Target.night_id == Night.id)
+    .outerjoin(_parent, Run.parent_id == _parent.id)
+    .where(Run.name == bindparam("name", type_=Run.name.type))
+)
+_CHILDREN = select(Run.name).where(Run.parent_id == bindparam("run")).order_by(Run.id)
 
 
 def show_run(session: Session, *, name: str) -> dict[str, Any]:
     """Everything about a run, by its public name; raises `BadInput` if there is none."""
-    run = named(session, Run, name, "`nightbeam runs` lists them")
-    plan = existing(session, Plan, run.plan_id)
-    parent = None if run.parent_id is None else existing(session, Run, run.parent_id).name
-    children = session.scalars(select(Run.name).filter_by(parent_id=run.id).order_by(Run.id)).all()
-    environment = None if run.environment_id is None else existing(session, SoftwareEnvironment, run.environment_id)
+    plan_once(session)
+    found = session.execute(_RUN, {"name": name}).one_or_none()
+    if found is None:
+        raise unknown(session, Run, name, "`nightbeam runs` lists them")
+    run, plan, area, sample, environment, instrument_session, target, night, parent = found
     return {
         **plain(run, *_RUN_PARTS),
         "parent": parent,
-        "children": list(children),
+        "children": list(session.scalars(_CHILDREN, {"run": run.id})),
         "attempts": attempts_of(session, run),
-        **_place(session, run),
+        "sample": sample,
+        "area": {**_account(session, area), "pose": area.pose, "thumbnail": area.thumbnail},
+        "night": night,
+        "target": None if target is None else plain(target, "night_id", "plan_id"),
         "plan": {**plain(plan, "canonical_json"), "document": json.loads(plan.canonical_json)},
         "environment": None if environment is None else plain(environment),
-        "session": None if run.session_id is None else _session(existing(session, InstrumentSession, run.session_id)),
+        "session": None if instrument_session is None else plain(instrument_session, "id", "instrument"),
         "calibrations": _calibrations(session, run.id),
-        "withdrawn": withdrawn_by(session, run=name),
+        "withdrawn": withdrawn_in(session, run.id),
         "snapshots": _snapshots(session, run.id),
         "exposures": _exposures(session, run.id),
         "accounts": _accounts(session, run.id),
-        "datasets": [_dataset(session, dataset) for dataset in session.scalars(_of(Dataset, run.id))],
-        "quality": plain_rows(session.scalars(_of(QualityResult, run.id)), "run_id"),
-        "remedies": plain_rows(session.scalars(_of(Remedy, run.id)), "run_id"),
-        "analyses": plain_rows(session.scalars(_of(AnalysisResult, run.id)), "run_id"),
-        "events": plain_rows(
-            session.scalars(select(Event).filter_by(run_id=run.id).order_by(Event.sequence)), "run_id"
-        ),
+        "datasets": _datasets(session, run.id),
+        **{part: told(session.execute(wanted, {"run": run.id})) for part, wanted in _PARTS.items()},
     }
 
 
-def _session(one: InstrumentSession) -> dict[str, Any]:
-    return plain(one, "id", "instrument")
+def _part(table: type[Base], order: str) -> Select[Any]:
+    every = table.__table__.c
+    return select(*columns(table, "run_id")).where(every.run_id == bindparam("run")).order_by(every[order])
 
 
-def _of(table: Any, run_id: int) -> Any:
-    return select(table).filter_by(run_id=run_id).order_by(table.id)
+_PARTS = {
+    "quality": _part(QualityResult, "id"),
+    "remedies": _part(Remedy, "id"),
+    "analyses": _part(AnalysisResult, "id"),
+    "events": _part(Event, "sequence"),
+}
 
 
-def _place(session: Session, run: Run) -> dict[str, Any]:
-    area = existing(session, Area, run.area_id)
-    target = None if run.target_id is None else existing(session, Target, run.target_id)
-    night = None if target is None else existing(session, Night, target.night_id)
-    return {
-        "sample": existing(session, Sample, area.sample_id).name,
-        "area": {**_account(session, area), "pose": area.pose, "thumbnail": area.thumbnail},
-        "night": None if night is None else night.name,
-        "target": None if target is None else plain(target, "night_id", "plan_id"),
-    }
+_CALIBRATIONS = (
+    select(RunCalibration, Calibration, Run.name, CalibrationWithdrawal)
+    .join(Calibration, RunCalibration.calibration_id == Calibration.id)
+    .outerjoin(Run, Calibration.evidence_run_id == Run.id)
+    .outerjoin(CalibrationWithdrawal, CalibrationWithdrawal.calibration_id == Calibration.id)
+    .where(RunCalibration.run_id == bindparam("run"))
+    .order_by(RunCalibration.id)
+)
 
 
 def _calibrations(session: Session, run_id: int) -> list[dict[str, Any]]:
-    used = session.execute(
-        select(RunCalibration, Calibration, Run.name, CalibrationWithdrawal)
-        .join(Calibration, RunCalibration.calibration_id == Calibration.id)
-        .outerjoin(Run, Calibration.evidence_run_id == Run.id)
-        .outerjoin(CalibrationWithdrawal, CalibrationWithdrawal.calibration_id == Calibration.id)
-        .where(RunCalibration.run_id == run_id)
-        .order_by(RunCalibration.id)
-    )
     return [
         {
             "role": use.role,
@@ -108,38 +118,47 @@ def _calibrations(session: Session, run_id: int) -> list[dict[str, Any]]:
             "evidence_run": evidence,
             "withdrawn": None if gone is None else withdrawal_facts(gone),
         }
-        for use, calibration, evidence, gone in used
+        for use, calibration, evidence, gone in session.execute(_CALIBRATIONS, {"run": run_id})
     ]
 
 
+_snapshot, _reading = DeviceSnapshot.__table__.c, DeviceReading.__table__.c
+_SNAPSHOTS = (
+    select(_snapshot.phase, _snapshot.taken_at, *columns(DeviceReading, "snapshot_id"))
+    .outerjoin(DeviceReading.__table__, _reading.snapshot_id == _snapshot.id)
+    .where(_snapshot.run_id == bindparam("run"))
+    .order_by(_snapshot.id, _reading.id)
+)
+
+
 def _snapshots(session: Session, run_id: int) -> dict[str, Any]:
-    snapshots = {}
-    for snapshot in session.scalars(_of(DeviceSnapshot, run_id)):
-        readings = session.scalars(select(DeviceReading).filter_by(snapshot_id=snapshot.id).order_by(DeviceReading.id))
-        snapshots[snapshot.phase] = {
-            "taken_at": plain_value(snapshot.taken_at),
-            "readings": [
+    snapshots: dict[str, Any] = {}
+    for one in session.execute(_SNAPSHOTS, {"run": run_id}):
+        snapshot = snapshots.setdefault(one.phase, {"taken_at": plain_value(one.taken_at), "readings": []})
+        # A snapshot may be empty.
+        if one.id is not None:
+            snapshot["readings"].append(
                 {
-                    "name": reading.name,
-                    "value": reading.text if reading.number is None else reading.number,
-                    "unit": reading.unit,
-                    "source": reading.source,
-                    "read_at": plain_value(reading.read_at),
+                    "name": one.name,
+                    "value": one.text if one.number is None else one.number,
+                    "unit": one.unit,
+                    "source": one.source,
+                    "read_at": plain_value(one.read_at),
                 }
-                for reading in readings
-            ],
-        }
+            )
     return snapshots
 
 
+_EXPOSURES = (
+    select(ExposureIntent, DoseEntry, Area.name)
+    .join(Area, ExposureIntent.area_id == Area.id)
+    .outerjoin(DoseEntry, DoseEntry.intent_id == ExposureIntent.id)
+    .where(ExposureIntent.run_id == bindparam("run"))
+    .order_by(ExposureIntent.id)
+)
+
+
 def _exposures(session: Session, run_id: int) -> list[dict[str, Any]]:
-    found = session.execute(
-        select(ExposureIntent, DoseEntry, Area.name)
-        .join(Area, ExposureIntent.area_id == Area.id)
-        .outerjoin(DoseEntry, DoseEntry.intent_id == ExposureIntent.id)
-        .where(ExposureIntent.run_id == run_id)
-        .order_by(ExposureIntent.id)
-    )
     return [
         {
             "purpose": intent.purpose,
@@ -152,19 +171,27 @@ def _exposures(session: Session, run_id: int) -> list[dict[str, Any]]:
             "electrons": None if entry is None else entry.electrons,
             "reason": None if entry is None else entry.reason,
         }
-        for intent, entry, area in found
+        for intent, entry, area in session.execute(_EXPOSURES, {"run": run_id})
     ]
+
+
+_EXPOSED = (
+    select(Area)
+    .where(
+        Area.id.in_(select(ExposureIntent.area_id).where(ExposureIntent.run_id == bindparam("run"))),
+        Area.name != VACUUM,
+    )
+    .order_by(Area.id)
+)
 
 
 def _accounts(session: Session, run_id: int) -> list[dict[str, Any]]:
     """How the areas of specimens stand that a run exposed, focus areas included; what stands for vacuum is none."""
-    exposed = select(ExposureIntent.area_id).filter_by(run_id=run_id)
-    wanted = select(Area).where(Area.id.in_(exposed), Area.name != VACUUM).order_by(Area.id)
-    return [_account(session, area) for area in session.scalars(wanted)]
+    return [_account(session, area) for area in session.scalars(_EXPOSED, {"run": run_id})]
 
 
 def _account(session: Session, area: Area) -> dict[str, Any]:
-    account = area_fluence(session, area_id=area.id)
+    account = fluence_of(session, area)
     return {
         "name": area.name,
         "fluence_budget_e_per_a2": area.fluence_budget_e_per_a2,
@@ -174,13 +201,34 @@ def _account(session: Session, area: Area) -> dict[str, Any]:
     }
 
 
-def _dataset(session: Session, dataset: Dataset) -> dict[str, Any]:
-    locations = session.scalars(select(DatasetLocation).filter_by(dataset_id=dataset.id).order_by(DatasetLocation.id))
-    parents = session.scalars(select(DatasetParent.parent_id).filter_by(dataset_id=dataset.id))
-    return {
-        **plain(dataset, "run_id", "scan_y", "scan_x", "det_y", "det_x"),
-        "scan_shape": [dataset.scan_y, dataset.scan_x],
-        "detector_shape": [dataset.det_y, dataset.det_x],
-        "locations": [{"host": location.host, "path": location.path} for location in locations],
-        "parents": sorted(parents),
-    }
+_dataset, _location, _origin = Dataset.__table__.c, DatasetLocation.__table__.c, DatasetParent.__table__.c
+_OF_RUN = _dataset.run_id == bindparam("run")
+_DATASETS = select(*columns(Dataset, "run_id")).where(_OF_RUN).order_by(_dataset.id)
+_LOCATIONS = (
+    select(_location.dataset_id, _location.host, _location.path)
+    .join(Dataset.__table__, _location.dataset_id == _dataset.id)
+    .where(_OF_RUN)
+    .order_by(_location.id)
+)
+_ORIGINS = (
+    select(_origin.dataset_id, _origin.parent_id)
+    .join(Dataset.__table__, _origin.dataset_id == _dataset.id)
+    .where(_OF_RUN)
+    .order_by(_origin.parent_id)
+)
+
+
+def _datasets(session: Session, run_id: int) -> list[dict[str, Any]]:
+    datasets = session.execute(_DATASETS, {"run": run_id}).all()
+    locations = session.execute(_LOCATIONS, {"run": run_id}).all()
+    origins = session.execute(_ORIGINS, {"run": run_id}).all()
+    return [
+        {
+            **facts,
+            "scan_shape": [one.scan_y, one.scan_x],
+            "detector_shape": [one.det_y, one.det_x],
+            "locations": [{"host": host, "path": path} for dataset, host, path in locations if dataset == one.id],
+            "parents": [parent for dataset, parent in origins if dataset == one.id],
+        }
+        for one, facts in zip(datasets, told(datasets, "scan_y", "scan_x", "det_y", "det_x"), strict=True)
+    ]

@@ -3,7 +3,6 @@
 import textwrap
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
@@ -13,9 +12,9 @@ from flows.cli.answer import AsJson, Code, Instrument, command, confirm, print_j
 from flows.cli.order_text import order_lines
 
 if TYPE_CHECKING:
+    from flows.api import ApiServer
     from flows.night import NightResult
-    from flows.queue import Queued
-    from stem4d.night import Night
+    from flows.night_file import NightFile, Start
     from stem4d.plan import Plan
     from storage.settings import Settings
     from tasks.lab import Lab
@@ -42,8 +41,8 @@ def demo(as_json: AsJson = False, no_prefect: NoPrefect = False) -> Code:
 
     settings = _settings()
     path = shipped("demo_night.yaml")
-    night, queued = demo_night(path)
-    result = _night(settings, path.parent / night.instrument, night, queued, as_json, no_prefect)
+    read = demo_night(path)
+    result = _night(settings, read, "afresh", as_json, no_prefect)
     unexpected = [target.name for target, outcome in result.outcomes if outcome.state != target.expect]
     if as_json:
         print_json(_facts(result))
@@ -68,20 +67,15 @@ def run(
 
     Example: nightbeam run plans/demo/1_overview.yaml
     """
-    from flows.before import registered_budget
+    from flows.plan_file import check_plan
     from flows.plans import instrument_of
-    from flows.possible import refuse_impossible
-    from flows.queue import other_budgets
-    from stem4d.instrument import InstrumentFile
     from stem4d.plan import Plan
     from storage.documents import load_model
 
     settings = _settings()
     one = load_model(plan, Plan)
     path = instrument_of(plan, instrument)
-    refuse_impossible(plan.name, one, load_model(path, InstrumentFile).facts)
-    for problem in other_budgets(one, partial(registered_budget, settings)):
-        raise problem
+    check_plan(settings, one, plan.name, path)
     _ask([one], yes=yes)
     with _instrument(settings, path, as_json, no_prefect) as opened:
         from flows.run import run_plan
@@ -113,41 +107,29 @@ def night(
 
     Example: nightbeam night plans/demo_night.yaml --yes
     """
-    from flows.before import broken_off, last_of_its_name, recorded_calibration, refuse_resume, registered_budget
+    from flows.before import last_of_its_name
     from flows.cli.before_text import before_lines
-    from flows.queue import queue
+    from flows.night_file import Start, read_night, telling_that_it_never_started
     from stem4d.errors import BadInput
-    from stem4d.instrument import InstrumentFile
-    from storage.documents import load_model
 
     settings = _settings()
     if go_on and new:
         raise BadInput(field="--resume", value="--new", limit="one of the two", remedy="Leave one of them out")
+    start: Start = "afresh" if new else "only_go_on" if go_on else "go_on"
     # Without --yes somebody is there and reads it.
-    with _telling_that_it_never_started(settings, night.name) if yes else nullcontext():
-        read, queued = queue(
-            night,
-            goes_on=lambda name, read, queued: not new and broken_off(settings, name, read, queued) is not None,
-            has=lambda file, plan, kind: recorded_calibration(settings, file, plan, kind),
-            registered=partial(registered_budget, settings),
-        )
-        instrument = night.parent / read.instrument
-        file = load_model(instrument, InstrumentFile)
-        left = None if new else broken_off(settings, file.name, read, queued)
-        if go_on and left is None:
-            raise refuse_resume(read)
-        before = None if left else last_of_its_name(settings, file.name, read)
-    for line in before_lines(before, read, queued) if before else ():
-        typer.echo(line, err=True)
-    todo = {one.name for one in left.targets if one.open} if left else {one.target.name for one in queued}
-    if left:
-        typer.echo(f"{left.name} of {left.started:%Y-%m-%d %H:%M} UTC goes on (--new starts afresh):", err=True)
-    asked = tuple(one for one in queued if one.target.name in todo)
-    for line in order_lines(read, asked, file.facts, left.started if left else None):
-        typer.echo(line, err=True)
-    _ask([one.plan for one in asked], yes=yes)
-    result = _night(settings, instrument, read, queued, as_json, no_prefect, accept_stale, go_on=not new)
-    return _finish(result, night, instrument, as_json)
+    with telling_that_it_never_started(settings, night.name, _aside) if yes else nullcontext():
+        read = read_night(settings, night, start)
+        before = None if read.left else last_of_its_name(settings, read.facts.name, read.night)
+    for line in before_lines(before, read.night, read.queued) if before else ():
+        _aside(line)
+    if left := read.left:
+        _aside(f"{left.name} of {left.started:%Y-%m-%d %H:%M} UTC goes on (--new starts afresh):")
+    for line in order_lines(read.night, read.todo, read.facts.facts, left.started if left else None):
+        _aside(line)
+    _ask([one.plan for one in read.todo], yes=yes)
+    # One that was broken off since then goes on too, unless it is wanted afresh.
+    result = _night(settings, read, "afresh" if new else "go_on", as_json, no_prefect, accept_stale)
+    return _finish(result, night, read.instrument, as_json)
 
 
 def _settings() -> "Settings":
@@ -168,70 +150,68 @@ def _instrument(settings: "Settings", file: Path, as_json: bool, no_prefect: boo
     with ExitStack() as stack:
         server = None
         if with_prefect:
-            from flows.api import client_of, start
+            from flows.api import client_of, named_api, noted_api, start
 
-            server = stack.enter_context(start(settings.home))
-            stack.enter_context(client_of(server))
+            there = named_api() if settings.prefect_api == "named" else noted_api(settings.home)
+            # That of another command may end before this one does.
+            if there is None or not (there.lasting or settings.prefect_api == "named"):
+                server = stack.enter_context(start(settings.home))
+                there = server.api
+            stack.enter_context(client_of(there))
         from flows.cli.screen import screen
         from tasks.lab import open_lab
 
         lab = stack.enter_context(open_lab(settings, file))
-        if server is not None:
+        if with_prefect:
             import flows.night  # noqa: F401 - Prefect is imported while its server comes up
-
-            if not as_json:
-                typer.echo("waiting for Prefect's own server (a few seconds; longer the first time)", err=True)
-            server.ready()
+        if server is not None and not as_json:
+            _aside("waiting for Prefect's own server (a few seconds; longer the first time)")
         stack.enter_context(screen(lab, quiet=as_json))
+        if with_prefect:
+            with_prefect = _shown_to_prefect(lab, server)
         yield _Opened(lab, with_prefect)
+
+
+def _shown_to_prefect(lab: "Lab", server: "ApiServer | None") -> bool:
+    """Whether there is a server to show it to; without one everything goes on, and it is told."""
+    import os
+
+    from flows.api import ApiUnavailable, answers
+
+    try:
+        if server is not None:
+            server.ready()
+            return True
+        url = os.environ["PREFECT_API_URL"]
+        if answers(url):
+            return True
+        why = "the server does not answer"
+    except ApiUnavailable as error:
+        why = str(error)
+    lab.warn("prefect", f"everything goes on without Prefect: {why}")
+    return False
 
 
 def _night(
     settings: "Settings",
-    file: Path,
-    night: "Night",
-    queued: "tuple[Queued, ...]",
+    read: "NightFile",
+    start: "Start",
     as_json: bool,
     no_prefect: bool,
     accept_stale: bool = False,
-    go_on: bool = False,
 ) -> "NightResult":
+    from flows.night_file import run_read, tell_lost, telling_that_it_never_started
+
     with ExitStack() as stack:
-        with _telling_that_it_never_started(settings, night.title or night.name):
-            opened = stack.enter_context(_instrument(settings, file, as_json, no_prefect))
-            from flows.night import run_night
-            from flows.resume import left_of
-
-            _tell_lost(settings, opened.lab)
-            opened.lab.accept_stale = accept_stale
-            # Looked up again with the instrument in hand: what a process that died had left open is closed by now.
-            left = left_of(opened.lab, night, queued) if go_on else None
-        return run_night(opened.lab, night, queued, with_prefect=opened.with_prefect, left=left)
+        with telling_that_it_never_started(settings, read.title, _aside):
+            opened = stack.enter_context(_instrument(settings, read.instrument, as_json, no_prefect))
+            tell_lost(settings, opened.lab, _aside)
+        return run_read(opened.lab, read, start, with_prefect=opened.with_prefect, accept_stale=accept_stale)
 
 
-@contextmanager
-def _telling_that_it_never_started(settings: "Settings", night: str) -> Iterator[None]:
-    from stem4d.errors import NightbeamError
-
-    try:
-        yield
-    except NightbeamError as error:
-        from flows.notify import tell_people
-
-        title = f"nightbeam, {night}"
-        if trouble := tell_people(settings, "not_started", title, f"the night did not start: {error}"):
-            typer.echo(f"no message: {trouble}", err=True)
-        raise
-
-
-def _tell_lost(settings: "Settings", lab: "Lab") -> None:
-    """Say of nights whose process died that they were lost; none of them could say it."""
-    if lost := [name for name in lab.left_open if name.startswith("n")]:
-        from flows.notify import tell_people
-
-        words = f"{', '.join(lost)} was lost: the process that ran it died. `nightbeam show {lost[-1]}` tells of it"
-        if trouble := tell_people(settings, "lost", "nightbeam, a night was lost", words):
-            typer.echo(f"no message: {trouble}", err=True)
+def _aside(line: str) -> None:
+    """Say something that is none of the facts asked for."""
+    typer.echo(line, err=True)
 
 
 def _ask(plans: "list[Plan]", *, yes: bool) -> None:

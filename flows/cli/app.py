@@ -11,13 +11,16 @@ from flows.cli import (
     control,
     database,
     doctor,
+    emit,
     export,
     files,
     history,
     look,
     plan,
+    reconcile,
     serve,
     simulate,
+    watch,
 )
 
 app = typer.Typer(
@@ -89,6 +92,9 @@ app.command("software")(ask.software)
 app.command("export")(export.export)
 app.command("verify-crate")(export.verify_crate)
 app.command("serve")(serve.serve)
+app.command("reconcile")(reconcile.reconcile)
+app.command("watch")(watch.watch)
+app.command("emit")(emit.emit)
 app.command("verify")(files.verify)
 app.command("recover")(files.recover)
 app.command("doctor")(doctor.doctor)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from flows.queue import Queued
     from stem4d.instrument import InstrumentFacts
-    from stem4d.night import Night
+    from stem4d.night import Approval, Night
 
 
 def order_lines(
@@ -35,3 +35,14 @@ def order_lines(
         yield f"       {left.visit.name} is not expected to fit: {left.reason}"
     if spares := [one.target.name for one in queued if one.target.name in night.held_back]:
         yield f"       held back as spares: {', '.join(spares)}"
+    if night.approval is not None:
+        yield f"       {approval_line(night.approval)}"
+
+
+def approval_line(policy: "Approval") -> str:
+    """Before what a person is asked, and what becomes of it where nobody answers."""
+    before = {"night": "its first target", "remedy": "each remedy"}
+    follows = {"go_on": "it goes on", "skip": "it is not tried", "stop": "the night stops"}
+    asked = " and ".join(before[one] for one in dict.fromkeys(policy.before))
+    otherwise = "; ".join(f"{before[one]}: {follows[policy.unanswered(one)]}" for one in dict.fromkeys(policy.before))
+    return f"asks a person in Prefect before {asked}, {policy.wait_min:g} min each; without an answer, {otherwise}"

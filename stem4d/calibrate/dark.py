@@ -7,7 +7,6 @@ from math import nan, sqrt
 import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
-from scipy.stats import pearsonr
 
 from stem4d.calibrate.robust import spread_of
 from stem4d.calibrate.shift import without_surface
@@ -114,6 +113,8 @@ def fit_dark(frames: npt.NDArray[np.generic]) -> DarkFit:
     scatter = usual * sqrt(3 / number)
     bad = _odd(offset) | (variance > usual + ODD_SIGMAS * max(scatter, _robust(variance))) | (variance <= 0)
     halves = frames[: number // 2].mean(axis=(1, 2)).mean(), frames[number - number // 2 :].mean(axis=(1, 2)).mean()
+    from scipy.stats import pearsonr  # half a second that no run has to spend before its exposure
+
     correlation, chance = pearsonr(_block_medians(offset), _block_medians(variance))
     lit = bool(correlation > LIT and chance < LIT_CHANCE)
     return DarkFit(

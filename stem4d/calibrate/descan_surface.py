@@ -5,7 +5,7 @@ from math import isfinite, nan, sqrt
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import chi2
+from scipy.special import chdtrc
 
 from stem4d.calibrate.descan import MIN_KEPT, correlation, robust_fit
 from stem4d.errors import BadInput
@@ -98,7 +98,7 @@ def fit_descan_surface(
         return _nothing(f"{len(rows)} positions as they lie do not determine a quadratic surface")
     values = centres[:, use]
     full = [_one(design, component, rows, columns, shape) for component in values]
-    chance = float(chi2.sf(sum(_wald(found, covariance) for found, covariance, _, _ in full), 6))
+    chance = float(chdtrc(6, sum(_wald(found, covariance) for found, covariance, _, _ in full)))
     curved = chance < CURVED_CHANCE
     used = full if curved else [_one(design[:, :3], component, rows, columns, shape) for component in values]
     left = np.stack([values[i] - design[:, : len(used[i][0])] @ used[i][0] for i in (0, 1)])

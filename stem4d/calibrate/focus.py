@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 from scipy.optimize import least_squares
-from scipy.stats import chi2 as chi2_distribution
+from scipy.special import chdtrc
 
 from stem4d.calibrate.shift import white_noise
 from stem4d.errors import BadInput
@@ -148,7 +148,7 @@ def _peak(at: Array, values: Array, noise: Array, sharp: Array) -> FocusFit:
     left = float(((model(best.x) - y) ** 2).sum())
     place = int(np.argmax(y))
     reasons = []
-    if chi2_distribution.sf(gain / misfit, PARAMETERS - 1) > CHANCE:
+    if chdtrc(PARAMETERS - 1, gain / misfit) > CHANCE:
         reasons.append("no defocus is sharper than the others by more than their scatter")
     elif place in (0, len(x) - 1) or not x[1] <= centre <= x[-2]:
         side = "smaller" if (centre if abs(centre) > 0.5 else x[place]) < 0 else "larger"

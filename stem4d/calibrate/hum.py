@@ -10,7 +10,8 @@ from math import pi
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage, stats
+from scipy import ndimage
+from scipy.special import chdtri
 
 from stem4d.calibrate.robust import spread_of
 
@@ -108,7 +109,7 @@ def strongest_line(series: Sequence[RowShifts]) -> Line | None:
     parts = [_power(*each, frequencies) for each in axes]
     power, weight = np.sum([falls for falls, _, _ in parts], axis=0), sum(each for _, each, _ in parts)
     freedom = 4 * len(series)
-    most = stats.chi2.isf(CHANCE / len(frequencies), freedom) / stats.chi2.median(freedom)
+    most = chdtri(freedom, CHANCE / len(frequencies)) / chdtri(freedom, 0.5)
     top = float(power.max())
     # A sine of amplitude a makes chi squared fall by half a² times the weights.
     large = 2 * top > SMALLEST_LINE_PX**2 * weight

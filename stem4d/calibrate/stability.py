@@ -5,7 +5,8 @@ from math import nan, sqrt
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage, stats
+from scipy import ndimage
+from scipy.special import chdtri
 
 from stem4d.calibrate.descan import robust_fit
 from stem4d.calibrate.robust import spread_of
@@ -99,7 +100,7 @@ def stability(totals: npt.NDArray[np.number], counts_per_electron: float = 1.0) 
 
 def _beyond(variance: float, expected: float, freedom: int) -> float:
     """Standard deviation of what varies beyond noise; 0 where the variance could be noise alone."""
-    significant = variance * freedom > expected * float(stats.chi2.isf(CHANCE, freedom))
+    significant = variance * freedom > expected * float(chdtri(freedom, CHANCE))
     return sqrt(variance - expected) if significant else 0.0
 
 

@@ -6,8 +6,7 @@ from math import sqrt
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import t as student
-from scipy.stats import theilslopes
+from scipy.special import stdtrit
 
 from stem4d.calibrate.robust import spread_of
 
@@ -176,7 +175,7 @@ def _rarely_lost(chance: float, number: int) -> float:
 
     A median of magnitudes knows the spread of n values about as well as a standard deviation does that of n/3.
     """
-    return float(student.isf(chance, max(number / 3, 1)))
+    return float(-stdtrit(max(number / 3, 1), chance))
 
 
 def _trend(counts: Array) -> Array:
@@ -185,6 +184,8 @@ def _trend(counts: Array) -> Array:
     rows = np.flatnonzero(levels > 0)
     if len(rows) < FEWEST_ROWS:
         return np.ones((len(counts), 1))
+    from scipy.stats import theilslopes  # half a second that no run has to spend before its exposure
+
     some = rows[np.linspace(0, len(rows) - 1, min(len(rows), MOST_ROWS)).astype(np.intp)]
     slope, middle, *_ = theilslopes(levels[some], some)
     line = middle + slope * np.arange(len(counts))

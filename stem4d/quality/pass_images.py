@@ -7,7 +7,7 @@ from math import sqrt
 import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
-from scipy.stats import norm
+from scipy.special import ndtri
 
 from stem4d.calibrate.shift import register, without_surface
 from stem4d.maps import RunMaps
@@ -252,7 +252,7 @@ def middle_of(values: Array) -> float:
 
 def quiet_spread(departures: Array) -> float:
     """Standard deviation of normal departures by the smallest of them: new features may cover half a field."""
-    return float(np.quantile(np.abs(departures), QUIET) / norm.ppf((1 + QUIET) / 2))
+    return float(np.quantile(np.abs(departures), QUIET) / ndtri((1 + QUIET) / 2))
 
 
 def _without(each: Array, image: Array, seen: Mask, trust: Array) -> Array:

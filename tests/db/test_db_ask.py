@@ -150,6 +150,24 @@ def test_words_are_found_page_by_page_beyond_what_is_looked_at_in_one_go(
     assert second.next_before is None
 
 
+@pytest.mark.parametrize("common", [0, 1000])
+@pytest.mark.parametrize("asked", ["BEAM lost", "lost-beam", "größe 50 % be", "3e-4", "beam"])
+def test_words_are_found_alike_where_few_rows_have_them_and_where_many_do(
+    world: World, monkeypatch: pytest.MonkeyPatch, common: int, asked: str
+) -> None:
+    """Capitals, signs between words, letters beyond ASCII and a beginning; what has only the letters is not found."""
+    monkeypatch.setattr(fulltext, "COMMON", common)
+    reasons = ["Beam-Lost (größe: 50 %, 3e-4)", "moonbeam losten größer 150 % 13e-41"]
+    with writer(world.engine) as session:
+        for number, reason in enumerate(reasons):
+            run = record.start_run(
+                session, name=f"w{number}", plan_id=world.plan, area_id=world.area, instrument="simulator"
+            )
+            record.finish_run(session, run_id=run, state="failed", exit_reason=reason)
+    with reader(world.engine) as session:
+        assert [one["name"] for one in search(session, text=asked)["runs"]] == ["w0"]
+
+
 @pytest.mark.parametrize("few", [0, 4, 1000])
 def test_pages_by_time_and_words_are_whole_whatever_the_clock_did(
     world: World, monkeypatch: pytest.MonkeyPatch, few: int

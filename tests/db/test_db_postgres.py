@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from db.migrations import status
-from tests.postgres import MISSING, OWN, POSSIBLE, copied, programs
+from tests.postgres import MISSING, OWN, POSSIBLE, brought, copied
 
 
 def test_the_tests_here_also_run_over_postgresql(request: pytest.FixtureRequest) -> None:
@@ -22,7 +22,7 @@ def test_the_tests_here_also_run_over_postgresql(request: pytest.FixtureRequest)
 @pytest.mark.skipif(not OWN, reason=MISSING)
 def test_programs_that_were_copied_still_find_their_libraries(tmp_path: Path) -> None:
     # As for a checkout in a folder that only root may enter, where the server runs as somebody else.
-    there = copied(programs(), tmp_path)
+    there = copied(brought(), tmp_path)
     assert there.is_relative_to(tmp_path)
     for program in ("initdb", "postgres", "pg_isready"):
         assert "PostgreSQL" in subprocess.run([there / program, "--version"], capture_output=True, text=True).stdout

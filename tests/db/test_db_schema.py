@@ -132,7 +132,7 @@ def stamp(url: str, statement: str) -> None:
 
 
 def test_rows_are_never_deleted_and_facts_never_changed(engine: Engine) -> None:
-    changing = {"sample", "area", "night", "target", "run", "exposure_intent", "calibration", "lease"}
+    changing = {"sample", "area", "night", "target", "run", "exposure_intent", "calibration", "lease", "launch"}
     catalogue = {
         "sqlite": "SELECT name FROM sqlite_master WHERE type = 'trigger'",
         "postgresql": "SELECT tgname FROM pg_trigger WHERE NOT tgisinternal",

@@ -108,14 +108,14 @@ def test_every_earlier_release_is_upgraded_with_its_rows(empty_url: str, revisio
             assert row in [without_zone(one, row) for one in stored], table
         told = show_run(session, name="r1")
         assert (told["session"] is None, told["area"]["pose"] is None) == ("session" not in before,) * 2
-        assert session.scalars(matching(session, "run", "r1 exit", limit=9)).all() == [1]
+        assert matching(session, "run", "r1 exit", limit=9) == [1]
         rested = int("rests_on" in before["calibration"])
         assert session.scalar(select(func.count()).select_from(CalibrationBasis)) == rested
     # What came with the upgrade is kept up and guarded as what stood there.
     with writer(engine) as session:
         record.start_run(session, name="r2", plan_id=1, area_id=1, instrument="simulator")
     with reader(engine) as session:
-        ids = session.scalars(matching(session, "run", "r2", limit=9)).all()
+        ids = matching(session, "run", "r2", limit=9)
         assert session.scalars(select(Run.name).where(Run.id.in_(ids))).all() == ["r2"]
     for statement in ("UPDATE dataset SET purpose = 'survey'", "DELETE FROM calibration"):
         with pytest.raises(DBAPIError, match="rows are kept as they were written"), writer(engine) as session:

@@ -103,7 +103,12 @@ def test_the_password_is_private(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     home = tmp_path / "home"
     with start(home) as server:
         note = home / "prefect" / "api.json"
-        assert json.loads(note.read_text()) == {"url": server.api.url, "auth": server.api.auth, "pid": server.pid}
+        assert json.loads(note.read_text()) == {
+            "url": server.api.url,
+            "auth": server.api.auth,
+            "pid": server.pid,
+            "lasting": False,
+        }
         assert note.stat().st_mode & 0o777 == 0o600
         assert (home / "prefect").stat().st_mode & 0o777 == 0o700
         assert (home / "logs" / "prefect-api.log").stat().st_mode & 0o777 == 0o600

@@ -31,7 +31,7 @@ def written(
         return None
 
     monkeypatch.setattr(flow, "_attempt", attempt)
-    quiet = SimpleNamespace(on_stage=lambda _name: None, between=lambda: asked)
+    quiet = SimpleNamespace(on_stage=lambda _name: None, between=lambda: asked, approval=None)
     monkeypatch.setattr(flow, "lab", lambda _: quiet)
     return pages, run_target(call, "demo", "{}", None)
 

@@ -21,7 +21,7 @@ from db.questions.show import show_run
 from db.record import register_area, register_plan, register_sample, start_run
 from devices.registry import open_instrument
 from devices.simulator.remote import RemoteGate, RemoteInstrument
-from flows.cli.doctor import _left_open
+from flows.examine.record import left_open
 from flows.run import run_plan
 from stem4d.dose import DoseLease
 from stem4d.errors import DeviceFault, DoseRefused, InstrumentTaken
@@ -64,7 +64,7 @@ def test_the_next_session_says_that_the_beam_was_on_where_and_since_when(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     leave_the_beam_on(tmp_path)
-    warned = {line.what: f"{line.ok} {line.found}" for line in _left_open(Settings(home=tmp_path))}
+    warned = {line.what: f"{line.ok} {line.found}" for line in left_open(Settings(home=tmp_path))}
     assert "process that died" in warned["run left-run"]
     with small_lab(tmp_path) as opened:
         told = capsys.readouterr()
@@ -76,7 +76,7 @@ def test_the_next_session_says_that_the_beam_was_on_where_and_since_when(
         with reader(opened.engine) as session:
             (message,) = session.scalars(select(Event.message).filter_by(kind="safety")).all()
         assert message == opened.beam_found
-    assert list(_left_open(Settings(home=tmp_path))) == []
+    assert list(left_open(Settings(home=tmp_path))) == []
 
 
 def test_doctor_and_the_next_session_name_a_beam_that_is_still_on(
@@ -92,12 +92,12 @@ def test_doctor_and_the_next_session_name_a_beam_that_is_still_on(
     assert gave_up_its_lock(folder)
     with pytest.raises(DeviceFault):
         left.close()
-    (beam,) = _left_open(Settings(home=tmp_path))
+    (beam,) = left_open(Settings(home=tmp_path))
     assert (beam.what, beam.ok) == (f"beam of {NAME}", False)
     assert "left ON, at flake-1 since 20" in beam.found
     with small_lab(tmp_path):
         assert "the beam was left on at flake-1 since 20" in capsys.readouterr().err
-    assert list(_left_open(Settings(home=tmp_path))) == []
+    assert list(left_open(Settings(home=tmp_path))) == []
 
 
 @pytest.mark.slow

@@ -112,7 +112,7 @@ def test_a_page_and_its_event_that_cannot_be_written_end_nothing_and_are_told(
 
     lines: list[Told] = []
     monkeypatch.setattr("flows.run.calibrate", Stage(DeviceFault("the valve is shut")))
-    monkeypatch.setattr("flows.report.write_run_report", fill_the_disk)
+    monkeypatch.setattr("web.report.assemble.write_run_report", fill_the_disk)
     with small_lab(tmp_path) as opened:
         opened.on_told = lines.append
         outcome = run_plan(opened, small("1_overview.yaml", 16), with_prefect=False)

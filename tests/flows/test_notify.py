@@ -65,7 +65,10 @@ def test_no_more_than_so_many_go_out_in_an_hour(tmp_path: Path) -> None:
     for number in range(30):
         tell_people(wants, "ended", str(number), "", send=post, now=lambda at=number: after(2 * at))  # type: ignore[misc]
     within = [int(title) for title, _text in post.sent]
+    assert len(within) < 30
     assert all(sum(0 <= 2 * (other - one) < 60 for other in within) <= MOST_AN_HOUR for one in within)
+    # A question is told all the same.
+    assert tell_people(wants, "asks", "?", "", send=post, now=lambda: after(58)) == ""
     # A clock that is set back holds nothing up for good.
     assert tell_people(wants, "ended", "back", "", send=post, now=lambda: START - timedelta(days=1)) == ""
 
@@ -127,7 +130,7 @@ def test_an_unattended_night_that_is_refused_is_told(
         assert "tonight.yaml" in text
         return ""
 
-    monkeypatch.setattr("flows.notify.tell_people", tell)
+    monkeypatch.setattr("flows.night_file.tell_people", tell)
     done = CliRunner().invoke(app, ["night", str(tmp_path / "tonight.yaml"), option])
     assert (done.exit_code, kinds) == (2, told)
 

@@ -12,7 +12,7 @@ from db.operations import AddEvent, FinishRun, as_text
 from db.record import register_area, register_plan, register_sample, start_run
 from devices.lease import owned
 from flows.cli.app import app
-from flows.cli.doctor import _outboxes
+from flows.examine.record import outboxes
 from stem4d.model import canonical_json
 from storage.journal import Journal
 from storage.settings import Settings
@@ -56,20 +56,20 @@ def state_of_run(home: Path) -> tuple[str, str]:
 
 
 def test_recover_lands_what_waits_and_writes_the_page_of_the_run(home: Path) -> None:
-    (line,) = _outboxes(Settings(home=home))
+    (line,) = outboxes(Settings(home=home))
     assert (line.ok, line.found) == (False, "2 records wait for the database")
     code, told = nightbeam(home, "recover")
     assert (code, told.splitlines()[0]) == (0, f"{NAME}: 2 records that waited for the database have landed")
     assert state_of_run(home) == ("failed", "the valve is shut")
     assert (home / "reports" / f"{RUN}.html").exists()
-    assert list(_outboxes(Settings(home=home))) == []
+    assert list(outboxes(Settings(home=home))) == []
     code, told = nightbeam(home, "recover", "--json")
     assert (code, json.loads(told)["outboxes"]) == (0, [])
 
 
 def test_a_session_lands_its_own_and_recover_leaves_it_alone(home: Path) -> None:
     with owned(NAME, home / "instruments" / NAME):
-        assert list(_outboxes(Settings(home=home))) == []
+        assert list(outboxes(Settings(home=home))) == []
         code, told = nightbeam(home, "recover", "--json")
     (box,) = json.loads(told)["outboxes"]
     assert code == 3

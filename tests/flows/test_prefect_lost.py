@@ -1,7 +1,13 @@
 """What a body has done is never done again, whenever Prefect is lost; what is its own fault stays its own."""
 
+import json
+import os
+import sqlite3
+import subprocess
+import sys
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -9,7 +15,9 @@ import pytest
 
 from flows import by_prefect
 from flows.by_prefect import as_calls, as_tasks, seen_by_prefect
+from stem4d.model import canonical_json
 from tasks.lab import Lab
+from tests.flows.night_world import INSTRUMENT, small
 
 Body = Callable[[], Any]
 
@@ -68,3 +76,24 @@ def test_an_error_of_the_body_is_raised_as_it_is(monkeypatch: pytest.MonkeyPatch
 
     with pytest.raises(ZeroDivisionError):
         Run(answering, monkeypatch)(fails)
+
+
+def test_a_server_that_is_gone_before_keeps_no_run_from_its_data(tmp_path: Path) -> None:
+    (tmp_path / "plan.json").write_text(canonical_json(small("1_overview.yaml", 16)))
+    own = {"NIGHTBEAM_HOME": str(tmp_path / "home"), "NIGHTBEAM_PREFECT_API": "named"}
+    away = {"PREFECT_API_URL": "http://127.0.0.1:9/api", "NIGHTBEAM_DISK_RESERVE_GB": "0"}
+    command = ["run", str(tmp_path / "plan.json"), "-i", str(INSTRUMENT), "--yes", "--json"]
+    done = subprocess.run(
+        [sys.executable, "-m", "flows.cli", *command],
+        env={**os.environ, **own, **away},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode in (0, 3), done.stderr
+    (run,) = json.loads(done.stdout)["runs"]
+    assert (tmp_path / "home" / "data" / run / "pass1.h5").is_file()
+    with sqlite3.connect(tmp_path / "home" / "nightbeam.db") as connection:
+        told = connection.execute("SELECT message FROM event WHERE kind = 'prefect'").fetchall()
+    connection.close()
+    assert told == [("everything goes on without Prefect: the server does not answer",)]

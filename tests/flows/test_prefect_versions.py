@@ -118,9 +118,30 @@ def test_another_origin_is_granted_nothing(prefect_api: PrefectApi) -> None:
 
     # What a web page can send without asking first: a form's content type, and no password.
     status, headers, _ = call(prefect_api, "/flows/", {"name": "csrf"}, Origin=ELSEWHERE, Content_Type="text/plain")
-    assert status == 401
+    assert status == 403
     assert headers["Access-Control-Allow-Origin"] is None
     assert asked(prefect_api, "/flows/filter", {"flows": {"name": {"any_": ["csrf", "intruder"]}}}) == []
+
+
+@pytest.mark.parametrize("origin", [ELSEWHERE, "null", "", "http://127.0.0.1", "http://localhost:4200"])
+@pytest.mark.parametrize("kind", ["application/json", "text/plain"])
+def test_a_page_of_another_site_posts_nothing_with_the_password_or_without(
+    prefect_api: PrefectApi, origin: str, kind: str
+) -> None:
+    """Row F20: a browser that has kept the password sends it along with whatever another site's form posts."""
+    body = {"name": "csrf"}
+    for shown in ({}, {"Authorization": basic(prefect_api.auth)}):
+        status, headers, _ = call(prefect_api, "/flows/", body, Origin=origin, Content_Type=kind, **shown)
+        assert status == 403
+        assert headers["Access-Control-Allow-Origin"] is None
+    assert asked(prefect_api, "/flows/filter", {"flows": {"name": {"any_": ["csrf"]}}}) == []
+
+
+def test_its_own_pages_may_post(prefect_api: PrefectApi) -> None:
+    own, shown = prefect_api.url.removesuffix("/api"), {"Authorization": basic(prefect_api.auth)}
+    assert call(prefect_api, "/flows/", {"name": "own page"}, Origin=own, **shown)[0] in (200, 201)
+    assert call(prefect_api, "/flows/", {"name": "own page"}, Origin=own)[0] == 401
+    assert call(prefect_api, "/health", method="GET", Origin=ELSEWHERE)[0] == 403
 
 
 def test_the_server_listens_on_loopback_only(prefect_api: PrefectApi, prefect_home: Path) -> None:

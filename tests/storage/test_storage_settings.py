@@ -72,6 +72,57 @@ def test_a_bad_file_is_refused(home: Path, text: str, message: str) -> None:
     assert "s3cret" not in str(refused.value)
 
 
+WATCH = '[[watch]]\nfolder = "/in"\ndeployment = "a/b"\n'
+HOOK = '[[hooks]]\nname = "scan"\ndeployment = "a/b"\n'
+
+
+def test_triggers_are_read(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (home / "nightbeam.toml").write_text(
+        f'{WATCH}parameters = {{path = "{{path}}", more = [1, {{x = true}}]}}\nsettle_s = 3\n'
+        f'[[watch]]\nfolder = "~/in"\ndeployment = "a/b"\n{HOOK}allow = ["path"]\n'
+    )
+    monkeypatch.setenv("HOME", "/of/me")
+    monkeypatch.setenv("NIGHTBEAM_HOOK_TOKEN", "s3cret")
+    read = load_settings()
+    first, second = read.watch
+    assert (first.folder, first.pattern, first.settle_s, first.existing) == (Path("/in"), "*", 3.0, False)
+    assert first.parameters == {"path": "{path}", "more": [1, {"x": True}]}
+    assert (second.folder, second.settle_s) == (Path("/of/me/in"), 10.0)
+    (hook,) = read.hooks
+    assert (hook.name, hook.deployment, hook.parameters, hook.allow) == ("scan", "a/b", {}, ("path",))
+    assert "s3cret" not in f"{read!r} {read.model_dump_json()}"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (f"{WATCH}settel_s = 3", "watch[0].settel_s: got 3; is not a known name. Did you mean settle_s?"),
+        (f"{WATCH}settle_s = -1", "watch[0].settle_s: got -1 s; has to be at least 0"),
+        (f'{WATCH}settle_s = "3"', "has to be a number"),
+        (f'{WATCH}pattern = "a/b"', "watch[0].pattern"),
+        (WATCH.replace("/in", "in"), "has to be a whole path"),
+        (WATCH.replace("a/b", "a"), "watch[0].deployment"),
+        (WATCH.replace("a/b", "a/../b"), "watch[0].deployment"),
+        ('[[watch]]\ndeployment = "a/b"', "watch[0].folder: got 'nothing'; is required"),
+        (f"{WATCH}parameters = {{source = 'x'}}", "is set by nightbeam itself"),
+        (f"{WATCH}parameters = {{x = nan}}", "got nan; has to be a finite number"),
+        (f"{WATCH}parameters = {{x = {{__prefect_kind = 'jinja'}}}}", "this name is Prefect's own"),
+        (f'{HOOK}allow = ["key"]', "is set by nightbeam itself"),
+        (f"{HOOK}allow = [3]", "has to be text"),
+        (f"{HOOK}{HOOK}", "given twice: scan"),
+        (HOOK.replace("scan", "a/b"), "hooks[0].name"),
+        ('watch = "/in"', "watch: got '/in'; has to be a list"),
+        ('hook_token = ["s3cret"]', "hook_token: got '(hidden)'; has to be text"),
+    ],
+)
+def test_a_bad_trigger_is_refused(home: Path, text: str, message: str) -> None:
+    (home / "nightbeam.toml").write_text(text)
+    with pytest.raises(BadInput) as refused:
+        load_settings()
+    assert message in str(refused.value)
+    assert "s3cret" not in str(refused.value)
+
+
 @pytest.mark.parametrize("given", ["", "json://u:s3cret@h", '[["json://u:s3cret@h"]]', '{"a": "json://u:s3cret@h"}'])
 def test_addresses_in_a_variable_that_are_no_list_are_refused_unseen(
     monkeypatch: pytest.MonkeyPatch, given: str
@@ -114,3 +165,27 @@ def test_modules_import_only_what_they_need(module: str, absent: str) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == ""
+
+
+@pytest.mark.parametrize(
+    ("url", "kept"),
+    [
+        ("https://stem-pc.example.org:8765/", "https://stem-pc.example.org:8765"),
+        ("http://127.0.0.1:8765", "http://127.0.0.1:8765"),
+        ("http://[::1]:8765/stem", "http://[::1]:8765/stem"),
+    ],
+)
+def test_the_address_of_the_pages_is_one_that_a_link_can_begin_with(home: Path, url: str, kept: str) -> None:
+    (home / "nightbeam.toml").write_text(f'web_url = "{url}"\n')
+    assert load_settings().web_url == kept
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["stem-pc:8765", "javascript:alert(1)", "https://me:s3cret@h", "http://h/?a=b", "http://h/) [x", "http://h\\n"],
+)
+def test_another_address_is_refused_and_not_repeated(home: Path, url: str) -> None:
+    (home / "nightbeam.toml").write_text(f'web_url = "{url}"\n')
+    with pytest.raises(BadInput, match="web_url") as refused:
+        load_settings()
+    assert "s3cret" not in str(refused.value)

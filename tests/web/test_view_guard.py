@@ -117,6 +117,20 @@ def test_nothing_but_reading(ours: httpx.Client, method: str, path: str) -> None
     assert answer.headers["allow"] == "GET, HEAD"
 
 
+@pytest.mark.parametrize("site", [{}, {"origin": "http://evil.example"}, {"sec-fetch-site": "cross-site"}])
+@pytest.mark.parametrize(
+    "shown", [{}, {"authorization": f"Bearer {TOKEN}"}, {"cookie": f"nightbeam={Guard(token=TOKEN).cookie}"}]
+)
+@pytest.mark.parametrize("path", ["/", "/runs", "/live"])
+def test_nothing_is_posted_from_anywhere_with_credentials_or_without(
+    shared: httpx.Client, path: str, shown: Site, site: Site
+) -> None:
+    for kind in ("application/json", "text/plain", "application/x-www-form-urlencoded"):
+        answer = shared.post(path, content=b'{"key": "k"}', headers={**shown, **site, "content-type": kind})
+        assert answer.status_code == (404 if path.startswith("/hooks") else 405)
+        assert not [name for name in answer.headers if name.startswith("access-control")]
+
+
 def test_head_is_a_get_without_its_body(ours: httpx.Client) -> None:
     assert ours.head("/runs").status_code == 200
 

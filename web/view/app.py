@@ -1,5 +1,9 @@
-"""The application behind `nightbeam serve`: its pages, and what is answered where there is none. It only reads."""
+"""The application behind `nightbeam serve`: its pages, what is answered where there is none, and the hooks.
 
+The pages only read.
+"""
+
+from dataclasses import replace
 from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING
@@ -14,6 +18,8 @@ from stem4d.errors import BadInput, NightbeamError
 from storage.settings import Settings
 from web.view import calibrations, compare, find, home, live, login, nights, run, runs, samples
 from web.view.guard import Guard, Guarded
+from web.view.hooks import Hooks, Submit, hook_token
+from web.view.hooks import router as hook_router
 from web.view.pages import page
 
 if TYPE_CHECKING:
@@ -23,12 +29,25 @@ UNKNOWN = ("run", "night", "sample", "calibration", "calibration_id", "picture",
 """Fields of a `BadInput` that says that there is no such thing."""
 
 
-def make_app(settings: Settings, engine: "Engine", guard: Guard | None = None) -> FastAPI:
-    """The pages over a database; ``guard`` says who may read them, everyone on this machine where absent."""
+def make_app(settings: Settings, engine: "Engine", guard: Guard | None = None, hooks: Submit | None = None) -> FastAPI:
+    """The pages over a database; ``guard`` says who may read them, everyone on this machine where absent.
+
+    ``hooks`` starts what the hooks of the settings stand for; without it, and without their token, there are none.
+
+    Raises
+    ------
+    BadInput
+        For a token of the hooks that could be guessed, or that is the pages' own.
+    """
     app = FastAPI(title="nightbeam", docs_url=None, redoc_url=None, openapi_url=None)
-    app.state.settings, app.state.engine, app.state.guard = settings, engine, guard or Guard()
+    guard = guard or Guard()
+    if hooks is not None and settings.hooks:
+        guard = replace(guard, hook_token=hook_token(settings, guard))
+        app.state.hooks = Hooks({hook.name: hook for hook in settings.hooks}, hooks)
+    app.state.settings, app.state.engine, app.state.guard = settings, engine, guard
     for each in (home, nights, runs, run, compare, calibrations, samples, find, live, login):
         app.include_router(each.router)
+    app.include_router(hook_router)
     app.add_api_route("/static/{name}", _static, methods=["GET"])
     app.add_exception_handler(NightbeamError, _refused)
     app.add_exception_handler(HTTPException, _no_page)

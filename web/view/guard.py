@@ -1,4 +1,4 @@
-"""Who may read the pages: this machine alone, or whoever shows the token; and what a page may load."""
+"""Who may read the pages: this machine alone, or whoever shows the token; who may call a hook; what a page may load."""
 
 import hmac
 import re
@@ -9,10 +9,11 @@ from pathlib import Path
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import HTTPConnection
-from starlette.responses import PlainTextResponse, RedirectResponse, Response
+from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from stem4d.errors import BadInput
+from stem4d.names import NAME_PATTERN
 
 LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 LEAST_TOKEN = 20
@@ -20,6 +21,8 @@ LEAST_TOKEN = 20
 LONGEST_FILE_BYTES = 4096
 COOKIE = "nightbeam"
 OPEN_PATHS = ("/login", "/static/view.css")
+HOOKS = "/hooks"
+_HOOK = re.compile(f"{HOOKS}/{NAME_PATTERN.strip('^$')}".encode())
 _NAME = re.compile(r"(?P<name>\[[0-9a-f:.]+\]|[a-z0-9._-]+)(?::[0-9]{1,5})?")
 _HEADERS = {
     "Content-Security-Policy": (
@@ -44,6 +47,8 @@ class Guard:
     token: str | None = None
     any_own_address: bool = False
     """Whether it listens on every address of this machine, and may be asked by the one that a connection came to."""
+    hook_token: str | None = None
+    """What a program shows that calls a hook, on this machine too; without it there are no hooks."""
 
     def __repr__(self) -> str:
         # A token has no place in a log.
@@ -67,6 +72,14 @@ class Guard:
         if scheme.lower() == "bearer" and self.knows(given.strip()):
             return True
         return hmac.compare_digest(request.cookies.get(COOKIE, "").encode(), self.cookie.encode())
+
+    def admits_to_hooks(self, headers: Headers) -> bool:
+        """Whether a request shows the token of the hooks, once; what opens the pages opens no hook."""
+        given = headers.getlist("authorization")
+        scheme, _, shown = (given[0] if len(given) == 1 else "").partition(" ")
+        if self.hook_token is None or scheme.lower() != "bearer":
+            return False
+        return hmac.compare_digest(shown.strip().encode(), self.hook_token.encode())
 
     def knows(self, given: str) -> bool:
         """Whether a text is the token, in a time that does not tell how much of it is right."""
@@ -96,13 +109,8 @@ def guard_for(host: str, token: str | None, names: tuple[str, ...] = ()) -> Guar
     BadInput
         For a host beyond this machine without a token, a token that could be guessed, or a name that is none.
     """
-    if token is not None and (len(token) < LEAST_TOKEN or not token.isascii() or not token.isprintable()):
-        raise BadInput(
-            field="web_token",
-            value=f"{len(token)} characters",
-            limit=f"at least {LEAST_TOKEN} printable ASCII characters",
-            remedy="python3 -c 'import secrets; print(secrets.token_urlsafe(24))' makes one",
-        )
+    if token is not None:
+        refuse_guessable("web_token", token)
     if not is_loopback(host) and token is None:
         raise BadInput(
             field="--host",
@@ -120,6 +128,17 @@ def guard_for(host: str, token: str | None, names: tuple[str, ...] = ()) -> Guar
     own = f"[{host}]" if ":" in host else host
     mine = () if everywhere else (own.lower(),)
     return Guard((*LOOPBACK, *mine, *(name.lower() for name in names)), token, everywhere)
+
+
+def refuse_guessable(field: str, token: str) -> None:
+    """Raise ``BadInput``, without the token in it, for one that could be guessed or not typed."""
+    if len(token) < LEAST_TOKEN or not token.isascii() or not token.isprintable():
+        raise BadInput(
+            field=field,
+            value=f"{len(token)} characters",
+            limit=f"at least {LEAST_TOKEN} printable ASCII characters",
+            remedy="python3 -c 'import secrets; print(secrets.token_urlsafe(24))' makes one",
+        )
 
 
 def token_of(path: Path) -> str:
@@ -201,11 +220,13 @@ class Guarded:
 
 
 def _refusal(request: HTTPConnection, guard: Guard) -> Response | None:
-    host = _only(request.headers, "host")
+    host = single(request.headers, "host")
     if not guard.is_called(host, (request.scope.get("server") or (None,))[0]):
         words = "This server is not asked by that name (Host); nightbeam serve --name NAME allows one."
         return PlainTextResponse(words, status_code=400)
     path, method = request.scope["path"], request.scope["method"]
+    if path == HOOKS or path.startswith(f"{HOOKS}/"):
+        return _refusal_of_hook(request, guard)
     if method not in ("GET", "HEAD") and not (method == "POST" and path == "/login"):
         return PlainTextResponse("These pages only read.", status_code=405, headers={"Allow": "GET, HEAD"})
     if _is_from_elsewhere(request.headers, host, method):
@@ -217,7 +238,25 @@ def _refusal(request: HTTPConnection, guard: Guard) -> Response | None:
     return PlainTextResponse("Show the token.", status_code=401, headers={"WWW-Authenticate": "Bearer"})
 
 
-def _only(headers: Headers, name: str) -> str:
+def _refusal_of_hook(request: HTTPConnection, guard: Guard) -> Response | None:
+    """Why a hook is not called: only a program calls one, which shows their token and is no page in a browser."""
+    if guard.hook_token is None:
+        return JSONResponse({"error": "there are no hooks here"}, status_code=404)
+    if request.scope["method"] != "POST":
+        return JSONResponse({"error": "a hook is called by POST"}, status_code=405, headers={"Allow": "POST"})
+    # A browser sends one of these with every POST, whosever page it shows; programs send neither.
+    if "origin" in request.headers or "sec-fetch-site" in request.headers:
+        return JSONResponse({"error": "not from a page in a browser (Origin, Sec-Fetch-Site)"}, status_code=403)
+    if not guard.admits_to_hooks(request.headers):
+        words = {"error": "show the token of the hooks"}
+        return JSONResponse(words, status_code=401, headers={"WWW-Authenticate": "Bearer"})
+    # As it was sent: nothing in it is decoded, resolved or led on.
+    if not _HOOK.fullmatch(request.scope.get("raw_path") or b""):
+        return JSONResponse({"error": "there is no such hook"}, status_code=404)
+    return None
+
+
+def single(headers: Headers, name: str) -> str:
     """A header that is given once; empty otherwise: two of them are read differently by different programs."""
     given = headers.getlist(name)
     return given[0].lower() if len(given) == 1 else ""
@@ -225,7 +264,7 @@ def _only(headers: Headers, name: str) -> str:
 
 def _is_from_elsewhere(headers: Headers, host: str, method: str) -> bool:
     """Whether a page of another site asks. A person may follow a link from there; nothing else comes from there."""
-    if "origin" in headers and _only(headers, "origin") not in (f"http://{host}", f"https://{host}"):
+    if "origin" in headers and single(headers, "origin") not in (f"http://{host}", f"https://{host}"):
         return True
     site, mode, goal = (headers.get(f"sec-fetch-{name}", "").lower() for name in ("site", "mode", "dest"))
     followed = method != "POST" and mode == "navigate" and goal in ("document", "")

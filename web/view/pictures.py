@@ -96,24 +96,37 @@ def thumbnail(session: "Session", run: str) -> bytes:
     BadInput
         For an unknown run.
     """
+    return picture_of_run(session, run, 1) or _png(np.full((2, 3), np.nan))
+
+
+def picture_of_run(session: "Session", run: str, least_px: int) -> bytes | None:
+    """The same for a page that shows it as large as it is: at least so large; None where there is none.
+
+    Raises
+    ------
+    BadInput
+        For an unknown run.
+    """
     for one in files_of_run(session, name=run):
         if one.purpose == "acquisition" and (here := one.paths(gethostname())):
             path = Path(here[0])
             try:
-                return _small(path, path.stat().st_mtime_ns)
+                return _small(path, path.stat().st_mtime_ns, least_px)
             except (OSError, NightbeamError, KeyError):
                 break
-    return _png(np.full((2, 3), np.nan))
+    return None
 
 
 @lru_cache(maxsize=512)
-def _small(path: Path, _changed: int) -> bytes:
+def _small(path: Path, _changed: int, least_px: int) -> bytes | None:
     if not is_ours(path):
-        return _png(np.full((2, 3), np.nan))
+        return None
     # Of an image per position that was made while the frames came; no frame is read.
     with open_hdf5(path) as frames:
         image = np.where(frames.recorded, frames.online()[VIRTUAL_DISK], np.nan)
-    return _png(small_image(image))
+    small = small_image(image)
+    times = -(-least_px // max(small.shape))
+    return _png(small.repeat(times, axis=0).repeat(times, axis=1))
 
 
 def small_image(image: np.ndarray) -> np.ndarray:

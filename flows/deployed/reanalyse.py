@@ -1,0 +1,73 @@
+"""The deployed flow that judges recorded files: one that came into a folder, or the data of a run that has ended."""
+
+from functools import partial
+from pathlib import Path
+from socket import gethostname
+
+from prefect import flow, runtime
+from prefect.states import State
+
+from db.engine import reader
+from db.questions.files import files_of_run
+from db.vocabulary import AskedBy
+from flows.artifacts import show_table
+from flows.deployed.taken_up import Ended, TakenUp, take_up
+from stem4d.errors import BadInput
+from stem4d.quality.judge import verdict_by_analysis
+
+
+def _name() -> str:
+    given = runtime.flow_run.parameters
+    return f"reanalyse {given.get('run') or Path(str(given.get('file', ''))).name}"
+
+
+@flow(name="reanalyse", flow_run_name=_name, persist_result=False, log_prints=False)
+def reanalyse(file: str = "", run: str = "", source: AskedBy = "person", key: str = "") -> State[None]:
+    """Judge 4D-STEM data: saturation, descan, centring, and which analyses they can carry.
+
+    Args:
+        file: A 4D-STEM file: nightbeam's own, HDF5, .mib, .blo, .dm4, ... Or give a run.
+        run: Name of a run, whose passes are judged where they lie on this machine.
+        source: What asks.
+        key: Its own name for this one time: the same is not done twice. Empty: this flow run.
+    """
+    return take_up("reanalyse", source, key, partial(_run, file=file, run=run))
+
+
+def _run(begun: TakenUp, *, file: str, run: str) -> Ended:
+    if bool(file) == bool(run):
+        limit = "either a file or a run"
+        raise BadInput(field="file", value=file or "nothing", limit=limit, remedy="Give one of the two")
+    paths = [Path(file)] if file else _passes(begun, run)
+    judged = [_judged(begun, path) for path in paths]
+    words = "; ".join(f"{path.name}: {words}" for path, (words, _good) in zip(paths, judged, strict=True))
+    return Ended("done" if all(good for _words, good in judged) else "warned", words)
+
+
+def _passes(begun: TakenUp, run: str) -> list[Path]:
+    """The passes of a run, where they were recorded: a path of another machine may be another file here."""
+    with reader(begun.engine) as session:
+        files = [one for one in files_of_run(session, name=run) if one.purpose == "acquisition"]
+    here = [Path(paths[0]) for one in files if (paths := one.paths(gethostname()))]
+    if len(here) < len(files) or not files:
+        limit = f"{len(here)} of its {len(files)} passes were recorded on {gethostname()}"
+        raise BadInput(field="run", value=run, limit=limit, remedy="Start it where the data are")
+    return here
+
+
+def _judged(begun: TakenUp, path: Path) -> tuple[str, bool]:
+    """What can be said of a file, and whether all of it is good."""
+    from flows.inspect import inspect_file
+
+    found = inspect_file(path)
+    verdicts = {analysis: verdict.value for analysis, verdict in verdict_by_analysis(found.results).items()}
+    rows = [
+        {"metric": one.metric, "verdict": one.verdict.value, "analysis": one.analysis or "", "message": one.message}
+        for one in found.results
+    ]
+    if trouble := show_table("judged-file", f"{path.name}: {found.maps.frames} frames", rows):
+        begun.say(trouble)
+    words = ", ".join(f"{analysis} {verdict}" for analysis, verdict in verdicts.items())
+    begun.say(f"{path}: {words}")
+    # A file that nothing could be said of is no file that passed.
+    return words, "pass" in verdicts.values() and not set(verdicts.values()) & {"warn", "fail"}

@@ -1,0 +1,120 @@
+"""One machine in production: Prefect's server, deployments, a worker for each pool, and what puts things right."""
+
+import os
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from signal import SIGTERM
+
+from db import launches
+from db.engine import reader
+from devices.lease import owned
+from flows.api import client_of, start
+from flows.recorded import recorded_database
+from flows.serving.deployments import PREFECT, Deployments, deploy
+from flows.serving.kept_up import KeptUp
+from stem4d.errors import NightbeamError
+from storage.processes import end, lives
+from storage.settings import Settings
+
+TIDY_EVERY_S = 60.0
+FLOWS_END_WITHIN_S = 60.0
+"""How long flows that run may take to make their instruments safe and to close their record [s]."""
+WORKERS_ENVIRONMENT = {
+    "PREFECT_WORKER_QUERY_SECONDS": "2",  # 10 by default: a trigger would wait for it
+    "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
+    "PREFECT_LOGGING_LEVEL": "INFO",
+    "PREFECT_LOGGING_LOGGERS_PREFECT_TASK_RUNS_LEVEL": "WARNING",
+}
+Say = Callable[[str], None]
+
+
+@contextmanager
+def production(settings: Settings, found: Deployments, port: int, say: Say) -> Iterator[None]:
+    """Everything that starts nights by itself, for the length of the block; flows that run are ended safely with it.
+
+    Of a `serve` that is killed nobody is left to end them in order: watchdogs blank, and the next `serve` closes them
+    and goes on.
+    """
+    with ExitStack() as stack:
+        stack.enter_context(owned("nightbeam serve", settings.home / "prefect" / "serving"))
+        server = stack.enter_context(start(settings.home, lasting=True, port=port))
+        stack.enter_context(client_of(server))
+        say("waiting for Prefect's server (a few seconds; longer the first time)")
+        api = server.ready()
+        say(f"Prefect answers at {api.url.removesuffix('/api')}; its password is in {settings.home}/prefect/api.json")
+        deploy(found)
+        say(f"deployed as {found.path.name} has it (switches set in Prefect are put back): {', '.join(found.names)}")
+        # Before a worker takes up anything: what was lost is closed, and goes on.
+        _tidy(settings, say)
+        stopping = threading.Event()
+        tidying = threading.Thread(target=_tidy_always, args=(settings, say, stopping), name="tidy", daemon=True)
+        tidying.start()
+        watching = threading.Thread(target=_watch, args=(settings, say, stopping), name="watch", daemon=True)
+        watching.start()
+        workers = tuple(_worker(settings, pool, found, say) for pool in found.pools)
+        try:
+            yield
+        finally:
+            stopping.set()
+            # Before the flows: a worker would take up the next one that waits.
+            for worker in workers:
+                worker.ask_to_end()
+            _end_flows(settings, say)
+            for worker in workers:
+                worker.stop()
+            tidying.join(FLOWS_END_WITHIN_S)
+            watching.join(FLOWS_END_WITHIN_S)
+
+
+def _worker(settings: Settings, pool: str, found: Deployments, say: Say) -> KeptUp:
+    name = f"{os.uname().nodename}-{pool}"
+    command = [*PREFECT, "worker", "start", "--pool", pool, "--type", "process", "--limit", "1", "--name", name]
+    log, folder = settings.home / "logs" / f"worker-{pool}.log", found.path.resolve().parent
+    own = WORKERS_ENVIRONMENT | {"NIGHTBEAM_HOME": str(settings.home), "NIGHTBEAM_PLANS": str(folder)}
+    return KeptUp(f"worker of {pool}", command, log, folder, say, own)
+
+
+def _watch(settings: Settings, say: Say, stopping: threading.Event) -> None:
+    if settings.watch:
+        from flows.watching import watch
+
+        watch(settings, stopping, tell=say)
+
+
+def _tidy_always(settings: Settings, say: Say, stopping: threading.Event) -> None:
+    while not stopping.wait(TIDY_EVERY_S):
+        _tidy(settings, say)
+
+
+def _tidy(settings: Settings, say: Say) -> None:
+    from flows.reconcile import reconcile
+
+    try:
+        found = reconcile(settings, take_up_lost=True)
+    except Exception as error:  # noqa: BLE001 - whatever a disk or Prefect's client says, it is tried again
+        say(f"not tidied: {error if isinstance(error, NightbeamError) else repr(error)}")
+        return
+    for line in found.lines:
+        say(line)
+    if found.away:
+        say(found.away)
+
+
+def _end_flows(settings: Settings, say: Say) -> None:
+    """Let the flows of this machine end with their instruments safe; they are taken up again by the next `serve`."""
+    try:
+        with recorded_database(settings) as engine, reader(engine) as session:
+            running = [one for one in launches.running(session) if lives(one.process)]
+    except NightbeamError as error:
+        say(f"flows that run were not found: {error}")
+        return
+    for one in running:
+        say(f"ending {one.flow} {one.name or ''}".rstrip())
+        end(one.process, SIGTERM)
+    waited = threading.Event()
+    for _ in range(int(FLOWS_END_WITHIN_S / 0.2)):
+        if not any(lives(one.process) for one in running):
+            return
+        waited.wait(0.2)
+    say("a flow did not end in time: its watchdog makes its instrument safe when it does")

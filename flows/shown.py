@@ -1,0 +1,42 @@
+"""How what stands in the record is shown as a state of a flow run in Prefect."""
+
+from prefect.states import Completed, Crashed, Failed, State
+
+from db.vocabulary import LaunchState, RunState
+
+
+def launch_state(state: LaunchState, reason: str) -> "State[None] | None":
+    """Of a deployed flow; None where it runs."""
+    match state:
+        case "running":
+            return None
+        case "refused":
+            return Failed(name="Refused", message=reason)
+        case "failed":
+            return Failed(message=reason)
+        case "terminated" | "lost":
+            return lost_state(reason)
+        case "warned":
+            return Completed(name="Completed with warnings", message=reason)
+        case "stopped":
+            return Completed(name="Stopped", message=reason)
+        case "done":
+            return Completed(message=reason)
+
+
+def run_state(state: RunState, reason: str) -> "State[None] | None":
+    """Of the flow of a target or a calibration, by its last run; None where that runs."""
+    match state:
+        case "running":
+            return None
+        case "failed":
+            return Failed(message=reason)
+        case "crashed":
+            return lost_state(reason)
+        case _:
+            return Completed(message=reason)
+
+
+def lost_state(reason: str) -> "State[None]":
+    """Of one whose process is gone."""
+    return Crashed(message=reason)
