@@ -159,9 +159,9 @@ def test_the_triggers_of_the_page_start_what_they_say_once(prefect_api: PrefectA
     by_other = deploy("by-other", second)
     by_sample, by_file, by_run = deploy("by-sample", loaded), deploy("by-file", written), deploy("by-run", ended)
 
-    told = [emit("sample.loaded", "demo-stem", ("sample=au {{ 7 * 7 }}",), key="holder 3") for _ in range(2)]
+    told = [emit("sample.loaded", "demo-stem", ("sample=au {{ 7 * 7 }}", NIGHT), key="holder 3") for _ in range(2)]
     assert told[0] == told[1]
-    emit("sample.loaded", "other-stem", ("sample=si",))
+    emit("sample.loaded", "other-stem", ("sample=si", NIGHT))
     emit("beam.ready", "demo-stem")
     emit("file.written", "demo-stem", ("path=/data/scan.h5",))
     for state in ("done", "failed"):
@@ -171,7 +171,7 @@ def test_the_triggers_of_the_page_start_what_they_say_once(prefect_api: PrefectA
             payload={"run": f"r-{state}"},
             id=event_id("nightbeam.run.ended", f"r-{state}"),
         )
-    last_told = [emit("sample.loaded", "demo-stem", ("sample=last",), key="holder 4") for _ in range(2)]
+    last_told = [emit("sample.loaded", "demo-stem", ("sample=last", NIGHT), key="holder 4") for _ in range(2)]
     (last,) = {one["id"] for one in last_told}
     for deployment, key in ((by_sample, "{}"), (by_other, "night {}")):
         assert awaited(lambda deployment=deployment: len(runs_of(deployment)) >= 2)
@@ -191,6 +191,8 @@ def test_the_triggers_of_the_page_start_what_they_say_once(prefect_api: PrefectA
 
 
 SAMPLE = "{{ event.payload.sample }}"
+NIGHT = "night=tonight.yaml"
+"""What the page's trigger hands on."""
 
 
 def for_tiny(trigger: dict[str, Any], **own: str) -> dict[str, Any]:
