@@ -10,7 +10,8 @@ from sqlalchemy.orm import Session
 
 from db.clock import Clock, utc_now
 from db.lease import Lives
-from db.models import Launch, Run
+from db.models import Launch, Night, Run
+from db.resume import BY_A_PERSON
 from db.rows import existing
 from db.vocabulary import LaunchState, RunState
 from storage.processes import ProcessMark, lives
@@ -98,12 +99,40 @@ def end(session: Session, *, launch: int, state: Ended, reason: str = "", clock:
 
 
 def close_lost(session: Session, *, lives: Lives = lives, clock: Clock = utc_now) -> tuple[Launched, ...]:
-    """Close those whose process has died, and give them; what cannot be seen from this host is left as it is."""
+    """Close those whose process has died, and give those that were lost by it.
+
+    One whose night or run has ended in the record could only not be told so: it ended as that did. What cannot be seen
+    from this host is left as it is.
+    """
     rows = session.scalars(select(Launch).filter_by(state="running").order_by(Launch.id).with_for_update()).all()
-    lost = [row for row in rows if lives(_process(row)) is False]
-    for row in lost:
-        row.state, row.reason, row.ended = "lost", LOST, clock()
-    return tuple(_launched(row) for row in lost)
+    gone = [row for row in rows if lives(_process(row)) is False]
+    for row in gone:
+        row.state, row.reason = _by_record(session, row)
+        row.ended = clock()
+    return tuple(_launched(row) for row in gone if row.state == "lost")
+
+
+_ENDED: dict[str, LaunchState] = {
+    "done": "done",
+    "mended": "done",
+    "marked": "warned",
+    "refused": "refused",
+    "failed": "failed",
+}
+"""How a launch ended, by the state of its night or run."""
+
+
+def _by_record(session: Session, row: Launch) -> tuple[LaunchState, str]:
+    found: Night | Run | None = None
+    if row.name is not None:
+        found = session.scalars(select(Night).filter_by(name=row.name)).one_or_none()
+        found = found or session.scalars(select(Run).filter_by(name=row.name)).one_or_none()
+    if found is not None and BY_A_PERSON in (found.exit_reason or ""):
+        return "stopped", f"{row.name}: {found.exit_reason}"
+    if found is None or found.state not in _ENDED:
+        # What was ended from outside is stopped as well, and is to go on.
+        return "lost", LOST
+    return _ENDED[found.state], f"{row.name}: {found.exit_reason or found.state}"
 
 
 def to_begin_again(session: Session, *, launch: int) -> None:

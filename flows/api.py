@@ -15,6 +15,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
+from urllib.parse import urlsplit
 
 from stem4d.errors import BadInput, NightbeamError
 from storage.disk import ordinary_bytes
@@ -84,6 +85,11 @@ class ApiServer:
         self.log = home / "logs" / "prefect-api.log"
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.log.parent.mkdir(parents=True, exist_ok=True)
+        self._note = self.folder / "api.json"
+        self._password = _kept_password(self.folder) if lasting else secrets.token_urlsafe(32)
+        self._begin(port)
+
+    def _begin(self, port: int) -> None:
         self._log_start = prepare_log(self.log)
         with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as door:  # the child inherits it: no race for the port
             door.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -93,11 +99,9 @@ class ApiServer:
                 limit = f"cannot be listened on: {error.strerror}"
                 raise BadInput(field="--prefect-port", value=port, limit=limit, remedy="Name another") from None
             origin = f"http://127.0.0.1:{door.getsockname()[1]}"
-            password = _kept_password(self.folder) if lasting else secrets.token_urlsafe(32)
-            self.api = PrefectApi(f"{origin}/api", f"nightbeam:{password}", self.folder, lasting)
+            self.api = PrefectApi(f"{origin}/api", f"nightbeam:{self._password}", self.folder, self._lasting)
             self._process = self._spawn(door.fileno(), origin)
-        self._note = self.folder / "api.json"
-        note = {"url": self.api.url, "auth": self.api.auth, "pid": self._process.pid, "lasting": lasting}
+        note = {"url": self.api.url, "auth": self.api.auth, "pid": self._process.pid, "lasting": self._lasting}
         _write_private(self._note, note)
 
     def _spawn(self, door: int, origin: str) -> subprocess.Popen[bytes]:
@@ -136,6 +140,13 @@ class ApiServer:
 
         threading.Thread(target=keep, name="prefect-api-keeper", daemon=True).start()
         return spawned.result()
+
+    def revive(self) -> bool:
+        """Start the server again, at the address that its clients know, if it has ended; gives whether it had."""
+        if self._process.poll() is None:
+            return False
+        self._begin(urlsplit(self.api.url).port or 0)
+        return True
 
     @property
     def pid(self) -> int:

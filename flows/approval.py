@@ -10,11 +10,12 @@ from typing import Any
 from prefect import pause_flow_run
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.responses import SetStateStatus
-from prefect.context import FlowRunContext
 from prefect.input import RunInput
 from pydantic import Field
 
 from devices.safety import SafeLevel, make_safe
+from flows.artifacts import away
+from flows.flow_run import flow_run_here
 from flows.markdown import escaped
 from flows.notify import tell_people
 from flows.within import beside, within
@@ -84,8 +85,8 @@ def ask_person(
 
 def _decided(opened: Lab, question: Question, policy: Approval, clock: Callable[[], float]) -> Decision:
     otherwise = policy.unanswered(question.before)
-    context = FlowRunContext.get()
-    if opened.prefect_away or context is None or context.flow_run is None:
+    flow_run = flow_run_here()
+    if opened.prefect_away or flow_run is None:
         why = opened.prefect_away or "this runs without Prefect"
         return Decision(otherwise, f"nobody could be asked: {why}")
     report = make_safe(opened.instrument, SafeLevel.HOLD, "a person is asked")
@@ -97,18 +98,18 @@ def _decided(opened: Lab, question: Question, policy: Approval, clock: Callable[
     opened.show(
         "approval", f"{question.asked} {question.suggestion}? Waits {in_words(60 * policy.wait_min)} for an answer"
     )
-    _tell(opened, question, policy, str(context.flow_run.name))
+    _tell(opened, question, policy, str(flow_run.name))
     order = ""
     while not asked.done() and clock() < until and not order:
         time.sleep(min(LOOK_S, max(0.0, until - clock())))
         order = opened.between()
-    taken_back = not asked.done() and _taken_back(context.flow_run.id, order or "nobody answered in time")
+    taken_back = not asked.done() and _taken_back(flow_run.id, order or "nobody answered in time")
     if order:
         # Whatever was answered meanwhile: who wants the night or the target to end does not want more of it.
         return Decision(_none_of_it(question), order)
     if taken_back:
         return Decision(otherwise, f"nobody answered within {in_words(60 * policy.wait_min)}")
-    return _answered(opened, asked, otherwise, question)
+    return _answered(opened, asked, question)
 
 
 def _none_of_it(question: Question) -> Unanswered:
@@ -155,12 +156,11 @@ def _taken_back(flow_run: Any, why: str) -> bool:
         return False
 
 
-def _answered(opened: Lab, asked: "Future[Any]", otherwise: Unanswered, question: Question) -> Decision:
+def _answered(opened: Lab, asked: "Future[Any]", question: Question) -> Decision:
     try:
         answer = asked.result(ANSWERS_WITHIN_S)
     except Exception as error:  # noqa: BLE001 - no API, a run that was cancelled, an answer that cannot be read
-        opened.prefect_away = f"Prefect did not answer ({type(error).__name__})"
-        opened.warn("prefect", f"{opened.prefect_away}; everything goes on without it", question.run)
+        away(opened, f"Prefect did not answer ({type(error).__name__})")
         # Not what was to follow silence: nobody had the time to answer.
         return Decision(_none_of_it(question), f"nobody could be asked: {opened.prefect_away}")
     who, why = answer.who.strip() or "somebody in Prefect", f": {answer.comment.strip()}" if answer.comment else ""

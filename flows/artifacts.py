@@ -8,24 +8,17 @@ from uuid import UUID
 
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import ArtifactCreate
-from prefect.context import FlowRunContext
 
 from db.engine import reader
 from db.questions.show import show_run
 from flows.artifact_text import Ended, night_markdown, quality_rows, run_markdown
+from flows.flow_run import flow_run_here
 from flows.within import within
 from tasks.lab import Lab
 
 LONGEST_S = 5.0
 """Prefect's client tries again for 30 s; nothing waits for it that long."""
 PICTURE_PX = 192
-
-
-def flow_run_here() -> UUID | None:
-    """The flow run that this is called in, if there is one."""
-    context = FlowRunContext.get()
-    run = context.flow_run if context else None
-    return run.id if run else None
 
 
 def key_of(what: str, name: str) -> str:
@@ -35,9 +28,10 @@ def key_of(what: str, name: str) -> str:
 
 def show_figures(opened: Lab, run: str) -> None:
     """The quality of a run as a table, and what it was, with a picture, as a page of its flow run."""
-    flow_run = flow_run_here()
-    if flow_run is None or opened.prefect_away:
+    here = flow_run_here()
+    if here is None or opened.prefect_away:
         return
+    flow_run = here.id
     if opened.recorder.waiting:
         opened.owed.append(lambda: hand_over(opened, lambda: _of_run(opened, run, flow_run)))
     else:
@@ -69,7 +63,9 @@ def hand_over(opened: Lab, make: Callable[[], tuple[ArtifactCreate, ...]]) -> tu
 
 def show_table(key: str, description: str, rows: list[dict[str, Any]]) -> str:
     """A table of the flow run that this is called in; gives why it is not shown, empty where it is."""
-    made = ArtifactCreate(key=key, type="table", description=description, data=rows, flow_run_id=flow_run_here())
+    here = flow_run_here()
+    flow_run = here.id if here else None
+    made = ArtifactCreate(key=key, type="table", description=description, data=rows, flow_run_id=flow_run)
     try:
         within(LONGEST_S, "nightbeam-artifacts", lambda: _create((made,)))
     except Exception as error:  # noqa: BLE001 - as above: it is only looked at
@@ -79,14 +75,14 @@ def show_table(key: str, description: str, rows: list[dict[str, Any]]) -> str:
 
 def tag_flow_run(opened: Lab, labels: Iterable[str]) -> None:
     """Add tags to the flow run that this is called in, which a deployment has begun without them."""
-    flow_run, wanted = flow_run_here(), set(labels)
-    if flow_run is None or not wanted:
+    here, wanted = flow_run_here(), set(labels)
+    if here is None or not wanted:
         return
 
     def add() -> None:
         with get_client(sync_client=True) as client:
-            known = set(client.read_flow_run(flow_run).tags)
-            client.update_flow_run(flow_run, tags=sorted(known | wanted))
+            known = set(client.read_flow_run(here.id).tags)
+            client.update_flow_run(here.id, tags=sorted(known | wanted))
 
     try:
         within(LONGEST_S, "nightbeam-artifacts", add)

@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 from prefect import Task, flow, tags
-from prefect.context import FlowRunContext
 
 from devices.interrupts import listening
 from flows.artifacts import tag_flow_run
@@ -23,11 +22,6 @@ def as_tasks(stage: "Task[..., Any]", *args: Any) -> Any:
 def as_calls(stage: "Task[..., Any]", *args: Any) -> Any:
     """Run a stage as the plain function that it is: no Prefect API needed."""
     return stage.fn(*args)
-
-
-def in_flow() -> bool:
-    """Whether this runs within a flow already, as a deployment's body does."""
-    return FlowRunContext.get() is not None
 
 
 def within_flow(opened: Lab, body: Callable[[Call], Came], labels: Iterable[str] = ()) -> Came:

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid5
 
-from prefect.context import FlowRunContext
 from prefect.events import emit_event
 from prefect.settings import PREFECT_API_URL
+
+from flows.flow_run import flow_run_here
 
 if TYPE_CHECKING:
     from tasks.lab import Lab
@@ -34,7 +35,7 @@ def run_ended(
 ) -> None:
     """Tell that a run has ended and its page is written; of one that Prefect does not see, nothing."""
     with _never_in_the_way(RUN_ENDED):
-        if FlowRunContext.get() is not None:
+        if flow_run_here() is not None:
             _tell_run(opened, run, state, reason, exposed, verdicts or {})
 
 

@@ -13,9 +13,10 @@ from db.record import add_target, register_plan, start_night
 from db.resume import NightLeft
 from db.vocabulary import NightState
 from flows.artifact_text import Ended
-from flows.artifacts import flow_run_here, show_night
-from flows.by_prefect import Call, as_calls, as_tasks, in_flow, seen_by_prefect, within_flow
+from flows.artifacts import show_night
+from flows.by_prefect import Call, as_calls, as_tasks, seen_by_prefect, within_flow
 from flows.emitted import night_ended
+from flows.flow_run import flow_run_here
 from flows.going import Going
 from flows.notify import What, tell_people
 from flows.progress import progress_shown
@@ -167,7 +168,8 @@ def _tell_prefect(going: Going, state: NightState, reason: str, page: Path | Non
 
 def _night_flow(going: Going) -> None:
     def body(_call: Call) -> list[dict[str, Any]]:
-        going.flow_run = flow_run_here()
+        here = flow_run_here()
+        going.flow_run = here.id if here else None
         with progress_shown(going):
             # Without an API for the night's flow there is none for those of its targets.
             _each(going, with_prefect=_call is as_tasks)
@@ -175,7 +177,7 @@ def _night_flow(going: Going) -> None:
 
     specimens = (going.queued[name].plan.sample.name for name in going.open)
     tags = tags_of("night", going.opened.file.name, specimens)
-    if in_flow():
+    if flow_run_here() is not None:
         within_flow(going.opened, body, tags)
         return
     seen_by_prefect(going.opened, "night", night_name(going.night, going.started), body, lambda told: told, tags)

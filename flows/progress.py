@@ -11,7 +11,8 @@ from uuid import UUID
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import ArtifactCreate, ArtifactUpdate
 
-from flows.artifacts import away, flow_run_here, hand_over, key_of
+from flows.artifacts import away, hand_over, key_of
+from flows.flow_run import flow_run_here
 from flows.going import Going
 from flows.markdown import escaped
 from stem4d.predict import predict
@@ -71,12 +72,12 @@ def exposed(facts: dict[str, Any]) -> float:
 @contextmanager
 def progress_shown(going: Going) -> Iterator[None]:
     """A bar for the length of the block, where there is a flow run to show it."""
-    flow_run = flow_run_here()
-    if flow_run is None:
+    here = flow_run_here()
+    if here is None:
         yield
         return
     share = Share(going)
-    ids = hand_over(going.opened, lambda: (_bar(going.name, share, flow_run),))
+    ids = hand_over(going.opened, lambda: (_bar(going.name, share, here.id),))
     if not ids:
         yield
         return

@@ -81,7 +81,7 @@ def _with_prefect(settings: Settings, engine: Engine, done: Reconciled, *, take_
                     f"flow run {flow_run.name} is shown as {state.name}, not as {flow_run.state.name}: {state.message}"
                 )
                 flow_run.state = state
-            for flow_run, launch in _to_take_up(client, engine, flow_runs) if take_up_lost else ():
+            for flow_run, launch in list(_to_take_up(client, engine, flow_runs)) if take_up_lost else ():
                 from prefect.states import Scheduled
 
                 with writer(engine) as session:

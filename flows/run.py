@@ -7,8 +7,9 @@ from prefect import Task
 
 from flows.approach import approach, is_wanted
 from flows.artifacts import show_figures
-from flows.by_prefect import Call, as_calls, in_flow, seen_by_prefect, within_flow
+from flows.by_prefect import Call, as_calls, seen_by_prefect, within_flow
 from flows.emitted import run_ended
+from flows.flow_run import flow_run_here
 from flows.questions import before_remedy
 from flows.report import report_run
 from flows.status import single_run
@@ -64,7 +65,7 @@ def run_plan(opened: Lab, plan: Plan, *, with_prefect: bool) -> Outcome:
     with single_run(opened, plan=plan.name):
         if not with_prefect:
             return run_target(as_calls, opened.file.name, plan_json, None)
-        if in_flow():
+        if flow_run_here() is not None:
             labels = tags_of("run", opened.file.name, [plan.sample.name])
             return within_flow(opened, lambda call: run_target(call, opened.file.name, plan_json, None), labels)
         outcome, _lost = target_flow(opened, plan.title or plan.name, plan, None)

@@ -5,9 +5,10 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 
-from prefect.context import FlowRunContext, TagsContext
+from prefect.context import TagsContext
 from prefect.logging.handlers import APILogHandler
 
+from flows.flow_run import flow_run_here
 from stem4d.names import plainly
 from stem4d.night import Night
 from stem4d.plan import Plan
@@ -60,8 +61,7 @@ def in_its_log(opened: Lab) -> Iterator[None]:
 
     The story of a target stands in its own log and in that of its night.
     """
-    context = FlowRunContext.get()
-    run = context.flow_run if context else None
+    run = flow_run_here()
     if run is None:
         yield
         return

@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import signal
 from collections.abc import Iterator
 from multiprocessing import forkserver
 from pathlib import Path
@@ -20,6 +21,10 @@ if TYPE_CHECKING:
 # in each burns twice the time for the same answer.
 for _threads in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ.setdefault(_threads, "1")
+
+# A shell starts background jobs with Ctrl+C ignored, and every child of the tests would inherit that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # A first call compiles; how long an example takes is a matter for `make bench`.
 settings.register_profile("nightbeam", deadline=None)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
-from flows.cli.answer import AsJson, Code, Instrument, command, confirm, print_json
+from flows.cli.answer import AsJson, Code, Instrument, aside, command, confirm, print_json
 from flows.cli.order_text import order_lines
 
 if TYPE_CHECKING:
@@ -117,15 +117,15 @@ def night(
         raise BadInput(field="--resume", value="--new", limit="one of the two", remedy="Leave one of them out")
     start: Start = "afresh" if new else "only_go_on" if go_on else "go_on"
     # Without --yes somebody is there and reads it.
-    with telling_that_it_never_started(settings, night.name, _aside) if yes else nullcontext():
+    with telling_that_it_never_started(settings, night.name, aside) if yes else nullcontext():
         read = read_night(settings, night, start)
         before = None if read.left else last_of_its_name(settings, read.facts.name, read.night)
     for line in before_lines(before, read.night, read.queued) if before else ():
-        _aside(line)
+        aside(line)
     if left := read.left:
-        _aside(f"{left.name} of {left.started:%Y-%m-%d %H:%M} UTC goes on (--new starts afresh):")
+        aside(f"{left.name} of {left.started:%Y-%m-%d %H:%M} UTC goes on (--new starts afresh):")
     for line in order_lines(read.night, read.todo, read.facts.facts, left.started if left else None):
-        _aside(line)
+        aside(line)
     _ask([one.plan for one in read.todo], yes=yes)
     # One that was broken off since then goes on too, unless it is wanted afresh.
     result = _night(settings, read, "afresh" if new else "go_on", as_json, no_prefect, accept_stale)
@@ -165,7 +165,7 @@ def _instrument(settings: "Settings", file: Path, as_json: bool, no_prefect: boo
         if with_prefect:
             import flows.night  # noqa: F401 - Prefect is imported while its server comes up
         if server is not None and not as_json:
-            _aside("waiting for Prefect's own server (a few seconds; longer the first time)")
+            aside("waiting for Prefect's own server (a few seconds; longer the first time)")
         stack.enter_context(screen(lab, quiet=as_json))
         if with_prefect:
             with_prefect = _shown_to_prefect(lab, server)
@@ -203,15 +203,10 @@ def _night(
     from flows.night_file import run_read, tell_lost, telling_that_it_never_started
 
     with ExitStack() as stack:
-        with telling_that_it_never_started(settings, read.title, _aside):
+        with telling_that_it_never_started(settings, read.title, aside):
             opened = stack.enter_context(_instrument(settings, read.instrument, as_json, no_prefect))
-            tell_lost(settings, opened.lab, _aside)
+            tell_lost(settings, opened.lab, aside)
         return run_read(opened.lab, read, start, with_prefect=opened.with_prefect, accept_stale=accept_stale)
-
-
-def _aside(line: str) -> None:
-    """Say something that is none of the facts asked for."""
-    typer.echo(line, err=True)
 
 
 def _ask(plans: "list[Plan]", *, yes: bool) -> None:

@@ -86,6 +86,11 @@ def _say(text: str, code: Code) -> Code:
     return code
 
 
+def aside(line: str) -> None:
+    """Say something that is none of the facts asked for."""
+    typer.echo(line, err=True)
+
+
 def confirm(question: str, *, yes: bool) -> None:
     """Ask before the beam is used; leaves with REFUSED where the answer is no.
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from flows.cli.answer import Code, command
+from flows.cli.answer import Code, aside, command
 
 NICE = 10
 """Less of the processor than a run on this machine gets, where both want it."""
@@ -78,12 +78,12 @@ def serve(
 
             app = make_app(settings, engine, guard, hooks=_submit if settings.hooks else None)
             if words := said_of_hooks(settings):
-                _aside(words)
+                aside(words)
             if deployments is not None:
                 from flows.serving.one_machine import production
 
                 # Before this thread takes less of the processor: what it starts is to have all of it.
-                stack.enter_context(production(settings, found, prefect_port, _aside))
+                stack.enter_context(production(settings, found, prefect_port, aside))
             print(f"http://{shown}:{bound}/ (Ctrl+C ends it)", flush=True)
             config = uvicorn.Config(
                 app,
@@ -102,7 +102,3 @@ def _submit(deployment: str, parameters: dict[str, Any], *, source: Any, key: st
     from flows.submit import submit
 
     return submit(deployment, parameters, source=source, key=key)
-
-
-def _aside(line: str) -> None:
-    typer.echo(line, err=True)

@@ -1,10 +1,10 @@
 """How a deployed flow begins and ends: what asked is taken up once, and Prefect is shown what came of it."""
 
-import logging
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from signal import SIGTERM
+from time import monotonic, sleep
 
 from prefect import runtime
 from prefect.exceptions import TerminationSignal
@@ -12,8 +12,10 @@ from prefect.states import Completed, State
 
 from db import launches
 from db.engine import Engine, writer
+from db.errors import DatabaseAway
 from db.vocabulary import AskedBy
 from devices.interrupts import listen
+from flows.notify import tell_people
 from flows.shown import launch_state
 from stem4d.errors import BadInput, DoseRefused, LimitViolation, NightbeamError
 from storage.processes import this_process
@@ -21,7 +23,9 @@ from storage.settings import Settings, load_settings
 from tasks.outbox import open_database
 
 Say = Callable[[str], None]
-_log = logging.getLogger(__name__)
+DATABASE_WITHIN_S = 900.0
+"""How long a database that is away is waited for: what asked does not ask again."""
+LOOK_S = 15.0
 
 
 class Terminated(TerminationSignal):
@@ -70,21 +74,11 @@ def take_up(flow: str, source: AskedBy, key: str, body: Callable[[TakenUp], Ende
     body : callable
         What is to be done.
     """
-    say, flow_run = _logger(), str(runtime.flow_run.id)
+    say = _logger()
     settings = load_settings()
     listen(interrupted=KeyboardInterrupt, terminated=Terminated)
-    engine = open_database(settings)
+    engine, launched, ours = _begun(settings, flow, source, key, say)
     try:
-        with writer(engine) as session:
-            launched, ours = launches.begin(
-                session,
-                source=source,
-                key=key or flow_run,
-                flow=flow,
-                flow_run_id=flow_run,
-                deployment=str(runtime.deployment.name or ""),
-                process=this_process(),
-            )
         if not ours:
             say(launched.words)
             return Completed(name="Done before", message=launched.words)
@@ -94,6 +88,37 @@ def take_up(flow: str, source: AskedBy, key: str, body: Callable[[TakenUp], Ende
         return state
     finally:
         engine.dispose()
+
+
+def _begun(
+    settings: Settings, flow: str, source: AskedBy, key: str, say: Say
+) -> tuple[Engine, launches.Launched, bool]:
+    """The database with this launch in it; where it is away it is waited for, and at last people are told."""
+    flow_run, until = str(runtime.flow_run.id), monotonic() + DATABASE_WITHIN_S
+    while True:
+        try:
+            with ExitStack() as stack:
+                engine = open_database(settings)
+                stack.callback(engine.dispose)
+                with writer(engine) as session:
+                    launched, ours = launches.begin(
+                        session,
+                        source=source,
+                        key=key or flow_run,
+                        flow=flow,
+                        flow_run_id=flow_run,
+                        deployment=str(runtime.deployment.name or ""),
+                        process=this_process(),
+                    )
+                stack.pop_all()
+                return engine, launched, ours
+        except DatabaseAway as error:
+            if monotonic() >= until:
+                trouble = tell_people(settings, "not_started", f"nightbeam: {flow} did not start", str(error))
+                say(f"no message: {trouble}" if trouble else "people were told")
+                raise
+            say(f"waits for the database: {error}")
+            sleep(LOOK_S)
 
 
 def _closed(engine: Engine, launch: int, body: Callable[[TakenUp], Ended], begun: TakenUp) -> Ended:

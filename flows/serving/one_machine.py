@@ -9,7 +9,7 @@ from signal import SIGTERM
 from db import launches
 from db.engine import reader
 from devices.lease import owned
-from flows.api import client_of, start
+from flows.api import ApiServer, client_of, start
 from flows.recorded import recorded_database
 from flows.serving.deployments import PREFECT, Deployments, deploy
 from flows.serving.kept_up import KeptUp
@@ -43,12 +43,15 @@ def production(settings: Settings, found: Deployments, port: int, say: Say) -> I
         say("waiting for Prefect's server (a few seconds; longer the first time)")
         api = server.ready()
         say(f"Prefect answers at {api.url.removesuffix('/api')}; its password is in {settings.home}/prefect/api.json")
-        deploy(found)
+        for name in deploy(found):
+            say(f"{name} is deployed and not in {found.path.name}: it is paused")
         say(f"deployed as {found.path.name} has it (switches set in Prefect are put back): {', '.join(found.names)}")
         # Before a worker takes up anything: what was lost is closed, and goes on.
         _tidy(settings, say)
         stopping = threading.Event()
-        tidying = threading.Thread(target=_tidy_always, args=(settings, say, stopping), name="tidy", daemon=True)
+        tidying = threading.Thread(
+            target=_tidy_always, args=(settings, server, say, stopping), name="tidy", daemon=True
+        )
         tidying.start()
         watching = threading.Thread(target=_watch, args=(settings, say, stopping), name="watch", daemon=True)
         watching.start()
@@ -82,8 +85,14 @@ def _watch(settings: Settings, say: Say, stopping: threading.Event) -> None:
         watch(settings, stopping, tell=say)
 
 
-def _tidy_always(settings: Settings, say: Say, stopping: threading.Event) -> None:
+def _tidy_always(settings: Settings, server: ApiServer, say: Say, stopping: threading.Event) -> None:
     while not stopping.wait(TIDY_EVERY_S):
+        try:
+            if server.revive():
+                say(f"Prefect's server had ended, and is started again; see {server.log}")
+                continue  # it comes up until the next time
+        except (NightbeamError, OSError) as error:
+            say(f"Prefect's server has ended and cannot be started: {error}")
         _tidy(settings, say)
 
 

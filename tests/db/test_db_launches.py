@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine
 
-from db import launches
+from db import launches, record
 from db.engine import reader, writer
 from storage.processes import ProcessMark
 
@@ -65,6 +65,29 @@ def test_what_another_host_runs_is_left_to_it(engine: Engine) -> None:
     with writer(engine) as session:
         assert launches.close_lost(session, lives=lambda _mark: None) == ()
     assert begin(engine, "f2", there=None)[1] is False
+
+
+@pytest.mark.parametrize(
+    ("night", "reason", "launch"),
+    [
+        ("done", "3 done", "done"),
+        ("stopped", "1 done; stopped by a person, at once", "stopped"),
+        ("stopped", "Terminated", "lost"),
+        ("crashed", "", "lost"),
+    ],
+)
+def test_one_that_could_not_tell_its_end_ended_as_its_night_did(
+    engine: Engine, night: Any, reason: str, launch: str
+) -> None:
+    one, _ = begin(engine)
+    with writer(engine) as session:
+        number = record.start_night(session, name="n20261127-200000-0001", canonical_json="{}", instrument="stem")
+        launches.came_of(session, launch=one.id, name="n20261127-200000-0001", instrument="stem")
+        record.finish_night(session, night_id=number, state=night, exit_reason=reason)
+        lost = launches.close_lost(session, lives=lambda _mark: False)
+    assert [each.id for each in lost] == [one.id] * (launch == "lost")
+    with reader(engine) as session:
+        assert launches.of_flow_runs(session, ["f1"])["f1"].state == launch
 
 
 def test_of_many_who_ask_at_once_one_has_it(engine: Engine) -> None:

@@ -93,7 +93,6 @@ def test_a_death_at_a_random_moment(
 def test_a_signal_while_the_beam_is_on(
     template: Path, tmp_path: Path, prefect: bool, number: signal.Signals, code: int, times: int
 ) -> None:
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # what a shell's background job ignores, its children do
     trial = begin(template, tmp_path / "home", prefect=prefect)
     wait_for_beam(trial, LONGEST_S)
     asked = datetime.now(UTC)

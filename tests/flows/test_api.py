@@ -92,6 +92,25 @@ def test_a_server_that_does_not_answer_is_given_up(tmp_path: Path, monkeypatch: 
         assert not alive(server.pid)
 
 
+def test_one_that_died_comes_back_at_its_address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stand_in(tmp_path, monkeypatch, "exec sleep 600")
+    with start(tmp_path, lasting=True) as server:
+        assert not server.revive()
+        first, where = server.pid, server.api
+        os.kill(first, signal.SIGKILL)
+        assert gone(first, within_s=5)
+        deadline = time.monotonic() + 5
+        while not server.revive():  # its keeper hears of the end a moment later
+            assert time.monotonic() < deadline
+        assert server.pid != first
+        assert (server.api, json.loads((tmp_path / "prefect" / "api.json").read_text())["pid"]) == (where, server.pid)
+    assert not alive(server.pid)
+    # A browser that knows the password is not asked again.
+    with start(tmp_path, lasting=True) as later:
+        assert later.api.auth == where.auth
+    assert (tmp_path / "prefect" / "password.json").stat().st_mode & 0o777 == 0o600
+
+
 def test_no_python_no_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "executable", str(tmp_path / "missing"))
     with pytest.raises(FileNotFoundError, match="missing"):

@@ -156,6 +156,31 @@ def test_health_tells_what_is_not_well(home: Path) -> None:
     assert "Prefect's door" not in str(state.message)
 
 
+@pytest.mark.parametrize("comes_back", [True, False])
+def test_a_database_that_is_away_is_waited_for(home: Path, monkeypatch: pytest.MonkeyPatch, comes_back: bool) -> None:
+    from db.errors import DatabaseAway
+    from flows.deployed import taken_up
+    from flows.deployed.tidy import tidy
+
+    clock, told, real = [0.0], list[str](), taken_up.open_database
+
+    def away(settings: Any) -> Any:
+        if comes_back and clock[0] > 100:
+            return real(settings)
+        raise DatabaseAway("the server is away")
+
+    def tell(_settings: object, what: str, *_words: str) -> str:
+        told.append(what)
+        return ""
+
+    monkeypatch.setattr(taken_up, "open_database", away)
+    monkeypatch.setattr(taken_up, "tell_people", tell)
+    monkeypatch.setattr(taken_up, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(taken_up, "sleep", lambda seconds: clock.__setitem__(0, clock[0] + seconds))
+    state = tidy(return_state=True)
+    assert (state.is_completed(), told) == ((True, []) if comes_back else (False, ["not_started"]))
+
+
 def test_tidy_puts_right_what_it_finds(home: Path) -> None:
     from flows.deployed.tidy import tidy
 

@@ -52,7 +52,7 @@ def test_what_is_told_of_a_run(queued: list[dict[str, Any]], monkeypatch: pytest
     opened = a_lab()
     emitted.run_ended(opened, "r1", "done", "")
     assert queued == []  # nothing is told of what Prefect does not see
-    monkeypatch.setattr(emitted.FlowRunContext, "get", lambda: object())
+    monkeypatch.setattr(emitted, "flow_run_here", lambda: object())
     for _ in range(2):
         emitted.run_ended(opened, "r1", "marked", "x" * 5000, EXPOSED, {"com": "pass", "bf": "fail"})
     emitted.run_ended(opened, "r2", "failed", "why")

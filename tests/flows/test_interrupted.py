@@ -53,8 +53,6 @@ def long_plan(home: Path) -> Path:
 def long_run(home: Path) -> subprocess.Popen[str]:
     """A run of it in a process of its own."""
     plan = long_plan(home)
-    # A shell starts background jobs with Ctrl+C ignored, and a child inherits that from whoever runs these tests.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
     return subprocess.Popen(
         [sys.executable, "-m", "flows.cli", "run", str(plan), "-i", str(INSTRUMENT), "--yes", "--no-prefect"],
         env={**os.environ, "NIGHTBEAM_HOME": str(home)},

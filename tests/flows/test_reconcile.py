@@ -190,7 +190,31 @@ def test_what_is_not_to_go_on_does_not(settings: Settings, engine: Engine, clien
         client.set_flow_run_state(one, Crashed(), force=True)
     done = reconcile(settings, take_up_lost=why != "not wanted")
     assert done.taken_up == []
-    assert found(client, one)[0] == ("Cancelled" if why == "cancelled" else "Crashed")
+    assert found(client, one)[0] == {"cancelled": "Cancelled", "stopped": "Stopped"}.get(why, "Crashed")
+
+
+def test_a_deployment_that_the_file_has_no_more_is_paused(client: Any, tmp_path: Path) -> None:
+    from prefect import flow
+    from prefect.client.schemas.actions import WorkPoolCreate
+
+    from flows.serving.deployments import Deployments, pause_others
+
+    for pool in ("d-ours", "d-theirs"):
+        client.create_work_pool(WorkPoolCreate(name=pool, type="process"))
+    ours, theirs = (
+        client.create_flow(flow(name="night")(lambda: None)),
+        client.create_flow(flow(name="x")(lambda: None)),
+    )
+    for flow_id, name, pool in (
+        (ours, "d-kept", "d-ours"),
+        (ours, "d-removed", "d-ours"),
+        (ours, "d-elsewhere", "d-theirs"),
+        (theirs, "d-foreign", "d-ours"),
+    ):
+        client.create_deployment(flow_id, name, work_pool_name=pool)
+    found = Deployments(tmp_path / "prefect.yaml", ("night/d-kept",), ("d-ours",))
+    assert pause_others(client, found) == ("night/d-removed",)
+    assert pause_others(client, found) == ()
 
 
 def test_a_flow_of_a_target_ends_as_its_run_did(settings: Settings, engine: Engine, client: Any) -> None:

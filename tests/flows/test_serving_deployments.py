@@ -1,5 +1,6 @@
 """The file of deployments: the shipped one is whole, and each mistake is told with its place and what to do."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ GOOD: dict[str, Any] = {
 def written(folder: Path, *deployments: Any) -> Path:
     (folder / "night.yaml").touch()
     path = folder / "prefect.yaml"
-    path.write_text(yaml.safe_dump({"deployments": list(deployments)}))
+    path.write_text(json.dumps({"deployments": list(deployments)}))  # JSON is YAML, and has no anchors
     return path
 
 
@@ -63,6 +64,11 @@ def test_an_entrypoint_may_be_written_as_a_path(tmp_path: Path) -> None:
         ({"schedules": [{"cron": "0 20 * * *"}]}, "deployments[0].schedules[0].timezone", "of which place"),
         ({"parameters": {"night_file": "nothing.yaml"}}, "deployments[0].parameters.night_file", "is not there"),
         ({"schedules": ["0 20 * * *"]}, "deployments[0].schedules[0]", "has to be a mapping"),
+        ({"schedules": 3}, "deployments[0].schedules", "has to be a list"),
+        ({"schedules": [{"rrule": "FREQ=DAILY"}]}, "deployments[0].schedules[0].timezone", "of which place"),
+        ({"schedule": {"cron": "0 20 * * *"}}, "deployments[0].schedule", "is no word of this file"),
+        ({"entrypoint": "os.path.night"}, "deployments[0].entrypoint", "is no flow of nightbeam"),
+        ({"parameters": {"key": "abc"}}, "deployments[0].parameters.key", "never again"),
         ({"parameters": ["night.yaml"]}, "deployments[0].parameters", "has to be a mapping"),
     ],
 )
@@ -71,6 +77,13 @@ def test_a_mistake_is_told_with_its_place(tmp_path: Path, changed: dict[str, Any
         read_deployments(written(tmp_path, {**GOOD, **changed}))
     assert told.value.field == f"prefect.yaml: {field}"
     assert limit in told.value.limit
+
+
+def test_one_name_stands_for_one_deployment_of_a_flow(tmp_path: Path) -> None:
+    other = {**GOOD, "name": "other"}
+    assert len(read_deployments(written(tmp_path, GOOD, other)).names) == 2
+    with pytest.raises(BadInput, match="stands twice"):
+        read_deployments(written(tmp_path, GOOD, GOOD))
 
 
 @pytest.mark.parametrize("text", ["", "[]", "deployments: none", "deployments: []", "deployments: [x]"])
