@@ -32,6 +32,12 @@ class Database:
     away: str = ""
     """Why it cannot be asked; empty where it can, or where there is none."""
 
+    def required(self) -> Engine:
+        """The engine; `NightbeamError` where there is no database to ask."""
+        if self.engine is None:
+            raise NightbeamError(f"there is no database to ask: {self.away or 'nothing was ever run here'}")
+        return self.engine
+
     def has(self, run: str) -> bool:
         """Whether it has a run of this name."""
         if self.engine is None or not run:

@@ -34,10 +34,14 @@ def load_model(path: Path, model: type[Model], changes: Iterable[str] = ()) -> M
         The document cannot be read, is of a newer ``format_version``, or does not describe a ``model``: names the
         dotted field, the value, the limit in words, the unit, and what to do; further mistakes follow in the remedy.
     """
-    data = read_document(path)
+    return validate(changed(read_document(path), changes), model, path.name)
+
+
+def changed(data: Any, changes: Iterable[str]) -> Any:
+    """The same data with changes such as ``optics.defocus_nm=20``; `BadInput` for one that is none."""
     for change in changes:
         _apply(data, change)
-    return validate(data, model, path.name)
+    return data
 
 
 def validate(data: object, model: type[Model], name: str) -> Model:

@@ -85,19 +85,23 @@ class ForeignFrames:
         self.recorded: npt.NDArray[np.bool_] = np.ones(self.scan_shape, np.bool_)
         self.came_twice = self.corrupt = None
 
-    def batches(self, max_bytes: int = BATCH_BYTES) -> Iterator[Batch]:
-        """All frames as (first position, frames (n, det_y, det_x)); one pass at a time."""
+    def batches(self, max_bytes: int = BATCH_BYTES, first: int = 0, stop: int | None = None) -> Iterator[Batch]:
+        """All frames as (first position, frames (n, det_y, det_x)); one pass at a time.
+
+        The child gives all frames in order: those before ``first`` are read and dropped.
+        """
         # A child gives its frames once; the one that told the shape serves the first pass.
         if self._used:
             self._again()
         self._used, child = True, self._child
         try:
             most = frames_per_batch(self.detector_shape, self.dtype, max_bytes)
-            positions = self.scan_shape[0] * self.scan_shape[1]
-            for first in range(0, positions, most):
-                frames = np.empty((min(most, positions - first), *self.detector_shape), self.dtype)
-                child.read_into(frames.reshape(-1).view(np.uint8).data, f"at frame {first}")
-                yield first, frames
+            end = self.scan_shape[0] * self.scan_shape[1] if stop is None else stop
+            for at in (*range(0, first, most), *range(first, end, most)):
+                frames = np.empty((min(most, (first if at < first else end) - at), *self.detector_shape), self.dtype)
+                child.read_into(frames.reshape(-1).view(np.uint8).data, f"at frame {at}")
+                if at >= first:
+                    yield at, frames
         finally:
             child.kill()
 

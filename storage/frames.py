@@ -78,8 +78,11 @@ class Frames(Protocol):
         """Where a frame came that could not be unpacked, (scan_y, scan_x); None where nobody kept a ledger."""
         ...
 
-    def batches(self, max_bytes: int = BATCH_BYTES) -> Iterator[Batch]:
-        """Recorded frames as (first position, frames (n, det_y, det_x)); positions without a frame are left out."""
+    def batches(self, max_bytes: int = BATCH_BYTES, first: int = 0, stop: int | None = None) -> Iterator[Batch]:
+        """Recorded frames as (first position, frames (n, det_y, det_x)); positions without a frame are left out.
+
+        ``first`` and ``stop`` bound the positions.
+        """
         ...
 
     def chunks(self, most: int) -> Iterator[ChunkBatch] | None:

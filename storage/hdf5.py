@@ -62,12 +62,15 @@ class Hdf5Frames:
             if layout.SATURATION_VALUE in file:
                 self.full_scale = int(file[layout.SATURATION_VALUE][()])
 
-    def batches(self, max_bytes: int = BATCH_BYTES) -> Iterator[Batch]:
+    def batches(self, max_bytes: int = BATCH_BYTES, first: int = 0, stop: int | None = None) -> Iterator[Batch]:
         """Recorded frames as (first position, frames (n, det_y, det_x)); ours are held to their checksums."""
         most = frames_per_batch(self.detector_shape, self.dtype, max_bytes)
         rows = self._data.chunks[0] if self._data.chunks and self._data.ndim == 4 else 1
         with ThreadPoolExecutor(THREADS, thread_name_prefix="unpack") as pool:
-            for first, count in _runs(self.recorded.ravel(), most, self.scan_shape[1], rows):
+            wanted = self.recorded.ravel().copy()
+            wanted[:first] = False
+            wanted[len(wanted) if stop is None else stop :] = False
+            for first, count in _runs(wanted, most, self.scan_shape[1], rows):
                 frames = np.empty((count, *self.detector_shape), self.dtype)
                 try:
                     if self.kind == "nightbeam":

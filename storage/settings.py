@@ -52,6 +52,13 @@ class Settings(BaseSettings):
     maintenance: tuple[Window, ...] = ()
     """When instruments are not to be used; a night ends before."""
 
+    dask_address: str | None = Field(default=None, max_length=200)
+    """Scheduler of a Dask cluster that analyses by rows: `tcp://127.0.0.1:8786`, or from elsewhere `tls://HOST:PORT`."""
+    dask_tls_ca: str | None = None
+    """File of the authority that signed the cluster's certificates."""
+    dask_tls_cert: str | None = None
+    dask_tls_key: str | None = None
+
     web_token: SecretStr | None = None
     """What whoever reads the pages of `nightbeam serve` from another machine has to show."""
     web_url: str | None = Field(default=None, max_length=200)
@@ -105,6 +112,11 @@ class Settings(BaseSettings):
     def data_folder(self) -> Path:
         """Where the frames go."""
         return self.home / "data"
+
+    @property
+    def results_folder(self) -> Path:
+        """Where the results of analyses go."""
+        return self.home / "results"
 
     @property
     def reports_folder(self) -> Path:

@@ -6,6 +6,7 @@ import typer
 
 from flows.cli import (
     acquire,
+    analyse,
     ask,
     calibrate,
     control,
@@ -78,6 +79,7 @@ app.command("skip")(control.skip)
 app.command("stop")(control.stop)
 app.command("calibrate")(calibrate.calibrate)
 app.command("inspect")(look.inspect)
+app.command("analyse")(analyse.analyse)
 app.command("runs")(history.runs)
 app.command("nights")(history.nights)
 app.command("show")(history.show)

@@ -17,6 +17,7 @@ from web.report.evidence_run import run_evidence
 from web.report.facts import Facts, dose_accounts, night_report, run_report, seconds_between
 from web.report.figures.bars import Span, dose_bar, time_line
 from web.report.figures.canvas import as_picture
+from web.report.outcomes import outcome_plates
 from web.report.plates import Calibrated, Judged, Pass, run_plates
 from web.report.render import render_night, render_run
 from web.report.values import EvidenceGroup, Plate
@@ -38,7 +39,9 @@ def write_run_report(engine: "Engine", run_name: str, folder: Path, instrument: 
         facts = show_run(session, name=run_name)
     plan = plan_of(facts)
     pictures = _pictures(facts, plan, instrument.detector(plan.detector.name) if instrument else None)
-    report = run_report(facts, plan, (*pictures.plates, *_dose_plate(facts)), pictures.missing)
+    report = run_report(
+        facts, plan, (*outcome_plates(facts["analyses"]), *pictures.plates, *_dose_plate(facts)), pictures.missing
+    )
     page = render_run(replace(report, evidence=pictures.evidence))
     return written(folder / f"{facts['name']}.html", page)
 

@@ -33,10 +33,10 @@ def virtual_image(image: NDArray[np.generic], name: str, step_nm: Steps, ring: V
     angles = "" if ring is None else f", {ring.inner_mrad:.3g} to {ring.outer_mrad:.3g} mrad"
     title = f"Virtual image {name}{angles} [counts]"
     low, high, cut = clip_range(image)
-    shown, bar_axes = image_panel(_masked(image), title, extent=_extent_nm(image.shape, step_nm))
+    shown, bar_axes = image_panel(_masked(image), title, extent=extent_nm(image.shape, step_nm))
     shown.set(cmap=with_bad(colormaps["gray"]), clim=(low, high))
     colour_bar(shown, bar_axes, "counts per frame", cut)
-    field = _real_space(shown.axes, image, step_nm)
+    field = real_space(shown.axes, image, step_nm)
     said = f"Values from {number(low)} to {number(high)} counts per frame."
     return drawn(shown, title, f"{title}. {field} {said}")
 
@@ -44,11 +44,11 @@ def virtual_image(image: NDArray[np.generic], name: str, step_nm: Steps, ring: V
 def com_component(values_mrad: NDArray[np.floating], axis: str, step_nm: Steps, limit_mrad: float) -> Drawing:
     """One component of the centre of mass, shape (scan_y, scan_x) [mrad], on a scale symmetric about zero."""
     title = f"Centre of mass, {axis} component [mrad]"
-    shown, bar_axes = image_panel(_masked(values_mrad), title, extent=_extent_nm(values_mrad.shape, step_nm))
+    shown, bar_axes = image_panel(_masked(values_mrad), title, extent=extent_nm(values_mrad.shape, step_nm))
     shown.set(cmap=with_bad(colormaps["RdBu_r"]), clim=(-limit_mrad, limit_mrad))
     beyond = float(np.nanmax(np.abs(values_mrad), initial=0)) > limit_mrad
     colour_bar(shown, bar_axes, "mrad", "both" if beyond else "neither")
-    field = _real_space(shown.axes, values_mrad, step_nm)
+    field = real_space(shown.axes, values_mrad, step_nm)
     said = f"Colour scale from −{number(limit_mrad, 3)} (blue) to {number(limit_mrad, 3)} mrad (red)."
     return drawn(shown, title, f"{title}. {field} {said}")
 
@@ -61,8 +61,8 @@ def com_direction(
     colours = direction_colours(y_mrad, x_mrad, limit_mrad)
     missing = ~np.isfinite(y_mrad + x_mrad)
     colours[missing] = [int(NO_DATA_COLOUR[i : i + 2], 16) / 255 for i in (1, 3, 5)]
-    shown, bar_axes = image_panel(colours, title, extent=_extent_nm(y_mrad.shape, step_nm))
-    field = _real_space(shown.axes, y_mrad, step_nm)
+    shown, bar_axes = image_panel(colours, title, extent=extent_nm(y_mrad.shape, step_nm))
+    field = real_space(shown.axes, y_mrad, step_nm)
     _wheel(bar_axes, limit_mrad)
     magnitude = np.hypot(y_mrad, x_mrad)
     typical = float(np.sqrt(np.nanmean(magnitude**2))) if np.isfinite(magnitude).any() else None
@@ -96,7 +96,8 @@ def _wheel(bar_axes: Axes, limit_mrad: float) -> None:
               fontsize=TEXT_PT - 1, color=INK)  # fmt: skip
 
 
-def _extent_nm(shape: tuple[int, ...], step_nm: Steps) -> tuple[float, float, float, float]:
+def extent_nm(shape: tuple[int, ...], step_nm: Steps) -> tuple[float, float, float, float]:
+    """Left, right, bottom and top of a map [nm], as matplotlib wants them."""
     # Positions are the centres of their pixels: position (0, 0) lies at 0 nm.
     y, x = _steps(step_nm)
     return -0.5 * x, (shape[1] - 0.5) * x, (shape[0] - 0.5) * y, -0.5 * y
@@ -106,7 +107,7 @@ def _steps(step_nm: Steps) -> tuple[float, float]:
     return step_nm if isinstance(step_nm, tuple) else (step_nm, step_nm)
 
 
-def _real_space(axes: Axes, values: NDArray[np.generic], step_nm: Steps) -> str:
+def real_space(axes: Axes, values: NDArray[np.generic], step_nm: Steps) -> str:
     """Label the axes, add the scale bar, and say how large the field is."""
     rows, columns = values.shape
     y_nm, x_nm = _steps(step_nm)

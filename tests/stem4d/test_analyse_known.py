@@ -1,0 +1,57 @@
+"""What a person says of foreign data wins over the file, and what nobody says is asked for."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from pydantic import ValidationError
+
+from stem4d.analyse.known import Known, given_of
+from stem4d.errors import BadInput
+
+FACTS = {"beam_energy_kev": 200.0, "convergence_semi_angle_mrad": 20.0, "mrad_per_pixel": 1.0, "scan_step_nm": 0.5}
+
+
+def known(**more: Any) -> Known:
+    return Known.model_validate({"format_version": 1, **more})
+
+
+def test_the_file_is_believed_and_the_person_wins() -> None:
+    given = given_of(known(mrad_per_pixel=1.1, bad_pixels=((1, 2),)), FACTS, (8, 8), (3.5, 3.5))
+    assert (given.beam_energy_kev, given.mrad_per_pixel, given.scan_step_nm) == (200.0, 1.1, (0.5, 0.5))
+    np.testing.assert_array_equal(given.origin_px, [3.5, 3.5])
+    assert np.argwhere(given.bad_pixels).tolist() == [[1, 2]]
+
+
+def test_steps_may_differ_by_axis() -> None:
+    assert given_of(known(scan_step_nm=(0.5, 0.6)), FACTS, (8, 8), (3.5, 3.5)).scan_step_nm == (0.5, 0.6)
+
+
+@pytest.mark.parametrize("name", FACTS)
+def test_what_nobody_says_is_asked_for(name: str) -> None:
+    facts = {each: value for each, value in FACTS.items() if each != name}
+    with pytest.raises(BadInput) as told:
+        given_of(known(), facts, (8, 8), (3.5, 3.5))
+    assert told.value.field == name
+
+
+@pytest.mark.parametrize(
+    ("said", "centre", "field"),
+    [
+        ({"centre_px": (9.0, 1.0)}, None, "centre_px"),
+        ({}, None, "centre_px"),
+        ({"bad_pixels": ((8, 0),)}, (3.0, 3.0), "bad_pixels"),
+        ({"bad_pixels": ((-1, 0),)}, (3.0, 3.0), "bad_pixels"),
+        ({"uncertainty": {"defocus": 1.0}}, (3.0, 3.0), "uncertainty"),
+    ],
+)
+def test_what_cannot_be_is_refused(said: dict[str, Any], centre: Any, field: str) -> None:
+    with pytest.raises(BadInput) as told:
+        given_of(known(**said), FACTS, (8, 8), centre)
+    assert told.value.field == field
+
+
+@pytest.mark.parametrize("said", [{"mrad_per_pixel": 0.0}, {"defocus_nm": float("nan")}, {"dose": 1.0}])
+def test_the_document_is_strict(said: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        known(**said)
