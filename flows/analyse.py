@@ -66,7 +66,7 @@ def analyse_run(settings: Settings, engine: Engine, run: str, wanted: Wanted) ->
                     verdict=done.outcome.verdict,
                     reason=done.outcome.reason,
                     path=str(done.path),
-                    summary=summary_of(done),
+                    summary=done.summary(),
                 )
         made.append(done)
     return made
@@ -97,16 +97,6 @@ def options_of(wanted: Wanted) -> Any:
         limit = f"is no method; there are {', '.join(METHODS)}"
         raise BadInput(field="method", value=wanted.method, limit=limit)
     return validate(changed({}, wanted.changes), METHODS[wanted.method].options, f"--set for {wanted.method}")
-
-
-def summary_of(made: Made) -> dict[str, Any]:
-    """Figures for the record, with what they rest on."""
-    return {
-        **made.outcome.figures,
-        "input_sha256": " ".join(made.made_from["input_sha256"]),
-        "options": ", ".join(f"{name}={value}" for name, value in made.made_from["options"].items()),
-        "results_sha256": sha256_of_file(made.path),
-    }
 
 
 def _centre(rows: FrameRows) -> tuple[float, float] | None:

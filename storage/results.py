@@ -5,6 +5,7 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +85,13 @@ def read_results(path: Path) -> Results:
         raise BadInput(field="file", value=str(path), limit=limit, remedy="Analyse again with --again") from None
 
 
+def finite(figures: Mapping[str, Any]) -> dict[str, Any]:
+    """Figures as JSON can have them: what could not be worked out is None, not NaN."""
+    return {
+        name: None if isinstance(value, float) and not isfinite(value) else value for name, value in figures.items()
+    }
+
+
 def _fill(file: h5py.File, results: Results) -> None:
     outcome = results.outcome
     entry = file.create_group("entry")
@@ -98,7 +106,7 @@ def _fill(file: h5py.File, results: Results) -> None:
     if outcome.pictures:
         entry.attrs["default"] = outcome.pictures[0].name
         file.attrs["default"] = "entry"
-    entry["figures"] = json.dumps(dict(outcome.figures), allow_nan=False)
+    entry["figures"] = json.dumps(finite(outcome.figures), allow_nan=False)
     entry["made_from"] = json.dumps(dict(results.made_from), allow_nan=False, sort_keys=True)
     for one in outcome.pictures:
         _add(entry.create_group(one.name), one)

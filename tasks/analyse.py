@@ -1,23 +1,26 @@
-"""The stage that makes of the recorded maps what the plan wanted to learn, with the noise that counting leaves."""
+"""The stage that makes of a run's data what the plan wanted to learn: maps, figures and what they are worth."""
 
-from dataclasses import asdict
-from math import isfinite
+from collections.abc import Mapping
 from typing import Any
 
+from db.engine import reader
+from db.errors import DatabaseAway
 from db.operations import AddAnalysis
+from db.questions.show import show_run
 from db.vocabulary import AnalysisVerdict
-from stem4d.analyse.com import deflection, summarise_deflection
-from stem4d.analyse.virtual import summarise_virtual
+from stem4d.analyse.method import Given, NotPossible, Outcome
+from stem4d.analyse.methods import from_maps, options_for
+from stem4d.errors import NightbeamError
 from stem4d.maps import RunMaps
-from stem4d.plan import Analysis, CentreOfMass, Plan, Virtual
-from stem4d.predict import predict
+from stem4d.plan import Analysis, Virtual
 from tasks.calibrated import Calibrated
-from tasks.lab import lab
+from tasks.given import given_of_run
+from tasks.lab import Lab, lab
+from tasks.parts import Job
 from tasks.recorded_maps import recorded_passes
+from tasks.results import Made, kept, result_of
+from tasks.spread import cluster_of
 from tasks.stage import stage
-
-Line = tuple[str, str, dict[str, Any]]
-"""Method, result in words, figures."""
 
 
 @stage("analyse")
@@ -26,49 +29,66 @@ def analyse(
 ) -> list[str]:
     """Analyse the first pass, which the specimen saw freshest; gives one line for each result.
 
-    What an analysis is worth follows from the quality checks: good where all of them passed, doubtful otherwise.
+    A result is good where the data carry it and all quality checks of that analysis passed, doubtful otherwise. One
+    that fails says why, and neither the others nor the run fail with it.
     """
     opened = lab(instrument)
-    known = opened.runs[run]
-    calibrated = Calibrated.model_validate_json(calibrated_json)
+    plan = opened.runs[run].plan
+    given = given_of_run(plan, _calibrations(opened, run, Calibrated.model_validate_json(calibrated_json)))
+    first = exposed["passes"][0]
     maps = recorded_passes(exposed)[0]
     told = []
-    for wanted in known.plan.analyses:
-        for method, words, figures in _results(wanted, known.plan, calibrated, maps):
-            judged = quality["verdicts"].get(method, "not_measurable")
-            verdict: AnalysisVerdict = "not_possible" if not figures else "good" if judged == "pass" else "doubtful"
+    for wanted in plan.analyses:
+        made = _made(opened, run, given, wanted, first, maps)
+        summary = made.summary()
+        for method in _names(wanted):
+            verdict, words = _worth(made.outcome, quality["verdicts"].get(method, "not_measurable"))
             opened.recorder.record(
-                AddAnalysis(
-                    run=run,
-                    method=method,
-                    verdict=verdict,
-                    reason=words,
-                    path=exposed["passes"][0]["path"],
-                    summary=figures,
-                )
+                AddAnalysis(run=run, method=method, verdict=verdict, reason=words, path=str(made.path), summary=summary)
             )
-            opened.tell("analysed", f"{method}, {verdict}: {words}", run)
+            opened.tell("analysed", f"{method}, {verdict.replace('_', ' ')}: {words}", run)
             told.append(f"{method}: {verdict}")
     return told
 
 
-def _results(wanted: Analysis, plan: Plan, calibrated: Calibrated, maps: RunMaps) -> list[Line]:
-    electrons = predict(plan).electrons_per_pattern * calibrated.current_ratio
-    if isinstance(wanted, Virtual):
-        summaries = [
-            summarise_virtual(ring.name, maps.virtual[ring.name], maps.recorded, electrons) for ring in wanted.detectors
-        ]
-        return [(f"virtual {one.name}", one.text, _plain(asdict(one))) for one in summaries]
-    if isinstance(wanted, CentreOfMass):
-        found = deflection(maps, calibrated.mrad_per_pixel, centre_px=calibrated.centre_px)
-        summary = summarise_deflection(found, electrons, plan.optics.convergence_semi_angle_mrad)
-        return [("com", summary.text, _plain(asdict(summary)))]
-    words = "the frames are recorded and judged; this version does not reconstruct them"
-    return [(wanted.kind, words, {})]
+def _made(opened: Lab, run: str, given: Given, wanted: Analysis, first: Mapping[str, Any], maps: RunMaps) -> Made:
+    folder, inputs = opened.settings.results_folder / run, [str(first["sha256"])]
+    options = None
+    try:
+        if wanted.kind in from_maps:
+            return kept(wanted.kind, from_maps[wanted.kind](given, maps, wanted), given, wanted, inputs, folder)
+        options = options_for(wanted)
+        job = Job(str(first["path"]), wanted.kind, given, options)
+        with cluster_of(opened.settings) as everywhere:
+            return result_of(job, inputs, folder, everywhere=everywhere)
+    except (NightbeamError, NotPossible) as error:
+        return kept(wanted.kind, Outcome("not_possible", str(error), {}), given, options or wanted, inputs, folder)
 
 
-def _plain(figures: dict[str, Any]) -> dict[str, Any]:
-    """Figures for the database: what could not be worked out is None there, not NaN."""
-    return {
-        name: None if isinstance(value, float) and not isfinite(value) else value for name, value in figures.items()
+def _names(wanted: Analysis) -> list[str]:
+    """Under which an analysis is judged and recorded: each virtual detector has its own."""
+    return [f"virtual {ring.name}" for ring in wanted.detectors] if isinstance(wanted, Virtual) else [wanted.kind]
+
+
+def _worth(outcome: Outcome, judged: str) -> tuple[AnalysisVerdict, str]:
+    """What the analysis says of itself, and no better than the quality checks of its data."""
+    if outcome.verdict == "good" and judged != "pass":
+        return "doubtful", f"{outcome.reason} The quality of the data: {judged.replace('_', ' ')}."
+    return outcome.verdict, outcome.reason
+
+
+def _calibrations(opened: Lab, run: str, calibrated: Calibrated) -> dict[str, dict[str, Any]]:
+    """What the record has of the run's calibrations; what the run itself holds, where the database is away."""
+    held: dict[str, dict[str, Any]] = {
+        "centre": {"value": {"centre_px": calibrated.centre_px}},
+        "mrad_per_pixel": {"value": {"mrad_per_pixel": calibrated.mrad_per_pixel}},
+        "pixel_mask": {"value": {"bad_pixels": calibrated.bad_pixels}},
+        "current": {"value": {"true_over_commanded": calibrated.current_ratio}},
     }
+    if opened.recorder.waiting:
+        return held
+    try:
+        with reader(opened.engine) as session:
+            return held | {one["kind"]: one for one in show_run(session, name=run)["calibrations"]}
+    except DatabaseAway:
+        return held

@@ -57,6 +57,7 @@ def expose(instrument: str, run: str, calibrated_json: str) -> dict[str, Any]:
         passes.append(
             {
                 "path": str(done.result.receipt.path),
+                "sha256": done.result.receipt.sha256,
                 "dataset_id": dataset,
                 "started_s": done.started_s,
                 "ended_s": done.ended_s,

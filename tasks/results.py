@@ -11,8 +11,9 @@ import numpy as np
 
 from stem4d.analyse.method import Given, NotPossible, Outcome
 from stem4d.errors import BadInput
-from stem4d.model import canonical_json, sha256_of
-from storage.results import Results, read_results, write_results
+from stem4d.model import Strict, canonical_json, sha256_of
+from storage.disk import sha256_of_file
+from storage.results import Results, finite, read_results, write_results
 from tasks.parts import Everywhere, Job, analysed
 
 VERSION = 1
@@ -28,6 +29,16 @@ class Made:
     again: bool
     """False where the results lay there already."""
     made_from: Mapping[str, Any]
+
+    def summary(self) -> dict[str, Any]:
+        """Figures for the record, with what they rest on; what could not be worked out is None."""
+        options = self.made_from["options"]
+        return {
+            **finite(self.outcome.figures),
+            "options": ", ".join(f"{name}={value}" for name, value in options.items() if name != "kind"),
+            "input_sha256": " ".join(self.made_from["input_sha256"]),
+            "results_sha256": sha256_of_file(self.path),
+        }
 
 
 def result_of(
@@ -48,15 +59,8 @@ def result_of(
     everywhere : Everywhere, optional
         Where the ranges of rows are done.
     """
-    made_from = {
-        "method": job.method,
-        "version": VERSION,
-        "options": json.loads(canonical_json(job.options)),
-        "given": _plain(job.given),
-        "input_sha256": list(inputs),
-    }
-    key = sha256_of(json.dumps(made_from, sort_keys=True))[:12]
-    path = folder / f"{job.method}-{key}.h5"
+    made_from = _made_from(job.method, job.options, job.given, inputs)
+    path = folder / _name(made_from)
     if not again and path.is_file():
         found = _there(path)
         if found is not None and found.made_from == made_from:
@@ -65,8 +69,32 @@ def result_of(
         outcome = analysed(job, everywhere)
     except NotPossible as why:
         outcome = Outcome("not_possible", str(why), {})
-    write_results(path, Results(job.method, outcome, made_from))
+    return _written(path, outcome, made_from)
+
+
+def kept(method: str, outcome: Outcome, given: Given, options: Strict, inputs: Sequence[str], folder: Path) -> Made:
+    """An outcome that was made elsewhere, as results of the same kind."""
+    made_from = _made_from(method, options, given, inputs)
+    return _written(folder / _name(made_from), outcome, made_from)
+
+
+def _written(path: Path, outcome: Outcome, made_from: Mapping[str, Any]) -> Made:
+    write_results(path, Results(made_from["method"], outcome, made_from))
     return Made(outcome, path, True, made_from)
+
+
+def _made_from(method: str, options: Strict, given: Given, inputs: Sequence[str]) -> dict[str, Any]:
+    return {
+        "method": method,
+        "version": VERSION,
+        "options": json.loads(canonical_json(options)),
+        "given": _plain(given),
+        "input_sha256": list(inputs),
+    }
+
+
+def _name(made_from: Mapping[str, Any]) -> str:
+    return f"{made_from['method']}-{sha256_of(json.dumps(made_from, sort_keys=True))[:12]}.h5"
 
 
 def _there(path: Path) -> Results | None:

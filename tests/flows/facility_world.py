@@ -1,5 +1,6 @@
 """A facility on loopback: PostgreSQL, Prefect's server with a password, a PC for each of two instruments."""
 
+import base64
 import json
 import os
 import signal
@@ -11,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+from urllib.request import Request, urlopen
 
 import psutil
 
@@ -113,11 +115,16 @@ class Facility:
         self.begin("server", [*PREFECT, "server", "start", *where], self.environment() | own)
         until(self.answers, 120, "Prefect's server does not answer")
 
+    def ask(self, path: str, body: Mapping[str, Any]) -> Any:
+        """What Prefect's API answers to a POST."""
+        headers = {"Content-Type": "application/json"}
+        headers["Authorization"] = f"Basic {base64.b64encode(PASSWORD.encode()).decode()}"
+        with urlopen(Request(f"{self.url}/{path}", json.dumps(body).encode(), headers), timeout=20) as answer:
+            return json.load(answer)
+
     def answers(self) -> bool:
         """Whether Prefect's server is there."""
         with suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1):
-            from urllib.request import urlopen
-
             return bool(urlopen(f"{self.url}/health", timeout=5).status == 200)
         return False
 
@@ -159,6 +166,8 @@ def write_plans(folder: Path, targets: int) -> None:
             spare = {"spare_areas": ["hole-1"]}
             listed.append({"name": f"t{number}", "plan": f"{instrument}-{number}.yaml", **spare})
         night = {"format_version": 1, "name": instrument, "instrument": f"{instrument}.toml", "targets": listed}
+        if instrument == "two":
+            night["approval"] = {"before": ["night"], "wait_min": 5.0}
         (folder / f"night-{instrument}.json").write_text(json.dumps(night))
 
 

@@ -121,6 +121,8 @@ def test_two_instruments_through_a_night_with_everything_that_can_die(facility: 
         (one,) = until(lambda: record.launches(flow="night", source="schedule"), 120, "no night by the clock")
         facility.prefect("--no-prompt", "deployment", "schedule", "pause", "--all")
         until(lambda: record.launches(flow="night", source="event"), 60, "no night by the event")
+        # The night on two asks a person, who lets it begin.
+        until(lambda: allow(facility), 120, "nobody is asked")
         until(lambda: lit(facility, "one") and lit(facility, "two"), 240, "not both at work")
         assert {launch.state for launch in record.launches(flow="night")} == {"running"}
 
@@ -160,6 +162,9 @@ def test_two_instruments_through_a_night_with_everything_that_can_die(facility: 
         states = flow_runs(facility)
         shown = {(one.flow, one.state, one.reason or "", *states[one.flow_run_id]) for one in record.launches()}
         assert {name for *_record, name, _message in shown} <= {"Completed", "Completed with warnings"}, shown
+
+        (said,) = record.asked("SELECT message FROM event WHERE kind = 'approval'")
+        assert "allowed by Anna" in said[0]
 
         # Nothing twice: one pass of each target whole, no exposure open, and no two owners at one time.
         passes = (
@@ -207,12 +212,14 @@ def dark(facility: Facility, instrument: str) -> bool:
 
 def flow_runs(facility: Facility) -> dict[str, tuple[str, str]]:
     """Names and messages of the states of all flow runs."""
-    import base64
-    from urllib.request import Request, urlopen
+    listed = facility.ask("flow_runs/filter", {})
+    return {one["id"]: (one["state"]["name"], str(one["state"]["message"])) for one in listed}
 
-    from tests.flows.facility_world import PASSWORD
 
-    request = Request(f"{facility.url}/flow_runs/filter", b"{}", {"Content-Type": "application/json"})
-    request.add_header("Authorization", f"Basic {base64.b64encode(PASSWORD.encode()).decode()}")
-    with urlopen(request, timeout=20) as answer:
-        return {one["id"]: (one["state"]["name"], str(one["state"]["message"])) for one in json.load(answer)}
+def allow(facility: Facility) -> bool:
+    """Let the night that asks a person begin; False where none asks yet."""
+    paused = facility.ask("flow_runs/filter", {"flow_runs": {"state": {"type": {"any_": ["PAUSED"]}}}})
+    if not paused:
+        return False
+    answer = {"run_input": {"approve": True, "who": "Anna"}}
+    return bool(facility.ask(f"flow_runs/{paused[0]['id']}/resume", answer)["status"] == "ACCEPT")
