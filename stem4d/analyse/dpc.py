@@ -1,0 +1,255 @@
+"""DPC and iDPC from centre of mass maps: deflections in the scan's frame, fields and phase, each with its noise."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import sqrt
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from stem4d.analyse import dpc_pictures
+from stem4d.analyse.com_noise import Region, region_of
+from stem4d.analyse.curl import CurlCheck, check_curl
+from stem4d.analyse.geometry import angles_per_px
+from stem4d.analyse.grid import FEWEST, filled
+from stem4d.analyse.method import Given, NotPossible, Outcome
+from stem4d.calibrate.rotation import fit_rotation
+from stem4d.errors import BadInput
+from stem4d.maps import RunMaps
+from stem4d.model import Positive, Strict
+from stem4d.virtual_detectors import VirtualDetector
+
+Array = npt.NDArray[np.float64]
+Mask = npt.NDArray[np.bool_]
+
+LEAST_RESPONSE, POOR_RESPONSE = 0.3, 0.9
+"""Of the centre of mass to the movement of the pattern: below the first it says nothing, below the second little."""
+MOST_MISSING = 0.2
+"""Part of the positions that may be filled in before the phase is integrated."""
+MOST_SATURATED = 0.02
+"""Part of the positions whose patterns may hold pixels at full scale."""
+MOST_MISMATCH_PX = 0.05
+STRUCTURE_SIGMAS = 5.0
+"""By which the power of the deflections must exceed that of counting noise to be a specimen's."""
+
+
+class ComOptions(Strict):
+    """What is made of the centres of mass."""
+
+    field: Literal["electric", "magnetic", "none"] = "electric"
+    """What deflects."""
+    phase: bool = True
+    """Whether to integrate the deflections (iDPC)."""
+    region_outer_mrad: Positive | None = None
+    """Where frames are read again: radius within which the centre of mass is taken; all of the detector if absent."""
+
+
+@dataclass(frozen=True)
+class Deflected:
+    """Deflections in the scan's frame, (scan_y, scan_x); NaN where they are not known."""
+
+    y_mrad: Array
+    x_mrad: Array
+    sigma_y_mrad: Array
+    sigma_x_mrad: Array
+    """Counting noise of each position."""
+    known: Mask
+    region: Region
+
+    @property
+    def noise_mrad(self) -> tuple[float, float]:
+        """Rms noise (y, x)."""
+        return _rms(self.sigma_y_mrad[self.known]), _rms(self.sigma_x_mrad[self.known])
+
+
+def deflections(
+    given: Given,
+    maps: RunMaps,
+    rotation_deg: float | None,
+    com_region: VirtualDetector | None = None,
+    com_counts: npt.NDArray[np.number] | None = None,
+    summed: Mask | None = None,
+) -> Deflected:
+    """Deflections about the origin of each position, turned and mirrored into the scan's frame.
+
+    Where the region cuts the pattern, or bad pixels lie in it, what that does is taken back to first order.
+
+    Raises
+    ------
+    NotPossible
+        Without a centre of mass anywhere, or where the region hardly lets it move.
+    BadInput
+        If arrays do not fit the maps.
+    """
+    shape, detector = maps.scan_shape, maps.sum_pattern.shape
+    counts = maps.total if com_counts is None else com_counts
+    if counts.shape != shape or given.bad_pixels.shape != detector:
+        found = (counts.shape, given.bad_pixels.shape)
+        raise BadInput(field="com_counts, bad_pixels", value=found, limit=f"{shape} and {detector}, as the maps")
+    com = np.stack([maps.com_y_px, maps.com_x_px]).astype(np.float64)
+    known = maps.recorded & np.isfinite(com).all(axis=0) & (counts > 0)
+    if not known.any():
+        raise NotPossible("no position has a centre of mass: no frame was recorded, or none holds a count")
+    weights = np.ones(detector, bool) if com_region is None else com_region.weights(detector).astype(bool)
+    of = known if summed is None else known & summed
+    if not of.any():
+        raise NotPossible("none of the frames whose patterns were summed has a centre of mass")
+    region = region_of(maps.sum_pattern, com[:, of], counts[of].astype(np.float64), given.bad_pixels, weights)
+    least = float(np.linalg.svd(region.response, compute_uv=False).min())
+    if least < LEAST_RESPONSE:
+        raise NotPossible(
+            f"the centre of mass moves by only {least:.2f} of what the pattern does: its region cuts the disk. "
+            "Take it over a larger region, with a pass over the frames"
+        )
+    back = np.linalg.inv(region.response)
+    turned = angles_per_px(given, rotation_deg)
+    middle = region.middle_px[:, None, None]
+    place = np.einsum("ab,byx->ayx", back, com - region.offset_px[:, None, None] - middle) + middle
+    angle = np.einsum("ab,byx->ayx", turned, place - given.origin_at(shape))
+    angle[:, ~known] = np.nan
+    through = turned @ back
+    covariance = through @ _spread(region, given) @ through.T
+    electrons = np.where(known, counts / given.counts_per_electron, np.nan)
+    sigma = [np.sqrt(covariance[axis, axis] / electrons) for axis in (0, 1)]
+    return Deflected(angle[0], angle[1], sigma[0], sigma[1], known, region)
+
+
+def com_outcome(
+    given: Given,
+    maps: RunMaps,
+    options: ComOptions | None = None,
+    com_region: VirtualDetector | None = None,
+    com_counts: npt.NDArray[np.number] | None = None,
+    summed: Mask | None = None,
+) -> Outcome:
+    """Deflection, fields and phase from the maps of a pass, without looking at a frame.
+
+    Parameters
+    ----------
+    given : Given
+        With the origin of every position where the pattern moves with the scan.
+    maps : RunMaps
+        Of the pass.
+    options : ComOptions, optional
+        What is made of them.
+    com_region : Annulus or PixelMask, optional
+        Where the accumulator took the centre of mass; the whole detector if absent.
+    com_counts : ndarray, shape (scan_y, scan_x), optional
+        Counts it was taken from; ``maps.total`` if absent.
+    summed : ndarray of bool, shape (scan_y, scan_x), optional
+        Positions that ``maps.sum_pattern`` is the sum of; all that were recorded if absent.
+
+    Returns
+    -------
+    Outcome
+        Doubtful where the rotation is not known or leaves curl, patterns are saturated or cut, or nothing moves.
+
+    Raises
+    ------
+    NotPossible, BadInput
+        As `deflections`.
+    """
+    chosen = options or ComOptions()
+    rotation, doubts = _rotation(given, maps)
+    found = deflections(given, maps, rotation, com_region, com_counts, summed)
+    doubts += _doubts(found, maps)
+    noise = found.noise_mrad
+    moved = [found.y_mrad[found.known], found.x_mrad[found.known]]
+    power = sum(float(np.mean((each - each.mean()) ** 2)) for each in moved)
+    excess = power / max(noise[0] ** 2 + noise[1] ** 2, 1e-300) - 1
+    # Of 2n squares of normal deviates; the two means are taken out.
+    if excess < STRUCTURE_SIGMAS / sqrt(max(found.known.sum(), 1)):
+        doubts.append("the deflections do not exceed their counting noise")
+    figures: dict[str, float | int | str | bool | None] = {
+        "positions": int(found.known.sum()),
+        "mean_deflection_mrad": float(np.hypot(*moved).mean()),
+        "rms_deflection_mrad": sqrt(power / 2),
+        "noise_y_mrad": noise[0],
+        "noise_x_mrad": noise[1],
+        "power_over_noise": excess,
+        "com_response": float(np.linalg.svd(found.region.response, compute_uv=False).min()),
+        "scan_rotation_deg": rotation,
+    }
+    values = [filled(each, found.known) for each in (found.y_mrad, found.x_mrad)]
+    pictures = dpc_pictures.deflection(given, found)
+    told = f"deflection {sqrt(power / 2):.3g} mrad rms per axis, counting noise {_rms(np.array(noise)):.3g} mrad"
+    if rotation is not None:
+        pictures += dpc_pictures.fields(given, found, chosen.field)
+    if min(maps.scan_shape) >= FEWEST and rotation is not None:
+        curl = check_curl(values[0], values[1], found.known, given.scan_step_nm, noise)
+        pictures += dpc_pictures.differentials(given, curl, found.known)
+        figures |= _curl_figures(curl)
+        if curl.doubt:
+            doubts.append(curl.doubt)
+        missing = 1 - float(found.known.mean())
+        if chosen.phase and missing <= MOST_MISSING:
+            phase, more = dpc_pictures.phase(given, values, found, chosen.field)
+            pictures, figures = pictures + phase, figures | more
+            told += f"; phase {more['phase_rms_rad']:.3g} rad rms, noise {more['phase_noise_rad']:.3g} rad"
+        elif chosen.phase:
+            doubts.append(f"{missing:.0%} of the positions are missing: the phase is not integrated over so many")
+    elif rotation is not None and chosen.phase:
+        doubts.append(f"{maps.scan_shape} positions (y, x) are too few for curl and phase; it takes {FEWEST} each way")
+    verdict: Literal["good", "doubtful"] = "doubtful" if doubts else "good"
+    return Outcome(verdict, "; ".join([told, *doubts]), figures, pictures)
+
+
+def _rotation(given: Given, maps: RunMaps) -> tuple[float | None, list[str]]:
+    """The rotation that was measured before, or that these maps tell."""
+    if given.scan_rotation_deg is not None:
+        return given.scan_rotation_deg, []
+    untold = "the scan's rotation is not known: directions are those of the detector, and there is no field's sign"
+    steps = given.scan_step_nm
+    if abs(steps[0] - steps[1]) > 1e-3 * max(steps):
+        return None, [untold]
+    dark = next((maps.virtual[name] for name in ("haadf", "adf") if name in maps.virtual), None)
+    fit = fit_rotation(maps.com_y_px, maps.com_x_px, maps.recorded, dark, given.mirrored, maps.saturated_px)
+    if not fit.ok:
+        return None, [f"{untold} ({fit.reason})"]
+    told = f"rotation {fit.rotation_deg:.1f} ± {fit.rotation_uncertainty_deg:.1f} deg found in these deflections"
+    if not fit.half_turn_known:
+        return fit.rotation_deg, [f"{told} but for half a turn: all signs may be the opposite ones"]
+    return fit.rotation_deg, []
+
+
+def _doubts(found: Deflected, maps: RunMaps) -> list[str]:
+    doubts = []
+    saturated = float((maps.saturated_px[found.known] > 0).mean())
+    if saturated > MOST_SATURATED:
+        doubts.append(f"pixels stand at full scale in {saturated:.0%} of the patterns, which holds their centre back")
+    response = float(np.linalg.svd(found.region.response, compute_uv=False).min())
+    if response < POOR_RESPONSE:
+        doubts.append(
+            f"the centre of mass moves by {response:.2f} of what the pattern does, as its region or the detector cuts "
+            "it; deflections are divided by that"
+        )
+    if found.region.mismatch_px > MOST_MISMATCH_PX:
+        doubts.append(
+            f"the centres of mass were taken over another region than is known, {found.region.mismatch_px:.2g} px off "
+            "the mean pattern's: noise and response may be wrong"
+        )
+    return doubts
+
+
+def _curl_figures(curl: CurlCheck) -> Mapping[str, float | None]:
+    return {
+        "curl_rms_mrad_per_nm": curl.rms,
+        "curl_noise_mrad_per_nm": curl.noise,
+        "curl_sigmas": curl.sigmas,
+        "divergence_rms_mrad_per_nm": curl.divergence_rms,
+        "rotation_left_deg": curl.rotation_deg,
+        "rotation_left_uncertainty_deg": curl.rotation_uncertainty_deg,
+    }
+
+
+def _spread(region: Region, given: Given) -> Array:
+    """Covariance of where electrons land [px²], at least that of an evenly filled disk where it is not cut."""
+    least = 1e-3 * (given.convergence_semi_angle_mrad / given.mrad_per_pixel / 2) ** 2
+    value, vectors = np.linalg.eigh((region.spread_px2 + region.spread_px2.T) / 2)
+    whole: Array = vectors @ np.diag(np.maximum(value, least)) @ vectors.T
+    return whole
+
+
+def _rms(values: Array) -> float:
+    return float(np.sqrt(np.mean(values**2))) if values.size else float("nan")
