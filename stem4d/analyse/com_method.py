@@ -1,7 +1,6 @@
 """Centre of mass of frames that left no maps behind: one pass, then what maps of an acquisition get."""
 
 from dataclasses import replace
-from math import nan
 
 import numpy as np
 import numpy.typing as npt
@@ -96,7 +95,6 @@ def _check_region(given: Given, outer_mrad: float, looking: FollowingPass) -> No
         )
     for axis, name in enumerate(("y", "x")):
         farthest = looking.moved_px[..., axis].astype(float) + looking.mean_px[axis]
-        low, high = float(np.min(farthest, initial=nan)), float(np.max(farthest, initial=nan))
         low, high = float(farthest.min()), float(farthest.max())
         if low < 0 or high > looking.rows.detector_shape[axis] - 1:
             raise BadInput(

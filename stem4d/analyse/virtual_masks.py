@@ -172,6 +172,6 @@ def _moved_pixels(detector: Pixels, shape: tuple[int, int], moved_px: tuple[int,
         raise BadInput(field=f"{detector.name}.rows", value=found, limit=f"the detector's shape {shape}", unit="px")
     mask = np.array([[letter == "1" for letter in row] for row in detector.rows])
     padded = np.pad(mask, [(abs(by), abs(by)) for by in moved_px])
-    y, x = (2 * abs(by) * (by < 0) if False else abs(by) - by for by in moved_px)
+    y, x = (abs(by) - by for by in moved_px)
     moved: Mask = padded[y : y + shape[0], x : x + shape[1]]
     return moved

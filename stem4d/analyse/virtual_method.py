@@ -1,0 +1,74 @@
+"""Virtual images under masks that the acquisition did not have: one pass over the frames, following the origin."""
+
+import numpy as np
+import numpy.typing as npt
+
+from stem4d.analyse.com_method import SAMPLED_ROWS
+from stem4d.analyse.frame_pass import FollowingPass
+from stem4d.analyse.geometry import angles_per_px
+from stem4d.analyse.lattice_found import find_lattice
+from stem4d.analyse.method import Given, Method, Outcome, Parts, Rows
+from stem4d.analyse.virtual_masks import LatticeDisks, VirtualOptions, check_on_detector, mask_of
+from stem4d.analyse.virtual_outcome import LEAST_COVERED, MOST_SATURATED, covered, images_outcome
+
+Mask = npt.NDArray[np.bool_]
+
+
+def prepare(given: Given, options: VirtualOptions, rows: Rows) -> Parts:
+    """The lattice, where one has to be found, and how much of each detector is there."""
+    looking = FollowingPass(given, rows, lambda _: ())
+    lattice = np.zeros((0, 2))
+    if any(isinstance(one, LatticeDisks) and one.g1_mrad is None for one in options.detectors):
+        chosen = np.unique(np.linspace(0, rows.scan_shape[0] - 1, SAMPLED_ROWS).round().astype(int))
+        summed = looking.aligned_sum(chosen.tolist())
+        radius = given.convergence_semi_angle_mrad / given.mrad_per_pixel
+        lattice = find_lattice(summed, given.bad_pixels, looking.mean_px, radius) @ angles_per_px(given).T
+    origin = given.origin_at(rows.scan_shape).reshape(2, -1)
+    reached = np.stack([origin.mean(1), origin.min(1), origin.max(1)], axis=1)
+    check_on_detector(options.detectors, given, rows.detector_shape, reached, lattice if len(lattice) else None)
+    masks = _masks(given, options, rows.detector_shape, lattice, looking.mean_px, looking.mean_px)
+    shares = [covered(one, given, mask) for one, mask in zip(options.detectors, masks, strict=True)]
+    return {"lattice_mrad": lattice, "covered": np.array(shares)}
+
+
+def part(given: Given, options: VirtualOptions, rows: Rows, prepared: Parts, first: int, stop: int) -> Parts:
+    """Counts under each detector in rows first to stop - 1."""
+    mean = tuple(float(one.mean()) for one in given.origin_at(rows.scan_shape))
+    middle = (mean[0], mean[1])
+
+    def masks(origin_px: tuple[float, float]) -> list[Mask]:
+        return _masks(given, options, rows.detector_shape, prepared["lattice_mrad"], origin_px, middle)
+
+    found = FollowingPass(given, rows, masks).over(first, stop)
+    return {"virtual": found.virtual, "saturated": found.saturated}
+
+
+def finish(given: Given, options: VirtualOptions, prepared: Parts, parts: Parts) -> Outcome:
+    """Images in electrons."""
+    images, recorded = parts["virtual"], np.isfinite(parts["virtual"]).all(axis=-1)
+    doubts = [
+        f"{one.name}: only {share:.0%} of its angles lie on good pixels"
+        for one, share in zip(options.detectors, prepared["covered"], strict=True)
+        if share < LEAST_COVERED
+    ]
+    if recorded.any() and (part_of := float(parts["saturated"][recorded].mean())) > MOST_SATURATED:
+        doubts.append(f"pixels stand at full scale in {part_of:.0%} of the patterns: bright parts are too dark")
+    return images_outcome(
+        given, {one.name: images[..., number] for number, one in enumerate(options.detectors)}, recorded, doubts
+    )
+
+
+VIRTUAL = Method("virtual", VirtualOptions, prepare, part, finish)
+
+
+def _masks(
+    given: Given,
+    options: VirtualOptions,
+    shape: tuple[int, int],
+    lattice: npt.NDArray[np.float64],
+    origin_px: tuple[float, float],
+    mean_px: tuple[float, float],
+) -> list[Mask]:
+    moved = (round(origin_px[0] - mean_px[0]), round(origin_px[1] - mean_px[1]))
+    known = lattice if len(lattice) else None
+    return [mask_of(one, given, shape, origin_px, known, moved) for one in options.detectors]
