@@ -1,0 +1,1 @@
+"""Orientation mapping: diffraction patterns matched with kinematic templates of one crystal."""
