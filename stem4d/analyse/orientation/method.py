@@ -35,8 +35,9 @@ class OrientationOptions(Strict):
     """Spots beyond are not used; to the edge of the detector if absent."""
     least_score: Annotated[float, Field(gt=0, lt=1)] = 0.6
     """Correlation below which a pattern is not this crystal's."""
-    least_margin: Annotated[float, Field(ge=0, lt=1)] = 0.03
-    """Part of the score by which the best orientation must lie above every different one."""
+    least_margin: Annotated[float, Field(ge=0, lt=1)] = 0.02
+    """Part of the score by which the best orientation must lie above every different one, and above itself turned by
+    180 deg about the beam."""
 
 
 def prepare(given: Given, options: OrientationOptions, rows: Rows) -> Parts:
@@ -105,20 +106,28 @@ def part(given: Given, options: OrientationOptions, rows: Rows, prepared: Parts,
 def finish(given: Given, options: OrientationOptions, prepared: Parts, parts: Parts) -> Outcome:
     """Maps of orientation, score and margin, and what they are worth."""
     return outcome(
-        given, parts["rotation"], parts["figures"], prepared["turns"], options.least_score, options.least_margin
+        given,
+        parts["rotation"],
+        parts["figures"],
+        prepared["turns"],
+        disk_px(given),
+        options.least_score,
+        options.least_margin,
     )
 
 
 ORIENTATION = Method("orientation", OrientationOptions, prepare, part, finish)
 
 
-def _numbers(batch: npt.NDArray[np.generic], good: npt.NDArray[np.bool_]) -> tuple[npt.NDArray[np.generic], Array]:
-    """Frames the compiled part takes, and which of them can be used; numbers that are none become 0."""
-    native = np.ascontiguousarray(batch, dtype=batch.dtype.newbyteorder("="))
-    if native.dtype.kind in "ub":
-        return native, np.ones(len(native), bool)
-    values = native.astype(np.float32)
+def _numbers(
+    batch: npt.NDArray[np.generic], good: npt.NDArray[np.bool_]
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
+    """Frames as the compiled part takes them, and which can be used; what is no number becomes 0."""
+    values = np.ascontiguousarray(batch, dtype=np.float32)
+    if batch.dtype.kind in "ub":
+        return values, np.ones(len(values), bool)
     lost = ~np.isfinite(values)
-    values[lost] = 0.0
-    usable = (lost & good).sum((1, 2)) <= MOST_LOST * good.sum()
+    if lost.any():
+        values = np.where(lost, np.float32(0.0), values)
+    usable: npt.NDArray[np.bool_] = (lost & good).sum((1, 2)) <= MOST_LOST * good.sum()
     return values, usable

@@ -1,6 +1,6 @@
 """The compiled part of the refinement: score of any orientation, the climb to its top, in-plane angle and tilt errors."""
 
-from math import atan2, cos, exp, sin, sqrt
+from math import cos, exp, sin, sqrt
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,10 @@ from stem4d.analyse.orientation.matching import amplitude, sampled
 LEAST_TILT_RAD = 5e-4
 """Step at which the climb ends."""
 FAINT = 1e-3
+UNSURE_PX = 0.02
+"""Of a disk's centre, however many electrons: the edges of windows cut pixels."""
+UNEVEN = 0.03
+"""Part of a spot's intensity that its sum is uncertain by: places between pixels, disks that are not evenly bright."""
 
 
 @njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
@@ -86,7 +90,11 @@ def turned(rotation: Any, about_x: Any, about_y: Any, about_z: Any) -> Any:
             [z * x * (1 - c) - y * s, z * y * (1 - c) + x * s, c + z * z * (1 - c)],
         ]
     )
-    return turn @ rotation
+    product = np.empty((3, 3))
+    for i in range(3):
+        for j in range(3):
+            product[i, j] = turn[i, 0] * rotation[0, j] + turn[i, 1] * rotation[1, j] + turn[i, 2] * rotation[2, j]
+    return product
 
 
 @njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
@@ -119,16 +127,17 @@ def in_plane(
     rotation: Any, frame: Any, good: Any, scale: Any, radius: Any, g: Any, strength: Any, optics: Any, origin: Any,
     to_px: Any, levels: Any, spacing: Any, spots: Any,
 ) -> Any:  # fmt: skip
-    """Turn [rad] that brings the predicted spots onto the disks' centres of mass, its counting error, and spots used.
+    """Turn [rad] that brings the predicted spots onto the disks' centres of mass, its counting error, spots used, and
+    how far the disks lie from their places along the radius [px], rms beyond counting.
 
-    Each disk counts by its electrons and the square of its distance; a centre of n electrons in a window of radius w,
-    b of them background, is known to w/2 sqrt(n)/(n - b) and moves by what the disk does, which the background does
-    not.
+    The centre of n electrons of a disk of radius r among b of background in a window of radius w has the variance
+    (n r² + b w²)/(4 n²) along each axis.
     """
     count = predicted(rotation, g, strength, optics, spots)
     window = radius + 1.5
     area = np.pi * window * window
-    top, below, noise, used = 0.0, 0.0, 0.0, 0
+    top, below, used = 0.0, 0.0, 0
+    square = 0.0
     for k in range(count):
         y, x = spots[k, 0], spots[k, 1]
         py = origin[0] + to_px[0, 0] * y + to_px[0, 1] * x
@@ -138,7 +147,7 @@ def in_plane(
         length = sqrt(ty * ty + tx * tx)
         if length == 0.0:
             continue
-        total, moment, inside, whole = 0.0, 0.0, 0, True
+        total, moment, across, inside, whole = 0.0, 0.0, 0.0, 0, True
         for row in range(int(np.ceil(py - window)), int(np.floor(py + window)) + 1):
             for column in range(int(np.ceil(px - window)), int(np.floor(px + window)) + 1):
                 dy, dx = row - py, column - px
@@ -151,6 +160,7 @@ def in_plane(
                 total += value
                 along = (dy * ty + dx * tx) / length
                 moment += value * along
+                across += value * (dx * ty - dy * tx) / length
                 inside += 1
         if not whole or inside == 0:
             continue
@@ -158,16 +168,14 @@ def in_plane(
         above = total - ground
         if above < 3.0 * sqrt(total + 1.0):
             continue
-        # Weight of its angle: inverse of its variance, (w/2)² n/(n - b)²/length².
-        offset = moment / above / length
-        variance = (window / 2) ** 2 * total / (above * above) / (length * length)
-        top += offset / variance
-        below += 1 / variance
-        noise += 1 / variance
+        variance = (above * radius * radius + max(ground, 0.0) * window * window) / (4 * above * above) + UNSURE_PX**2
+        top += moment / above * length / variance
+        below += length * length / variance
+        square += (across / above) ** 2 - variance
         used += 1
     if used == 0:
-        return 0.0, np.nan, 0
-    return top / below, 1 / sqrt(noise), used
+        return 0.0, np.nan, 0, np.nan
+    return top / below, 1 / sqrt(below), used, sqrt(max(square / used, 0.0))
 
 
 @njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
@@ -178,8 +186,7 @@ def tilt_errors(
     """One step of least squares for the tilt about x and y from all intensities, its covariance, and χ² per freedom.
 
     Model c I(tilt) above the measured background, each sum with the variance of its expected electrons. Returns
-    (about_x, about_y, variance_x, variance_y, covariance, chi square per freedom); NaN where fewer than four spots say
-    anything.
+    (about_x, about_y, variance_x, variance_y, chi square per freedom); NaN where fewer than four spots say anything.
     """
     wide, wavelength = optics[1], optics[0]
     count = predicted(rotation, g, strength, optics, spots)
@@ -193,7 +200,7 @@ def tilt_errors(
         if value >= 0:
             seen += value - level_at(levels, sqrt(y * y + x * x), optics[2], spacing)
             expected += spots[k, 2]
-    nothing = (0.0, 0.0, np.nan, np.nan, np.nan, np.nan)
+    nothing = (0.0, 0.0, np.nan, np.nan, np.nan)
     if count < 4 or seen <= 0 or expected <= 0:
         return nothing
     c = seen / expected
@@ -216,7 +223,7 @@ def tilt_errors(
         # A turn about x moves z by gy, one about y by -gx.
         by_z = -2 * excitation / (wide * wide) * model
         slope[0], slope[1], slope[2] = model, by_z * gy, -by_z * gx
-        variance = model + level + 1.0
+        variance = model + level + 1.0 + (UNEVEN * model) ** 2
         departure = value - level - model
         square += departure * departure / variance
         used += 1
@@ -224,22 +231,14 @@ def tilt_errors(
             right[i] += slope[i] * departure / variance
             for j in range(3):
                 normal[i, j] += slope[i] * slope[j] / variance
-    if used < 4 or abs(np.linalg.det(normal)) < 1e-12 * max(normal[0, 0], 1e-30) ** 3:
+    # ln c is eliminated; what is left is two by two.
+    a = normal[1, 1] - normal[0, 1] ** 2 / normal[0, 0]
+    b = normal[1, 2] - normal[0, 1] * normal[0, 2] / normal[0, 0]
+    d = normal[2, 2] - normal[0, 2] ** 2 / normal[0, 0]
+    determinant = a * d - b * b
+    if used < 4 or determinant <= 1e-9 * (a + d) ** 2:
         return nothing
-    back = np.linalg.inv(normal)
-    move = back @ right
-    freedom = max(used - 3, 1)
-    return move[1], move[2], back[1, 1], back[2, 2], back[1, 2], square / freedom
-
-
-@njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
-def turn_about_beam(rotation: Any) -> Any:
-    """In-plane angle [rad] left after the shortest rotation that brings the beam direction onto z."""
-    x, y, z = rotation[2, 0], rotation[2, 1], rotation[2, 2]
-    k = 1 / max(1 + z, 1e-9)
-    # First column of R Rz⁻¹ with Rz the shortest way: R times the first row of that.
-    a, b, c = 1 - k * x * x, -k * x * y, -x
-    return atan2(
-        rotation[1, 0] * a + rotation[1, 1] * b + rotation[1, 2] * c,
-        rotation[0, 0] * a + rotation[0, 1] * b + rotation[0, 2] * c,
-    )
+    first = right[1] - right[0] * normal[0, 1] / normal[0, 0]
+    second = right[2] - right[0] * normal[0, 2] / normal[0, 0]
+    about_x, about_y = (d * first - b * second) / determinant, (a * second - b * first) / determinant
+    return about_x, about_y, d / determinant, a / determinant, square / max(used - 3, 1)

@@ -16,9 +16,9 @@ APART_STEPS = 2.5
 DIFFERENT_RAD = 5 * pi / 180
 """Orientations further apart than this, or than three steps, are different ones."""
 ROUNDS = 2
-FIGURES = 9
+FIGURES = 10
 """Score, best different score, score of the half turn, σ of the tilt about x, y and of the in-plane angle [rad], χ² per
-freedom, spots, electrons beside the direct beam."""
+freedom, spots, power beside the direct beam, and how far disks lie off along the radius [px]."""
 
 
 @njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
@@ -67,7 +67,6 @@ def orient(
     number = rotations.shape[0]
     best, turn = np.empty(number, np.float32), np.empty(number, np.int64)
     match(pattern, first, ring, azimuth, weight, best, turn)
-    order = np.argsort(-best)
     spots = np.empty((g.shape[0], 4))
     wide = optics.copy()
     wide[1] = optics[4]
@@ -76,10 +75,11 @@ def orient(
     count = 0
     near = cos(APART_STEPS * step)
     starts = np.empty((CANDIDATES, 3, 3))
-    for place in range(min(LOOKED_AT, number)):
-        t = order[place]
+    for _ in range(min(LOOKED_AT, number)):
+        t = int(np.argmax(best))
         if best[t] <= 0:
             break
+        best[t] = 0.0
         start = turned(rotations[t], 0.0, 0.0, turn[t] * 2 * pi / azimuths)
         fresh = True
         for other in range(count):
@@ -118,14 +118,14 @@ def orient(
                 another = scores[other]
     found = chosen[top].copy()
     sigma_x, sigma_y, square = np.nan, np.nan, np.nan
-    used, sigma = 0, np.nan
+    used, sigma, off = 0, np.nan, np.nan
     for _ in range(ROUNDS):
-        by_z, sigma, used = in_plane(
+        by_z, sigma, used, off = in_plane(
             found, frame, good, scale, radius, g, strength, optics, origin, to_px, levels, spacing, spots
         )
         if used > 0 and abs(by_z) < step:
             found = turned(found, 0.0, 0.0, by_z)
-        by_x, by_y, variance_x, variance_y, _, square = tilt_errors(
+        by_x, by_y, variance_x, variance_y, square = tilt_errors(
             found, g, strength, optics, sums, origin, to_px, levels, spacing, spots
         )
         sigma_x, sigma_y = sqrt(variance_x), sqrt(variance_y)
@@ -136,7 +136,7 @@ def orient(
     figures[0] = score_of(found, g, strength, optics, sums, origin, to_px, levels, spacing, spots) / norm
     figures[1], figures[2] = another / norm, half / norm
     figures[3], figures[4], figures[5] = sigma_x, sigma_y, sigma
-    figures[6], figures[7] = square, used
+    figures[6], figures[7], figures[9] = square, used, off
     return found
 
 
