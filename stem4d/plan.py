@@ -115,6 +115,8 @@ class Orientation(Strict):
     neighbour_d_a: AngstromPeriod | None = None
     """Lattice spacing that sets how close neighbouring reflections lie; ``reflection_d_a`` where absent."""
     smallest_feature_nm: NanometreLength
+    crystal_cif: Annotated[str, Field(max_length=100_000)] | None = None
+    """Text of the CIF of the crystal to look for; without it patterns are recorded and not indexed."""
 
 
 class TiltCorrected(Strict):

@@ -9,7 +9,7 @@ from db.operations import AddAnalysis
 from db.questions.show import show_run
 from db.vocabulary import AnalysisVerdict
 from stem4d.analyse.method import Given, NotPossible, Outcome
-from stem4d.analyse.methods import from_maps, options_for
+from stem4d.analyse.methods import FROM_MAPS, options_for
 from stem4d.errors import NightbeamError
 from stem4d.maps import RunMaps
 from stem4d.plan import Analysis, Virtual
@@ -39,34 +39,38 @@ def analyse(
     maps = recorded_passes(exposed)[0]
     told = []
     for wanted in plan.analyses:
-        made = _made(opened, run, given, wanted, first, maps)
-        summary = made.summary()
-        for method in _names(wanted):
+        for method, made in _made(opened, run, given, wanted, first, maps).items():
             verdict, words = _worth(made.outcome, quality["verdicts"].get(method, "not_measurable"))
             opened.recorder.record(
-                AddAnalysis(run=run, method=method, verdict=verdict, reason=words, path=str(made.path), summary=summary)
+                AddAnalysis(
+                    run=run, method=method, verdict=verdict, reason=words, path=str(made.path), summary=made.summary()
+                )
             )
             opened.tell("analysed", f"{method}, {verdict.replace('_', ' ')}: {words}", run)
             told.append(f"{method}: {verdict}")
     return told
 
 
-def _made(opened: Lab, run: str, given: Given, wanted: Analysis, first: Mapping[str, Any], maps: RunMaps) -> Made:
+def _made(
+    opened: Lab, run: str, given: Given, wanted: Analysis, first: Mapping[str, Any], maps: RunMaps
+) -> dict[str, Made]:
+    """The results of one analysis of the plan, by the names under which they are judged and recorded."""
     folder, inputs = opened.settings.results_folder / run, [str(first["sha256"])]
     options = None
     try:
-        if wanted.kind in from_maps:
-            return kept(wanted.kind, from_maps[wanted.kind](given, maps, wanted), given, wanted, inputs, folder)
+        if wanted.kind in FROM_MAPS:
+            outcomes = FROM_MAPS[wanted.kind](given, maps, wanted)
+            return {name: kept(name, one, given, wanted, inputs, folder) for name, one in outcomes.items()}
         options = options_for(wanted)
         job = Job(str(first["path"]), wanted.kind, given, options)
         with cluster_of(opened.settings) as everywhere:
-            return result_of(job, inputs, folder, everywhere=everywhere)
+            return {wanted.kind: result_of(job, inputs, folder, everywhere=everywhere)}
     except (NightbeamError, NotPossible) as error:
-        return kept(wanted.kind, Outcome("not_possible", str(error), {}), given, options or wanted, inputs, folder)
+        nothing = Outcome("not_possible", str(error), {})
+        return {name: kept(name, nothing, given, options or wanted, inputs, folder) for name in _names(wanted)}
 
 
 def _names(wanted: Analysis) -> list[str]:
-    """Under which an analysis is judged and recorded: each virtual detector has its own."""
     return [f"virtual {ring.name}" for ring in wanted.detectors] if isinstance(wanted, Virtual) else [wanted.kind]
 
 

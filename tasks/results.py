@@ -94,7 +94,7 @@ def _made_from(method: str, options: Strict, given: Given, inputs: Sequence[str]
 
 
 def _name(made_from: Mapping[str, Any]) -> str:
-    return f"{made_from['method']}-{sha256_of(json.dumps(made_from, sort_keys=True))[:12]}.h5"
+    return f"{made_from['method'].replace(' ', '-')}-{sha256_of(json.dumps(made_from, sort_keys=True))[:12]}.h5"
 
 
 def _there(path: Path) -> Results | None:

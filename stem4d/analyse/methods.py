@@ -1,22 +1,60 @@
-"""Which analyses there are, by name: those that look at the frames, and those that need only an acquisition's maps."""
+"""Which analyses there are, by name: those that look at the frames, and those that need only a pass's maps."""
 
 from collections.abc import Callable
 from typing import Any
 
-from stem4d.analyse.method import Given, Method, Outcome
+from stem4d import optics
+from stem4d.analyse.com_method import COM
+from stem4d.analyse.dpc import com_outcome
+from stem4d.analyse.method import Given, Method, NotPossible, Outcome
+from stem4d.analyse.orientation.method import ORIENTATION
+from stem4d.analyse.virtual_masks import Ring
+from stem4d.analyse.virtual_method import VIRTUAL
+from stem4d.analyse.virtual_outcome import virtual_outcome
+from stem4d.errors import BadInput
 from stem4d.maps import RunMaps
 from stem4d.model import Strict
-from stem4d.plan import Analysis
+from stem4d.plan import Analysis, CentreOfMass, Virtual
+from stem4d.quality.regions import COM_REGION_RADII
+from stem4d.virtual_detectors import Annulus
 
-_ALL: tuple[Method, ...] = ()
-METHODS = {one.name: one for one in _ALL}
-
-from_maps: dict[str, Callable[[Given, RunMaps, Any], Outcome]] = {}
-"""By the kind of a plan's analysis."""
+METHODS = {one.name: one for one in (COM, VIRTUAL, ORIENTATION)}
 
 
 def options_for(wanted: Analysis) -> Strict:
-    """The options of a method that a plan's words come to: both have the same names for the same things."""
-    options = METHODS[wanted.kind].options
-    said = {name: value for name, value in wanted.model_dump().items() if name in options.model_fields}
-    return options.model_validate({name: value for name, value in said.items() if value is not None})
+    """The options of a method that a plan's words come to: both have the same names for the same things.
+
+    Raises
+    ------
+    BadInput
+        The plan lacks what the method cannot do without.
+    NotPossible
+        There is no such method yet.
+    """
+    if wanted.kind not in METHODS:
+        raise NotPossible("the frames are recorded and judged; this version does not reconstruct them")
+    method: Method = METHODS[wanted.kind]
+    said = {name: value for name, value in wanted.model_dump().items() if name in method.options.model_fields}
+    said = {name: value for name, value in said.items() if value is not None}
+    for name, field in method.options.model_fields.items():
+        if field.is_required() and name not in said:
+            remedy = f"Write it into the plan, or analyse with --set {name}=..."
+            raise BadInput(field=name, value="nothing", limit=f"{wanted.kind} cannot do without it", remedy=remedy)
+    return method.options.model_validate(said)
+
+
+def _virtual(given: Given, maps: RunMaps, wanted: Virtual) -> dict[str, Outcome]:
+    rings = [Ring(name=one.name, inner_mrad=one.inner_mrad, outer_mrad=one.outer_mrad) for one in wanted.detectors]
+    return {f"virtual {one.name}": virtual_outcome(given, maps, (one.name,), {one.name: one}) for one in rings}
+
+
+def _com(given: Given, maps: RunMaps, _wanted: CentreOfMass) -> dict[str, Outcome]:
+    # The region that `tasks.calibrated.accumulator_spec` has the centre of mass taken over.
+    y, x = (float(each) for each in given.origin_px.reshape(2, -1).mean(axis=1))
+    radius = COM_REGION_RADII * optics.disk_radius_px(given.convergence_semi_angle_mrad, given.mrad_per_pixel)
+    region = Annulus(name="com", centre_px=(y, x), inner_px=0.0, outer_px=radius)
+    return {"com": com_outcome(given, maps, com_region=region)}
+
+
+FROM_MAPS: dict[str, Callable[[Given, RunMaps, Any], dict[str, Outcome]]] = {"virtual": _virtual, "com": _com}
+"""By the kind of a plan's analysis; gives an outcome for each name under which it is judged."""

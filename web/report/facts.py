@@ -260,8 +260,14 @@ def _file(one: Facts) -> DataFile:
     return DataFile(path, one["size_bytes"], one["sha256"], shape, one["dtype"], one["complete"])
 
 
+_ORIGIN = ("options", "input_sha256", "results_sha256")
+"""What a result rests on: `nightbeam show` and the results file have it."""
+
+
 def _analysis(one: Facts) -> AnalysisOutcome:
     summary = one["summary"]
+    if isinstance(summary, dict):
+        summary = {name: value for name, value in summary.items() if name not in _ORIGIN}
     pairs = tuple(summary.items()) if isinstance(summary, dict) else (("result", summary),) if summary else ()
     return AnalysisOutcome(one["method"], one["verdict"], one["reason"], pairs)
 
