@@ -81,11 +81,15 @@ def _is_loopback(host: str) -> bool:
 
 
 def _spread(client: Any, job: Job, prepared: Parts, ranges: Ranges) -> list[Parts]:
-    shared = client.scatter(dict(prepared), broadcast=True, hash=False)
-    futures = [
-        client.submit(
-            part_of, job, shared, first, stop, pure=False, retries=TRIES - 1, key=f"rows-{first}-{stop}-{id(job)}"
-        )
-        for first, stop in ranges
-    ]
-    return list(client.gather(futures))
+    from distributed.comm import CommClosedError
+    from distributed.scheduler import KilledWorker
+
+    try:
+        # A task, and not scattered data: what a worker takes with it when it dies is then made again.
+        shared = client.submit(dict, dict(prepared), pure=False, retries=TRIES - 1)
+        futures = [
+            client.submit(part_of, job, shared, first, stop, pure=False, retries=TRIES - 1) for first, stop in ranges
+        ]
+        return list(client.gather(futures))
+    except (CommClosedError, KilledWorker) as error:
+        raise NightbeamError(f"the Dask cluster lost the analysis: {error}") from None
