@@ -93,7 +93,7 @@ def fit_spots(
     if reason := unfit_disk(disk):
         return no_scale(reason)
     counts, good = good_counts(mean_pattern, bad_pixels)
-    peaks, heights = _peaks(counts, good, disk)
+    peaks, heights = bragg_peaks(counts, good, disk)
     if len(peaks) < FEWEST_SPOTS:
         return no_scale(f"{len(peaks)} Bragg disks stand clear of the bright-field disk and the edge; it takes 4")
     px = 1e3 * wavelength_a(beam_energy_kev) / known.lattice_constant_a / nominal_mrad_per_pixel
@@ -167,7 +167,7 @@ def _apart(disk: DiskFit) -> float:
     return 2 * disk.radius_px + 4 * disk.edge_width_px + CLEAR_PX
 
 
-def _peaks(counts: Array, good: npt.NDArray[np.bool_], disk: DiskFit) -> tuple[Array, Array]:
+def bragg_peaks(counts: Array, good: npt.NDArray[np.bool_], disk: DiskFit) -> tuple[Array, Array]:
     """Places (n, 2) and heights of disks that stand out of their surroundings, the strongest first."""
     reach = disk.radius_px * 1.6 + 2
     grid = np.arange(-int(reach) - 1, int(reach) + 2, dtype=np.float64)

@@ -1,0 +1,1 @@
+"""Strain from the positions of Bragg disks; `stem4d.analyse.strain.method` is where it starts."""

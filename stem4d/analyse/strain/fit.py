@@ -1,0 +1,130 @@
+"""Frames to lattices: what the kernels need of a data set, as arrays, and what they give."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from stem4d.analyse.strain.kernels import fit_frames
+from stem4d.analyse.strain.template import Template, disk_template
+
+Array = npt.NDArray[np.float64]
+Mask = npt.NDArray[np.bool_]
+
+SOFT = 0.35
+"""Blur of the template that catches disks from afar, as a part of their radius."""
+
+
+@dataclass(frozen=True, eq=False)
+class Disks:
+    """A lattice of disks to be found in each frame."""
+
+    vectors_px: Array
+    """(2, 2): the lattice's vectors g1 and g2 as columns, rows (y, x)."""
+    index: Array
+    """(m, 2) multiples of them, the undeflected disk among them."""
+    coarse: Template
+    fine: Template
+    bad_pixels: Mask
+    counts_per_electron: float
+    origin_sigma_px: float | None
+    """Error of the origins that are given with the frames; None where they are only a start."""
+
+    def as_arrays(self) -> dict[str, npt.NDArray[Any]]:
+        """The same as arrays by names."""
+        return {
+            "vectors_px": self.vectors_px,
+            "index": self.index,
+            "coarse_filters": self.coarse.filters,
+            "coarse_noise": self.coarse.noise,
+            "fine_filters": self.fine.filters,
+            "fine_noise": self.fine.noise,
+            "bad_pixels": self.bad_pixels,
+            "counts_per_electron": np.array(self.counts_per_electron),
+            "origin_sigma_px": np.array(np.nan if self.origin_sigma_px is None else self.origin_sigma_px),
+        }
+
+
+def disks_from_arrays(arrays: Mapping[str, npt.NDArray[Any]]) -> Disks:
+    """The reverse of ``Disks.as_arrays``."""
+    sigma = float(arrays["origin_sigma_px"])
+    return Disks(
+        arrays["vectors_px"],
+        arrays["index"],
+        Template(arrays["coarse_filters"], arrays["coarse_noise"]),
+        Template(arrays["fine_filters"], arrays["fine_noise"]),
+        arrays["bad_pixels"],
+        float(arrays["counts_per_electron"]),
+        None if np.isnan(sigma) else sigma,
+    )
+
+
+def templates(radius_px: float, edge_width_px: float, shortest_px: float, background: float) -> tuple[Template, Template]:
+    """The soft and the sharp template of a disk whose neighbours lie ``shortest_px`` away."""
+    # Far enough out to see the background, not as far as the next disk.
+    margin = float(np.clip((shortest_px - 2 * radius_px) / 2, 1.0, 2.0 + 3 * edge_width_px))
+    wide = max(edge_width_px, SOFT * radius_px)
+    coarse = disk_template(radius_px, wide, margin, background, sloping=False)
+    return coarse, disk_template(radius_px, edge_width_px, margin, background)
+
+
+@dataclass(frozen=True, eq=False)
+class Fits:
+    """Fits of n frames; NaN where a frame has none."""
+
+    lattice_px: Array
+    """(n, 2, 3): by axis (y, x) the origin, g1 and g2 [px]."""
+    covariance: Array
+    """(n, 2, 6): by axis the upper triangle of the covariance of (origin, g1, g2), from counting [px²]."""
+    disks: npt.NDArray[np.int32]
+    """(n,) disks that were used."""
+    chi_square: Array
+    """(n,) of their residuals, in counting errors."""
+    freedom: npt.NDArray[np.int32]
+    """(n,) degrees of freedom of it."""
+    places: Array
+    """(n, m, 5): each disk's place y, x [px], variances of them [px²], height [counts]; NaN where it was not seen."""
+
+
+def fit(frames: npt.NDArray[Any], origins_px: Array, wanted: Disks) -> Fits:
+    """Disks of frames and the lattice through them.
+
+    Parameters
+    ----------
+    frames : ndarray, shape (n, det_y, det_x)
+        Counts.
+    origins_px : ndarray, shape (n, 2)
+        Where the undeflected disk is expected (y, x), within about a radius [px].
+    wanted : Disks
+        What to look for.
+    """
+    number = len(frames)
+    lattice, covariance = np.full((number, 2, 3), np.nan), np.full((number, 2, 6), np.nan)
+    figures = np.zeros((number, 3))
+    places = np.full((number, len(wanted.index), 5), np.nan)
+    running = np.zeros((frames.shape[1] + 1, frames.shape[2] + 1), np.int64)
+    running[1:, 1:] = wanted.bad_pixels.cumsum(axis=0).cumsum(axis=1)
+    fit_frames(
+        np.ascontiguousarray(frames),
+        np.ascontiguousarray(origins_px, dtype=np.float64),
+        np.ascontiguousarray(wanted.vectors_px),
+        np.ascontiguousarray(wanted.index, dtype=np.float64),
+        wanted.coarse.filters,
+        wanted.coarse.noise,
+        wanted.fine.filters,
+        wanted.fine.noise,
+        np.ascontiguousarray(wanted.bad_pixels),
+        running,
+        wanted.counts_per_electron,
+        0.0 if wanted.origin_sigma_px is None else wanted.origin_sigma_px**-2,
+        lattice,
+        covariance,
+        figures,
+        places,
+    )
+    covariance[np.isnan(lattice).any(axis=(1, 2))] = np.nan
+    return Fits(
+        lattice, covariance, figures[:, 0].astype(np.int32), figures[:, 1], figures[:, 2].astype(np.int32), places
+    )

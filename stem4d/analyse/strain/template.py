@@ -1,0 +1,111 @@
+"""Filters that find one disk in a window of pixels: its place, its height and its background, by dot products.
+
+The disk is modelled as light that may slope within an outline of known radius and blur, on a background that may
+slope. Least squares weighted for counting noise is linear in all of it, and in a small step of the outline: its
+solution is one row of numbers, a filter, for each unknown. Filters are made for places of the disk on a grid finer than
+a pixel; from the nearest of them the step is small.
+"""
+
+from dataclasses import dataclass
+from math import ceil, sqrt
+
+import numpy as np
+import numpy.typing as npt
+from scipy.special import erfc
+
+from stem4d.calibrate.edge import PIXEL_VARIANCE
+
+Array = npt.NDArray[np.float64]
+Singles = npt.NDArray[np.float32]
+
+PHASES = 8
+"""Places of a disk within a pixel, along each axis."""
+POINTS = 7
+"""Sampling points along a pixel's side, over which the outline is averaged."""
+SHARPEST_PX = 0.15
+"""Least blur of the outline beside the pixels' own."""
+FAINTEST_BACKGROUND = 0.03
+"""Background in the weights, as a part of the disk's height: what single counts outside weigh."""
+HEIGHT, BACKGROUND, STEP_Y, STEP_X, SHAPE = range(5)
+"""Rows of a table: filters of a disk's height, background and step times height, and the disk itself."""
+
+
+@dataclass(frozen=True, eq=False)
+class Template:
+    """Filters (PHASES², 5, side, side), and what counting noise does to what they give."""
+
+    filters: Singles
+    """By phase (y major) and unknown; STEP_Y and STEP_X give steps [px] times the height."""
+    noise: Array
+    """(PHASES², 3, 2): variance of height, step y and step x, for light of height 1 and for background of 1."""
+
+    @property
+    def reach(self) -> int:
+        """Pixels on each side of the window's middle."""
+        return int(self.filters.shape[-1] // 2)
+
+
+def disk_template(
+    radius_px: float, edge_width_px: float, margin_px: float, background: float, sloping: bool = True
+) -> Template:
+    """Filters of a disk.
+
+    Parameters
+    ----------
+    radius_px : float
+        Of the disk's outline [px].
+    edge_width_px : float
+        Blur of the outline, the pixels' own included [px].
+    margin_px : float
+        How far beyond the outline pixels are looked at [px].
+    background : float
+        Background over the height of a usual disk: what the weights are made for.
+    sloping : bool
+        Whether light and background may slope; not for a blur so wide that a slope looks like a step.
+
+    Returns
+    -------
+    Template
+
+    Notes
+    -----
+    Pixels weigh 1/(disk + background), the inverse of their Poisson variance. With the design D = (disk, disk sloping
+    along y, along x, 1, y, x, -d disk/dy, -d disk/dx) the filters are rows of (DᵀWD)⁻¹DᵀW; light that slopes within
+    the disk leaves the step at zero where the place is right.
+    """
+    reach = ceil(radius_px + margin_px + 0.5)
+    grid = np.arange(-reach, reach + 1, dtype=np.float64)
+    blur = sqrt(max(edge_width_px**2 - PIXEL_VARIANCE, SHARPEST_PX**2))
+    side = 2 * reach + 1
+    filters = np.zeros((PHASES**2, 5, side, side), np.float32)
+    noise = np.zeros((PHASES**2, 3, 2))
+    for phase in range(PHASES**2):
+        y = grid[:, None] - phase_offset(phase // PHASES) + np.zeros((1, side))
+        x = grid[None, :] - phase_offset(phase % PHASES) + np.zeros((side, 1))
+        shape, along_y, along_x = _disk(y, x, radius_px, blur)
+        seen = np.hypot(y, x) <= radius_px + margin_px
+        weight = seen / (np.clip(shape, 0, 1) + max(background, FAINTEST_BACKGROUND))
+        levels = np.stack([np.ones_like(y), y / radius_px, x / radius_px])[: 3 if sloping else 1]
+        design = np.concatenate([shape * levels, levels, [along_y, along_x]]).reshape(-1, side * side)
+        weighted = design * weight.ravel()
+        rows = np.linalg.solve(weighted @ design.T, weighted).reshape(-1, side, side)
+        filters[phase] = rows[0], rows[len(levels)], rows[-2], rows[-1], shape
+        squares = rows[[0, -2, -1]] ** 2
+        noise[phase] = np.stack([(squares * shape).sum(axis=(1, 2)), squares.sum(axis=(1, 2))], axis=1)
+    return Template(filters, noise)
+
+
+def phase_offset(number: int) -> float:
+    """Place of a disk from the middle of a pixel [px], of a phase along one axis."""
+    return (number + 0.5) / PHASES - 0.5
+
+
+def _disk(y: Array, x: Array, radius: float, blur: float) -> tuple[Array, Array, Array]:
+    """A disk of height 1 averaged over pixels, and its derivatives by the place (y, x) of its middle."""
+    within = (np.arange(POINTS) + 0.5) / POINTS - 0.5
+    at_y, at_x = y[..., None, None] + within[:, None], x[..., None, None] + within
+    distance = np.maximum(np.hypot(at_y, at_x), 1e-9)
+    beyond = (distance - radius) / (sqrt(2) * blur)
+    slope = np.exp(-(beyond**2)) / (sqrt(2 * np.pi) * blur) / distance
+    shape: Array = 0.5 * erfc(beyond)
+    return shape.mean(axis=(-1, -2)), (slope * at_y).mean(axis=(-1, -2)), (slope * at_x).mean(axis=(-1, -2))
