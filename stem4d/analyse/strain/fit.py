@@ -16,6 +16,10 @@ Mask = npt.NDArray[np.bool_]
 SOFT = 0.35
 """Blur of the template that catches disks from afar, as a part of their radius."""
 
+NARROWEST_PX = 0.55
+"""Least blur of the sharp template. A sharper one holds on to pixels: patterns of a finite window ring at the outline, and
+on the reference simulations shear came out 15 % too small at 0.3 px, 8 % at this. It costs 7 % of precision."""
+
 
 @dataclass(frozen=True, eq=False)
 class Disks:
@@ -63,6 +67,7 @@ def disks_from_arrays(arrays: Mapping[str, npt.NDArray[Any]]) -> Disks:
 
 def templates(radius_px: float, edge_width_px: float, shortest_px: float, background: float) -> tuple[Template, Template]:
     """The soft and the sharp template of a disk whose neighbours lie ``shortest_px`` away."""
+    edge_width_px = max(edge_width_px, NARROWEST_PX)
     # Far enough out to see the background, not as far as the next disk.
     margin = float(np.clip((shortest_px - 2 * radius_px) / 2, 1.0, 2.0 + 3 * edge_width_px))
     wide = max(edge_width_px, SOFT * radius_px)

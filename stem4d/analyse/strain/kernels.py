@@ -15,9 +15,11 @@ COARSE_ROUNDS, FINE_ROUNDS, SETTLE_ROUNDS = 8, 8, 3
 """At most, with the soft template and with the sharp one; and of weighting anew without reading anew."""
 CAUGHT_PX = 1.0
 """A round of the soft template that moves no disk further is its last."""
-DONE_PX, DONE_PART, NEARLY_PART = 2e-3, 0.2, 0.5
+DONE_PX, DONE_PART = 2e-3, 0.2
 """A round of the sharp one that moves no disk by more than DONE_PX, or no vector by more than DONE_PART of its error, is
-the last; after the last that is allowed, NEARLY_PART is good enough. The steps are linear: what is left is less still."""
+the last."""
+NEARLY_PX, NEARLY_PART = 0.2, 1.0
+"""Good enough after the last that is allowed: disks near the border of two filters go to and fro between them."""
 SEEN = 3.0
 """Standard errors that a disk's height must exceed to count."""
 HUBER = 4.0
@@ -84,7 +86,7 @@ def fit_frames(
             scatter = max(_scatter(read, index, now), 1.0)
             if step * furthest < DONE_PX or step < DONE_PART * error or turn == FINE_ROUNDS:
                 break
-        if not fitted or not (step * furthest < DONE_PX or step < NEARLY_PART * error):
+        if not fitted or not (step * furthest < NEARLY_PX or step < NEARLY_PART * error):
             continue
         for _ in range(SETTLE_ROUNDS):
             _improve(read, index, now, origins[n], origin_weight, scatter, covariance[n])

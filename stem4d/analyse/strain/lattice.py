@@ -1,0 +1,127 @@
+"""The lattice of Bragg disks in a mean pattern: two vectors that put nearly all of its disks on their multiples."""
+
+from math import hypot
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[np.float64]
+
+CANDIDATES = 16
+"""Strongest disks whose places, and differences of places, are tried as vectors."""
+NEAR, NEAR_PX = 0.12, 1.0
+"""Distance to a node, as a part of the shorter vector and at least so many pixels, at which a disk belongs to it."""
+MUST_INDEX = 0.7
+"""Part of the light of the disks that must lie on the lattice: less is several crystals, or none."""
+AS_GOOD = 0.93
+"""A lattice that holds this part of what the best one holds is preferred where its cell is larger."""
+NARROWEST_DEG = 25.0
+"""Between two vectors."""
+SMALLEST_CELL_PX2 = 9.0
+"""Area of a cell; less is two vectors in a line."""
+HIGHEST = 12
+"""Largest multiple that is looked for."""
+
+
+def find_lattice(offsets: Array, heights: Array) -> tuple[Array, float] | None:
+    """The lattice of disks.
+
+    Parameters
+    ----------
+    offsets : ndarray, shape (n, 2)
+        Places of disks from the undeflected one (y, x) [px].
+    heights : ndarray, shape (n,)
+        Their light.
+
+    Returns
+    -------
+    (ndarray, float) or None
+        g1 and g2 as columns (2, 2) [px], the two shortest vectors, g1 the shorter, g2 counterclockwise from it by less
+        than half a turn as seen with x to the right and y down reversed; and the part of the light that lies on it.
+        None where no lattice holds `MUST_INDEX` of the light.
+    """
+    tried = _candidates(offsets, heights)
+    light = np.minimum(heights, np.sort(heights)[-min(3, len(heights))]) if len(heights) else heights
+    scored = []
+    for i in range(len(tried)):
+        for j in range(i + 1, len(tried)):
+            if abs(np.linalg.det(np.stack([tried[i], tried[j]]))) < SMALLEST_CELL_PX2:
+                continue
+            matrix = reduced(np.stack([tried[i], tried[j]], axis=1))
+            lengths = np.hypot(*matrix)
+            if abs(np.linalg.det(matrix)) < np.sin(np.radians(NARROWEST_DEG)) * lengths.prod():
+                continue
+            scored.append((_held(offsets, light, matrix), abs(float(np.linalg.det(matrix))), i, j))
+    if not scored:
+        return None
+    best = max(score for score, *_ in scored)
+    _, _, i, j = max((one for one in scored if one[0] >= AS_GOOD * best), key=lambda one: (round(one[1], 3), one[0]))
+    matrix = reduced(np.stack([tried[i], tried[j]], axis=1))
+    for _ in range(4):
+        index, near = _nearest(offsets, matrix)
+        if np.linalg.matrix_rank(index[near]) < 2:
+            return None
+        root = np.sqrt(light[near])[:, None]
+        matrix = np.linalg.lstsq(index[near] * root, offsets[near] * root, rcond=None)[0].T
+    matrix = reduced(matrix)
+    share = float(light[_nearest(offsets, matrix)[1]].sum() / light.sum())
+    return (matrix, share) if share >= MUST_INDEX else None
+
+
+def reduced(matrix: Array) -> Array:
+    """The same lattice by its two shortest vectors (Lagrange and Gauss), in one order and sense whatever the input."""
+    a, b = matrix[:, 0].copy(), matrix[:, 1].copy()
+    for _ in range(64):
+        if hypot(*b) < hypot(*a):
+            a, b = b, a
+        turns = round(float(a @ b / (a @ a)))
+        if turns == 0:
+            break
+        b = b - turns * a
+    # Of ±a that with x >= 0; b on the side where the determinant of (x, y) columns is positive.
+    if a[1] < 0 or (a[1] == 0 and a[0] < 0):
+        a = -a
+    if a[1] * b[0] - a[0] * b[1] < 0:
+        b = -b
+    return np.stack([a, b], axis=1)
+
+
+def nodes(matrix: Array, shape: tuple[int, int], centre: tuple[float, float], margin: float) -> Array:
+    """Multiples (n, 2) whose nodes lie on a detector, ``margin`` px from its edge, the origin first."""
+    steps = np.arange(-HIGHEST, HIGHEST + 1)
+    index = np.stack(np.meshgrid(steps, steps, indexing="ij"), axis=-1).reshape(-1, 2).astype(np.float64)
+    at = index @ matrix.T + np.array(centre)
+    inside = ((at >= margin) & (at <= np.array(shape) - 1 - margin)).all(axis=1)
+    index = index[inside]
+    return index[np.lexsort((index[:, 1], index[:, 0], np.hypot(*(index @ matrix.T).T).round(3)))]
+
+
+def _candidates(offsets: Array, heights: Array) -> Array:
+    strongest = offsets[np.argsort(heights)[::-1][:CANDIDATES]]
+    pairs = (strongest[:, None] - strongest[None]).reshape(-1, 2)
+    both = np.concatenate([strongest, pairs])
+    both = both[np.hypot(*both.T) > NEAR_PX * 3]
+    both = np.where((both[:, 1:] < 0) | ((both[:, 1:] == 0) & (both[:, :1] < 0)), -both, both)
+    both = both[np.argsort(np.hypot(*both.T))]
+    kept: list[Array] = []
+    for one in both:
+        if all(hypot(*(one - other)) > 1.5 * NEAR_PX for other in kept):
+            kept.append(one)
+        if len(kept) == 3 * CANDIDATES:
+            break
+    return np.array(kept).reshape(-1, 2)
+
+
+def _nearest(offsets: Array, matrix: Array) -> tuple[Array, npt.NDArray[np.bool_]]:
+    index = np.round(offsets @ np.linalg.inv(matrix).T)
+    within = max(NEAR * float(np.hypot(*matrix).min()), NEAR_PX)
+    return index, np.hypot(*(offsets - index @ matrix.T).T) < within
+
+
+def _held(offsets: Array, light: Array, matrix: Array) -> float:
+    """Light on the nodes, less what would lie there by chance."""
+    index, near = _nearest(offsets, matrix)
+    near = near & index.any(axis=1)
+    within = max(NEAR * float(np.hypot(*matrix).min()), NEAR_PX)
+    chance = np.pi * within**2 / abs(float(np.linalg.det(matrix)))
+    return float(light[near].sum() / light.sum()) - min(chance, 1.0)

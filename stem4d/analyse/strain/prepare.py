@@ -1,0 +1,120 @@
+"""What is looked for in every frame of a data set: its lattice, which disks of it, and their outline."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from stem4d.analyse.method import Given, NotPossible, Rows
+from stem4d.analyse.strain.fit import Disks, fit, templates
+from stem4d.analyse.strain.kernels import SEEN
+from stem4d.analyse.strain.lattice import find_lattice, nodes
+from stem4d.analyse.strain.options import StrainOptions
+from stem4d.analyse.strain.sample import Sample, look
+from stem4d.calibrate.scale_fit import good_counts
+from stem4d.calibrate.spots import bragg_peaks
+
+Array = npt.NDArray[np.float64]
+
+FAINTEST, FAINTEST_IN_MEAN = 0.7, 5.0
+"""Standard errors that a disk's height exceeds in a usual frame, and in the mean of the sample, to be looked for."""
+FIRST_BACKGROUND = 0.1
+"""Background over height before either is known."""
+LEAST_ORIGIN_SIGMA_PX = 1e-3
+FEWEST_PEAKS = 2
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """Disks to look for, where, and what the report says of them."""
+
+    disks: Disks
+    origin_px: Array
+    """(2, scan_y, scan_x)"""
+    radius_px: float
+    edge_width_px: float
+    share_on_lattice: float
+    """Of the light of the disks that stand out."""
+    overlap_px: float
+    """How far neighbouring disks reach into each other; negative where they are apart."""
+    highest: float
+    """Largest count of a good pixel in the sample."""
+
+
+def prepared(given: Given, options: StrainOptions, rows: Rows) -> Found:
+    """Find the lattice once, in the mean of a sample of frames with the movement of their origin removed.
+
+    Raises
+    ------
+    NotPossible
+        Where there is no lattice, too few disks, or disks overlap and nobody accepted it.
+    """
+    sample = look(given, rows)
+    counts, good = good_counts(sample.mean, ~sample.good)
+    peaks, heights = bragg_peaks(counts, good, sample.disk)
+    if len(peaks) < FEWEST_PEAKS:
+        seen = f"{len(peaks)} Bragg disk{'s' * (len(peaks) != 1)}"
+        raise NotPossible(f"{seen} beside the undeflected one in the mean of {sample.frames} frames; a lattice takes 2")
+    lattice = find_lattice(peaks - np.array(sample.disk.centre_px), heights)
+    if lattice is None:
+        raise NotPossible(f"no lattice holds the {len(peaks)} Bragg disks: several crystals, or none")
+    vectors, share = lattice
+    shortest = float(np.hypot(*vectors).min())
+    overlap = 2 * sample.disk.radius_px - shortest
+    if overlap > 0 and not options.accept_disk_overlap:
+        raise NotPossible(
+            f"disks overlap by {overlap:.1f} px (radius {sample.disk.radius_px:.1f} px, {shortest:.1f} px apart): use a"
+            " smaller convergence angle, or accept_disk_overlap"
+        )
+    disks = _in_mean(sample, vectors, shortest, FIRST_BACKGROUND, given.counts_per_electron)
+    background = _background(sample, disks)
+    disks = _in_mean(sample, disks.vectors_px, shortest, background, given.counts_per_electron)
+    sigma = None if options.origin == "per_pattern" else max(sample.origin_sigma_px, LEAST_ORIGIN_SIGMA_PX)
+    return Found(
+        disks=replace(disks, bad_pixels=sample.bad_pixels, origin_sigma_px=sigma),
+        origin_px=sample.origin_px,
+        radius_px=sample.disk.radius_px,
+        edge_width_px=sample.disk.edge_width_px,
+        share_on_lattice=share,
+        overlap_px=overlap,
+        highest=sample.highest,
+    )
+
+
+def _in_mean(sample: Sample, vectors: Array, shortest: float, background: float, gain: float) -> Disks:
+    """The lattice refined in the mean, and those of its disks that are worth looking for in a frame."""
+    coarse, fine = templates(sample.disk.radius_px, sample.disk.edge_width_px, shortest, background)
+    every = nodes(vectors, (sample.mean.shape[0], sample.mean.shape[1]), sample.centre_px, fine.reach)
+    least = max(FAINTEST, FAINTEST_IN_MEAN / np.sqrt(sample.frames))
+    wanted = Disks(
+        vectors_px=vectors,
+        index=every,
+        coarse=coarse,
+        fine=fine,
+        bad_pixels=~sample.good,
+        # The fit takes disks of SEEN errors; with this gain those are ``least`` errors of a usual frame.
+        counts_per_electron=gain * (least / SEEN) ** 2,
+        origin_sigma_px=None,
+    )
+    found = fit(sample.mean[None], np.array([sample.disk.centre_px]), wanted)
+    seen = np.isfinite(found.places[0, :, 0])
+    if not np.isfinite(found.lattice_px).all() or np.linalg.matrix_rank(every[seen] - every[seen][:1]) < 2:
+        raise NotPossible(f"{int(seen.sum())} disks of the lattice stand out of the noise; it takes 3 not in a line")
+    return replace(wanted, vectors_px=found.lattice_px[0, :, 1:], index=every[seen], counts_per_electron=gain)
+
+
+def _background(sample: Sample, disks: Disks) -> float:
+    """Background between the disks over the height of a usual disk."""
+    at = disks.index @ disks.vectors_px.T + np.array(sample.centre_px)
+    y, x = np.indices(sample.mean.shape)
+    clear = sample.good.copy()
+    heights = []
+    for place in at:
+        distance = np.hypot(y - place[0], x - place[1])
+        clear &= distance > disks.fine.reach
+        inside = sample.mean[sample.good & (distance < 0.7 * sample.disk.radius_px)]
+        heights.append(float(inside.mean()) if inside.size else 0.0)
+    if not clear.any():
+        return FIRST_BACKGROUND
+    level = float(np.median(sample.mean[clear]))
+    return float(np.clip(level / max(float(np.median(heights)) - level, 1e-12), 0.0, 10.0))
