@@ -18,8 +18,8 @@ Array = npt.NDArray[np.float64]
 
 FAINTEST, FAINTEST_IN_MEAN = 0.7, 5.0
 """Standard errors that a disk's height exceeds in a usual frame, and in the mean of the sample, to be looked for."""
-FIRST_BACKGROUND = 0.1
-"""Background over height before either is known."""
+FIRST_BACKGROUND, FIRST_ELECTRONS = 0.1, 1.0
+"""Background over height, and height, before they are known."""
 LEAST_ORIGIN_SIGMA_PX = 1e-3
 FEWEST_PEAKS = 2
 
@@ -66,9 +66,9 @@ def prepared(given: Given, options: StrainOptions, rows: Rows) -> Found:
             f"disks overlap by {overlap:.1f} px (radius {sample.disk.radius_px:.1f} px, {shortest:.1f} px apart): use a"
             " smaller convergence angle, or accept_disk_overlap"
         )
-    disks = _in_mean(sample, vectors, shortest, FIRST_BACKGROUND, given.counts_per_electron)
-    background = _background(sample, disks)
-    disks = _in_mean(sample, disks.vectors_px, shortest, background, given.counts_per_electron)
+    gain = given.counts_per_electron
+    disks = _in_mean(sample, vectors, shortest, (FIRST_BACKGROUND, FIRST_ELECTRONS), gain)
+    disks = _in_mean(sample, disks.vectors_px, shortest, _levels(sample, disks, gain), gain)
     sigma = None if options.origin == "per_pattern" else max(sample.origin_sigma_px, LEAST_ORIGIN_SIGMA_PX)
     return Found(
         disks=replace(disks, bad_pixels=sample.bad_pixels, origin_sigma_px=sigma),
@@ -81,9 +81,9 @@ def prepared(given: Given, options: StrainOptions, rows: Rows) -> Found:
     )
 
 
-def _in_mean(sample: Sample, vectors: Array, shortest: float, background: float, gain: float) -> Disks:
+def _in_mean(sample: Sample, vectors: Array, shortest: float, levels: tuple[float, float], gain: float) -> Disks:
     """The lattice refined in the mean, and those of its disks that are worth looking for in a frame."""
-    coarse, fine = templates(sample.disk.radius_px, sample.disk.edge_width_px, shortest, background)
+    coarse, fine = templates(sample.disk.radius_px, sample.disk.edge_width_px, shortest, *levels)
     every = nodes(vectors, (sample.mean.shape[0], sample.mean.shape[1]), sample.centre_px, fine.reach)
     least = max(FAINTEST, FAINTEST_IN_MEAN / np.sqrt(sample.frames))
     wanted = Disks(
@@ -103,8 +103,8 @@ def _in_mean(sample: Sample, vectors: Array, shortest: float, background: float,
     return replace(wanted, vectors_px=found.lattice_px[0, :, 1:], index=every[seen], counts_per_electron=gain)
 
 
-def _background(sample: Sample, disks: Disks) -> float:
-    """Background between the disks over the height of a usual disk."""
+def _levels(sample: Sample, disks: Disks, gain: float) -> tuple[float, float]:
+    """Background between the disks over the height of a usual disk, and that height [electrons a pixel]."""
     at = disks.index @ disks.vectors_px.T + np.array(sample.centre_px)
     y, x = np.indices(sample.mean.shape)
     clear = sample.good.copy()
@@ -114,7 +114,6 @@ def _background(sample: Sample, disks: Disks) -> float:
         clear &= distance > disks.fine.reach
         inside = sample.mean[sample.good & (distance < 0.7 * sample.disk.radius_px)]
         heights.append(float(inside.mean()) if inside.size else 0.0)
-    if not clear.any():
-        return FIRST_BACKGROUND
-    level = float(np.median(sample.mean[clear]))
-    return float(np.clip(level / max(float(np.median(heights)) - level, 1e-12), 0.0, 10.0))
+    level = float(np.median(sample.mean[clear])) if clear.any() else 0.0
+    height = max(float(np.median(heights)) - level, 1e-9 * gain)
+    return float(np.clip(level / height, 0.0, 10.0)), height / gain
