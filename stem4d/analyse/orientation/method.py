@@ -37,7 +37,7 @@ class OrientationOptions(Strict):
     """Correlation below which a pattern is not this crystal's."""
     least_margin: Annotated[float, Field(ge=0, lt=1)] = 0.02
     """Part of the score by which the best orientation must lie above every different one, and above itself turned by
-    180 deg about the beam."""
+    180 deg about its zone axis."""
 
 
 def prepare(given: Given, options: OrientationOptions, rows: Rows) -> Parts:

@@ -144,8 +144,8 @@ def _doubts(
     elif indexed.sum() < LEAST_INDEXED * count:
         doubts.append(
             f"{1 - indexed.sum() / count:.0%} of the patterns fit different orientations about as well, "
-            f"{open_turn.sum() / count:.0%} of them one turned by 180 deg about the beam, which only the Ewald sphere's "
-            "curvature tells apart: they show too few spots"
+            f"{open_turn.sum() / count:.0%} of them one turned by 180 deg about the zone axis, which only spots of further "
+            "layers tell apart: they show too few spots"
         )
     if given.scan_rotation_deg is None:
         doubts.append("the scan's rotation is not known: in-plane angles are those of the detector")
