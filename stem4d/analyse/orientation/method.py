@@ -1,6 +1,6 @@
 """The method: a library from a CIF, the orientation of every pattern, and an outcome."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +12,7 @@ from stem4d.analyse.orientation.crystal import read_crystal
 from stem4d.analyse.orientation.library import build, disk_px, offsets_px, polar_grid
 from stem4d.analyse.orientation.pictures import outcome
 from stem4d.analyse.orientation.search import FIGURES, orient_frames
+from stem4d.errors import BadInput
 from stem4d.model import Positive, Strict
 from stem4d.optics import wavelength_a
 
@@ -31,6 +32,8 @@ class OrientationOptions(Strict):
     excitation_per_a: Annotated[float, Field(ge=1e-4, le=0.2)] = 0.02
     """Excitation error at which a reflection has fallen to 1/e [1/Å]: about 0.5 over the thickness in Å, more for
     bent or rocked crystals."""
+    shape: Literal["gaussian", "plate"] = "gaussian"
+    """How reflections fall off: a Gaussian of that width, or sinc² of a flat plate of the specimen's thickness."""
     largest_angle_mrad: Positive | None = None
     """Spots beyond are not used; to the edge of the detector if absent."""
     least_score: Annotated[float, Field(gt=0, lt=1)] = 0.6
@@ -43,8 +46,9 @@ class OrientationOptions(Strict):
 def prepare(given: Given, options: OrientationOptions, rows: Rows) -> Parts:
     """The library and the polar grid, as arrays."""
     crystal = read_crystal(options.crystal_cif)
+    wide = options.excitation_per_a if options.shape == "gaussian" else 0.05 / _thickness_nm(given)
     radii, azimuths = polar_grid(given, rows.detector_shape, options.largest_angle_mrad)
-    made = build(crystal, given, radii, azimuths, options.angular_step_deg, options.excitation_per_a)
+    made = build(crystal, given, radii, azimuths, options.angular_step_deg, wide)
     return {**made, "radii_mrad": radii, "offsets_px": offsets_px(given, radii, azimuths)}
 
 
@@ -68,6 +72,7 @@ def part(given: Given, options: OrientationOptions, rows: Rows, prepared: Parts,
             radii[0],
             radii[-1],
             prepared["wide_per_a"][0],
+            0.0 if options.shape == "gaussian" else 10 * _thickness_nm(given),
         ]
     )
     for positions, batch in rows.read(first, stop):
@@ -117,6 +122,14 @@ def finish(given: Given, options: OrientationOptions, prepared: Parts, parts: Pa
 
 
 ORIENTATION = Method("orientation", OrientationOptions, prepare, part, finish)
+
+
+def _thickness_nm(given: Given) -> float:
+    if given.thickness_nm is None:
+        raise BadInput(
+            field="thickness_nm", value=None, limit="must be known where shape is plate", unit="nm", remedy="Use gaussian"
+        )
+    return given.thickness_nm
 
 
 def _numbers(

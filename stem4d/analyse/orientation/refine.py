@@ -1,6 +1,6 @@
 """The compiled part of the refinement: score of any orientation, the climb to its top, in-plane angle and tilt errors."""
 
-from math import cos, exp, sin, sqrt
+from math import cos, exp, pi, sin, sqrt
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,9 @@ from stem4d.analyse.orientation.matching import amplitude, sampled
 LEAST_TILT_RAD = 5e-4
 """Step at which the climb ends."""
 FAINT = 1e-3
+"""Of the strongest reflection: spots below are not predicted."""
+LOBES = 3.0
+"""Of a plate's shape that count."""
 UNSURE_PX = 0.02
 """Of a disk's centre, however many electrons: the edges of windows cut pixels."""
 UNEVEN = 0.03
@@ -27,22 +30,33 @@ def level_at(levels: Any, radius: Any, inner: Any, spacing: Any) -> Any:
 
 
 @njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
+def shape(excitation: Any, wide: Any, thickness: Any) -> Any:
+    """Intensity at an excitation error [1/Å]: exp(-(s/w)²), or sinc²(πts) of a plate where its thickness [Å] is given."""
+    if thickness <= 0:
+        return exp(-((excitation / wide) ** 2))
+    phase = pi * thickness * excitation
+    return (sin(phase) / phase) ** 2 if abs(phase) > 1e-6 else 1.0
+
+
+@njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
 def predicted(rotation: Any, g: Any, strength: Any, optics: Any, spots: Any) -> Any:
     """Spots of an orientation into ``spots`` (n, 4): y, x [mrad], intensity, number; how many there are.
 
-    ``optics``: wavelength [Å], width of the excitation [1/Å], smallest and largest angle [mrad].
+    ``optics``: wavelength [Å], width of the excitation [1/Å], smallest and largest angle [mrad], width for templates,
+    thickness [Å] or 0.
     """
-    wavelength, wide, inner, outer = optics[0], optics[1], optics[2], optics[3]
+    wavelength, wide, inner, outer, thickness = optics[0], optics[1], optics[2], optics[3], optics[5]
+    reach = 3.0 * wide if thickness <= 0 else LOBES / thickness
     count = 0
     for k in range(g.shape[0]):
         z = rotation[2, 0] * g[k, 0] + rotation[2, 1] * g[k, 1] + rotation[2, 2] * g[k, 2]
         if abs(z) > 0.2:
             continue
         square = g[k, 0] ** 2 + g[k, 1] ** 2 + g[k, 2] ** 2
-        excitation = (z + wavelength * square / 2) / wide
-        if abs(excitation) > 3.0:
+        excitation = z + wavelength * square / 2
+        if abs(excitation) > reach:
             continue
-        intensity = strength[k] * exp(-excitation * excitation)
+        intensity = strength[k] * shape(excitation, wide, thickness)
         if intensity < FAINT:
             continue
         x = (rotation[0, 0] * g[k, 0] + rotation[0, 1] * g[k, 1] + rotation[0, 2] * g[k, 2]) * wavelength * 1e3
@@ -135,7 +149,7 @@ def in_plane(
     """
     count = predicted(rotation, g, strength, optics, spots)
     window = radius + 1.5
-    area = np.pi * window * window
+    area = pi * window * window
     top, below, used = 0.0, 0.0, 0
     square = 0.0
     for k in range(count):
@@ -164,7 +178,7 @@ def in_plane(
                 inside += 1
         if not whole or inside == 0:
             continue
-        ground = level_at(levels, sqrt(y * y + x * x), optics[2], spacing) / (np.pi * radius * radius) * area
+        ground = level_at(levels, sqrt(y * y + x * x), optics[2], spacing) / (pi * radius * radius) * area
         above = total - ground
         if above < 3.0 * sqrt(total + 1.0):
             continue
@@ -188,7 +202,8 @@ def tilt_errors(
     Model c I(tilt) above the measured background, each sum with the variance of its expected electrons. Returns
     (about_x, about_y, variance_x, variance_y, chi square per freedom); NaN where fewer than four spots say anything.
     """
-    wide, wavelength = optics[1], optics[0]
+    wide, wavelength, thickness = optics[1], optics[0], optics[5]
+    small = 1e-3 * wide if thickness <= 0 else 1e-3 / thickness
     count = predicted(rotation, g, strength, optics, spots)
     # c from the sums themselves, then three normal equations: ln c, tilt x, tilt y.
     seen, expected = 0.0, 0.0
@@ -221,7 +236,8 @@ def tilt_errors(
         length2 = g[number, 0] ** 2 + g[number, 1] ** 2 + g[number, 2] ** 2
         excitation = z + wavelength * length2 / 2
         # A turn about x moves z by gy, one about y by -gx.
-        by_z = -2 * excitation / (wide * wide) * model
+        strong = strength[number] * shape(excitation + small, wide, thickness)
+        by_z = c * (strong - strength[number] * shape(excitation - small, wide, thickness)) / (2 * small)
         slope[0], slope[1], slope[2] = model, by_z * gy, -by_z * gx
         variance = model + level + 1.0 + (UNEVEN * model) ** 2
         departure = value - level - model

@@ -110,7 +110,8 @@ def orient(
     match(pattern, first, ring, azimuth, weight, best, turn)
     spots = np.empty((g.shape[0], 4))
     wide = optics.copy()
-    wide[1] = optics[4]
+    wide[1], wide[5] = optics[4], 0.0
+    other_shape = optics[5] > 0 or optics[1] != optics[4]
     chosen = np.empty((CANDIDATES + 1, 3, 3))
     scores = np.zeros(CANDIDATES + 1)
     count = 0
@@ -133,6 +134,10 @@ def orient(
         chosen[count], scores[count] = climb(
             start, step / 2, g, strength, wide, sums, origin, to_px, levels, spacing, spots
         )
+        if other_shape:
+            chosen[count], scores[count] = climb(
+                chosen[count], step / 4, g, strength, optics, sums, origin, to_px, levels, spacing, spots
+            )
         count += 1
         if count == CANDIDATES:
             break
@@ -140,11 +145,11 @@ def orient(
         return nothing
     top = int(np.argmax(scores[:count]))
     apart = cos(max(3 * step, DIFFERENT_RAD))
-    opposite = about_zone_axis(chosen[top], g, strength, wide, spots)
+    opposite = about_zone_axis(chosen[top], g, strength, optics, spots)
     half = np.nan
     if cos_between(chosen[top], opposite, turns) < apart:
         chosen[count], scores[count] = climb(
-            opposite, step / 4, g, strength, wide, sums, origin, to_px, levels, spacing, spots
+            opposite, step / 4, g, strength, optics, sums, origin, to_px, levels, spacing, spots
         )
         if cos_between(chosen[top], chosen[count], turns) < apart:
             half = scores[count]
@@ -154,7 +159,7 @@ def orient(
     another = 0.0
     for other in range(count):
         if other != top and scores[other] > another and cos_between(chosen[top], chosen[other], turns) < apart:
-            twin = about_zone_axis(chosen[other], g, strength, wide, spots)
+            twin = about_zone_axis(chosen[other], g, strength, optics, spots)
             if cos_between(chosen[top], twin, turns) < apart:
                 another = scores[other]
     found = chosen[top].copy()
