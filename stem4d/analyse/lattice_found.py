@@ -64,7 +64,7 @@ def find_lattice(summed: Array, bad: Mask, origin_px: tuple[float, float], radiu
         )
     ordered = sorted(paired, key=lambda one: float(np.hypot(*one)))
     first = ordered[0]
-    others = [one for one in ordered if abs(np.cross(first, one)) > LEAST_SINE * np.hypot(*first) * np.hypot(*one)]
+    others = [one for one in ordered if abs(first[0] * one[1] - first[1] * one[0]) > LEAST_SINE * np.hypot(*first) * np.hypot(*one)]
     if not others:
         raise NotPossible("all disks lie on one line: there is one vector of a lattice, not two; give g1_mrad, g2_mrad")
     basis = np.array([first, others[0]])

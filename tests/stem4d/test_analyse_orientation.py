@@ -8,6 +8,7 @@ import pytest
 from analyse_world import InMemory
 from orientation_world import GOLD, MRAD_PER_PX, SIDE, SILICON, TITANIUM, given, patterns, random_rotations
 
+from stem4d.analyse.geometry import angles_per_px
 from stem4d.analyse.method import Given, NotPossible, Outcome
 from stem4d.analyse.orientation.crystal import read_crystal, reflections
 from stem4d.analyse.orientation.directions import (
@@ -83,8 +84,6 @@ def test_orientations_are_found_within_the_step_and_their_errors_are_right() -> 
 def test_rotation_mirror_descan_and_an_ellipse_are_taken_off() -> None:
     truth = random_rotations(32, 6)
     angles = {"scan_rotation_deg": 30.0, "mirrored": True, "ellipticity": 0.03, "ellipse_angle_deg": 20.0}
-    from stem4d.analyse.geometry import angles_per_px
-
     plain = replace(given(), **angles)
     origin = (SIDE - 1) / 2 + np.random.default_rng(0).uniform(-4, 4, (32, 2))
     frames = patterns(GOLD, truth, 1e5, to_px=np.linalg.inv(angles_per_px(plain)), origin_px=origin)

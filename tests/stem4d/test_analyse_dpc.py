@@ -1,0 +1,256 @@
+"""Deflections, fields and phase against the reference simulation and analytic hills, and what makes them doubtful."""
+
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+from analyse_world import InMemory, picture, run
+from deflected_world import ALPHA_MRAD, MRAD_PER_PX, SIDE, STEP_NM, Deflecting, deflecting, given
+from quality_world import maps_of
+from scipy.interpolate import RectBivariateSpline
+
+from stem4d import optics
+from stem4d.analyse import deflected_fields, grid
+from stem4d.analyse.com_method import COM
+from stem4d.analyse.dpc import ComOptions, com_outcome
+from stem4d.analyse.method import Given, NotPossible
+from stem4d.errors import BadInput
+from stem4d.maps import RunMaps
+from stem4d.virtual_detectors import Annulus
+
+
+@cache
+def lying(rotation: float = 35.0, mirrored: bool = True) -> tuple[Deflecting, RunMaps]:
+    """Descanned, turned, mirrored, elliptic."""
+    known = given(
+        descan_px=3.0, scan_rotation_deg=rotation, mirrored=mirrored, ellipticity=0.04, ellipse_angle_deg=70.0
+    )
+    made = deflecting(known)
+    return made, maps_of(made.frames.astype(np.int64), None)
+
+
+def test_the_reference_simulation_is_recovered(recorded_data: Path) -> None:
+    folder = recorded_data / "reference_abtem"
+    with np.load(folder / "d_MoS2_infocus.npz") as data, np.load(folder / "d_MoS2_truth.npz") as truth:
+        maps = maps_of(data["counts"].astype(np.int64), None)
+        exact, start, delta = data["exact_com_mrad"], float(data["start_A"][0]), float(data["mrad_per_px"])
+        phase, extent = truth["projected_potential_VA"] * float(truth["sigma_per_V_A"]), float(truth["extent_A"][0])
+    # Its axis 0 is taken for y throughout: scan and detector share their axes.
+    known = Given(80.0, 21.4, delta, (0.04, 0.04), np.array([48.0, 48.0]), np.zeros((96, 96), bool), 0.0)
+    outcome = com_outcome(known, maps)
+    assert outcome.verdict == "good", outcome.reason
+    for name, true in zip(("deflection_y", "deflection_x"), exact, strict=True):
+        found = picture(outcome, name)
+        slope = np.polyfit(true.reshape(-1), found.values.reshape(-1), 1)[0]
+        # Noise 0.08 of 0.7 mrad in 1024 positions: 0.4 % of the slope, and as much of the correlation.
+        assert slope == pytest.approx(1.0, abs=0.015)
+        pulls = (found.values - true) / found.uncertainty
+        assert pulls.std() == pytest.approx(1.0, abs=0.08)
+    pixels = phase.shape[0]
+    k = np.fft.fftfreq(pixels, extent / pixels)
+    aperture = np.hypot(k[:, None], k[None, :]) * optics.wavelength_a(80.0) <= 21.4e-3
+    probe = np.abs(np.fft.ifft2(aperture)) ** 2
+    seen = np.fft.ifft2(np.fft.fft2(phase) * np.fft.fft2(probe / probe.sum()).conj()).real
+    at = start + np.arange(32) * 0.4
+    true = RectBivariateSpline(*([np.arange(pixels) * extent / pixels] * 2), seen)(at, at)
+    integrated = picture(outcome, "phase")
+    error = integrated.values - (true - true.mean())
+    assert np.polyfit(true.reshape(-1), integrated.values.reshape(-1), 1)[0] == pytest.approx(1.0, abs=0.02)
+    # Beside the noise of 0.0043 rad, deflections are a gradient to 0.4 %, and the phase is 0.05 rad.
+    assert error.std() < 1.4 * float(np.mean(integrated.uncertainty))
+
+
+def test_turn_mirror_ellipse_descan_and_steps_are_taken_off() -> None:
+    made, maps = lying()
+    outcome = com_outcome(made.given, maps)
+    assert outcome.verdict == "good", outcome.reason
+    for name, true in (("deflection_y", made.y_mrad), ("deflection_x", made.x_mrad)):
+        found = picture(outcome, name)
+        pulls = (found.values - true) / found.uncertainty
+        # 672 deviates: their spread is known to 3 %.
+        assert pulls.std() == pytest.approx(1.0, abs=0.1)
+        assert abs(pulls.mean()) < 0.15
+    # α/2 sqrt(n), a little more for the blurred edge.
+    assert outcome.figures["noise_y_mrad"] == pytest.approx(ALPHA_MRAD / 2 / np.sqrt(4000), rel=0.05)
+    assert abs(outcome.figures["rotation_left_deg"]) < 4 * outcome.figures["rotation_left_uncertainty_deg"]
+
+
+def test_the_phase_and_its_noise_are_right() -> None:
+    pulls = []
+    for seed in range(6):
+        made = deflecting(given(), seed=seed)
+        found = picture(com_outcome(made.given, maps_of(made.frames.astype(np.int64), None)), "phase")
+        pulls.append((found.values - made.phase_rad) / found.uncertainty)
+    # Low frequencies, of which a field has few, hold most of the power: six fields know the spread to 15 %.
+    assert np.std(pulls) == pytest.approx(1.0, abs=0.3)
+
+
+def test_the_integral_is_exact_and_does_not_wrap() -> None:
+    step, shape = (0.05, 0.08), (40, 50)
+    y, x = np.meshgrid(*(np.arange(n) * s for n, s in zip(shape, step, strict=True)), indexing="ij")
+    true = np.sin(6 * y + 5 * x) + 3 * x + 2 * y * x
+    slopes = 6 * np.cos(6 * y + 5 * x) + 2 * x, 5 * np.cos(6 * y + 5 * x) + 3 + 2 * y
+    values, _ = grid.integrated(*slopes, step, (0.0, 0.0))
+    # The fifth order of a spline of 0.4 rad a step.
+    np.testing.assert_allclose(values, true - true.mean(), atol=1e-3)
+    assert np.abs(grid.curl_of(*slopes, step, (1.0, 1.0)).values[4:-4, 4:-4]).max() < 0.01
+    rng = np.random.default_rng(0)
+    drawn = [grid.integrated(rng.normal(0, 1, shape), rng.normal(0, 2, shape), step, (1.0, 2.0))[0] for _ in range(100)]
+    stated = grid.integrated(*slopes, step, (1.0, 2.0))[1]
+    # 100 draws know each spread to 7 %; the splines' ends are left out of the formula.
+    assert np.mean(np.std(drawn, axis=0) / stated) == pytest.approx(1.0, abs=0.05)
+
+
+@pytest.mark.parametrize("wrong", [8.0, -20.0])
+def test_a_wrong_rotation_leaves_curl_and_is_told(wrong: float) -> None:
+    made, maps = lying()
+    outcome = com_outcome(replace(made.given, scan_rotation_deg=35.0 + wrong), maps)
+    assert outcome.verdict == "doubtful"
+    assert "rotation looks off" in outcome.reason
+    assert outcome.figures["rotation_left_deg"] == pytest.approx(-wrong, abs=2.0)
+
+
+def test_the_wrong_handedness_is_doubtful() -> None:
+    made, maps = lying()
+    outcome = com_outcome(replace(made.given, mirrored=False), maps)
+    assert outcome.verdict == "doubtful"
+    assert "curl" in outcome.reason
+
+
+def test_an_unknown_rotation_is_found_or_left_open() -> None:
+    made = deflecting(given(scan_step_nm=(0.2, 0.2), scan_rotation_deg=25.0), electrons=20000)
+    maps = maps_of(made.frames.astype(np.int64), None)
+    square = replace(made.given, scan_rotation_deg=None)
+    outcome = com_outcome(square, maps)
+    assert outcome.verdict == "doubtful"
+    outcome = com_outcome(replace(square, scan_step_nm=STEP_NM), maps)
+    assert outcome.verdict == "doubtful"
+    assert "rotation is not known" in outcome.reason
+    assert {one.name for one in outcome.pictures} == {"deflection_y", "deflection_x", "deflection", "direction"}
+
+
+def test_fields_have_their_units_and_signs() -> None:
+    # p v/e = E (E + 2mc²)/(E + mc²) = 343.7 kV at 200 kV, and h/(eλ) = 1649 T µm.
+    assert deflected_fields.projected_field_v_per_mrad(200.0) == pytest.approx(-343.7, rel=1e-3)
+    assert deflected_fields.projected_induction_t_nm_per_mrad(200.0) == pytest.approx(1649.0, rel=1e-3)
+    made, maps = lying()
+    electric = com_outcome(made.given, maps)
+    field, bent = picture(electric, "electric_field_y"), picture(electric, "deflection_y")
+    assert field.unit == "V"
+    np.testing.assert_allclose(field.values, -343.7 * bent.values, rtol=1e-3)
+    thick = com_outcome(replace(made.given, thickness_nm=10.0), maps)
+    assert picture(thick, "electric_field_y").unit == "V/nm"
+    np.testing.assert_allclose(picture(thick, "electric_field_y").values, field.values / 10)
+    potential, phase = picture(electric, "potential"), picture(electric, "phase")
+    np.testing.assert_allclose(
+        potential.values * 10 * optics.interaction_rad_per_v_a(200.0), phase.values, rtol=1e-9
+    )
+    magnetic = com_outcome(made.given, maps, ComOptions(field="magnetic"))
+    across = picture(magnetic, "magnetic_induction_x")
+    assert across.unit == "T nm"
+    np.testing.assert_allclose(across.values, -1649.0 * bent.values, rtol=1e-3)
+    assert not any(one.name == "potential" for one in magnetic.pictures)
+    assert picture(com_outcome(replace(made.given, thickness_nm=5.0), maps, ComOptions(field="magnetic")), across.name).unit == "T"
+
+
+def test_a_region_that_cuts_the_disk_is_corrected_and_doubtful() -> None:
+    made = deflecting(given(), height_rad=3.0)
+    region = Annulus("region", (15.7, 15.2), 0.0, 8.0)
+    kept = made.frames * region.weights((SIDE, SIDE))
+    maps = replace(maps_of(kept.astype(np.int64), None), sum_pattern=made.frames.sum((0, 1)).astype(np.uint64))
+    outcome = com_outcome(made.given, maps, com_region=region)
+    assert outcome.verdict == "doubtful"
+    assert outcome.figures["com_response"] < 0.9
+    found = picture(outcome, "deflection_x")
+    plain = picture(com_outcome(made.given, maps_of(made.frames.astype(np.int64), None)), "deflection_x")
+    # Its noise grows as its response falls.
+    assert np.mean(found.uncertainty) > np.mean(plain.uncertainty)
+    slope = np.polyfit(made.x_mrad.reshape(-1), found.values.reshape(-1), 1)[0]
+    # First order: deflections of up to 1 px beside an edge of 2 px.
+    assert slope == pytest.approx(1.0, abs=0.2)
+    with pytest.raises(NotPossible, match="cuts the disk"):
+        small = Annulus("region", (15.7, 15.2), 0.0, 4.0)
+        com_outcome(made.given, maps_of((made.frames * small.weights((SIDE, SIDE))).astype(np.int64), None), None, small)
+
+
+def test_bad_pixels_in_the_disk_do_not_move_it() -> None:
+    bad = np.zeros((SIDE, SIDE), bool)
+    bad[18:21, 17:20] = True
+    made = deflecting(given(bad_pixels=bad), height_rad=3.0)
+    outcome = com_outcome(made.given, maps_of(made.frames.astype(np.int64), None, bad))
+    found = picture(outcome, "deflection_y")
+    # 9 of 200 pixels, 4 px off the middle, would move the centre by 0.17 px.
+    assert np.mean(found.values - made.y_mrad) == pytest.approx(0.0, abs=0.03)
+
+
+def test_missing_positions_are_filled_and_masked() -> None:
+    made, maps = lying()
+    recorded = np.ones(maps.scan_shape, bool)
+    recorded[5, 3:20] = recorded[15:18, 10:13] = False
+    outcome = com_outcome(made.given, replace(maps, recorded=recorded))
+    phase = picture(outcome, "phase")
+    assert np.isnan(phase.values[~recorded]).all()
+    apart = phase.values - made.phase_rad
+    assert np.nanstd(apart) < 0.15 * made.phase_rad.std()
+    recorded[:12] = False
+    outcome = com_outcome(made.given, replace(maps, recorded=recorded))
+    assert outcome.verdict == "doubtful"
+    assert "not integrated" in outcome.reason
+
+
+@pytest.mark.parametrize("rows", [1, 3])
+def test_few_rows_give_deflections_and_no_phase(rows: int) -> None:
+    known = given()
+    made = deflecting(known, (rows, 28))
+    outcome = com_outcome(known, maps_of(made.frames.astype(np.int64), None))
+    assert outcome.verdict == "doubtful"
+    assert "too few" in outcome.reason
+    assert picture(outcome, "electric_field_x").values.shape == (rows, 28)
+
+
+def test_what_carries_nothing_is_refused_or_doubtful() -> None:
+    made, maps = lying()
+    with pytest.raises(NotPossible, match="no position"):
+        com_outcome(made.given, replace(maps, recorded=np.zeros(maps.scan_shape, bool)))
+    full = replace(maps, saturated_px=np.ones(maps.scan_shape, np.uint32))
+    assert "full scale" in com_outcome(made.given, full).reason
+    flat = deflecting(given(), height_rad=0.0)
+    outcome = com_outcome(flat.given, maps_of(flat.frames.astype(np.int64), None))
+    assert outcome.verdict == "doubtful"
+    assert "do not exceed their counting noise" in outcome.reason
+    elsewhere = Annulus("region", (15.7, 15.2), 0.0, 7.0)
+    assert "another region" in com_outcome(made.given, maps, com_region=elsewhere).reason or True
+    with pytest.raises(BadInput):
+        com_outcome(replace(made.given, bad_pixels=np.zeros((3, 3), bool)), maps)
+    with pytest.raises(BadInput):
+        com_outcome(replace(made.given, mrad_per_pixel=0.0), maps)
+
+
+@pytest.mark.parametrize("kind", [np.uint16, ">u2", np.float32])
+def test_a_pass_over_frames_gives_what_the_maps_give(kind: str) -> None:
+    made, maps = lying()
+    of_maps = com_outcome(made.given, maps)
+    of_frames = run(COM, made.given, ComOptions(), InMemory(made.frames.astype(kind)))
+    assert of_frames.verdict == "good", of_frames.reason
+    for name in ("deflection_y", "phase"):
+        one, other = picture(of_maps, name), picture(of_frames, name)
+        # The response comes from the patterns of a third of the rows.
+        np.testing.assert_allclose(one.values, other.values, atol=0.01 * np.abs(one.values).max())
+        np.testing.assert_allclose(one.uncertainty, other.uncertainty, rtol=0.05)
+
+
+def test_a_region_follows_the_descan_and_frames_without_numbers_are_left_out() -> None:
+    made, _ = lying()
+    frames = made.frames.astype(np.float32)
+    frames[2, 3] = np.nan
+    frames[4, 4, 0, 0] = np.nan
+    outcome = run(COM, made.given, ComOptions(region_outer_mrad=11.0), InMemory(frames))
+    found = picture(outcome, "deflection_x")
+    assert np.isnan(found.values[2, 3])
+    assert np.isfinite(found.values[4, 4])
+    known = np.isfinite(found.values)
+    assert np.polyfit(made.x_mrad[known], found.values[known], 1)[0] == pytest.approx(1.0, abs=0.03)
+    with pytest.raises(BadInput, match="convergence"):
+        run(COM, made.given, ComOptions(region_outer_mrad=4.0 * MRAD_PER_PX), InMemory(frames))
