@@ -234,6 +234,7 @@ def _doubts(found: Deflected, maps: RunMaps) -> list[str]:
 
 def _curl_figures(curl: CurlCheck) -> Mapping[str, float | None]:
     return {
+        "curl_smoothed_positions": curl.smoothed_positions,
         "curl_rms_mrad_per_nm": curl.rms,
         "curl_noise_mrad_per_nm": curl.noise,
         "curl_sigmas": curl.sigmas,

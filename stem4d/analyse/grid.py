@@ -45,24 +45,60 @@ class Differential:
     sigma: Array
 
 
-def curl_of(y: Array, x: Array, step_nm: tuple[float, float], sigma: tuple[float, float]) -> Differential:
+@lru_cache(maxsize=32)
+def smoothing(positions: int, width: float) -> Array:
+    """Matrix (n, n): Gaussian means of ``width`` positions (standard deviation), over what lies within the borders."""
+    if width <= 0:
+        return np.eye(positions)
+    apart = np.arange(positions)[:, None] - np.arange(positions)[None, :]
+    weight: Array = np.exp(-0.5 * (apart / width) ** 2)
+    return weight / weight.sum(1, keepdims=True)
+
+
+@dataclass(frozen=True)
+class Slopes:
+    """Matrices of one axis: ``along`` (n, n) takes slopes of smoothed values, ``across`` smooths alone."""
+
+    along: Array
+    across: Array
+
+    @classmethod
+    def of(cls, positions: int, step: float, width: float) -> "Slopes":
+        """Of an axis of this step [nm], smoothed over ``width`` positions."""
+        mean = smoothing(positions, width)
+        return cls(derivative(positions, step) @ mean, mean)
+
+
+def slopes(shape: tuple[int, ...], step_nm: tuple[float, float], width: float = 0.0) -> tuple[Slopes, Slopes]:
+    """Those of both axes (y, x)."""
+    down, across = (Slopes.of(n, step, width) for n, step in zip(shape, step_nm, strict=True))
+    return down, across
+
+
+def curl_of(y: Array, x: Array, axes: tuple[Slopes, Slopes], sigma: tuple[float, float]) -> Differential:
     """∂x/∂y - ∂y/∂x, zero for what is a gradient; ``sigma`` is the white noise of the components (y, x)."""
-    down, across = derivative(y.shape[0], step_nm[0]), derivative(y.shape[1], step_nm[1])
-    return Differential(down @ x - y @ across.T, _sigma(down, across, sigma[1], sigma[0]))
+    down, over = axes
+    values = down.along @ x @ over.across.T - down.across @ y @ over.along.T
+    return Differential(values, _sigma(axes, sigma[1], sigma[0]))
 
 
-def divergence_of(y: Array, x: Array, step_nm: tuple[float, float], sigma: tuple[float, float]) -> Differential:
+def divergence_of(y: Array, x: Array, axes: tuple[Slopes, Slopes], sigma: tuple[float, float]) -> Differential:
     """∂y/∂y + ∂x/∂x."""
-    down, across = derivative(y.shape[0], step_nm[0]), derivative(y.shape[1], step_nm[1])
-    return Differential(down @ y + x @ across.T, _sigma(down, across, sigma[0], sigma[1]))
+    down, over = axes
+    values = down.along @ y @ over.across.T + down.across @ x @ over.along.T
+    return Differential(values, _sigma(axes, sigma[0], sigma[1]))
 
 
-def _sigma(down: Array, across: Array, of_down: float, of_across: float) -> Array:
+def _sigma(axes: tuple[Slopes, Slopes], of_down: float, of_over: float) -> Array:
     """Noise of slopes along both axes, of components with these noises."""
-    variance: Array = (
-        of_down**2 * np.square(down).sum(1)[:, None] + of_across**2 * np.square(across).sum(1)[None, :]
-    )
-    return np.sqrt(variance)
+    down, over = axes
+
+    def power(rows: Array) -> Array:
+        return np.asarray(np.square(rows).sum(1), np.float64)
+
+    variance = of_down**2 * np.outer(power(down.along), power(over.across))
+    variance += of_over**2 * np.outer(power(down.across), power(over.along))
+    return np.sqrt(np.asarray(variance, np.float64))
 
 
 def filled(values: Array, known: Mask) -> Array:

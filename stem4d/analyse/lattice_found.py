@@ -12,6 +12,8 @@ Mask = npt.NDArray[np.bool_]
 
 STANDS_OUT = 8.0
 """Standard errors by which a disk's counts must exceed what lies around it."""
+FAINTEST = 0.05
+"""Of the brightest disk beside the direct one: between disks there are faint maxima too."""
 MOST_PEAKS = 60
 NEAR = 0.12
 """Distance to a node, as a part of the shorter vector, within which a peak belongs to it."""
@@ -50,12 +52,12 @@ def find_lattice(summed: Array, bad: Mask, origin_px: tuple[float, float], radiu
     side = 2 * int(np.ceil(1.2 * radius_px)) + 1
     top = (excess == ndimage.maximum_filter(excess, side)) & (excess > STANDS_OUT)
     at = np.argwhere(top).astype(np.float64)
-    strength = excess[top]
+    height = (counts - level)[top]
     at = np.array([_refined(counts - level, one) for one in at]).reshape(-1, 2) - origin_px
     length = np.hypot(at[:, 0], at[:, 1])
     away = length > 1.5 * radius_px
-    chosen = np.argsort(-strength[away])[:MOST_PEAKS]
-    peaks = at[away][chosen]
+    clear = away & (height > FAINTEST * height[away].max(initial=0.0))
+    peaks = at[clear][np.argsort(-height[clear])[:MOST_PEAKS]]
     paired = [one for one in peaks if np.hypot(*(peaks + one).T).min() < max(1.5, 0.3 * radius_px)]
     if len(paired) < 4:
         raise NotPossible(

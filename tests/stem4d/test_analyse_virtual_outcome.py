@@ -67,8 +67,9 @@ def test_a_pattern_that_moves_under_a_still_ring_is_told_and_a_pass_follows_it()
     assert "moves by up to" in outcome.reason
     assert "moves by up to" not in virtual_outcome(replace(known, origin_px=middle), maps, rings={"bf": BRIGHT}).reason
     followed = picture(run(VIRTUAL, known, VirtualOptions(detectors=(BRIGHT,)), InMemory(made.frames)), "bf")
-    # Whole pixels of a mask leave half a pixel of movement, which the still ring has eight times over.
-    assert followed.values.std() < 0.25 * image.std()
+    # Counting makes 61 of 3700; whole pixels of a mask leave half a pixel of movement.
+    assert followed.values.std() < 1.15 * np.sqrt(followed.values.mean())
+    assert image.std() > 4 * np.sqrt(image.mean())
 
 
 def test_masks_on_a_lattice_that_is_found(recorded_data: Path) -> None:
