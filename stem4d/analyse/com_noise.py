@@ -47,7 +47,7 @@ def region_of(sum_pattern: npt.NDArray[np.number], com_px: Array, counts: Array,
     moved them. The response is that to a shift s: I(p - s) under the weights of the region, to first order.
     """
     used = region & ~bad
-    places = np.stack(np.indices(used.shape)).astype(np.float64)
+    places: Array = np.indices(used.shape).astype(np.float64)
     whole = fill_bad_pixels(sum_pattern, bad)
     seen = whole * used
     mean, total = _centre(seen, places)
@@ -56,7 +56,7 @@ def region_of(sum_pattern: npt.NDArray[np.number], com_px: Array, counts: Array,
     of_maps = np.average(com_px, axis=1, weights=counts)
     apart = com_px - of_maps[:, None]
     between = (apart * counts) @ apart.T / counts.sum()
-    slopes = np.stack(np.gradient(whole))
+    slopes = np.stack([np.asarray(np.gradient(whole, axis=axis)) for axis in (0, 1)])
     response = -np.einsum("ayx,byx->ab", away * used, slopes) / total
     return Region(
         spread_px2=spread - between,

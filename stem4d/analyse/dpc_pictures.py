@@ -37,10 +37,12 @@ def deflection(given: Given, found: "Deflected") -> Pictures:
 
 def differentials(given: Given, curl: CurlCheck, known: npt.NDArray[np.bool_]) -> Pictures:
     """Divergence, which is minus the projected charge, and curl, which is none of a specimen's."""
+
+    def seen(values: Array) -> Array:
+        return np.where(known, values, np.nan)
+
     return tuple(
-        _picture(
-            given, name, title, np.where(known, one.values, np.nan), "mrad/nm", "signed", np.where(known, one.sigma, np.nan)
-        )
+        _picture(given, name, title, seen(one.values), "mrad/nm", "signed", seen(one.sigma))
         for name, title, one in (
             ("divergence", "Divergence of the deflection", curl.divergence),
             ("curl", "Curl of the deflection", curl.curl),
@@ -53,20 +55,18 @@ def fields(given: Given, found: "Deflected", field: Field) -> Pictures:
     if field == "none":
         return ()
     thick = given.thickness_nm
+    depth = thick or 1.0
     if field == "electric":
-        scale = deflected_fields.projected_field_v_per_mrad(given.beam_energy_kev)
+        scale = deflected_fields.projected_field_v_per_mrad(given.beam_energy_kev) / depth
         parts = (("y", found.y_mrad, found.sigma_y_mrad, scale), ("x", found.x_mrad, found.sigma_x_mrad, scale))
         name, title, unit = "electric_field", "electric field", "V/nm" if thick else "V"
     else:
-        scale = deflected_fields.projected_induction_t_nm_per_mrad(given.beam_energy_kev)
+        scale = deflected_fields.projected_induction_t_nm_per_mrad(given.beam_energy_kev) / depth
         parts = (("y", found.x_mrad, found.sigma_x_mrad, scale), ("x", found.y_mrad, found.sigma_y_mrad, -scale))
         name, title, unit = "magnetic_induction", "magnetic induction", "T" if thick else "T nm"
     word = "Mean" if thick else "Projected"
-    depth = thick or 1.0
     return tuple(
-        _picture(
-            given, f"{name}_{axis}", f"{word} {title} along {axis}", values * s / depth, unit, "signed", sigma * abs(s) / depth
-        )
+        _picture(given, f"{name}_{axis}", f"{word} {title} along {axis}", values * s, unit, "signed", sigma * abs(s))
         for axis, values, sigma, s in parts
     )
 
@@ -89,9 +89,7 @@ def phase(
     if field == "electric":
         per_v_nm = deflected_fields.interaction_rad_per_v_nm(given.beam_energy_kev)
         pictures += (
-            _picture(
-                given, "potential", "Projected potential", made / per_v_nm, "V nm", "signed", sigma / per_v_nm
-            ),
+            _picture(given, "potential", "Projected potential", made / per_v_nm, "V nm", "signed", sigma / per_v_nm),
         )
     return pictures, figures
 

@@ -12,8 +12,8 @@ from stem4d.analyse.method import Given, Rows
 
 Array = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
-Masks = Callable[[tuple[float, float]], Sequence[npt.NDArray[np.integer | np.bool_]]]
-"""Weights 0 to 255, (det_y, det_x), of each virtual detector for an origin (y, x) [px]."""
+Masks = Callable[[tuple[float, float]], Sequence[Mask]]
+"""Pixels, (det_y, det_x), of each virtual detector for an origin (y, x) [px]."""
 
 MOST_LOST = 0.01
 """Part of a frame's good pixels that may hold no number (NaN, infinite); beyond it the frame is left out."""
@@ -87,9 +87,7 @@ class FollowingPass:
                     summed += displaced(np.nan_to_num(here, nan=0.0, posinf=0.0, neginf=0.0), (-shift[0], -shift[1]))
         return summed
 
-    def _sums(
-        self, frames: npt.NDArray[np.generic], shift: tuple[int, int]
-    ) -> tuple[Array, Array, Array, Array, Mask]:
+    def _sums(self, frames: npt.NDArray[np.generic], shift: tuple[int, int]) -> tuple[Array, Array, Array, Array, Mask]:
         native = frames.astype(frames.dtype.newbyteorder("="), copy=False)
         move = np.array(shift, np.float64)
         if native.dtype not in PIXEL_TYPES:
@@ -131,7 +129,7 @@ class FollowingPass:
         with np.errstate(invalid="ignore", divide="ignore"):
             com = sums[:, 2:4] / sums[:, 1:2] - np.array(shift)
         full = self.given.full_scale
-        saturated = np.zeros(len(flat), bool) if full is None else (flat >= full).any(1)
+        saturated: Mask = np.zeros(len(flat), bool) if full is None else np.asarray((flat >= full).any(1))
         return sums[:, 4:], sums[:, 0], sums[:, 1], com, saturated
 
     def _plain_weights(self, shift: tuple[int, int]) -> Array:

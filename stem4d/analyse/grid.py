@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -28,10 +29,11 @@ def derivative(positions: int, step: float) -> Array:
 def interval_integrals(positions: int, step: float) -> Array:
     """Matrix (n - 1, n): integrals between neighbouring positions of the spline through the values there."""
     whole: Array = _spline(positions, step).antiderivative()(np.arange(positions) * step)
-    return np.diff(whole, axis=0)
+    between: Array = np.diff(whole, axis=0)
+    return between
 
 
-def _spline(positions: int, step: float) -> "make_interp_spline":
+def _spline(positions: int, step: float) -> Any:
     order = min(ORDER, positions - 1)
     order -= order % 2 == 0
     return make_interp_spline(np.arange(positions) * step, np.eye(positions), k=order)
@@ -52,7 +54,8 @@ def smoothing(positions: int, width: float) -> Array:
         return np.eye(positions)
     apart = np.arange(positions)[:, None] - np.arange(positions)[None, :]
     weight: Array = np.exp(-0.5 * (apart / width) ** 2)
-    return weight / weight.sum(1, keepdims=True)
+    mean: Array = weight / weight.sum(1, keepdims=True)
+    return mean
 
 
 @dataclass(frozen=True)
@@ -112,9 +115,7 @@ def filled(values: Array, known: Mask) -> Array:
     return whole
 
 
-def integrated(
-    y: Array, x: Array, step_nm: tuple[float, float], sigma: tuple[float, float]
-) -> tuple[Array, Array]:
+def integrated(y: Array, x: Array, step_nm: tuple[float, float], sigma: tuple[float, float]) -> tuple[Array, Array]:
     """The map whose slopes come nearest to two components, and the noise of it.
 
     Parameters
@@ -141,9 +142,7 @@ def integrated(
     # Rows of the transform C, orthonormal: C A Cᵀ is what dctn makes of A.
     sides = [_modes(n) for n in y.shape]
     parts = [sides[axis].T @ _divergence(y.shape[axis], step_nm[axis]) for axis in (0, 1)]
-    eigen = [
-        (2 - 2 * np.cos(np.pi * np.arange(n) / n)) / step**2 for n, step in zip(y.shape, step_nm, strict=True)
-    ]
+    eigen = [(2 - 2 * np.cos(np.pi * np.arange(n) / n)) / step**2 for n, step in zip(y.shape, step_nm, strict=True)]
     whole = eigen[0][:, None] + eigen[1][None, :]
     whole[0, 0] = np.inf
     modes = (parts[0] @ y @ sides[1] + sides[0].T @ x @ parts[1].T) / whole

@@ -61,12 +61,12 @@ def find_lattice(summed: Array, bad: Mask, origin_px: tuple[float, float], radiu
     paired = [one for one in peaks if np.hypot(*(peaks + one).T).min() < max(1.5, 0.3 * radius_px)]
     if len(paired) < 4:
         raise NotPossible(
-            f"{len(peaks)} disks stand out beside the direct beam, {len(paired)} of them in opposite pairs: there is no "
-            "lattice to be found; give g1_mrad and g2_mrad"
+            f"{len(peaks)} disks stand out beside the direct beam, {len(paired)} of them in opposite pairs: there is "
+            "no lattice to be found; give g1_mrad and g2_mrad"
         )
     ordered = sorted(paired, key=lambda one: float(np.hypot(*one)))
     first = ordered[0]
-    others = [one for one in ordered if abs(first[0] * one[1] - first[1] * one[0]) > LEAST_SINE * np.hypot(*first) * np.hypot(*one)]
+    others = [one for one in ordered if _sine(first, one) > LEAST_SINE]
     if not others:
         raise NotPossible("all disks lie on one line: there is one vector of a lattice, not two; give g1_mrad, g2_mrad")
     basis = np.array([first, others[0]])
@@ -82,6 +82,11 @@ def find_lattice(summed: Array, bad: Mask, origin_px: tuple[float, float], radiu
             "and g2_mrad"
         )
     return basis
+
+
+def _sine(one: Array, other: Array) -> float:
+    """Of the angle between two vectors, without its sign."""
+    return abs(float(one[0] * other[1] - one[1] * other[0])) / float(np.hypot(*one) * np.hypot(*other))
 
 
 def _disk(radius: float) -> Array:

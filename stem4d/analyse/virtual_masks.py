@@ -112,7 +112,8 @@ def mask_of(
     angle = np.einsum("ab,byx->ayx", angles_per_px(given), np.stack([y, x]).astype(np.float64))
     if isinstance(detector, Ring):
         size = np.hypot(angle[0], angle[1])
-        return (size >= detector.inner_mrad) & (size < detector.outer_mrad)
+        inside: Mask = (size >= detector.inner_mrad) & (size < detector.outer_mrad)
+        return inside
     basis = np.array([detector.g1_mrad, detector.g2_mrad]) if detector.g1_mrad is not None else lattice_mrad
     if basis is None or abs(np.linalg.det(basis)) < 1e-6 * float((basis**2).sum()):
         raise BadInput(

@@ -45,7 +45,8 @@ def part(given: Given, options: VirtualOptions, rows: Rows, prepared: Parts, fir
 
 def finish(given: Given, options: VirtualOptions, prepared: Parts, parts: Parts) -> Outcome:
     """Images in electrons."""
-    images, recorded = parts["virtual"], np.isfinite(parts["virtual"]).all(axis=-1)
+    images = parts["virtual"]
+    recorded: Mask = np.asarray(np.isfinite(images).all(axis=-1))
     doubts = [
         f"{one.name}: only {share:.0%} of its angles lie on good pixels"
         for one, share in zip(options.detectors, prepared["covered"], strict=True)

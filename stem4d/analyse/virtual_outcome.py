@@ -112,7 +112,8 @@ def _moved(given: Given, maps: RunMaps, name: str, ring: Ring) -> str:
     middle = (float(origin[0].mean()), float(origin[1].mean()))
     detector = (maps.sum_pattern.shape[0], maps.sum_pattern.shape[1])
     mask = mask_of(ring, given, detector, middle) & ~given.bad_pixels
-    slopes = np.stack(np.gradient(fill_bad_pixels(maps.mean_pattern, given.bad_pixels)))
+    filled = fill_bad_pixels(maps.mean_pattern, given.bad_pixels)
+    slopes = np.stack([np.asarray(np.gradient(filled, axis=axis)) for axis in (0, 1)])
     by_px = -np.array([float(one[mask].sum()) for one in slopes]) / given.counts_per_electron
     # A centred ring gains on one side what it loses on the other; the second order is half the curvature of it.
     bend = np.array([float(np.gradient(one, axis=axis)[mask].sum()) for axis, one in enumerate(slopes)])
@@ -126,6 +127,6 @@ def _moved(given: Given, maps: RunMaps, name: str, ring: Ring) -> str:
         return ""
     return (
         f"{name}: the pattern moves by up to {2 * float(np.hypot(*apart).max()):.1f} px under a detector that stood "
-        f"still, which makes {moved:.3g} electrons rms of the image, counting {noise:.3g}: take it with a pass over the "
-        "frames that follows the origin"
+        f"still, which makes {moved:.3g} electrons rms of the image, counting {noise:.3g}: take it with a pass over "
+        "the frames that follows the origin"
     )

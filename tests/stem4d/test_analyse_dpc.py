@@ -144,15 +144,14 @@ def test_fields_have_their_units_and_signs() -> None:
     assert picture(thick, "electric_field_y").unit == "V/nm"
     np.testing.assert_allclose(picture(thick, "electric_field_y").values, field.values / 10)
     potential, phase = picture(electric, "potential"), picture(electric, "phase")
-    np.testing.assert_allclose(
-        potential.values * 10 * optics.interaction_rad_per_v_a(200.0), phase.values, rtol=1e-9
-    )
+    np.testing.assert_allclose(potential.values * 10 * optics.interaction_rad_per_v_a(200.0), phase.values, rtol=1e-9)
     magnetic = com_outcome(made.given, maps, ComOptions(field="magnetic"))
     across = picture(magnetic, "magnetic_induction_x")
     assert across.unit == "T nm"
     np.testing.assert_allclose(across.values, -1649.0 * bent.values, rtol=1e-3)
     assert not any(one.name == "potential" for one in magnetic.pictures)
-    assert picture(com_outcome(replace(made.given, thickness_nm=5.0), maps, ComOptions(field="magnetic")), across.name).unit == "T"
+    thick = com_outcome(replace(made.given, thickness_nm=5.0), maps, ComOptions(field="magnetic"))
+    assert picture(thick, across.name).unit == "T"
 
 
 def test_a_region_that_cuts_the_disk_is_corrected_and_doubtful() -> None:

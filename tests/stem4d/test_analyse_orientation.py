@@ -25,7 +25,9 @@ from stem4d.errors import BadInput
 Truth = np.ndarray
 
 
-def mapped(data: np.ndarray, known: Given, recorded: np.ndarray | None = None, **options: object) -> tuple[dict, Outcome]:
+def mapped(
+    data: np.ndarray, known: Given, recorded: np.ndarray | None = None, **options: object
+) -> tuple[dict, Outcome]:
     """The method over a scan in two parts."""
     rows = InMemory(data, recorded)
     chosen = OrientationOptions(**{"crystal_cif": GOLD} | options)
@@ -52,13 +54,7 @@ def errors(found: np.ndarray, truth: Truth, turns: np.ndarray) -> np.ndarray:
     """Small rotations (n, 3) [rad] about the laboratory's axes from the truth to what was found."""
     near = np.einsum("nji,njk,mki->nm", found, truth, turns).argmax(1)
     between = found @ np.swapaxes(truth @ turns[near], -1, -2)
-    return (
-        np.stack(
-            [between[:, 2, 1] - between[:, 1, 2], between[:, 0, 2] - between[:, 2, 0], between[:, 1, 0] - between[:, 0, 1]],
-            axis=1,
-        )
-        / 2
-    )
+    return np.stack([between[:, i, j] - between[:, j, i] for i, j in ((2, 1), (0, 2), (1, 0))], axis=1) / 2
 
 
 def test_orientations_are_found_within_the_step_and_their_errors_are_right() -> None:
@@ -139,8 +135,9 @@ def test_an_unknown_rotation_is_doubtful_and_a_detector_too_small_not_possible()
     _, outcome = mapped(gold()[0][:2], given(scan_rotation_deg=None))
     assert outcome.verdict == "doubtful"
     assert "rotation is not known" in outcome.reason
+    small = given(origin_px=np.array([5.5, 5.5]), bad_pixels=np.zeros((12, 12), bool))
     with pytest.raises(NotPossible, match="no room for spots"):
-        mapped(np.zeros((1, 4, 12, 12), np.uint16), given(origin_px=np.array([5.5, 5.5]), bad_pixels=np.zeros((12, 12), bool)))
+        mapped(np.zeros((1, 4, 12, 12), np.uint16), small)
 
 
 @pytest.mark.parametrize(

@@ -83,7 +83,12 @@ def test_masks_on_a_lattice_that_is_found(recorded_data: Path) -> None:
     assert abs(basis[0] @ basis[1]) < 0.03 * 47.4**2
     found = LatticeDisks(kind="lattice", name="bragg", radius_mrad=1.8, orders=1)
     stated = LatticeDisks(
-        kind="lattice", name="given", radius_mrad=1.8, orders=1, g1_mrad=(0.0, 47.4 * delta), g2_mrad=(47.4 * delta, 0.0)
+        kind="lattice",
+        name="given",
+        radius_mrad=1.8,
+        orders=1,
+        g1_mrad=(0.0, 47.4 * delta),
+        g2_mrad=(47.4 * delta, 0.0),
     )
     outcome = run(VIRTUAL, known, VirtualOptions(detectors=(found, stated)), InMemory(frames))
     one, other = picture(outcome, "bragg").values, picture(outcome, "given").values
@@ -108,8 +113,9 @@ def test_any_pixels_and_their_following() -> None:
     np.testing.assert_array_equal(picture(plain, "half").values, still)
     moved = mask_of(pixels, known, (SIDE, SIDE), (0.0, 0.0), moved_px=(3, -2))
     np.testing.assert_array_equal(moved, np.roll(mask, 3, axis=0) & (np.arange(SIDE) < SIDE - 2))
+    small = VirtualOptions(detectors=(Pixels(kind="pixels", name="p", rows=("01", "10")),))
     with pytest.raises(BadInput, match="detector's shape"):
-        run(VIRTUAL, fixed, VirtualOptions(detectors=(Pixels(kind="pixels", name="p", rows=("01", "10")),)), InMemory(made.frames))
+        run(VIRTUAL, fixed, small, InMemory(made.frames))
 
 
 def test_masks_off_the_detector_and_mostly_off_it() -> None:

@@ -142,10 +142,9 @@ def _bad(cif: str, limit: str) -> BadInput:
 
 def _operations(made: gemmi.SmallStructure) -> list[tuple[Array, Array]]:
     """Rotations and shifts of fractions: of the space group, or else those that are listed."""
-    if made.spacegroup is not None:
-        found = list(made.spacegroup.operations())
-    else:
-        found = [gemmi.Op(text) for text in made.symops] or [gemmi.Op("x,y,z")]
+    group: gemmi.SpaceGroup | None = made.spacegroup
+    listed = [gemmi.Op(text) for text in made.symops] or [gemmi.Op("x,y,z")]
+    found = listed if group is None else list(group.operations())
     return [(np.array(one.rot) / gemmi.Op.DEN, np.array(one.tran) / gemmi.Op.DEN) for one in found]
 
 

@@ -120,4 +120,3 @@ def build(
         "weight": np.concatenate(weight).astype(np.float32),
         "wide_per_a": np.array([wide]),
     }
-

@@ -127,7 +127,11 @@ ORIENTATION = Method("orientation", OrientationOptions, prepare, part, finish)
 def _thickness_nm(given: Given) -> float:
     if given.thickness_nm is None:
         raise BadInput(
-            field="thickness_nm", value=None, limit="must be known where shape is plate", unit="nm", remedy="Use gaussian"
+            field="thickness_nm",
+            value=None,
+            limit="must be known where shape is plate",
+            unit="nm",
+            remedy="Use gaussian",
         )
     return given.thickness_nm
 

@@ -59,11 +59,11 @@ def outcome(
     indexed = clear & ~open_turn
     shape = score.shape
     flat = rotation.reshape(-1, 3, 3)
-    turned = np.full_like(flat, np.nan)
     known = seen.reshape(-1)
-    turned[known] = reduced(flat[known], turns)
-    turned = turned.reshape(rotation.shape)
-    sigma = np.degrees(figures[..., 3:6]) * np.sqrt(np.maximum(figures[..., 6:7], 1.0)) ** np.array([1, 1, 0])
+    equal = np.full_like(flat, np.nan)
+    equal[known] = reduced(flat[known], turns)
+    turned: Array = equal.reshape(rotation.shape)
+    sigma: Array = np.degrees(figures[..., 3:6]) * np.sqrt(np.maximum(figures[..., 6:7], 1.0)) ** np.array([1, 1, 0])
     best = np.unravel_index(np.nanargmax(np.where(indexed, score, np.nan) if indexed.any() else score), shape)
     away = np.full(shape, np.nan)
     away[seen] = misorientation_deg(turned[seen], turned[best], turns)
@@ -72,8 +72,9 @@ def outcome(
     square = _median(figures[..., 6][like])
     if square is not None and square > MOST_MISFIT:
         doubts.append(
-            f"spot intensities depart from kinematic ones by {square:.3g} times their variance: tilts are less certain, "
-            "and a different orientation may fit as well as the one that was found; try another excitation_per_a or shape"
+            f"spot intensities depart from kinematic ones by {square:.3g} times their variance: tilts are less "
+            "certain, and a different orientation may fit as well as the one that was found; try another "
+            "excitation_per_a or shape"
         )
     count = max(int(recorded.sum()), 1)
     values: dict[str, float | int | str | bool | None] = {
@@ -100,7 +101,8 @@ def _pictures(
 
     def made(name: str, title: str, values: Array, unit: str, kind: Kind, error: Array | None = None) -> Picture:
         shown = np.where(indexed, values, np.nan)
-        return Picture(name, title, shown, unit, kind, step, None if error is None else np.where(indexed, error, np.nan))
+        sure = None if error is None else np.where(indexed, error, np.nan)
+        return Picture(name, title, shown, unit, kind, step, sure)
 
     beam = turned[..., 2, :]
     known = np.isfinite(beam).all(-1)
@@ -131,16 +133,14 @@ def _pictures(
     return tuple(pictures)
 
 
-def _told(
-    indexed: Mask, seen: Mask, recorded: Mask, score: Array, margin: Array, sigma: Array
-) -> str:
+def _told(indexed: Mask, seen: Mask, recorded: Mask, score: Array, margin: Array, sigma: Array) -> str:
     tilt = _median(np.hypot(sigma[..., 0], sigma[..., 1])[indexed] / np.sqrt(2))
     plane = _median(sigma[..., 2][indexed])
-    errors = "" if tilt is None or plane is None else f", tilt known to {tilt:.2g} deg, in-plane angle to {plane:.2g} deg"
+    errors = "" if tilt is None or plane is None else f", tilt known to {tilt:.2g}, in-plane angle to {plane:.2g} deg"
     median, over = _median(score[seen]) or 0.0, _median(margin[seen]) or 0.0
     return (
-        f"{int(indexed.sum())} of {int(recorded.sum())} patterns have an orientation: median score {median:.2f}, margin "
-        f"{over:.2f}{errors}"
+        f"{int(indexed.sum())} of {int(recorded.sum())} patterns have an orientation: median score {median:.2f}, "
+        f"margin {over:.2f}{errors}"
     )
 
 
@@ -150,15 +150,15 @@ def _doubts(
     doubts, count = [], max(int(recorded.sum()), 1)
     if like.sum() < LEAST_INDEXED * count:
         doubts.append(
-            f"{1 - like.sum() / count:.0%} of the patterns are not this crystal's: they correlate with no orientation by "
-            f"{least_score:.2f} or more, or ({off.sum() / count:.0%}) their disks lie off its reflections. The crystal is "
-            "another one, several overlap, the angle per pixel is wrong, or there are too few electrons"
+            f"{1 - like.sum() / count:.0%} of the patterns are not this crystal's: they correlate with no orientation "
+            f"by {least_score:.2f} or more, or ({off.sum() / count:.0%}) their disks lie off its reflections. The "
+            "crystal is another one, several overlap, the angle per pixel is wrong, or there are too few electrons"
         )
     elif indexed.sum() < LEAST_INDEXED * count:
         doubts.append(
             f"{1 - indexed.sum() / count:.0%} of the patterns fit different orientations about as well, "
-            f"{open_turn.sum() / count:.0%} of them one turned by 180 deg about the zone axis, which only spots of further "
-            "layers tell apart: they show too few spots"
+            f"{open_turn.sum() / count:.0%} of them one turned by 180 deg about the zone axis, which only spots of "
+            "further layers tell apart: they show too few spots"
         )
     if given.scan_rotation_deg is None:
         doubts.append("the scan's rotation is not known: in-plane angles are those of the detector")

@@ -1,4 +1,4 @@
-"""The compiled part of the refinement: score of any orientation, the climb to its top, in-plane angle and tilt errors."""
+"""The compiled part of the refinement: score of any orientation, the climb to its top, in-plane angle, tilt errors."""
 
 from math import cos, exp, pi, sin, sqrt
 from typing import Any
@@ -31,7 +31,7 @@ def level_at(levels: Any, radius: Any, inner: Any, spacing: Any) -> Any:
 
 @njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
 def shape(excitation: Any, wide: Any, thickness: Any) -> Any:
-    """Intensity at an excitation error [1/Å]: exp(-(s/w)²), or sinc²(πts) of a plate where its thickness [Å] is given."""
+    """Intensity at an excitation error [1/Å]: exp(-(s/w)²), or sinc²(πts) of a plate of a thickness [Å] above 0."""
     if thickness <= 0:
         return exp(-((excitation / wide) ** 2))
     phase = pi * thickness * excitation

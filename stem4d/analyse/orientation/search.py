@@ -17,8 +17,8 @@ DIFFERENT_RAD = 5 * pi / 180
 """Orientations further apart than this, or than three steps, are different ones."""
 ROUNDS, ITERATIONS = 2, 8
 FIGURES = 10
-"""Score, best different score, score of its half turn about the zone axis, σ of the tilt about x, y and of the in-plane angle [rad], χ² per
-freedom, spots, power beside the direct beam, and how far disks lie off along the radius [px]."""
+"""Score, best different score, score of the half turn about the zone axis, σ of the tilt about x, y and of the in-plane
+angle [rad], χ² per freedom, spots, power beside the direct beam, and how far disks lie off along the radius [px]."""
 
 
 @njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
