@@ -65,8 +65,13 @@ def _made(
         job = Job(str(first["path"]), wanted.kind, given, options)
         with cluster_of(opened.settings) as everywhere:
             return {wanted.kind: result_of(job, inputs, folder, everywhere=everywhere)}
-    except (NightbeamError, NotPossible) as error:
-        nothing = Outcome("not_possible", str(error), {})
+    except Exception as error:  # noqa: BLE001 - the data are recorded and judged, whatever becomes of an analysis
+        if isinstance(error, NightbeamError | NotPossible):
+            words = str(error)
+        else:
+            words = f"the analysis failed, and not by the data's fault ({type(error).__name__}: {error})"
+            opened.warn("analysis failed", f"{wanted.kind}: {words}", run)
+        nothing = Outcome("not_possible", words, {})
         return {name: kept(name, nothing, given, options or wanted, inputs, folder) for name in _names(wanted)}
 
 

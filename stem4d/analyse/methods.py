@@ -3,11 +3,14 @@
 from collections.abc import Callable
 from typing import Any
 
+from pydantic import ValidationError
+
 from stem4d import optics
 from stem4d.analyse.com_method import COM
 from stem4d.analyse.dpc import com_outcome
 from stem4d.analyse.method import Given, Method, NotPossible, Outcome
 from stem4d.analyse.orientation.method import ORIENTATION
+from stem4d.analyse.strain.method import STRAIN
 from stem4d.analyse.virtual_masks import Ring
 from stem4d.analyse.virtual_method import VIRTUAL
 from stem4d.analyse.virtual_outcome import virtual_outcome
@@ -18,7 +21,7 @@ from stem4d.plan import Analysis, CentreOfMass, Virtual
 from stem4d.quality.regions import COM_REGION_RADII
 from stem4d.virtual_detectors import Annulus
 
-METHODS = {one.name: one for one in (COM, VIRTUAL, ORIENTATION)}
+METHODS = {one.name: one for one in (COM, VIRTUAL, STRAIN, ORIENTATION)}
 
 
 def options_for(wanted: Analysis) -> Strict:
@@ -40,7 +43,12 @@ def options_for(wanted: Analysis) -> Strict:
         if field.is_required() and name not in said:
             remedy = f"Write it into the plan, or analyse with --set {name}=..."
             raise BadInput(field=name, value="nothing", limit=f"{wanted.kind} cannot do without it", remedy=remedy)
-    return method.options.model_validate(said)
+    try:
+        return method.options.model_validate(said)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(map(str, first["loc"])) or wanted.kind
+        raise BadInput(field=field, value=said, limit=first["msg"].removeprefix("Value error, ")) from None
 
 
 def _virtual(given: Given, maps: RunMaps, wanted: Virtual) -> dict[str, Outcome]:
