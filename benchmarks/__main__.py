@@ -16,6 +16,7 @@ from benchmarks import (
     quality,
     recorded,
     simulate,
+    strain,
     stream,
 )
 
@@ -30,6 +31,7 @@ BENCHES = {
     "quality": quality.run,
     "recorded": recorded.run,
     "simulate": simulate.run,
+    "strain": strain.run,
     "stream": stream.run,
 }
 
