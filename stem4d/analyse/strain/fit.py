@@ -69,13 +69,11 @@ def templates(
     radius_px: float, edge_width_px: float, shortest_px: float, background: float, electrons_per_px: float
 ) -> tuple[Template, Template]:
     """The soft and the sharp template of a disk whose neighbours lie ``shortest_px`` away; see ``disk_template``."""
-    edge_width_px = max(edge_width_px, NARROWEST_PX)
     # Far enough out to see the background, not as far as the next disk.
-    margin = float(np.clip((shortest_px - 2 * radius_px) / 2, 1.0, 2.0 + 3 * edge_width_px))
-    wide = max(edge_width_px, SOFT * radius_px)
+    margin = float(np.clip((shortest_px - 2 * radius_px) / 2, 1.0, 2.0 + 3 * max(edge_width_px, NARROWEST_PX)))
     # So soft an outline cannot be told from a slope: none is allowed.
-    coarse = disk_template(radius_px, wide, margin, background, 0.0)
-    return coarse, disk_template(radius_px, edge_width_px, margin, background, electrons_per_px)
+    coarse = disk_template(radius_px, max(edge_width_px, NARROWEST_PX, SOFT * radius_px), margin, background, 0.0)
+    return coarse, disk_template(radius_px, edge_width_px, margin, background, electrons_per_px, NARROWEST_PX)
 
 
 @dataclass(frozen=True, eq=False)

@@ -159,7 +159,8 @@ def _read(
     out[1] = column + (phase_x + 0.5) / phases - 0.5 + step_x
     for axis in range(2):
         counting = height * noise[phase, 1 + axis, 0] + background * noise[phase, 1 + axis, 1]
-        out[2 + axis] = gain * counting / (height * height * kept)
+        # The square of a height that carries an error is too large by the error's square.
+        out[2 + axis] = gain * counting / ((height * height - error) * kept)
     out[4], out[5], out[6] = height, sqrt(error), 1.0
 
 

@@ -7,6 +7,7 @@ a pixel; from the nearest of them the step is small.
 """
 
 from dataclasses import dataclass
+from itertools import product
 from math import ceil, sqrt
 
 import numpy as np
@@ -48,7 +49,12 @@ class Template:
 
 
 def disk_template(
-    radius_px: float, edge_width_px: float, margin_px: float, background: float, electrons_per_px: float
+    radius_px: float,
+    edge_width_px: float,
+    margin_px: float,
+    background: float,
+    electrons_per_px: float,
+    least_width_px: float = 0.0,
 ) -> Template:
     """Filters of a disk.
 
@@ -64,6 +70,8 @@ def disk_template(
         Background over the height of a usual disk: what the weights are made for.
     electrons_per_px : float
         Height of a usual disk. The more electrons, the less a slope of its light can be told from a step by chance.
+    least_width_px : float
+        Blur that the filters are made for where the outline is sharper; noise and steps are those of the outline itself.
 
     Returns
     -------
@@ -78,24 +86,38 @@ def disk_template(
     """
     reach = ceil(radius_px + margin_px + 0.5)
     grid = np.arange(-reach, reach + 1, dtype=np.float64)
-    blur = sqrt(max(edge_width_px**2 - PIXEL_VARIANCE, SHARPEST_PX**2))
+    blur, soft = (
+        sqrt(max(each**2 - PIXEL_VARIANCE, SHARPEST_PX**2)) for each in (edge_width_px, max(edge_width_px, least_width_px))
+    )
     side = 2 * reach + 1
     filters = np.zeros((PHASES**2, 5, side, side), np.float32)
     noise = np.zeros((PHASES**2, 3, 2))
     held = np.diag([0.0, 1, 1, 0, 1, 1, 0, 0]) / (max(electrons_per_px, 1e-6) * USUAL_SLOPE**2)
-    for phase in range(PHASES**2):
-        y = grid[:, None] - phase_offset(phase // PHASES) + np.zeros((1, side))
-        x = grid[None, :] - phase_offset(phase % PHASES) + np.zeros((side, 1))
-        shape, along_y, along_x = _disk(y, x, radius_px, blur)
-        seen = np.hypot(y, x) <= radius_px + margin_px
-        weight = seen / (np.clip(shape, 0, 1) + max(background, FAINTEST_BACKGROUND))
+    half = PHASES // 2
+    for phase_y, phase_x in product(range(half), range(half)):
+        y = grid[:, None] - phase_offset(phase_y) + np.zeros((1, side))
+        x = grid[None, :] - phase_offset(phase_x) + np.zeros((side, 1))
+        outline, along_y, along_x = _disk(y, x, radius_px, soft)
+        within = np.hypot(y, x) <= radius_px + margin_px
+        weight = within / (np.clip(outline, 0, 1) + max(background, FAINTEST_BACKGROUND))
         levels = np.stack([np.ones_like(y), y / radius_px, x / radius_px])
-        design = np.concatenate([shape * levels, levels, [along_y, along_x]]).reshape(-1, side * side)
+        design = np.concatenate([outline * levels, levels, [along_y, along_x]]).reshape(8, -1)
         weighted = design * weight.ravel()
-        rows = np.linalg.solve(weighted @ design.T + held, weighted).reshape(-1, side, side)
-        filters[phase] = *rows[[0, 3, 6, 7]], shape
+        rows = np.linalg.solve(weighted @ design.T + held, weighted).reshape(8, side, side)
+        shape, *steps = _disk(y, x, radius_px, blur)
+        for row, step in zip((6, 7), steps, strict=True):
+            rows[row] /= (rows[row] * step).sum()
         squares = rows[[0, 6, 7]] ** 2
-        noise[phase] = np.stack([(squares * shape).sum(axis=(1, 2)), squares.sum(axis=(1, 2))], axis=1)
+        counting = np.stack([(squares * shape).sum(axis=(1, 2)), squares.sum(axis=(1, 2))], axis=1)
+        found = np.stack([*rows[[0, 3, 6, 7]], shape])
+        # The other three quadrants of a pixel are its mirror images, in which steps change their sign.
+        for flip_y, flip_x in product((False, True), repeat=2):
+            mirrored = found[:, :: -1 if flip_y else 1, :: -1 if flip_x else 1].copy()
+            mirrored[STEP_Y] *= -1 if flip_y else 1
+            mirrored[STEP_X] *= -1 if flip_x else 1
+            row = PHASES - 1 - phase_y if flip_y else phase_y
+            phase = row * PHASES + (PHASES - 1 - phase_x if flip_x else phase_x)
+            filters[phase], noise[phase] = mirrored, counting
     return Template(filters, noise)
 
 
