@@ -128,7 +128,7 @@ def _spots(truth: Any, side: int, mrad_per_px: float, rng: np.random.Generator) 
 
 
 def _without_frames(frames: Any, hot: Any) -> Iterator[Figure]:
-    """What the maps of a pass are worth in time: outcomes from them against the pass that would have to be made again."""
+    """Outcomes from the maps of a pass against the time of the pass that would have to be made again."""
     rings = (Annulus("bf", MIDDLE, 0, 32), Annulus("adf", MIDDLE, 40, 90))
     spec = AccumulatorSpec(DETECTOR, np.uint16, rings, 4095, bad_pixels=hot, threads=2)
     accumulator = Accumulator(spec)

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from stem4d.analyse import dpc_pictures
 from stem4d.analyse.com_noise import Region, region_of
 from stem4d.analyse.curl import CurlCheck, check_curl
+from stem4d.analyse.deflected_fields import phase_gradient_per_mrad
 from stem4d.analyse.geometry import angles_per_px
 from stem4d.analyse.grid import FEWEST, filled
 from stem4d.analyse.method import Given, NotPossible, Outcome
@@ -170,7 +171,7 @@ def com_outcome(
         "power_over_noise": excess,
         "com_response": float(np.linalg.svd(found.region.response, compute_uv=False).min()),
         "scan_rotation_deg": rotation,
-    }
+    } | _systematic(given, maps)
     values = [filled(each, found.known) for each in (found.y_mrad, found.x_mrad)]
     pictures = dpc_pictures.deflection(given, found)
     told = f"deflection {sqrt(power / 2):.3g} mrad rms per axis, counting noise {_rms(np.array(noise)):.3g} mrad"
@@ -193,6 +194,18 @@ def com_outcome(
         doubts.append(f"{maps.scan_shape} positions (y, x) are too few for curl and phase; it takes {FEWEST} each way")
     verdict: Literal["good", "doubtful"] = "doubtful" if doubts else "good"
     return Outcome(verdict, "; ".join([told, *doubts]), figures, pictures)
+
+
+def _systematic(given: Given, maps: RunMaps) -> dict[str, float | int | str | bool | None]:
+    """What the uncertainties of scale and origin do: a factor of all deflections, a ramp of the phase over the field."""
+    figures: dict[str, float | int | str | bool | None] = {}
+    if (scale := given.uncertainty.get("mrad_per_pixel")) is not None:
+        figures["deflection_relative_uncertainty"] = scale / given.mrad_per_pixel
+    if (origin := given.uncertainty.get("origin_px")) is not None:
+        size = max(n * step for n, step in zip(maps.scan_shape, given.scan_step_nm, strict=True))
+        per_nm = phase_gradient_per_mrad(given.beam_energy_kev) * given.mrad_per_pixel
+        figures["phase_ramp_uncertainty_rad"] = origin * per_nm * size
+    return figures
 
 
 def _rotation(given: Given, maps: RunMaps) -> tuple[float | None, list[str]]:

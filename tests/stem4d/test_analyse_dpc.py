@@ -154,6 +154,15 @@ def test_fields_have_their_units_and_signs() -> None:
     assert picture(thick, across.name).unit == "T"
 
 
+def test_uncertainties_of_scale_and_origin_are_passed_on() -> None:
+    made, maps = lying()
+    known = replace(made.given, uncertainty={"mrad_per_pixel": 0.02, "origin_px": 0.01})
+    figures = com_outcome(known, maps).figures
+    assert figures["deflection_relative_uncertainty"] == pytest.approx(0.02)
+    # 0.01 px of 1 mrad over 24 rows of 0.3 nm: 2π θ L/λ.
+    assert figures["phase_ramp_uncertainty_rad"] == pytest.approx(2 * np.pi * 1e-5 * 7.2 / 0.00250793, rel=1e-4)
+
+
 def test_a_region_that_cuts_the_disk_is_corrected_and_doubtful() -> None:
     made = deflecting(given(), height_rad=3.0)
     region = Annulus("region", (15.7, 15.2), 0.0, 8.0)
