@@ -197,7 +197,7 @@ def com_outcome(
 
 
 def _systematic(given: Given, maps: RunMaps) -> dict[str, float | int | str | bool | None]:
-    """What the uncertainties of scale and origin do: a factor of all deflections, a ramp of the phase over the field."""
+    """What uncertainties of scale and origin do: a factor of all deflections, a ramp of the phase over the field."""
     figures: dict[str, float | int | str | bool | None] = {}
     if (scale := given.uncertainty.get("mrad_per_pixel")) is not None:
         figures["deflection_relative_uncertainty"] = scale / given.mrad_per_pixel

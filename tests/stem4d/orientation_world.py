@@ -23,6 +23,7 @@ def cif(name: str, cell: tuple[float, ...], group: str, atoms: list[tuple[str, f
 
 GOLD = cif("Au", (4.0786, 4.0786, 4.0786, 90, 90, 90), "F m -3 m", [("Au", 0, 0, 0)])
 TITANIUM = cif("Ti", (2.951, 2.951, 4.684, 90, 90, 120), "P 63/m m c", [("Ti", 1 / 3, 2 / 3, 0.25)])
+ALUMINIUM = cif("Al", (4.0495, 4.0495, 4.0495, 90, 90, 90), "F m -3 m", [("Al", 0, 0, 0)])
 SILICON = cif("Si", (5.431, 5.431, 5.431, 90, 90, 90), "F d -3 m :1", [("Si", 0, 0, 0)])
 
 
