@@ -6,14 +6,11 @@ import numpy as np
 import numpy.typing as npt
 
 from stem4d.analyse.dpc import ComOptions, com_outcome
-from stem4d.analyse.frame_pass import FollowingPass
+from stem4d.analyse.frame_pass import FollowingPass, sampled_rows
 from stem4d.analyse.method import Given, Method, Outcome, Parts, Rows
 from stem4d.errors import BadInput
 from stem4d.maps import RunMaps
 from stem4d.virtual_detectors import PixelMask
-
-SAMPLED_ROWS = 8
-"""Rows whose patterns are summed for spread and response."""
 
 Mask = npt.NDArray[np.bool_]
 
@@ -23,7 +20,7 @@ def prepare(given: Given, options: ComOptions, rows: Rows) -> Parts:
     looking = _pass(given, options, rows)
     if options.region_outer_mrad is not None:
         _check_region(given, options.region_outer_mrad, looking)
-    chosen = np.unique(np.linspace(0, rows.scan_shape[0] - 1, SAMPLED_ROWS).round().astype(int))
+    chosen = sampled_rows(rows)
     region = _region(given, options, rows, looking.mean_px)
     return {"pattern": looking.aligned_sum(chosen.tolist()), "rows": chosen, "region": region}
 

@@ -8,13 +8,15 @@ import numpy.typing as npt
 
 from stem4d.accumulate import Accumulator, AccumulatorSpec, PixelMask
 from stem4d.accumulate_spec import PIXEL_TYPES
-from stem4d.analyse.method import Given, Rows
+from stem4d.analyse.method import Given, NotPossible, Rows
 
 Array = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
 Masks = Callable[[tuple[float, float]], Sequence[Mask]]
 """Pixels, (det_y, det_x), of each virtual detector for an origin (y, x) [px]."""
 
+SAMPLED_ROWS = 8
+"""Rows whose patterns are summed where a sum over all of them would take a pass of its own."""
 MOST_LOST = 0.01
 """Part of a frame's good pixels that may hold no number (NaN, infinite); beyond it the frame is left out."""
 
@@ -83,8 +85,11 @@ class FollowingPass:
         for row in rows:
             for positions, frames in self.rows.read(row, row + 1):
                 for shift, chosen in _alike(moved[positions]):
-                    here = np.where(self.given.bad_pixels, 0.0, frames[chosen].sum(0, dtype=np.float64))
-                    summed += displaced(np.nan_to_num(here, nan=0.0, posinf=0.0, neginf=0.0), (-shift[0], -shift[1]))
+                    numbers = frames[chosen]
+                    if numbers.dtype.kind == "f":
+                        numbers = np.nan_to_num(numbers, nan=0.0, posinf=0.0, neginf=0.0)
+                    here = np.where(self.given.bad_pixels, 0.0, numbers.sum(0, dtype=np.float64))
+                    summed += displaced(here, (-shift[0], -shift[1]))
         return summed
 
     def _sums(self, frames: npt.NDArray[np.generic], shift: tuple[int, int]) -> tuple[Array, Array, Array, Array, Mask]:
@@ -142,6 +147,17 @@ class FollowingPass:
 
     def _origin(self, shift: tuple[int, int]) -> tuple[float, float]:
         return self.mean_px[0] + shift[0], self.mean_px[1] + shift[1]
+
+
+def sampled_rows(rows: Rows) -> npt.NDArray[np.intp]:
+    """Up to `SAMPLED_ROWS` rows that hold frames, spread over the scan."""
+    holding = np.flatnonzero(rows.recorded.any(axis=1))
+    if not holding.size:
+        raise NotPossible("no frame was recorded")
+    chosen: npt.NDArray[np.intp] = holding[
+        np.unique(np.linspace(0, len(holding) - 1, SAMPLED_ROWS).round().astype(int))
+    ]
+    return chosen
 
 
 def displaced(image: Array, shift: tuple[int, int]) -> Array:

@@ -3,8 +3,7 @@
 import numpy as np
 import numpy.typing as npt
 
-from stem4d.analyse.com_method import SAMPLED_ROWS
-from stem4d.analyse.frame_pass import FollowingPass
+from stem4d.analyse.frame_pass import FollowingPass, sampled_rows
 from stem4d.analyse.geometry import angles_per_px
 from stem4d.analyse.lattice_found import find_lattice
 from stem4d.analyse.method import Given, Method, Outcome, Parts, Rows
@@ -19,8 +18,7 @@ def prepare(given: Given, options: VirtualOptions, rows: Rows) -> Parts:
     looking = FollowingPass(given, rows, lambda _: ())
     lattice = np.zeros((0, 2))
     if any(isinstance(one, LatticeDisks) and one.g1_mrad is None for one in options.detectors):
-        chosen = np.unique(np.linspace(0, rows.scan_shape[0] - 1, SAMPLED_ROWS).round().astype(int))
-        summed = looking.aligned_sum(chosen.tolist())
+        summed = looking.aligned_sum(sampled_rows(rows).tolist())
         radius = given.convergence_semi_angle_mrad / given.mrad_per_pixel
         lattice = find_lattice(summed, given.bad_pixels, looking.mean_px, radius) @ angles_per_px(given).T
     origin = given.origin_at(rows.scan_shape).reshape(2, -1)

@@ -248,6 +248,17 @@ def test_a_pass_over_frames_gives_what_the_maps_give(kind: str) -> None:
         np.testing.assert_allclose(one.uncertainty, other.uncertainty, rtol=0.05)
 
 
+def test_a_pass_over_a_scan_that_was_broken_off() -> None:
+    made, _ = lying()
+    recorded = np.zeros(made.frames.shape[:2], bool)
+    with pytest.raises(NotPossible, match="no frame"):
+        run(COM, made.given, ComOptions(), InMemory(made.frames, recorded))
+    recorded[4:9] = True
+    outcome = run(COM, made.given, ComOptions(), InMemory(made.frames, recorded))
+    assert outcome.figures["positions"] == 5 * 28
+    assert "not integrated" in outcome.reason
+
+
 def test_a_region_follows_the_descan_and_frames_without_numbers_are_left_out() -> None:
     made, _ = lying()
     frames = made.frames.astype(np.float32)
