@@ -86,22 +86,18 @@ class ForeignFrames:
         self.came_twice = self.corrupt = None
 
     def batches(self, max_bytes: int = BATCH_BYTES, first: int = 0, stop: int | None = None) -> Iterator[Batch]:
-        """All frames as (first position, frames (n, det_y, det_x)); one pass at a time.
-
-        The child gives all frames in order: those before ``first`` are read and dropped.
-        """
+        """All frames as (first position, frames (n, det_y, det_x)); one pass at a time; ``first`` begins a row."""
         # A child gives its frames once; the one that told the shape serves the first pass.
-        if self._used:
-            self._again()
+        if self._used or first:
+            self._again(first)
         self._used, child = True, self._child
         try:
             most = frames_per_batch(self.detector_shape, self.dtype, max_bytes)
             end = self.scan_shape[0] * self.scan_shape[1] if stop is None else stop
-            for at in (*range(0, first, most), *range(first, end, most)):
-                frames = np.empty((min(most, (first if at < first else end) - at), *self.detector_shape), self.dtype)
+            for at in range(first, end, most):
+                frames = np.empty((min(most, end - at), *self.detector_shape), self.dtype)
                 child.read_into(frames.reshape(-1).view(np.uint8).data, f"at frame {at}")
-                if at >= first:
-                    yield at, frames
+                yield at, frames
         finally:
             child.kill()
 
@@ -125,9 +121,9 @@ class ForeignFrames:
     ) -> None:
         self.close()
 
-    def _again(self) -> None:
+    def _again(self, first: int) -> None:
         self._child.kill()
-        self._child = _Child(self.path, self._limits)
+        self._child = _Child(self.path, self._limits, first)
         if self._child.header() != self._header:
             self._child.kill()
             raise BadInput(field=self.path.name, value="another shape", limit="the file changed while it was read")
@@ -152,11 +148,11 @@ def open_foreign(path: Path, limits: ChildLimits) -> ForeignFrames:
 class _Child:
     """The reader process, its pipe, and what is to be said when it fails."""
 
-    def __init__(self, path: Path, limits: ChildLimits) -> None:
+    def __init__(self, path: Path, limits: ChildLimits, first: int = 0) -> None:
         self._name, self._limits = path.name, limits
         packages = str(Path(__file__).resolve().parents[1])
         self._complaints: IO[bytes] = TemporaryFile()  # noqa: SIM115 - lives as long as the child
-        limit_texts = [str(limits.memory_bytes), str(bytes_beside(path)), str(limits.cpu_s)]
+        limit_texts = [str(limits.memory_bytes), str(bytes_beside(path)), str(limits.cpu_s), str(first)]
         self._process = subprocess.Popen(  # noqa: S603 - our own module, no shell
             [*COMMAND, str(path.resolve()), *limit_texts],
             stdin=subprocess.PIPE,  # held open by us alone: its end tells the child that we are gone

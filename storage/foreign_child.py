@@ -1,7 +1,8 @@
 """The child process that reads one foreign file and sends header and frames to its parent.
 
-Usage: python -m storage.foreign_child FILE MEMORY_BYTES FILE_BYTES CPU_SECONDS. On standard output: the length of the
-header (4 bytes, big-endian), the header (JSON, see ``storage.foreign.Header``), then the frames as they are.
+Usage: python -m storage.foreign_child FILE MEMORY_BYTES FILE_BYTES CPU_SECONDS FIRST. On standard output: the length of
+the header (4 bytes, big-endian), the header (JSON, see ``storage.foreign.Header``), then the frames as they are, from
+position FIRST on.
 """
 
 import json
@@ -20,6 +21,7 @@ BLOCK_BYTES = 32 * 2**20
 def main() -> None:
     """Set the limits first, then read."""
     path, memory, beside, cpu = sys.argv[1], *(int(text) for text in sys.argv[2:5])
+    first = int(sys.argv[5])
     _confine(memory, beside, cpu)
     output = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # a reader that prints must not end up among the frames
@@ -28,7 +30,7 @@ def main() -> None:
     from storage.foreign import OUT_OF_MEMORY
 
     try:
-        _send(path, output)
+        _send(path, first, output)
     except MemoryError:
         os._exit(OUT_OF_MEMORY)
     except BadInput as error:
@@ -48,7 +50,7 @@ def _no_network(event: str, _: tuple[object, ...]) -> None:
         raise PermissionError(f"{event} is not allowed in a file reader")
 
 
-def _send(path: str, output: BinaryIO) -> None:
+def _send(path: str, first: int, output: BinaryIO) -> None:
     from stem4d.errors import BadInput
     from storage.foreign_facts import Unreadable, understand
 
@@ -56,7 +58,7 @@ def _send(path: str, output: BinaryIO) -> None:
     frames: Iterator[bytes] = iter(())
     try:
         found = understand(path)
-        header, frames = found.header, found.blocks(BLOCK_BYTES)
+        header, frames = found.header, found.blocks(BLOCK_BYTES, first)
     except Unreadable as error:
         header = {"error": str(error)}
     except BadInput as error:

@@ -30,8 +30,8 @@ class Found:
     """A data set: what ``storage.foreign.Header`` takes, and its frames in scan order as little-endian bytes."""
 
     header: dict[str, Any]
-    blocks: Callable[[int], Iterator[bytes]]
-    """Called with the bytes that a block may have."""
+    blocks: Callable[[int, int], Iterator[bytes]]
+    """Called with the bytes that a block may have, and the first position wanted: the start of a row."""
 
 
 def understand(path: str) -> Found:
@@ -71,7 +71,7 @@ def _hdf5(frames: Hdf5Frames) -> Found:
         "dtype": frames.dtype.name,
         "metadata": dict(frames.metadata),
     }
-    return Found(header, lambda most_bytes: (batch.tobytes() for _, batch in frames.batches(most_bytes)))
+    return Found(header, lambda most_bytes, first: (batch.tobytes() for _, batch in frames.batches(most_bytes, first)))
 
 
 def _read(module: str, path: str) -> list[dict[str, Any]]:
@@ -118,13 +118,13 @@ def _found(signal: Mapping[str, Any], path: str) -> Found:
     return Found(header, partial(_blocks, data, np.dtype(header["dtype"])))
 
 
-def _blocks(data: Any, dtype: np.dtype[np.generic], most_bytes: int) -> Iterator[bytes]:
+def _blocks(data: Any, dtype: np.dtype[np.generic], most_bytes: int, first: int) -> Iterator[bytes]:
     """Frames of a numpy or dask array (..., det_y, det_x)."""
     data = data if data.ndim == 4 else data[None]
     frame = math.prod(data.shape[2:]) * dtype.itemsize
     columns = min(data.shape[1], max(1, most_bytes // frame))
     rows = max(1, most_bytes // (frame * data.shape[1]))
-    for y in range(0, data.shape[0], rows):
+    for y in range(first // data.shape[1], data.shape[0], rows):
         for x in range(0, data.shape[1], columns):
             part = data[y : y + rows, x : x + columns]
             # One thread: dask's pool would hold several blocks at once.

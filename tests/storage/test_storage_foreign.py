@@ -118,7 +118,7 @@ def test_merlin_shape_and_depth_follow_the_headers(
     found = understand(str(tmp_path / "a.mib"))  # in this process: a child each would take half a minute
     assert (found.header["scan_shape"], found.header["full_scale"]) == (scan, full_scale)
     assert found.header["metadata"] == {"exposure_time_us": 1e5} | facts
-    assert sum(map(len, found.blocks(100_000))) == scan[0] * scan[1] * 256 * 256
+    assert sum(map(len, found.blocks(100_000, 0))) == scan[0] * scan[1] * 256 * 256
 
 
 def test_a_file_that_ends_among_its_frames_is_refused(recorded_data: Path, tmp_path: Path) -> None:
