@@ -39,8 +39,8 @@ def options_for(wanted: Analysis) -> Strict:
     method: Method = METHODS[wanted.kind]
     said = {name: value for name, value in wanted.model_dump().items() if name in method.options.model_fields}
     said = {name: value for name, value in said.items() if value is not None}
-    for name, field in method.options.model_fields.items():
-        if field.is_required() and name not in said:
+    for name, known in method.options.model_fields.items():
+        if known.is_required() and name not in said:
             remedy = f"Write it into the plan, or analyse with --set {name}=..."
             raise BadInput(field=name, value="nothing", limit=f"{wanted.kind} cannot do without it", remedy=remedy)
     try:
