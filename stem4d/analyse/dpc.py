@@ -171,7 +171,8 @@ def com_outcome(
         "power_over_noise": excess,
         "com_response": float(np.linalg.svd(found.region.response, compute_uv=False).min()),
         "scan_rotation_deg": rotation,
-    } | _systematic(given, maps)
+    }
+    figures |= _systematic(given, maps)
     values = [filled(each, found.known) for each in (found.y_mrad, found.x_mrad)]
     pictures = dpc_pictures.deflection(given, found)
     told = f"deflection {sqrt(power / 2):.3g} mrad rms per axis, counting noise {_rms(np.array(noise)):.3g} mrad"
