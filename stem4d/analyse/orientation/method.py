@@ -57,7 +57,8 @@ def part(given: Given, options: OrientationOptions, rows: Rows, prepared: Parts,
     width = rows.scan_shape[1]
     number = (stop - first) * width
     rotation, figures = np.full((number, 3, 3), np.nan), np.full((number, FIGURES), np.nan)
-    origin = given.origin_at(rows.scan_shape).reshape(2, -1).T
+    # One type for the compiled part, which would be compiled again for another.
+    origin = given.origin_at(rows.scan_shape).reshape(2, -1).T.astype(np.float64)
     good = ~given.bad_pixels
     radii = prepared["radii_mrad"]
     radius, spacing = disk_px(given), float(radii[1] - radii[0])
