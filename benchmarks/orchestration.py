@@ -16,6 +16,8 @@ from pathlib import Path
 
 from benchmarks.harness import ROOT, Figure
 from devices.registry import open_instrument
+from devices.safety import SafeLevel, make_safe
+from devices.simulator.wire import read_address
 from flows.api import client_of, noted_api, start
 from stem4d.instrument import InstrumentFile
 from stem4d.model import canonical_json
@@ -69,10 +71,24 @@ def _home() -> Iterator[Path]:
 
 @contextmanager
 def _simulator_running(home: Path) -> Iterator[None]:
-    """The simulated instrument's server stays up: a microscope is not started with each command."""
-    instrument = open_instrument(load_model(INSTRUMENT, InstrumentFile), home)
-    yield
-    instrument.ensure_stopped()
+    """The simulated instrument's server stays up: a microscope is not started with each command.
+
+    This process is a client of it, and its server ends by itself once the last client has gone.
+    """
+    file = load_model(INSTRUMENT, InstrumentFile)
+    folder = home / "instruments" / file.name
+    instrument = open_instrument(file, home)
+    before = read_address(folder)
+    try:
+        yield
+        assert before == read_address(folder), "a warm run did not find the server that ran"
+    finally:
+        make_safe(instrument, SafeLevel.PARK, "the bench ends")
+        instrument.close()
+        give_up = time.monotonic() + 30
+        while read_address(folder) is not None:
+            assert time.monotonic() < give_up, "the simulated instrument's server does not end"
+            time.sleep(0.1)
 
 
 def _to_exposure(home: Path, *more: str) -> float:
