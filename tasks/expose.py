@@ -292,7 +292,8 @@ def _receiver(opened: Lab) -> Callable[..., AcquisitionResult]:
     return partial(
         acquire_in_child,
         on_failing=partial(blank_first, opened.instrument.gate),
-        on_started=lambda pid: opened.children.remember(pid, "the acquisition"),
+        on_started=opened.remember_worker,
+        worker=opened.standby.take(),
     )
 
 
