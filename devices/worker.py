@@ -210,7 +210,7 @@ def _child(pipe: Connection, parent_pid: int, imports: tuple[str, ...]) -> None:
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent_pid:
         return
-    for name in imports:
+    for name in ("devices.intake", "storage.write", *imports):
         with suppress(Exception):  # the job's own import of it is the one that has to work
             importlib.import_module(name)
     try:
