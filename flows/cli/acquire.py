@@ -185,11 +185,22 @@ def _instrument(settings: "Settings", file: Path, as_json: bool, prefect: _Prefe
         lab.stand_by()
         if prefect.wanted:
             import flows.run  # noqa: F401 - Prefect is imported while its server comes up
-
-        if prefect.server is not None and not as_json:
-            aside("waiting for Prefect's own server (a few seconds; longer the first time)")
+        if prefect.server is not None:
+            if not as_json:
+                aside("waiting for Prefect's own server (a few seconds; longer the first time)")
+            _meanwhile()
         stack.enter_context(screen(lab, quiet=as_json))
         yield _Opened(lab, prefect.wanted and _shown_to_prefect(lab, prefect.server))
+
+
+def _meanwhile() -> None:
+    """What the first run needs and what takes a while, done while a server comes up."""
+    import prefect.flow_engine
+    import prefect.task_engine  # noqa: F401 - as the line above: a first flow imports them
+
+    from tasks.environment import software_environment
+
+    software_environment()
 
 
 def _shown_to_prefect(lab: "Lab", server: "ApiServer | None") -> bool:
