@@ -12,6 +12,8 @@ from contextlib import suppress
 from multiprocessing.connection import Connection
 from typing import Any, Literal
 
+import numpy as np
+
 from devices.acquire import AcquisitionJob, AcquisitionResult, OnListening, OnProgress, Progress, acquire
 from stem4d.errors import DeviceFault, NightbeamError
 from storage.crash import crash_point
@@ -210,9 +212,7 @@ def _child(pipe: Connection, parent_pid: int, imports: tuple[str, ...]) -> None:
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent_pid:
         return
-    for name in ("devices.intake", "storage.write", *imports):
-        with suppress(Exception):  # the job's own import of it is the one that has to work
-            importlib.import_module(name)
+    _make_ready(pipe, imports)
     try:
         job: AcquisitionJob = pipe.recv()
     except (EOFError, OSError):
@@ -246,6 +246,15 @@ def _child(pipe: Connection, parent_pid: int, imports: tuple[str, ...]) -> None:
     else:
         crash_point("worker.done")
         line.send("done", result)
+
+
+def _make_ready(pipe: Connection, imports: tuple[str, ...]) -> None:
+    """Do what a job would have to do first; what goes wrong here goes wrong again there, and is told then."""
+    with suppress(Exception):
+        for name in ("devices.intake", "storage.write", *imports):
+            importlib.import_module(name)
+        if not pipe.poll():  # nobody waits yet: numba sets itself up with its first kernel, whichever that is
+            importlib.import_module("stem4d.kernels").block_kernel(np.dtype(np.uint16))
 
 
 def _leave() -> None:
