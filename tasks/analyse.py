@@ -1,7 +1,7 @@
 """The stage that makes of a run's data what the plan wanted to learn: maps, figures and what they are worth."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from db.engine import reader
 from db.errors import DatabaseAway
@@ -9,18 +9,17 @@ from db.operations import AddAnalysis
 from db.questions.show import show_run
 from db.vocabulary import AnalysisVerdict
 from stem4d.analyse.method import Given, NotPossible, Outcome
-from stem4d.analyse.methods import FROM_MAPS, options_for
 from stem4d.errors import NightbeamError
 from stem4d.maps import RunMaps
 from stem4d.plan import Analysis, Virtual
 from tasks.calibrated import Calibrated
 from tasks.given import given_of_run
 from tasks.lab import Lab, lab
-from tasks.parts import Job
 from tasks.recorded_maps import recorded_passes
-from tasks.results import Made, kept, result_of
-from tasks.spread import cluster_of
 from tasks.stage import stage
+
+if TYPE_CHECKING:
+    from tasks.results import Made
 
 
 @stage("analyse")
@@ -53,8 +52,14 @@ def analyse(
 
 def _made(
     opened: Lab, run: str, given: Given, wanted: Analysis, first: Mapping[str, Any], maps: RunMaps
-) -> dict[str, Made]:
+) -> "dict[str, Made]":
     """The results of one analysis of the plan, by the names under which they are judged and recorded."""
+    # A second to load, which no exposure has to wait for.
+    from stem4d.analyse.methods import FROM_MAPS, options_for
+    from tasks.parts import Job
+    from tasks.results import kept, result_of
+    from tasks.spread import cluster_of
+
     folder, inputs = opened.settings.results_folder / run, [str(first["sha256"])]
     options = None
     try:
