@@ -1,0 +1,102 @@
+"""The command that analyses: of a run and of anybody's file, once each, and every mistake with what to do."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+
+from tests.flows.night_world import NightOnDisk
+from tests.flows.test_cli import facts, nightbeam
+
+CALIBRATION = """format_version: 1
+beam_energy_kev: 200
+convergence_semi_angle_mrad: 12
+mrad_per_pixel: 1.0
+scan_step_nm: 0.5
+scan_rotation_deg: 0.0
+"""
+
+
+@pytest.fixture
+def home(small_night: NightOnDisk) -> Path:
+    return small_night.home
+
+
+@pytest.fixture
+def foreign(tmp_path: Path) -> Path:
+    """A file of somebody else's: a disk that moves with the scan, and what is known of it beside."""
+    rng = np.random.default_rng(3)
+    y, x = np.indices((40, 40)) - 19.5
+    moved = [[np.hypot(y - np.sin(a / 2), x - np.cos(b / 2)) < 12 for b in range(10)] for a in range(8)]
+    path = tmp_path / "scan.h5"
+    with h5py.File(path, "w") as file:
+        file["data"] = rng.poisson(20.0 * np.array(moved)).astype(np.uint16)
+    (tmp_path / "known.yaml").write_text(CALIBRATION)
+    return path
+
+
+def of(path: Path, home: Path, *more: str, code: int) -> Any:
+    known = str(path.with_name("known.yaml"))
+    return facts(home, "analyse", str(path), "--method", "com", "--calibration", known, *more, code=code)
+
+
+def test_anybodys_file_is_analysed_once(foreign: Path, tmp_path: Path) -> None:
+    (first,) = of(foreign, tmp_path / "home", code=0)["results"]
+    # The disk moves by sin and cos of these, a pixel being a mrad; of 80 positions the noise takes 1 %.
+    moved = (np.var(np.sin(np.arange(8) / 2)) + np.var(np.cos(np.arange(10) / 2))) / 2
+    assert first["figures"]["rms_deflection_mrad"] == pytest.approx(np.sqrt(moved), rel=0.1)
+    assert first["figures"]["noise_y_mrad"] == pytest.approx(12 / (2 * np.sqrt(20 * np.pi * 144)), rel=0.2)
+    (second,) = of(foreign, tmp_path / "home", code=0)["results"]
+    assert (first["worked_out_now"], second["worked_out_now"]) == (True, False)
+    assert second["figures"] == first["figures"]
+    (other,) = of(foreign, tmp_path / "home", "--set", "field=none", code=0)["results"]
+    assert other["worked_out_now"]
+    assert other["file"] != first["file"]
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (("--method", "tomography"), "is no method"),
+        (("--set", "field=sideways"), "field"),
+        (("--set", "nothing"), "NAME=VALUE"),
+        (("--set", "unknown=1"), "unknown"),
+    ],
+)
+def test_a_mistake_is_told(foreign: Path, tmp_path: Path, more: tuple[str, ...], said: str) -> None:
+    known = str(foreign.with_name("known.yaml"))
+    told = nightbeam(tmp_path / "home", "analyse", str(foreign), "--method", "com", "--calibration", known, *more)
+    assert told.exit_code == 2, told.output
+    assert said in told.output
+    assert "Traceback" not in told.output
+
+
+def test_what_nobody_knows_of_a_file_is_asked_for(foreign: Path, tmp_path: Path) -> None:
+    told = nightbeam(tmp_path / "home", "analyse", str(foreign), "--method", "com")
+    assert told.exit_code == 2
+    assert "--calibration FILE.yaml" in told.output
+
+
+def test_a_run_is_analysed_again_and_its_record_has_it(home: Path) -> None:
+    run = next(one["name"] for one in facts(home, "runs")["runs"] if one["plan"] == "overview")
+    before = facts(home, "show", run)["analyses"]
+    told = nightbeam(home, "analyse", run, "--method", "com", "--set", "phase=false", "--json")
+    (made,) = json.loads(told.stdout)["results"]
+    assert told.exit_code == (0 if made["verdict"] == "good" else 3)
+    after = facts(home, "show", run)["analyses"]
+    assert len(after) == len(before) + 1
+    assert after[-1]["path"] == made["file"]
+    (data,) = (one for one in facts(home, "show", run)["datasets"] if one["purpose"] == "acquisition")
+    assert after[-1]["summary"]["input_sha256"] == data["sha256"]
+    # The same once more is not worked out, and not recorded twice.
+    nightbeam(home, "analyse", run, "--method", "com", "--set", "phase=false")
+    assert len(facts(home, "show", run)["analyses"]) == len(after)
+
+
+def test_an_unknown_run_is_refused(home: Path) -> None:
+    told = nightbeam(home, "analyse", "r19990101-000000-0000", "--method", "com")
+    assert told.exit_code == 2
+    assert "r19990101-000000-0000" in told.output
