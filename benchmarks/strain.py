@@ -130,7 +130,8 @@ def _against_py4dstem(world: StrainSet, folder: Path, peer: Peer) -> Iterator[Fi
             "",
             "<= 1",
             PEER,
-            f"ours {wrong.std() * unit:.2e}, theirs {peer_errors[picture.name]:.2e}; our bias {wrong.mean() * unit:.0e};"
+            f"ours {wrong.std() * unit:.2e}, theirs {peer_errors[picture.name]:.2e};"
+            f" our bias {wrong.mean() * unit:.0e};"
             f" errors over stated sigma {float((wrong / sigma).std()):.2f}",
         )
 
@@ -195,4 +196,6 @@ def _on_reference() -> Iterator[Figure]:
             "abTEM, 2e5 electrons a pattern",
             f"slope {slope:.3f} (reference asks {low} to {high}); rms error {off * unit:.2e}",
         )
-        yield Figure(f"strain of aluminium: {picture.name}, slope", float(slope), "", f">= {low}", "abTEM", f"<= {high}")
+        yield Figure(
+            f"strain of aluminium: {picture.name}, slope", float(slope), "", f">= {low}", "abTEM", f"<= {high}"
+        )

@@ -1,4 +1,4 @@
-"""The strain set: 48 x 48 patterns of 49 disks under a known strain and descan, drawn anew each time it is asked for."""
+"""The strain set: 48 x 48 patterns of 49 disks under a known strain and descan, drawn anew each time."""
 
 from dataclasses import dataclass
 from math import erfc, sqrt

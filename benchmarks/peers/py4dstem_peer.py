@@ -42,9 +42,7 @@ def disks(frames, probe, radius_px, spacing_px, to):
     seconds = time.perf_counter() - begun
     peaks = [
         np.stack([np.full(len(one.data), n), one.data["qx"], one.data["qy"], one.data["intensity"]], axis=1)
-        for n, one in enumerate(
-            found.raw[y, x] for y in range(data.shape[0]) for x in range(data.shape[1])
-        )
+        for n, one in enumerate(found.raw[y, x] for y in range(data.shape[0]) for x in range(data.shape[1]))
     ]
     np.save(to, np.concatenate(peaks))
     return {"seconds": seconds, "frames": data.shape[0] * data.shape[1], "peaks": sum(map(len, peaks))}

@@ -1,5 +1,7 @@
 """Strain maps against known truth: values, their stated errors, frames of reference, splits of the rows."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
@@ -28,7 +30,7 @@ def right(values: np.ndarray) -> np.ndarray:
 def test_strain_is_found_with_the_errors_it_states(strained: StrainSet, origin: str) -> None:
     scan = strained.frames.shape[:2]
     options = StrainOptions(reference_region=left_half(scan), origin=origin)
-    looked, fits, outcome = analysed(given(), options, strained.frames)
+    _, fits, outcome = analysed(given(), options, strained.frames)
     assert outcome.verdict == "good", outcome.reason
     assert fits["disks"].min() > 40
     for name, (values, sigma) in maps(outcome).items():
@@ -63,7 +65,7 @@ def test_any_split_of_the_rows_gives_the_same_bytes(strained: StrainSet) -> None
     looked = STRAIN.prepare(given(), options, rows)
     whole = STRAIN.part(given(), options, rows, looked, 0, 8)
     for cuts in ((0, 1, 8), (0, 3, 4, 8)):
-        pieces = [STRAIN.part(given(), options, rows, looked, a, b) for a, b in zip(cuts[:-1], cuts[1:], strict=True)]
+        pieces = [STRAIN.part(given(), options, rows, looked, a, b) for a, b in pairwise(cuts)]
         for name, values in whole.items():
             assert np.concatenate([piece[name] for piece in pieces]).tobytes() == values.tobytes(), name
 

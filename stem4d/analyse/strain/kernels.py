@@ -16,8 +16,8 @@ COARSE_ROUNDS, FINE_ROUNDS, SETTLE_ROUNDS = 8, 8, 3
 CAUGHT_PX = 1.0
 """A round of the soft template that moves no disk further is its last."""
 DONE_PX, DONE_PART = 2e-3, 0.2
-"""A round of the sharp one that moves no disk by more than DONE_PX, or no vector by more than DONE_PART of its error, is
-the last."""
+"""A round of the sharp one that moves no disk by more than DONE_PX, or no vector by more than DONE_PART of its error,
+is the last."""
 NEARLY_PX, NEARLY_PART = 0.2, 1.0
 """Good enough after the last that is allowed: disks near the border of two filters go to and fro between them."""
 SEEN = 3.0
@@ -213,9 +213,7 @@ def _filled_dots(frame: Any, bad: Any, top: Any, left: Any, filters: Any, window
 
 
 @njit(cache=True)  # type: ignore[untyped-decorator]
-def _improve(
-    read: Any, index: Any, now: Any, origin: Any, origin_weight: Any, scatter: Any, covariance: Any
-) -> Any:
+def _improve(read: Any, index: Any, now: Any, origin: Any, origin_weight: Any, scatter: Any, covariance: Any) -> Any:
     """Weighted least squares through the disks, in place; returns the largest change, an error, and if it was one."""
     largest, error = 0.0, 0.0
     fresh = np.zeros((2, 3))

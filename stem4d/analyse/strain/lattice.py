@@ -4,6 +4,7 @@ from math import hypot
 
 import numpy as np
 import numpy.typing as npt
+from scipy import ndimage
 
 Array = npt.NDArray[np.float64]
 
@@ -19,6 +20,8 @@ NARROWEST_DEG = 25.0
 """Between two vectors."""
 SMALLEST_CELL_PX2 = 9.0
 """Area of a cell; less is two vectors in a line."""
+REPEATS = 0.15
+"""Least correlation of a pattern's outlines with themselves at a vector of its lattice."""
 HIGHEST = 12
 """Largest multiple that is looked for."""
 
@@ -40,8 +43,10 @@ def find_lattice(offsets: Array, heights: Array) -> tuple[Array, float] | None:
         than half a turn as seen with x to the right and y down reversed; and the part of the light that lies on it.
         None where no lattice holds `MUST_INDEX` of the light.
     """
+    if len(offsets) < 2:
+        return None
     tried = _candidates(offsets, heights)
-    light = np.minimum(heights, np.sort(heights)[-min(3, len(heights))]) if len(heights) else heights
+    light = np.minimum(heights, np.sort(heights)[-min(3, len(heights))])
     scored = []
     for i in range(len(tried)):
         for j in range(i + 1, len(tried)):
@@ -66,6 +71,37 @@ def find_lattice(offsets: Array, heights: Array) -> tuple[Array, float] | None:
     matrix = reduced(matrix)
     share = float(light[_nearest(offsets, matrix)[1]].sum() / light.sum())
     return (matrix, share) if share >= MUST_INDEX else None
+
+
+def repeats(counts: Array, radius_px: float) -> tuple[Array, Array]:
+    """Displacements (n, 2) [px] at which a pattern repeats, and how well (n,): peaks of its outlines' correlation.
+
+    For disks that touch or overlap. The root levels their brightness, the Laplacian leaves their outlines.
+    """
+    outlines = ndimage.gaussian_laplace(np.sqrt(np.maximum(counts, 0)), 1.0)
+    outlines[[0, 1, -2, -1], :] = outlines[:, [0, 1, -2, -1]] = 0
+    padded = tuple(2 * size for size in counts.shape)
+    spectrum = np.abs(np.fft.rfft2(outlines, padded)) ** 2
+    correlation = np.fft.fftshift(np.fft.irfft2(spectrum, padded))
+    # Fewer pixels meet the further the pattern is displaced.
+    meet = [1 - np.abs(np.arange(-size, size)) / size for size in counts.shape]
+    correlation /= correlation.max() * np.maximum(meet[0][:, None] * meet[1][None, :], 0.2)
+    reach = 2 * max(round(0.6 * radius_px), 1) + 1
+    top = (correlation == ndimage.maximum_filter(correlation, reach)) & (correlation > REPEATS)
+    at = np.argwhere(top) - np.array(counts.shape)
+    far = (np.hypot(*at.T) > radius_px) & (np.abs(at) < 0.75 * np.array(counts.shape)).all(axis=1)
+    at = at[far] + np.array(counts.shape)
+    return _between_pixels(correlation, at) - np.array(counts.shape), correlation[tuple(at.T)]
+
+
+def _between_pixels(image: Array, at: npt.NDArray[np.int64]) -> Array:
+    """Tops of peaks (n, 2), by the parabola through each and its neighbours along either axis."""
+    tops = at.astype(np.float64)
+    for axis in (0, 1):
+        step = np.eye(2, dtype=np.int64)[axis]
+        below, here, above = (image[tuple((at + each * step).T)] for each in (-1, 0, 1))
+        tops[:, axis] += (above - below) / np.maximum(2 * (2 * here - above - below), 1e-12)
+    return tops
 
 
 def reduced(matrix: Array) -> Array:

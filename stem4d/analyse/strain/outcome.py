@@ -199,7 +199,9 @@ def _doubts(
 
 
 def _words(figures: dict[str, float | int | str | bool | None], given: Given, reasons: list[str]) -> str:
-    axes = "of the scan" if given.scan_rotation_deg is not None else "of the detector (the scan's rotation is not known)"
+    axes = (
+        "of the scan" if given.scan_rotation_deg is not None else "of the detector (the scan's rotation is not known)"
+    )
     found = "; ".join(
         f"{name} {figures[f'{name}_median']:+.2e} ± {figures[f'{name}_uncertainty']:.1e}"
         f" (spread {figures[f'{name}_spread']:.1e})"
@@ -212,9 +214,7 @@ def _words(figures: dict[str, float | int | str | bool | None], given: Given, re
     return f"{'; '.join(reasons)}. {said}" if reasons else said
 
 
-def _pictures(
-    given: Given, maps: dict[str, Array], parts: Parts, common: dict[str, float]
-) -> tuple[Picture, ...]:
+def _pictures(given: Given, maps: dict[str, Array], parts: Parts, common: dict[str, float]) -> tuple[Picture, ...]:
     axes = "" if given.scan_rotation_deg is not None else " (axes of the detector)"
     titles = {"exx": "Strain along x", "eyy": "Strain along y", "exy": "Shear strain"}
     step = given.scan_step_nm

@@ -8,7 +8,7 @@ import numpy.typing as npt
 from stem4d.analyse.method import Given, NotPossible, Rows
 from stem4d.analyse.strain.fit import Disks, fit, templates
 from stem4d.analyse.strain.kernels import SEEN
-from stem4d.analyse.strain.lattice import find_lattice, nodes
+from stem4d.analyse.strain.lattice import find_lattice, nodes, repeats
 from stem4d.analyse.strain.options import StrainOptions
 from stem4d.analyse.strain.sample import Sample, look
 from stem4d.calibrate.scale_fit import good_counts
@@ -52,10 +52,13 @@ def prepared(given: Given, options: StrainOptions, rows: Rows) -> Found:
     sample = look(given, rows)
     counts, good = good_counts(sample.mean, ~sample.good)
     peaks, heights = bragg_peaks(counts, good, sample.disk)
-    if len(peaks) < FEWEST_PEAKS:
+    # Disks that touch are no peaks of their own; the pattern repeats all the same.
+    lattice = find_lattice(peaks - np.array(sample.disk.centre_px), heights) or find_lattice(
+        *repeats(counts, sample.disk.radius_px)
+    )
+    if lattice is None and len(peaks) < FEWEST_PEAKS:
         seen = f"{len(peaks)} Bragg disk{'s' * (len(peaks) != 1)}"
         raise NotPossible(f"{seen} beside the undeflected one in the mean of {sample.frames} frames; a lattice takes 2")
-    lattice = find_lattice(peaks - np.array(sample.disk.centre_px), heights)
     if lattice is None:
         raise NotPossible(f"no lattice holds the {len(peaks)} Bragg disks: several crystals, or none")
     vectors, share = lattice
@@ -67,8 +70,8 @@ def prepared(given: Given, options: StrainOptions, rows: Rows) -> Found:
             " smaller convergence angle, or accept_disk_overlap"
         )
     gain = given.counts_per_electron
-    disks = _in_mean(sample, vectors, shortest, (FIRST_BACKGROUND, FIRST_ELECTRONS), gain)
-    disks = _in_mean(sample, disks.vectors_px, shortest, _levels(sample, disks, gain), gain)
+    disks = _in_mean(sample, vectors, (FIRST_BACKGROUND, FIRST_ELECTRONS), gain)
+    disks = _in_mean(sample, disks.vectors_px, _levels(sample, disks, gain), gain)
     sigma = None if options.origin == "per_pattern" else max(sample.origin_sigma_px, LEAST_ORIGIN_SIGMA_PX)
     return Found(
         disks=replace(disks, bad_pixels=sample.bad_pixels, origin_sigma_px=sigma),
@@ -81,9 +84,9 @@ def prepared(given: Given, options: StrainOptions, rows: Rows) -> Found:
     )
 
 
-def _in_mean(sample: Sample, vectors: Array, shortest: float, levels: tuple[float, float], gain: float) -> Disks:
+def _in_mean(sample: Sample, vectors: Array, levels: tuple[float, float], gain: float) -> Disks:
     """The lattice refined in the mean, and those of its disks that are worth looking for in a frame."""
-    coarse, fine = templates(sample.disk.radius_px, sample.disk.edge_width_px, shortest, *levels)
+    coarse, fine = templates(sample.disk.radius_px, sample.disk.edge_width_px, vectors, *levels)
     every = nodes(vectors, (sample.mean.shape[0], sample.mean.shape[1]), sample.centre_px, fine.reach)
     least = max(FAINTEST, FAINTEST_IN_MEAN / np.sqrt(sample.frames))
     wanted = Disks(

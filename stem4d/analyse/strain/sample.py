@@ -88,7 +88,6 @@ def look(given: Given, rows: Rows) -> Sample:
 
 def _read(rows: Rows) -> tuple[npt.NDArray[Any], npt.NDArray[np.int64]]:
     """Frames of rows spread evenly over the scan, each thinned out evenly, and their positions."""
-    scan_y, _ = rows.scan_shape
     held = np.flatnonzero(rows.recorded.any(axis=1))
     if not held.size:
         raise NotPossible("no frame was recorded")
@@ -123,7 +122,10 @@ def _origin(
         return known, stated
     radius = disk_radius_px(given.convergence_semi_angle_mrad, given.mrad_per_pixel)
     blurred = find_disk(mean, bad)
-    centre = given.origin_px if not blurred.ok else np.array(blurred.centre_px)
+    centre = np.asarray(given.origin_px, dtype=np.float64)
+    # Another disk may be as bright.
+    if blurred.ok and hypot(*(np.array(blurred.centre_px) - centre)) < 1.5 * radius:
+        centre = np.array(blurred.centre_px)
     # Where the pattern moves, the mean is too soft for a disk to be fitted, but each frame is sharp.
     sharp = DiskFit(
         (float(centre[0]), float(centre[1])), radius, (0.1, 0.1), 0.1, USUAL_BLUR_PX, 0.0, ok=True, reason=""

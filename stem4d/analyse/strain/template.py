@@ -8,12 +8,13 @@ a pixel; from the nearest of them the step is small.
 
 from dataclasses import dataclass
 from itertools import product
-from math import ceil, sqrt
+from math import ceil, pi, sqrt
 
 import numpy as np
 import numpy.typing as npt
 from scipy.special import erfc
 
+from stem4d.analyse.method import NotPossible
 from stem4d.calibrate.edge import PIXEL_VARIANCE
 
 Array = npt.NDArray[np.float64]
@@ -29,6 +30,11 @@ FAINTEST_BACKGROUND = 0.03
 """Background in the weights, as a part of the disk's height: what single counts outside weigh."""
 USUAL_SLOPE = 0.15
 """Change of a disk's light from its middle to its outline, as a part of its height, one standard deviation."""
+CLEAR_OF_NEIGHBOUR_PX = 1.0
+LEAST_OUTLINE = 0.1
+"""Pixels on the outline that must be clear of neighbours, as a part of its length."""
+UNSEEN_BACKGROUND = 1e-3
+"""Holds a background of which no pixel is seen to zero; far less than one pixel's weight."""
 HEIGHT, BACKGROUND, STEP_Y, STEP_X, SHAPE = range(5)
 """Rows of a table: filters of a disk's height, background and step times height, and the disk itself."""
 
@@ -55,6 +61,7 @@ def disk_template(
     background: float,
     electrons_per_px: float,
     least_width_px: float = 0.0,
+    neighbours_px: Array | None = None,
 ) -> Template:
     """Filters of a disk.
 
@@ -71,34 +78,49 @@ def disk_template(
     electrons_per_px : float
         Height of a usual disk. The more electrons, the less a slope of its light can be told from a step by chance.
     least_width_px : float
-        Blur that the filters are made for where the outline is sharper; noise and steps are those of the outline itself.
+        Blur that the filters are made for where the outline is sharper; noise and steps are of the outline itself.
+    neighbours_px : ndarray, shape (k, 2), optional
+        Where disks lie that reach into the window, from the middle of this one (y, x) [px]: what they light is left
+        out.
 
     Returns
     -------
     Template
 
+    Raises
+    ------
+    NotPossible
+        Where neighbours leave too little of the outline.
+
     Notes
     -----
     Pixels weigh 1/(disk + background), the inverse of their Poisson variance. With the design D = (disk, disk sloping
-    along y, along x, 1, y, x, -d disk/dy, -d disk/dx) the filters are rows of (DᵀWD + P)⁻¹DᵀW. P holds the slopes to what
-    disks have, `USUAL_SLOPE` of their height: leaving them free costs a third of the precision, and where electrons
-    are few, noise is worse than any slope.
+    along y, along x, 1, y, x, -d disk/dy, -d disk/dx) the filters are rows of (DᵀWD + P)⁻¹DᵀW. P holds the slopes to
+    what disks have, `USUAL_SLOPE` of their height: leaving them free costs a third of the precision, and where
+    electrons are few, noise is worse than any slope.
     """
     reach = ceil(radius_px + margin_px + 0.5)
     grid = np.arange(-reach, reach + 1, dtype=np.float64)
-    blur, soft = (
-        sqrt(max(each**2 - PIXEL_VARIANCE, SHARPEST_PX**2)) for each in (edge_width_px, max(edge_width_px, least_width_px))
-    )
+    widths = edge_width_px, max(edge_width_px, least_width_px)
+    blur, soft = (sqrt(max(each**2 - PIXEL_VARIANCE, SHARPEST_PX**2)) for each in widths)
     side = 2 * reach + 1
     filters = np.zeros((PHASES**2, 5, side, side), np.float32)
     noise = np.zeros((PHASES**2, 3, 2))
     held = np.diag([0.0, 1, 1, 0, 1, 1, 0, 0]) / (max(electrons_per_px, 1e-6) * USUAL_SLOPE**2)
-    half = PHASES // 2
-    for phase_y, phase_x in product(range(half), range(half)):
+    held[3, 3] = UNSEEN_BACKGROUND
+    if neighbours_px is None:
+        neighbours_px = np.empty((0, 2))
+    # Without neighbours the four quadrants of a pixel are mirror images, in which steps change their sign.
+    places, flips = (PHASES, (False,)) if len(neighbours_px) else (PHASES // 2, (False, True))
+    for phase_y, phase_x in product(range(places), repeat=2):
         y = grid[:, None] - phase_offset(phase_y) + np.zeros((1, side))
         x = grid[None, :] - phase_offset(phase_x) + np.zeros((side, 1))
         outline, along_y, along_x = _disk(y, x, radius_px, soft)
         within = np.hypot(y, x) <= radius_px + margin_px
+        for away in neighbours_px:
+            within &= np.hypot(y - away[0], x - away[1]) > radius_px + CLEAR_OF_NEIGHBOUR_PX
+        if (within & (np.abs(np.hypot(y, x) - radius_px) < 0.7)).sum() < LEAST_OUTLINE * 2 * pi * radius_px:
+            raise NotPossible("disks overlap so far that neighbours leave no outline: use a smaller convergence angle")
         weight = within / (np.clip(outline, 0, 1) + max(background, FAINTEST_BACKGROUND))
         levels = np.stack([np.ones_like(y), y / radius_px, x / radius_px])
         design = np.concatenate([outline * levels, levels, [along_y, along_x]]).reshape(8, -1)
@@ -110,8 +132,7 @@ def disk_template(
         squares = rows[[0, 6, 7]] ** 2
         counting = np.stack([(squares * shape).sum(axis=(1, 2)), squares.sum(axis=(1, 2))], axis=1)
         found = np.stack([*rows[[0, 3, 6, 7]], shape])
-        # The other three quadrants of a pixel are its mirror images, in which steps change their sign.
-        for flip_y, flip_x in product((False, True), repeat=2):
+        for flip_y, flip_x in product(flips, repeat=2):
             mirrored = found[:, :: -1 if flip_y else 1, :: -1 if flip_x else 1].copy()
             mirrored[STEP_Y] *= -1 if flip_y else 1
             mirrored[STEP_X] *= -1 if flip_x else 1
