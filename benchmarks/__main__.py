@@ -13,12 +13,14 @@ from benchmarks import (
     multislice,
     orchestration,
     orientation,
+    origin,
     plans,
     quality,
     recorded,
     simulate,
     strain,
     stream,
+    tcbf,
 )
 
 BENCHES = {
@@ -29,12 +31,14 @@ BENCHES = {
     "multislice": multislice.run,
     "orchestration": orchestration.run,
     "orientation": orientation.run,
+    "origin": origin.run,
     "plans": plans.run,
     "quality": quality.run,
     "recorded": recorded.run,
     "simulate": simulate.run,
     "strain": strain.run,
     "stream": stream.run,
+    "tcbf": tcbf.run,
 }
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ from pydantic import ValidationError
 
 from benchmarks.strain_set import StrainSet
 from stem4d.analyse.method import NotPossible
-from stem4d.analyse.strain.method import prepare
+from stem4d.analyse.strain.method import finish, prepare
 from stem4d.analyse.strain.options import StrainOptions
 from stem4d.errors import BadInput
 from tests.stem4d.analyse_world import InMemory
@@ -110,6 +110,13 @@ def test_nan_of_an_integrating_detector(strained: StrainSet) -> None:
     assert fits["disks"][3, 3] == np.median(fits["disks"]) - 1
     plain = maps(analysed(given(), StrainOptions(), strained.frames)[2])["exx"]
     np.testing.assert_allclose(np.nanmedian(sigma), np.median(plain[1]), rtol=0.02)
+    data[..., 60, 40] = np.nan  # a dead pixel of every frame: known, and then unknown
+    dead = np.zeros(DETECTOR, bool)
+    dead[60, 40] = True
+    masked = analysed(given(counts_per_electron=30.0, bad_pixels=dead), StrainOptions(), data)[2]
+    assert masked.figures["positions_fitted"] == 71
+    with pytest.raises(NotPossible, match="no numbers"):
+        analysed(given(), StrainOptions(), data)
     with pytest.raises(NotPossible, match="no numbers"):
         analysed(given(), StrainOptions(), np.full((2, 2, *DETECTOR), np.nan, np.float32))
 
@@ -129,13 +136,14 @@ def test_slow_descan_of_many_pixels_is_followed() -> None:
 
 
 def test_doubts_are_told(strained: StrainSet) -> None:
+    looked, fits, _ = analysed(given(), StrainOptions(), strained.frames)
     for options, known, why in (
         (StrainOptions(target_strain=1e-4), given(), "is known to"),
         (StrainOptions(fewest_disks=60), given(), "fewer than 60 disks"),
         (StrainOptions(reflection_d_a=3.0), given(), "no disk has the spacing"),
         (StrainOptions(), given(full_scale=5), "full scale"),
     ):
-        _, _, outcome = analysed(known, options, strained.frames)
+        outcome = finish(known, options, looked, fits)
         assert outcome.verdict == "doubtful"
         assert why in outcome.reason
 

@@ -129,7 +129,8 @@ def nodes(matrix: Array, shape: tuple[int, int], centre: tuple[float, float], ma
     at = index @ matrix.T + np.array(centre)
     inside = ((at >= margin) & (at <= np.array(shape) - 1 - margin)).all(axis=1)
     index = index[inside]
-    return index[np.lexsort((index[:, 1], index[:, 0], np.hypot(*(index @ matrix.T).T).round(3)))]
+    ordered: Array = index[np.lexsort((index[:, 1], index[:, 0], np.hypot(*(index @ matrix.T).T).round(3)))]
+    return ordered
 
 
 def _candidates(offsets: Array, heights: Array) -> Array:
@@ -149,7 +150,7 @@ def _candidates(offsets: Array, heights: Array) -> Array:
 
 
 def _nearest(offsets: Array, matrix: Array) -> tuple[Array, npt.NDArray[np.bool_]]:
-    index = np.round(offsets @ np.linalg.inv(matrix).T)
+    index: Array = np.asarray(np.rint(offsets @ np.linalg.inv(matrix).T), dtype=np.float64)
     within = max(NEAR * float(np.hypot(*matrix).min()), NEAR_PX)
     return index, np.hypot(*(offsets - index @ matrix.T).T) < within
 

@@ -46,7 +46,7 @@ def part(given: Given, options: StrainOptions, rows: Rows, looked: Parts, first:
 
 def finish(given: Given, options: StrainOptions, looked: Parts, parts: Parts) -> Outcome:
     """Maps of strain and rotation with their uncertainties, figures and a verdict."""
-    facts = Facts(*(float(looked[name]) for name in FACTS), index=looked["index"])
+    facts = Facts(**{name: float(looked[name]) for name in FACTS}, index=looked["index"])
     return outcome(given, options, facts, parts)
 
 

@@ -45,7 +45,7 @@ def outcome(given: Given, options: StrainOptions, facts: Facts, parts: Parts) ->
     """
     shape = parts["disks"].shape
     vectors = parts["lattice_px"][..., 1:].reshape(-1, 2, 2)
-    fitted = np.isfinite(vectors).all(axis=(1, 2))
+    fitted: npt.NDArray[np.bool_] = np.asarray(np.isfinite(vectors).all(axis=(1, 2)))
     recorded = parts["recorded"].ravel()
     if not fitted.any():
         raise NotPossible(f"none of {int(recorded.sum())} patterns shows three disks: too few electrons")

@@ -58,10 +58,11 @@ def look(given: Given, rows: Rows) -> Sample:
         Where there is no frame, no count, or the origin is off the detector.
     """
     frames, positions = _read(rows)
-    usable = np.isfinite(frames.sum(axis=(1, 2), dtype=np.float64)) if frames.dtype.kind == "f" else np.ones(1, bool)
-    if not usable.any():
-        raise NotPossible("every frame looked at holds pixels that are no numbers: mask them as bad pixels")
     if frames.dtype.kind == "f":
+        frames[:, given.bad_pixels] = 0
+        usable = np.isfinite(frames.sum(axis=(1, 2), dtype=np.float64))
+        if not usable.any():
+            raise NotPossible("every frame looked at holds pixels that are no numbers: mask them as bad pixels")
         frames, positions = frames[usable], positions[usable]
     mean, highest = frames.mean(axis=0, dtype=np.float64), frames.max(axis=0)
     found = find_bad_pixels(mean, len(frames), highest, gaps=given.bad_pixels)

@@ -64,7 +64,7 @@ def tensors(vectors_px: Array, covariance: Array, reference_mrad: Array, scan: A
     scan : ndarray, shape (2, 2)
         What ``to_scan`` gives.
     """
-    inverse = np.linalg.inv(reference_mrad)
+    inverse: Array = np.asarray(np.linalg.inv(reference_mrad), dtype=np.float64)
     change = scan @ vectors_px @ inverse
     some = np.isfinite(change).all(axis=(1, 2))
     deformed = np.full(change.shape, np.nan)
