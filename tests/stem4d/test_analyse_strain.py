@@ -1,6 +1,7 @@
 """Strain maps against known truth: values, their stated errors, frames of reference, splits of the rows."""
 
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -143,14 +144,13 @@ def test_without_a_scan_rotation_the_axes_are_said_to_be_the_detectors(strained:
     assert {picture.pixel_nm for picture in outcome.pictures} == {(2.0, 0.5)}
 
 
-@pytest.mark.usefixtures("recorded_data")
-def test_aluminium_of_the_reference_simulation(recorded_data) -> None:  # type: ignore[no-untyped-def]
+def test_aluminium_of_the_reference_simulation(recorded_data: Path) -> None:
     """Its first axis is our y: its exx is our eyy, and its rotation ours with the other sign."""
     with np.load(recorded_data / "reference_abtem" / "e_strain_Al001.npz") as known:
         truth = {"exx": known["eyy"], "eyy": known["exx"], "exy": known["exy"], "rotation": -known["theta_rad"]}
         scale = float(known["mrad_per_px"])
         where = given(mrad_per_pixel=scale, convergence_semi_angle_mrad=1.8, origin_px=np.array([64.0, 64.0]))
-        options = StrainOptions(reference_region=None, reflection_d_a=2.02475)
+        options = StrainOptions(reflection_d_a=2.02475)
         _, _, outcome = analysed(where, options, known["counts"])
     assert outcome.verdict == "good", outcome.reason
     for name, (values, _) in maps(outcome).items():

@@ -39,8 +39,8 @@ def find_lattice(offsets: Array, heights: Array) -> tuple[Array, float] | None:
     Returns
     -------
     (ndarray, float) or None
-        g1 and g2 as columns (2, 2) [px], the two shortest vectors, g1 the shorter, g2 counterclockwise from it by less
-        than half a turn as seen with x to the right and y down reversed; and the part of the light that lies on it.
+        g1 and g2 as columns (2, 2) [px], the two shortest vectors, as ``reduced`` orders them; and the part of the light
+        that lies on it.
         None where no lattice holds `MUST_INDEX` of the light.
     """
     if len(offsets) < 2:
@@ -105,7 +105,10 @@ def _between_pixels(image: Array, at: npt.NDArray[np.int64]) -> Array:
 
 
 def reduced(matrix: Array) -> Array:
-    """The same lattice by its two shortest vectors (Lagrange and Gauss), in one order and sense whatever the input."""
+    """The same lattice by its two shortest vectors, g1 the shorter (Lagrange and Gauss).
+
+    g1 points to x >= 0, and turning it from x towards y by less than half a turn leads to g2.
+    """
     a, b = matrix[:, 0].copy(), matrix[:, 1].copy()
     for _ in range(64):
         if hypot(*b) < hypot(*a):
@@ -114,7 +117,6 @@ def reduced(matrix: Array) -> Array:
         if turns == 0:
             break
         b = b - turns * a
-    # Of ±a that with x >= 0; b on the side where the determinant of (x, y) columns is positive.
     if a[1] < 0 or (a[1] == 0 and a[0] < 0):
         a = -a
     if a[1] * b[0] - a[0] * b[1] < 0:
