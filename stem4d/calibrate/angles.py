@@ -64,9 +64,13 @@ class TiltImages:
 
 
 def group_angles(
-    detector_shape: tuple[int, int], centre_px: tuple[float, float], radius_px: float, bad_pixels: Mask | None = None
+    detector_shape: tuple[int, int],
+    centre_px: tuple[float, float],
+    radius_px: float,
+    bad_pixels: Mask | None = None,
+    side_px: int | None = None,
 ) -> AngleGroups:
-    """Cut the disk into at most about `MOST_GROUPS` squares of equal size.
+    """Cut the disk into squares of equal size.
 
     Parameters
     ----------
@@ -78,6 +82,8 @@ def group_angles(
         Radius of the disk [px].
     bad_pixels : ndarray of bool, shape (det_y, det_x), optional
         Pixels to leave out.
+    side_px : int, optional
+        Side of a square; what makes about `MOST_GROUPS` of them if absent.
 
     Raises
     ------
@@ -86,7 +92,7 @@ def group_angles(
     """
     if bad_pixels is not None and bad_pixels.shape != detector_shape:
         raise BadInput(field="bad_pixels", value=bad_pixels.shape, limit=f"must have the shape {detector_shape}")
-    side = max(1, round(radius_px * sqrt(pi / MOST_GROUPS)))
+    side = side_px or max(1, round(radius_px * sqrt(pi / MOST_GROUPS)))
     y, x = (np.arange(n) - at for n, at in zip(detector_shape, centre_px, strict=True))
     offset_y, offset_x = (each.ravel() for each in np.meshgrid(y, x, indexing="ij"))
     good = np.ones(offset_y.shape, bool) if bad_pixels is None else ~bad_pixels.ravel()

@@ -6,10 +6,11 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from numba import njit
 from scipy import fft
 
 from stem4d.calibrate.angles import TiltImages
-from stem4d.calibrate.tilt_model import ROTATION, Geometry, shifts_nm, unit_waves, without_common
+from stem4d.calibrate.tilt_model import ROTATION, Geometry, shifts_nm, without_common
 
 Array = npt.NDArray[np.float64]
 Waves = npt.NDArray[np.complexfloating[Any, Any]]
@@ -139,19 +140,11 @@ def search(
     like = np.empty((len(parts), len(turns)))
     unit = shifts_nm(small, np.array([-nominal_defocus_nm, 0.0, 0.0, 0.0]))
     kx, ky = small.frequencies.real[None, :], small.frequencies.imag[None, :]
-    weight = small.weights.astype(np.float32)[:, None]
     least = 1e-6 * float((small.weights**2).sum())
     for j, turn in enumerate(turns):
         c, s = np.cos(turn), np.sin(turn)
         phase = -2 * pi * (ky * (unit[:, :1] * c - unit[:, 1:] * s) + kx * (unit[:, :1] * s + unit[:, 1:] * c))
-        model = unit_waves((parts[0] * phase).astype(np.float32)) * weight
-        step = unit_waves(((parts[1] - parts[0]) * phase).astype(np.float32))
-        for i in range(len(parts)):
-            # Without their common part images have their norm less that part's; the data have none already.
-            common = np.abs(small.weights.astype(np.complex64) @ model) ** 2 / float((small.weights**2).sum())
-            norm = np.maximum(float((small.weights**2).sum()) - common, least)
-            like[i, j] = float((np.abs(np.einsum("tk,tk->k", model.conj(), seen)) ** 2 / norm).sum())
-            model = model * step
+        like[:, j] = _likelihoods(phase, parts[0], parts[1] - parts[0], len(parts), small.weights, seen, least)
     starts = []
     left = like.copy()
     for _ in range(CANDIDATES):
@@ -162,6 +155,36 @@ def search(
         near = np.minimum(np.abs(np.arange(len(turns)) - j), len(turns) - np.abs(np.arange(len(turns)) - j)) <= 1
         left[np.ix_(np.abs(np.arange(len(parts)) - i) <= 1, near)] = -1.0
     return starts, float(np.median(like))
+
+
+@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+def _likelihoods(
+    phase: Any, first: float, step: float, number: int, weights: Any, seen: Any, least: float
+) -> Any:
+    """Likelihood of ``number`` multiples of the phases (T, K), from ``first`` on by ``step``.
+
+    Without their common part images have their norm less that part's; the data (T, K) have none already.
+    """
+    images, frequencies_ = phase.shape
+    energy = 0.0
+    for t in range(images):
+        energy += weights[t] ** 2
+    like = np.zeros(number)
+    common, product = np.empty(number, np.complex128), np.empty(number, np.complex128)
+    for k in range(frequencies_):
+        common[:] = 0
+        product[:] = 0
+        for t in range(images):
+            wave = weights[t] * np.exp(1j * first * phase[t, k])
+            turn = np.exp(1j * step * phase[t, k])
+            for i in range(number):
+                common[i] += weights[t] * wave
+                product[i] += np.conj(wave) * seen[t, k]
+                wave *= turn
+        for i in range(number):
+            norm = max(energy - abs(common[i]) ** 2 / energy, least)
+            like[i] += abs(product[i]) ** 2 / norm
+    return like
 
 
 def thinned(geometry: Geometry, data: Waves, images: int, most: int) -> tuple[Geometry, Waves]:
