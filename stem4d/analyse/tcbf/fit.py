@@ -55,15 +55,15 @@ def tilt_images(given: Given, groups: AngleGroups, parts: Parts) -> TiltImages:
     which = np.unique(cell, axis=0, return_inverse=True)[1].reshape(-1)
     pixels = np.bincount(which, weights=number)
     full = pixels >= 0.5 * side**2
-    share = np.zeros((len(number), len(pixels)), np.float32)
-    share[np.arange(len(number)), which] = 1 / given.counts_per_electron
-    share = share[:, full]
+    order = np.argsort(which, kind="stable")
+    begins = np.searchsorted(which[order], np.arange(len(pixels)))
     angles = np.stack([np.bincount(which, weights=number * one) / pixels for one in groups.angles_px.T], axis=1)[full]
     shape = parts["recorded"].shape
-    images = np.empty((share.shape[1], *shape), np.float32)
+    images = np.empty((len(angles), *shape), np.float32)
     for first in range(0, shape[0], ROWS_TOGETHER):
         rows = slice(first, first + ROWS_TOGETHER)
-        images[:, rows] = np.moveaxis(parts["counts"][rows].astype(np.float32) @ share, -1, 0)
+        sums = np.add.reduceat(parts["counts"][rows][..., order], begins, axis=-1, dtype=np.float64)[..., full]
+        images[:, rows] = np.moveaxis(sums / given.counts_per_electron, -1, 0)
     return TiltImages(
         replace(groups, angles_px=angles, width_px=float(side), first=groups.first[: len(angles)]),
         images,

@@ -60,7 +60,8 @@ def transfer(grid: Grid, light: Optics) -> Array:
     turned = k * np.exp(1j * light.values[ROTATION])
     lost = np.sinc(turned.real * smear) * np.sinc(turned.imag * smear)
     shared = (np.sinc(k.real * grid.pixel_nm) * np.sinc(k.imag * grid.pixel_nm)) ** 2
-    found: Array = 2 * np.sin(chi) * np.array(overlap)[far] * lost * shared
+    covered: Array = np.array(overlap)[far]
+    found: Array = 2 * np.sin(chi) * covered * lost * shared
     return found
 
 
