@@ -60,16 +60,16 @@ def transfer(grid: Grid, light: Optics) -> Array:
     turned = k * np.exp(1j * light.values[ROTATION])
     lost = np.sinc(turned.real * smear) * np.sinc(turned.imag * smear)
     shared = (np.sinc(k.real * grid.pixel_nm) * np.sinc(k.imag * grid.pixel_nm)) ** 2
-    covered: Array = np.array(overlap)[far]
-    found: Array = 2 * np.sin(chi) * covered * lost * shared
+    found: Array = 2 * np.sin(chi) * np.array(overlap)[far] * lost * shared
     return found
 
 
 def noise_shape(grid: Grid) -> Array:
     """Power of the noise at every frequency over its mean: white noise shared among four pixels at random places."""
     k = grid.frequencies() * grid.pixel_nm
-    shape: Array = (2 + np.cos(2 * pi * k.real)) * (2 + np.cos(2 * pi * k.imag)) / 9
-    return shape / shape.mean()
+    power = (2 + np.cos(2 * pi * k.real)) * (2 + np.cos(2 * pi * k.imag))
+    shape: Array = power / power.mean()
+    return shape
 
 
 def filter_of(correction: Correction, passed: Array, signal: Array) -> Array:
