@@ -11,6 +11,7 @@ from stem4d.analyse.dpc import com_outcome
 from stem4d.analyse.method import Given, Method, NotPossible, Outcome
 from stem4d.analyse.orientation.method import ORIENTATION
 from stem4d.analyse.strain.method import STRAIN
+from stem4d.analyse.tcbf.method import TCBF
 from stem4d.analyse.virtual_masks import Ring
 from stem4d.analyse.virtual_method import VIRTUAL
 from stem4d.analyse.virtual_outcome import virtual_outcome
@@ -21,7 +22,7 @@ from stem4d.plan import Analysis, CentreOfMass, Virtual
 from stem4d.quality.regions import COM_REGION_RADII
 from stem4d.virtual_detectors import Annulus
 
-METHODS = {one.name: one for one in (COM, VIRTUAL, STRAIN, ORIENTATION)}
+METHODS = {one.name: one for one in (COM, VIRTUAL, STRAIN, ORIENTATION, TCBF)}
 
 
 def options_for(wanted: Analysis) -> Strict:

@@ -158,9 +158,7 @@ def search(
 
 
 @njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
-def _likelihoods(
-    phase: Any, first: float, step: float, number: int, weights: Any, seen: Any, least: float
-) -> Any:
+def _likelihoods(phase: Any, first: float, step: float, number: int, weights: Any, seen: Any, least: float) -> Any:
     """Likelihood of ``number`` multiples of the phases (T, K), from ``first`` on by ``step``.
 
     Without their common part images have their norm less that part's; the data (T, K) have none already.
