@@ -40,8 +40,7 @@ def find_lattice(offsets: Array, heights: Array) -> tuple[Array, float] | None:
     -------
     (ndarray, float) or None
         g1 and g2 as columns (2, 2) [px], the two shortest vectors, as ``reduced`` orders them; and the part of the
-        light that lies on it.
-        None where no lattice holds `MUST_INDEX` of the light.
+        light that lies on it. None where no lattice holds `MUST_INDEX` of the light.
     """
     if len(offsets) < 2:
         return None
