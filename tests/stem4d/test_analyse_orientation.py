@@ -58,6 +58,7 @@ def errors(found: np.ndarray, truth: Truth, turns: np.ndarray) -> np.ndarray:
     return np.stack([between[:, i, j] - between[:, j, i] for i, j in ((2, 1), (0, 2), (1, 0))], axis=1) / 2
 
 
+@pytest.mark.slow
 def test_orientations_are_found_within_the_step_and_their_errors_are_right() -> None:
     frames, truth = gold()
     found, outcome = mapped(frames, given())

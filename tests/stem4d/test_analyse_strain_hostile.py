@@ -50,7 +50,7 @@ def test_nothing_recorded_and_nothing_counted_are_refused(strained: StrainSet) -
         analysed(given(), StrainOptions(), rng.poisson(1.0, (4, 4, *DETECTOR)).astype(np.uint16))
 
 
-@pytest.mark.parametrize(("apart_px", "overlap"), [(9.0, True), (10.6, False)])
+@pytest.mark.parametrize(("apart_px", "overlap"), [pytest.param(9.0, True, marks=pytest.mark.slow), (10.6, False)])
 def test_disks_that_overlap_are_refused_or_doubted_and_those_that_touch_are_not(apart_px: float, overlap: bool) -> None:
     square = [(63.5 + apart_px * h, 63.5 + apart_px * k) for h in range(-3, 4) for k in range(-3, 4)]
     frames = drawn(disk_pattern(square))
