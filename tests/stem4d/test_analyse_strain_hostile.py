@@ -148,6 +148,12 @@ def test_doubts_are_told(strained: StrainSet) -> None:
         assert why in outcome.reason
 
 
+def test_few_electrons_a_disk_are_doubted(strained: StrainSet) -> None:
+    *_rest, outcome = analysed(given(electrons_per_pattern=900.0), StrainOptions(target_strain=0.1), strained.frames)
+    assert outcome.verdict == "doubtful"
+    assert "electrons" in outcome.reason
+
+
 def test_two_crystals_are_no_lattice() -> None:
     turn = np.array([[np.cos(0.35), -np.sin(0.35)], [np.sin(0.35), np.cos(0.35)]])
     square = np.array([(18.0 * h, 18.0 * k) for h in range(-2, 3) for k in range(-2, 3)])

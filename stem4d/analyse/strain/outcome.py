@@ -16,6 +16,8 @@ Array = npt.NDArray[np.float64]
 
 MISFIT = 2.0
 """Rms of the disks' residuals over their counting errors, beyond which the lattice does not describe them."""
+FEWEST_ELECTRONS = 25.0
+"""Of a disk: with fewer the stated errors are too small, by a fifth to a half (docs/strain.md)."""
 OTHER_REFLECTION = 0.05
 """Departure from the wanted reflection's length at which the lattice does not contain it."""
 MEDIAN_ERROR = 1.2533
@@ -182,6 +184,10 @@ def _doubts(
         reasons.append(f"the disks lie {misfit:.1f} times their counting errors off a lattice")
     elif not misfit >= 0:
         reasons.append("no position has more disks than its lattice needs: nothing tells whether it fits")
+    disks = float(figures["disks_used"] or 1.0)
+    if given.electrons_per_pattern is not None and given.electrons_per_pattern < FEWEST_ELECTRONS * disks:
+        mean = given.electrons_per_pattern / disks
+        reasons.append(f"a disk has {mean:.0f} electrons: below {FEWEST_ELECTRONS:.0f} the stated errors are too small")
     if facts.overlap_px > 0:
         reasons.append(f"disks overlap by {facts.overlap_px:.1f} px: their interference moves what is measured")
     if given.full_scale is not None and facts.highest >= given.full_scale:
