@@ -6,7 +6,6 @@ from pathlib import Path
 
 from benchmarks import (
     accumulator,
-    dask,
     database,
     harness,
     live,
@@ -25,7 +24,6 @@ from benchmarks import (
 
 BENCHES = {
     "accumulator": accumulator.run,
-    "dask": dask.run,
     "database": database.run,
     "live": live.run,
     "multislice": multislice.run,
