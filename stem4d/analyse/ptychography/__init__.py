@@ -1,0 +1,1 @@
+"""Iterative single-slice ptychography: object, probe and positions from overlapping patterns."""
