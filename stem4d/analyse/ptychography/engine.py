@@ -4,7 +4,6 @@ It is ePIE (Maiden and Rodenburg, Ultramicroscopy 109, 2009) in batches: within 
 divided by the light that fell there; the probe follows once per iteration, Σ conj(O) Δψ over the number of patterns.
 """
 
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
@@ -45,6 +44,7 @@ class Problem:
     image_shape: tuple[int, int]
     support: npt.NDArray[np.bool_]
     """(N, N) where the probe may have a spectrum, in the order of the FFT."""
+    electrons_per_count: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -53,8 +53,8 @@ class Effort:
 
     iterations: int
     batch: int
-    step: float = 0.9
-    floor: float = 0.5
+    step: float = 1.0
+    floor: float = 1.0
     """Least light that an update is divided by, over the probe's highest intensity."""
     probe: bool = True
     positions: bool = False
@@ -69,10 +69,10 @@ class State:
     image: Waves
     """Object, (Y, X)."""
     probe: Waves
-    """(modes, N, N), its middle at pixel N // 2; Σ |P|² is the counts of a pattern."""
+    """(modes, N, N), its middle at pixel N // 2; Σ |P|² is the electrons of a pattern."""
     positions_px: Floats
     errors: list[float] = field(default_factory=list)
-    """Of each iteration: sqrt of Σ (sqrt I - sqrt I_model)² / Σ I."""
+    """Of each iteration: misfit over what counting alone makes of it; 1 where nothing but noise is left."""
 
 
 def reconstruct(problem: Problem, start: State, effort: Effort) -> State:
@@ -109,20 +109,29 @@ SETTLED = 3
 """Iterations before positions move: until there is an object to hold them to."""
 
 
-def misfits(
-    problem: Problem, state: State, judge: Callable[[Waves, npt.NDArray[np.int64]], None], batch: int = 16
-) -> None:
-    """Hand the spectra of all patterns to ``judge``, with their numbers among the used, in batches."""
+def misfits(problem: Problem, state: State, batch: int = 16) -> Floats:
+    """Misfit of every used pattern and what counting alone makes of it, (used, 2), as of `kernels.constrain`."""
     ramps = _ramps(problem)
     corners, which = placed(state.positions_px, problem.patterns.shape[-1])
     bank = shifted(state.probe)
+    found = np.zeros((len(problem.used), 2), np.float32)
     waves = np.empty((batch, *state.probe.shape), np.complex64)
     for first in range(0, len(problem.used), batch):
         chosen = np.arange(first, min(first + batch, len(problem.used)))
         out = waves[: len(chosen)]
-        ramp = _of(ramps, chosen)
-        kernels.exit_waves(out, state.image, bank, corners[chosen], which[chosen], *ramp)
-        judge(scipy.fft.fft2(out, norm="ortho"), chosen)
+        kernels.exit_waves(out, state.image, bank, corners[chosen], which[chosen], *_of(ramps, chosen))
+        spectra = scipy.fft.fft2(out, norm="ortho")
+        part = np.empty((len(chosen), 2), np.float32)
+        kernels.constrain(
+            spectra,
+            problem.patterns,
+            problem.used[chosen],
+            np.float32(problem.lost),
+            np.float32(problem.electrons_per_count),
+            part,
+        )
+        found[chosen] = part
+    return found
 
 
 def placed(positions_px: Floats, size: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
@@ -184,7 +193,7 @@ def _iterate(
     floor = np.float32(effort.floor * float((np.abs(state.probe) ** 2).sum(0).max()))
     order = rng.permutation(number)
     errors, moved = np.zeros((number, 2), np.float32), np.zeros((number, 2), np.float32)
-    lost = np.float32(problem.lost)
+    lost, per_count = np.float32(problem.lost), np.float32(problem.electrons_per_count)
 
     def look(lane: int, chosen: npt.NDArray[np.int64]) -> None:
         mine = lanes[lane]
@@ -193,7 +202,7 @@ def _iterate(
         kernels.exit_waves(waves, state.image, bank, at, fraction, *ramp)
         waves = scipy.fft.fft2(waves, norm="ortho", overwrite_x=True)
         found = np.empty((len(chosen), 2), np.float32)
-        kernels.constrain(waves, problem.patterns, problem.used[chosen], lost, found)
+        kernels.constrain(waves, problem.patterns, problem.used[chosen], lost, per_count, found)
         errors[chosen] = found
         waves = scipy.fft.ifft2(waves, norm="ortho", overwrite_x=True)
         if len(ramp[0]):
@@ -219,7 +228,7 @@ def _iterate(
         lane.probe[:] = 0
     if moves is not None:
         state.positions_px = moves.after(state.positions_px, moved)
-    state.errors.append(float(np.sqrt(errors[:, 0].sum() / max(float(errors[:, 1].sum()), 1e-30))))
+    state.errors.append(float(errors[:, 0].sum(dtype=np.float64) / max(float(errors[:, 1].sum(dtype=np.float64)), 1e-30)))
 
 
 def _new_probe(problem: Problem, state: State, lanes: list[_Lane]) -> Waves:

@@ -9,7 +9,9 @@ import numpy as np
 from numba import njit
 
 SMALL = np.float32(1e-6)
-"""Keeps an empty pixel of the model from a division by zero [counts]; far below one count."""
+"""Keeps an empty pixel of the model from a division by zero [electrons]; far below one."""
+DARK = np.float32(0.1)
+"""Electrons added to a pixel's variance: bounds what a single electron in a dark pixel of the model is worth."""
 
 
 @njit(nogil=True, cache=True, fastmath=True)  # type: ignore[untyped-decorator]
@@ -47,8 +49,8 @@ def exit_waves(waves: Any, image: Any, bank: Any, corners: Any, which: Any, ramp
 
 
 @njit(nogil=True, cache=True, fastmath=True)  # type: ignore[untyped-decorator]
-def constrain(spectra: Any, patterns: Any, index: Any, lost: Any, errors: Any) -> None:
-    """Replace spectra by what they lack of the measured moduli: (sqrt(I/I_model) - 1) Ψ, and 0 where I is not known.
+def constrain(spectra: Any, patterns: Any, index: Any, lost: Any, per_count: Any, errors: Any) -> None:
+    """Replace spectra by what they lack of the measured intensities, and by 0 where those are not known.
 
     Parameters
     ----------
@@ -58,37 +60,48 @@ def constrain(spectra: Any, patterns: Any, index: Any, lost: Any, errors: Any) -
         Counts.
     index : int array (n,)
         Which of the patterns belong to the spectra.
-    lost : number of the patterns' type
+    lost : float
         Marks pixels that are not known.
+    per_count : float
+        Electrons.
     errors : float32 array (n, 2)
-        Σ (sqrt I - sqrt I_model)² and Σ I over the known pixels, written.
+        Σ (I - m)²/(m + c) over the known pixels and what counting alone makes of it, Σ m/(m + c), written; m is the
+        model's intensity [electrons], c is `DARK`.
+
+    Notes
+    -----
+    ΔΨ = Ψ (I - m) / (2 (m + c)), the step that lowers Σ (I - m)²/(m + c). In bright pixels that is the usual
+    (sqrt(I/m) - 1) Ψ to first order; where much less than an electron falls, sqrt I of counts lies far below sqrt m on
+    the average, which pulls the usual step towards a specimen that scatters too little, and this one does not. A pixel
+    is never changed by more than twice its measured modulus.
     """
     count, modes, rows, columns = spectra.shape
-    scale, amplitude = np.empty(columns, np.float32), np.empty(columns, np.float32)
+    scale, measured = np.empty(columns, np.float32), np.empty(columns, np.float32)
+    one_, two, half = np.float32(1), np.float32(2), np.float32(0.5)
     for one in range(count):
-        misfit, counts = np.float32(0), np.float32(0)
+        misfit, expected = np.float32(0), np.float32(0)
         for row in range(rows):
             scale[:] = SMALL
             for mode in range(modes):
                 wave = spectra[one, mode, row]
                 for column in range(columns):
                     scale[column] += wave[column].real * wave[column].real + wave[column].imag * wave[column].imag
-            measured = patterns[index[one], row]
+            counts = patterns[index[one], row]
             for column in range(columns):
-                amplitude[column] = np.float32(measured[column])
+                measured[column] = np.float32(counts[column])
             for column in range(columns):
-                model = scale[column]
-                known = np.float32(0) if amplitude[column] == lost else np.float32(1)
-                intensity = max(amplitude[column], np.float32(0)) * known
-                factor = (np.sqrt(intensity / model) - np.float32(1)) * known
-                misfit += model * factor * factor
-                counts += intensity
-                scale[column] = factor
+                known = np.float32(0) if measured[column] == lost else one_
+                intensity, model = measured[column] * per_count, scale[column]
+                difference, inverse = intensity - model, one_ / (model + DARK)
+                misfit += known * difference * difference * inverse
+                expected += known * model * inverse
+                factor = min(half * difference * inverse, two * np.sqrt(max(intensity, SMALL) / model))
+                scale[column] = max(factor, -one_) * known
             for mode in range(modes):
                 wave = spectra[one, mode, row]
                 for column in range(columns):
                     wave[column] *= scale[column]
-        errors[one, 0], errors[one, 1] = misfit, counts
+        errors[one, 0], errors[one, 1] = misfit, expected
 
 
 @njit(nogil=True, cache=True, fastmath=True)  # type: ignore[untyped-decorator]
