@@ -12,6 +12,9 @@ FARTHEST_STEP_PX = 0.5
 """Of one position in one iteration: beyond, the slope says nothing."""
 PART_TAKEN = 0.7
 """Of a displacement that is found: noise of one iteration is averaged over the next."""
+AFFINE_TAKEN = 3.0
+"""Of an affine change that is found: it has no noise to speak of, and the object, which followed the wrong positions,
+holds most of it back."""
 
 
 @dataclass(frozen=True)
@@ -24,10 +27,10 @@ class Moves:
     def after(self, positions_px: Floats, moved_px: Floats) -> Floats:
         """Positions (n, 2) moved by what an iteration found, their mean kept where it was: the object can follow that."""
         length = np.hypot(moved_px[:, 0], moved_px[:, 1])[:, None]
-        found = moved_px * np.minimum(1, FARTHEST_STEP_PX / np.maximum(length, 1e-9)) * PART_TAKEN
-        new = positions_px + found
+        found = moved_px * np.minimum(1, FARTHEST_STEP_PX / np.maximum(length, 1e-9))
         if self.affine:
-            new = self.began_px + affine_part(self.began_px, new - self.began_px)
+            found = affine_part(self.began_px, found)
+        new = positions_px + (AFFINE_TAKEN if self.affine else PART_TAKEN) * found
         shifted: Floats = new - (new - self.began_px).mean(0)
         return shifted
 
