@@ -16,7 +16,7 @@ DETECTOR, MRAD_PER_PIXEL = 96, 1.0
 SCAN, STEP_A, FLUENCE_E_PER_A2 = 48, 1.6, 1e4
 FINER = 2
 """Pixels of the simulation to one of the reconstruction: scattering to twice the detector's angle is there."""
-ATOMS_PER_A2, ELEMENT, THERMAL_B_A2 = 0.12, "Si", 0.5
+ATOMS_PER_A2, ELEMENT, THERMAL_B_A2 = 0.3, "Mo", 12.0
 
 
 @dataclass(frozen=True)
