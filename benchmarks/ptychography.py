@@ -31,7 +31,7 @@ PEER = "phaserEM 0.3.1, jax 0.10.2, ePIE, groups of 32"
 def likeness(phase: Any, pixel_a: float, corner_a: Any, made: made_as.Made) -> tuple[float, float]:
     """Best correlation with the truth over shifts of up to a pixel, planes taken off, and the slope over the truth.
 
-    The truth holds only frequencies that the pixels carry; ``corner_a`` is where pixel (0, 0) is from the first position.
+    The truth holds only frequencies that the pixels carry; ``corner_a`` is pixel (0, 0) from the first position.
     """
     middle = (made.counts.shape[0] - 1) * made_as.STEP_A / 2
     first = np.ceil((middle - CROP_A / 2 - np.asarray(corner_a)) / pixel_a).astype(int)
@@ -52,7 +52,8 @@ def likeness(phase: Any, pixel_a: float, corner_a: Any, made: made_as.Made) -> t
             places = np.meshgrid(*((at + np.array([[down], [along]]) * pixel_a) / made.pixel_a), indexing="ij")
             expected = flat(ndimage.map_coordinates(truth, places, order=3))
             product = float(level @ expected)
-            best = max(best, (product / float(np.sqrt((level @ level) * (expected @ expected))), product / float(expected @ expected)))
+            power = float(expected @ expected)
+            best = max(best, (product / float(np.sqrt(power * (level @ level))), product / power))
     return best
 
 
@@ -118,7 +119,7 @@ def run() -> Iterator[Figure]:
             our = likeness(found["phase"], float(found["pixel_a"]), (0.0, 0.0), made)
         with np.load(folder / "phaser.npz") as found:
             their = likeness(found["phase"], float(found["pixel_a"][0]), found["corner_a"], made)
-    patterns = f"{made.counts.shape[0] * made.counts.shape[1]} patterns of {made.counts.shape[2]}², {ITERATIONS} iterations"
+    patterns = f"{made_as.SCAN**2} patterns of {made_as.DETECTOR}², {ITERATIONS} iterations"
     load = f"load {os.getloadavg()[0]:.1f}"
     yield Figure("ptychography: an iteration", us["iteration_s"], "s", "<= 0.65", "2 threads", f"{patterns}; {load}")
     detail = f"theirs {them['iteration_s']:.2f} s, {them['with_compiling_s']:.2f} s with compiling; {load}"

@@ -59,8 +59,8 @@ def write_handover(folder: Path, given: Given, options: PtychographyOptions, row
     (folder / TOLD).write_text(
         f"{PATTERNS}: counts as float32 (scan_y, scan_x, det_y, det_x) = {shape}, zero beam at pixel {crop.size // 2}\n"
         f"within half a pixel (mean rest {crop.off_px.mean((0, 1)).round(3).tolist()} px).\n"
-        f"{missing} positions without a usable frame hold NaN; {made_up} pixels that were bad, at full scale or without\n"
-        "a number hold the mean of their neighbours.\n"
+        f"{missing} positions without a usable frame hold NaN; {made_up} pixels that were bad, at full scale or\n"
+        "without a number hold the mean of their neighbours.\n"
         f"{PARAMETERS}: for phaserEM 0.3, in this folder: phaser run {PARAMETERS}\n"
     )
     path = folder / PARAMETERS

@@ -12,7 +12,6 @@ import time
 from pathlib import Path
 
 import numpy as np
-
 from phaser.execute import Observer, execute_engine, initialize_reconstruction
 from phaser.plan import ReconsPlan
 

@@ -1,4 +1,4 @@
-"""Small ptychographic data sets from a sum over real space, of any geometry, and how a phase compares with its truth."""
+"""Small ptychographic data sets from a sum over real space, of any geometry, and how phases compare with the truth."""
 
 from dataclasses import replace
 from functools import lru_cache
@@ -24,7 +24,7 @@ ATOM_WIDTH_A, ATOM_RAD = 0.45, 0.5
 
 
 def known(**changed: Any) -> Given:
-    """Geometry of the small set: 12 x 12 positions of 1 Å, 32 x 32 pixels of 3 mrad, 80 kV, 20 mrad, 10 nm underfocus."""
+    """Geometry of the small set: 12 x 12 positions of 1 Å, 32 x 32 pixels of 3 mrad, 80 kV, 20 mrad, 10 nm."""
     plain = Given(
         beam_energy_kev=80.0,
         convergence_semi_angle_mrad=20.0,

@@ -7,8 +7,12 @@ import numpy as np
 import pytest
 
 from stem4d.analyse.method import NotPossible
-from stem4d.analyse.ptychography.method import PTYCHOGRAPHY
+from stem4d.analyse.ptychography.engine import Effort, Problem, State, misfits, reconstruct
+from stem4d.analyse.ptychography.fourier_ring import aligned, ends_at, ring_correlation
+from stem4d.analyse.ptychography.method import PTYCHOGRAPHY, begin
 from stem4d.analyse.ptychography.options import PtychographyOptions
+from stem4d.analyse.ptychography.outcome import Found, outcome
+from stem4d.plan import Ptychography
 from tests.stem4d.analyse_world import InMemory
 from tests.stem4d.ptychography_world import (
     SCAN,
@@ -217,6 +221,64 @@ def test_an_affine_error_of_the_scan_is_found() -> None:
     moved = picture(found, "moved_x")
     slope = np.polyfit(np.arange(SCAN) * 0.106, moved.mean(0), 1)[0]
     assert slope == pytest.approx(0.1 / 0.106 - 1, abs=0.02)
+
+
+@pytest.mark.parametrize(
+    ("errors", "words"),
+    [
+        ([3.0, 1.2, 1.05, 1.09], "diverges"),
+        ([3.0, 2.9, 2.85, 2.84], "stagnated"),
+        ([1.04, 1.03, 1.9, 40.0], "diverges"),
+        ([9.0, 4.0, 2.0, 1.05], "still falling"),
+    ],
+)
+def test_a_reconstruction_that_diverges_or_stagnates_is_never_good(errors: list[float], words: str) -> None:
+    given, options, rows = known(), PtychographyOptions(), InMemory(counted(plain_patterns()))
+    prepared = PTYCHOGRAPHY.prepare(given, options, rows)
+    parts = PTYCHOGRAPHY.part(given, options, rows, prepared, 0, SCAN)
+    problem, start = begin(given, options, prepared, parts)
+    state = replace(reconstruct(problem, start, Effort(10, 32)), errors=errors)
+    found = Found(SIDE, parts["usable"], 0.0, problem, start, state, misfits(problem, state), None)
+    told = outcome(given, options, found)
+    assert told.verdict == "doubtful"
+    assert words in told.reason
+
+
+def test_numbers_that_grow_without_bound_are_not_possible(monkeypatch: pytest.MonkeyPatch) -> None:
+    def wild(problem: Problem, start: State, effort: Effort) -> State:
+        return State(start.image * np.nan, start.probe, start.positions_px, [1.0, np.inf])
+
+    monkeypatch.setattr("stem4d.analyse.ptychography.method.reconstruct", wild)
+    with pytest.raises(NotPossible, match="diverged"):
+        analysed(known(), counted(plain_patterns()))
+
+
+def test_ring_correlation_ends_where_the_signal_does() -> None:
+    rng, pixel_a, limit_per_a = np.random.default_rng(0), 0.4, 0.5
+    k = np.hypot(*np.meshgrid(*[np.fft.fftfreq(160, pixel_a)] * 2))
+    signal = np.fft.ifft2(np.fft.fft2(rng.normal(size=(160, 160))) * (k < limit_per_a))
+    noisy = [signal + 0.1 * (rng.normal(size=k.shape) + 1j * rng.normal(size=k.shape)) for _ in range(2)]
+    rings = ring_correlation(noisy[0], noisy[1], pixel_a)
+    for threshold in (0.143, rings.half_bit):
+        end = ends_at(rings, threshold)
+        assert end.reached
+        # Rings of 1/64 per Å: one leaks through the window, one is averaged over, and 0.143 lies low on that slope.
+        assert 1 / end.full_period_a == pytest.approx(limit_per_a, abs=0.05)
+    assert not ends_at(ring_correlation(signal, signal, pixel_a), 0.143).reached
+
+
+def test_halves_that_are_shifted_come_together() -> None:
+    image = np.exp(1j * true_phase(analysed(known(), counted(plain_patterns()), iterations=2, half_data=False)))
+    shape = image.shape
+    ramp = [np.exp(-2j * np.pi * np.fft.fftfreq(n) * by) for n, by in zip(shape, (0.4, -0.7), strict=True)]
+    moved = np.fft.ifft2(np.fft.fft2(image) * ramp[0][:, None] * ramp[1])
+    inner = slice(3, -3)
+    before, after = (np.abs(each - image)[inner, inner].std() for each in (moved, aligned(image, moved)))
+    assert after < 0.3 * before
+
+
+def test_a_plans_words_are_options() -> None:
+    assert set(Ptychography.model_fields) - {"kind"} <= set(PtychographyOptions.model_fields)
 
 
 def test_the_same_input_gives_the_same_output() -> None:

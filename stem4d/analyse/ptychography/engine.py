@@ -23,6 +23,8 @@ FRACTIONS = 8
 """Parts of a pixel, along each axis, that a probe is shifted by; what is left, 1/16 at most, is not."""
 LANES = 2
 """Threads; each has its share of every batch, so that the result does not depend on who was first."""
+SETTLED = 3
+"""Iterations before positions move: until there is an object to hold them to."""
 MARGIN_PX = 4
 """Of the object around the outermost windows: room for moved positions and slopes."""
 
@@ -97,16 +99,13 @@ def reconstruct(problem: Problem, start: State, effort: Effort) -> State:
     ramps = _ramps(problem)
     moves = Moves(start.positions_px, effort.affine)
     lanes = [_Lane(state, effort.batch) for _ in range(LANES)]
-    sums = _Sums(np.zeros((LANES, *problem.image_shape), np.complex64), np.zeros((LANES, *problem.image_shape), np.float32))
+    shape = (LANES, *problem.image_shape)
+    sums = _Sums(np.zeros(shape, np.complex64), np.zeros(shape, np.float32))
     with ThreadPoolExecutor(LANES) as pool:
         for iteration in range(effort.iterations):
             moving = (effort.positions or effort.affine) and iteration >= SETTLED
             _iterate(problem, state, effort, rng, ramps, lanes, sums, pool, moves if moving else None)
     return state
-
-
-SETTLED = 3
-"""Iterations before positions move: until there is an object to hold them to."""
 
 
 def misfits(problem: Problem, state: State, batch: int = 16) -> Floats:
@@ -115,6 +114,7 @@ def misfits(problem: Problem, state: State, batch: int = 16) -> Floats:
     corners, which = placed(state.positions_px, problem.patterns.shape[-1])
     bank = shifted(state.probe)
     found = np.zeros((len(problem.used), 2), np.float32)
+    lost, per_count = np.float32(problem.lost), np.float32(problem.electrons_per_count)
     waves = np.empty((batch, *state.probe.shape), np.complex64)
     for first in range(0, len(problem.used), batch):
         chosen = np.arange(first, min(first + batch, len(problem.used)))
@@ -122,14 +122,7 @@ def misfits(problem: Problem, state: State, batch: int = 16) -> Floats:
         kernels.exit_waves(out, state.image, bank, corners[chosen], which[chosen], *_of(ramps, chosen))
         spectra = scipy.fft.fft2(out, norm="ortho")
         part = np.empty((len(chosen), 2), np.float32)
-        kernels.constrain(
-            spectra,
-            problem.patterns,
-            problem.used[chosen],
-            np.float32(problem.lost),
-            np.float32(problem.electrons_per_count),
-            part,
-        )
+        kernels.constrain(spectra, problem.patterns, problem.used[chosen], lost, per_count, part)
         found[chosen] = part
     return found
 
@@ -228,7 +221,8 @@ def _iterate(
         lane.probe[:] = 0
     if moves is not None:
         state.positions_px = moves.after(state.positions_px, moved)
-    state.errors.append(float(errors[:, 0].sum(dtype=np.float64) / max(float(errors[:, 1].sum(dtype=np.float64)), 1e-30)))
+    misfit, expected = errors.sum(0, dtype=np.float64)
+    state.errors.append(float(misfit / max(expected, 1e-30)))
 
 
 def _new_probe(problem: Problem, state: State, lanes: list[_Lane]) -> Waves:

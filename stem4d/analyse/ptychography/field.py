@@ -31,9 +31,7 @@ def scanned_field(
         (scan_y, scan_x).
     """
     step = pixel_a(given, size)
-    counts = [
-        max(round((n - 1) * 10 * by / step) + 1, 2) for n, by in zip(scan_shape, given.scan_step_nm, strict=True)
-    ]
+    counts = [max(round((n - 1) * 10 * by / step) + 1, 2) for n, by in zip(scan_shape, given.scan_step_nm, strict=True)]
     at_a = np.stack(np.meshgrid(*(np.arange(n) * step for n in counts), indexing="ij"))
     at = np.einsum("ij,jyx->iyx", to_object_px(given, size), at_a) + np.asarray(first_px).reshape(2, 1, 1)
     real, imaginary = (ndimage.map_coordinates(part, at, order=3, mode="nearest") for part in (image.real, image.imag))

@@ -11,7 +11,8 @@ from scipy.ndimage import uniform_filter1d
 Array = npt.NDArray[np.float64]
 
 FIXED = 0.143
-"""Rosenthal and Henderson, J. Mol. Biol. 333 (2003): what two halves have where the whole correlates with truth by 0.5."""
+"""What two halves have where the whole correlates with the truth by 0.5 (Rosenthal and Henderson, J. Mol. Biol. 333,
+2003)."""
 SMOOTHED_RINGS = 3
 
 
@@ -51,7 +52,7 @@ def ring_correlation(one: npt.NDArray[Any], other: npt.NDArray[Any], pixel_a: fl
     which = ring[inside]
 
     def total(values: npt.NDArray[Any]) -> Array:
-        return np.bincount(which, weights=values[inside], minlength=number)
+        return np.asarray(np.bincount(which, weights=values[inside], minlength=number), dtype=np.float64)
 
     cross, left, right = total((first * np.conj(second)).real), total(np.abs(first) ** 2), total(np.abs(second) ** 2)
     correlation = cross / np.sqrt(np.maximum(left * right, 1e-300))

@@ -21,10 +21,11 @@ def several(probe: Waves, number: int) -> Waves:
     powers = [(i, order - i) for order in range(number) for i in range(order + 1)][:number]
     raw = np.stack([probe * y**i * x**j for i, j in powers]).reshape(number, -1)
     basis, _ = np.linalg.qr(raw.T)
-    shares = np.full(number, MINOR_SHARE)
-    shares[0] = 1 - MINOR_SHARE * (number - 1)
-    modes = basis.T * np.sqrt(counts * np.maximum(shares, MINOR_SHARE) / np.maximum(shares, MINOR_SHARE).sum())[:, None]
-    return modes.reshape(number, size, size).astype(np.complex64)
+    part = np.full(number, MINOR_SHARE)
+    part[0] = 1 - MINOR_SHARE * (number - 1)
+    modes = basis.T * np.sqrt(counts * part)[:, None]
+    start: Waves = modes.reshape(number, size, size).astype(np.complex64)
+    return start
 
 
 def orthogonal(modes: Waves) -> Waves:

@@ -74,8 +74,8 @@ def outcome(given: Given, options: PtychographyOptions, found: Found) -> Outcome
     low, high = (float(each) for each in np.percentile(phase, (0.5, 99.5)))
     figures |= {"phase_range_rad": high - low, "phase_rms_rad": float(phase.std())}
     if sigma is not None:
-        figures["phase_uncertainty_rad"] = float(np.sqrt(np.mean(sigma**2)))
-        if figures["phase_uncertainty_rad"] > figures["phase_rms_rad"]:
+        figures["phase_uncertainty_rad"] = noise = float(np.sqrt(np.mean(sigma**2)))
+        if noise > float(phase.std()):
             doubts.append("the phase is no larger than its noise")
     said = (
         f"Phase of {high - low:.3g} rad over {object_.shape[0]} x {object_.shape[1]} px of {step:.3g} Å; "
@@ -131,8 +131,8 @@ def _doubts(given: Given, found: Found, figures: dict[str, Any]) -> Iterator[str
         yield "the misfit was still falling: more iterations are needed"
     if errors[-1] > MOST_MISFIT:
         yield (
-            f"the misfit is {errors[-1]:.3g} times that of counting: thickness, defocus, angles, positions or coherence "
-            "are not as the model has them"
+            f"the misfit is {errors[-1]:.3g} times that of counting: thickness, defocus, angles, positions or "
+            "coherence are not as the model has them"
         )
     if figures["misfit_explained"] < LEAST_EXPLAINED and errors[-1] > 1.05:
         yield f"only {figures['misfit_explained']:.0%} of the misfit was explained: the reconstruction stagnated"
@@ -140,7 +140,7 @@ def _doubts(given: Given, found: Found, figures: dict[str, Any]) -> Iterator[str
     depth = optics.depth_of_field_a(given.beam_energy_kev, given.convergence_semi_angle_mrad) / 10
     allowed = max(DEFOCUS_SIGMAS * given.uncertainty.get("defocus_nm", 0.0), depth / 2)
     if abs(change) > allowed:
-        yield f"the probe refined itself {change:+.3g} nm away from the defocus that was given ({allowed:.2g} nm allowed)"
+        yield f"the probe refined itself {change:+.3g} nm away from the given defocus, {allowed:.2g} nm are allowed"
 
 
 def _ring_doubts(given: Given, options: PtychographyOptions, figures: dict[str, Any]) -> Iterator[str]:
@@ -149,7 +149,7 @@ def _ring_doubts(given: Given, options: PtychographyOptions, figures: dict[str, 
     if options.target_d_a is not None and period > options.target_d_a:
         yield f"two halves agree to a full period of {period:.3g} Å only, {options.target_d_a:g} Å are wanted"
     elif options.target_d_a is None and period > coarsest:
-        yield f"two halves agree to a full period of {period:.3g} Å only, less than the aperture's λ/α = {coarsest:.3g} Å"
+        yield f"two halves agree to a full period of {period:.3g} Å only, coarser than λ/α = {coarsest:.3g} Å"
 
 
 def _phase_sigma(one: npt.NDArray[Any], other: npt.NDArray[Any]) -> Floats:

@@ -25,7 +25,7 @@ class Moves:
     affine: bool
 
     def after(self, positions_px: Floats, moved_px: Floats) -> Floats:
-        """Positions (n, 2) moved by what an iteration found, their mean kept where it was: the object can follow that."""
+        """Positions (n, 2) moved by what an iteration found; their mean stays, since the object could follow it."""
         length = np.hypot(moved_px[:, 0], moved_px[:, 1])[:, None]
         found = moved_px * np.minimum(1, FARTHEST_STEP_PX / np.maximum(length, 1e-9))
         if self.affine:
