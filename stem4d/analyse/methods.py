@@ -10,6 +10,7 @@ from stem4d.analyse.com_method import COM
 from stem4d.analyse.dpc import com_outcome
 from stem4d.analyse.method import Given, Method, NotPossible, Outcome
 from stem4d.analyse.orientation.method import ORIENTATION
+from stem4d.analyse.ptychography.method import PTYCHOGRAPHY
 from stem4d.analyse.strain.method import STRAIN
 from stem4d.analyse.tcbf.method import TCBF
 from stem4d.analyse.virtual_masks import Ring
@@ -22,7 +23,10 @@ from stem4d.plan import Analysis, CentreOfMass, Virtual
 from stem4d.quality.regions import COM_REGION_RADII
 from stem4d.virtual_detectors import Annulus
 
-METHODS = {one.name: one for one in (COM, VIRTUAL, STRAIN, ORIENTATION, TCBF)}
+METHODS = {one.name: one for one in (COM, VIRTUAL, STRAIN, ORIENTATION, TCBF, PTYCHOGRAPHY)}
+
+AFTERWARDS = ("ptychography",)
+"""What takes minutes while the next target waits: not made at the end of a run."""
 
 
 def options_for(wanted: Analysis) -> Strict:
@@ -33,10 +37,11 @@ def options_for(wanted: Analysis) -> Strict:
     BadInput
         The plan lacks what the method cannot do without.
     NotPossible
-        There is no such method yet.
+        It takes too long for the end of a run.
     """
-    if wanted.kind not in METHODS:
-        raise NotPossible("the frames are recorded and judged; this version does not reconstruct them")
+    if wanted.kind in AFTERWARDS:
+        words = "the frames are recorded and judged; a run does not wait for the reconstruction"
+        raise NotPossible(f"{words}: nightbeam analyse RUN --method {wanted.kind}")
     method: Method = METHODS[wanted.kind]
     said = {name: value for name, value in wanted.model_dump().items() if name in method.options.model_fields}
     said = {name: value for name, value in said.items() if value is not None}
