@@ -31,6 +31,7 @@ from tests.stem4d.ptychography_world import (
 REFERENCE = Path(__file__).parents[3] / "shared" / "data" / "reference_abtem"
 
 
+@pytest.mark.slow
 def test_phase_of_a_known_object_is_found_to_its_scale() -> None:
     found = analysed(known(), counted(plain_patterns()))
     correlation, slope = likeness(picture(found, "phase"), true_phase(found))
@@ -185,6 +186,7 @@ def test_a_moving_origin_is_followed_by_whole_pixels_and_their_rest() -> None:
     assert analysed(known(), data, iterations=15, half_data=False).verdict == "doubtful"
 
 
+@pytest.mark.slow
 def test_two_modes_describe_a_source_of_finite_size() -> None:
     at, blur_a = raster_a(), 0.45
     blurred = sum(
@@ -200,6 +202,7 @@ def test_two_modes_describe_a_source_of_finite_size() -> None:
     assert likeness(picture(two, "phase"), truth)[0] > likeness(picture(one, "phase"), truth)[0]
 
 
+@pytest.mark.slow
 def test_positions_that_jitter_are_found() -> None:
     jitter = np.random.default_rng(4).normal(0, 0.15, (SCAN**2, 2))
     data = counted(exact(known(), raster_a() + jitter), 1e5)
@@ -213,6 +216,7 @@ def test_positions_that_jitter_are_found() -> None:
     assert found.figures["misfit_ratio"] < fixed.figures["misfit_ratio"] - 0.1
 
 
+@pytest.mark.slow
 def test_an_affine_error_of_the_scan_is_found() -> None:
     data = counted(exact(known(scan_rotation_deg=0.0), raster_a()), 1e5)
     given = known(scan_step_nm=(0.1, 0.106))
