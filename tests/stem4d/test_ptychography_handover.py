@@ -111,7 +111,7 @@ def crystal(scan: int, step_a: float) -> tuple[Given, npt.NDArray[np.uint16], np
 def test_phaser_reconstructs_a_crystal_of_twenty_slices(tmp_path: Path) -> None:
     step_a, scan = 0.45, 20
     given, frames, truth, pixel = crystal(scan, step_a)
-    options = PtychographyOptions(model="multislice", slice_thickness_nm=0.3905, iterations=30)
+    options = PtychographyOptions(model="multislice", slice_thickness_nm=0.3905, iterations=20)
     path = write_handover(tmp_path / "out", given, options, InMemory(frames))
     command = [python_of(BENCH_PEERS / "phaser.txt").parent / "phaser", "run", path.name]
     plain: dict[str, Any] = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
@@ -128,7 +128,7 @@ def test_phaser_reconstructs_a_crystal_of_twenty_slices(tmp_path: Path) -> None:
     begin = np.round((first - corner) / sampling).astype(int)
     found = phase[begin[0] : begin[0] + number, begin[1] : begin[1] + number]
     best = 0.0
-    smooth = ndimage.gaussian_filter(truth, 0.25 / pixel, mode="wrap")
+    smooth = ndimage.gaussian_filter(truth, 0.15 / pixel, mode="wrap")
     for shift in np.ndindex(9, 9):
         places = [
             (5.0 + (corner[axis] + begin[axis] * sampling[axis] - first[axis]) + np.arange(number) * sampling[axis]
@@ -137,5 +137,5 @@ def test_phaser_reconstructs_a_crystal_of_twenty_slices(tmp_path: Path) -> None:
         ]  # fmt: skip
         expected = ndimage.map_coordinates(smooth, np.meshgrid(*places, indexing="ij"), order=1, mode="grid-wrap")
         best = max(best, likeness(found, expected)[0])
-    # It runs, and sees the columns where they are; how sharp is a matter of its iterations.
-    assert best > 0.7
+    # 0.93 was measured; still rising after 20 iterations.
+    assert best > 0.85

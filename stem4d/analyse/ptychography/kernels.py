@@ -65,7 +65,7 @@ def constrain(spectra: Any, patterns: Any, index: Any, lost: Any, per_count: Any
     per_count : float
         Electrons.
     errors : float32 array (n, 2)
-        Σ (I - m)²/(m + c) over the known pixels and what counting alone makes of it, Σ m/(m + c), written; m is the
+        Σ (I - m)²/(m + c) over the known pixels and what counting alone makes of it, Σ I/(m + c), written; m is the
         model's intensity [electrons], c is `DARK`.
 
     Notes
@@ -94,7 +94,7 @@ def constrain(spectra: Any, patterns: Any, index: Any, lost: Any, per_count: Any
                 intensity, model = measured[column] * per_count, scale[column]
                 difference, inverse = intensity - model, one_ / (model + DARK)
                 misfit += known * difference * difference * inverse
-                expected += known * model * inverse
+                expected += known * intensity * inverse
                 factor = min(half * difference * inverse, two * np.sqrt(max(intensity, SMALL) / model))
                 scale[column] = max(factor, -one_) * known
             for mode in range(modes):

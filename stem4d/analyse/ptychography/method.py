@@ -12,7 +12,7 @@ from stem4d.analyse.ptychography.engine import MARGIN_PX, Effort, Problem, State
 from stem4d.analyse.ptychography.geometry import aperture, crop_of, positions_px
 from stem4d.analyse.ptychography.modes import several
 from stem4d.analyse.ptychography.options import PtychographyOptions
-from stem4d.analyse.ptychography.outcome import Found, outcome
+from stem4d.analyse.ptychography.outcome import Found, Halves, outcome
 from stem4d.analyse.ptychography.patterns import cut, mark_of
 
 BATCH = 32
@@ -113,17 +113,21 @@ def _electrons(
     return electrons / share
 
 
-def _halves(problem: Problem, start: State, found: State, effort: Effort, scan_x: int) -> tuple[State, State]:
+def _halves(problem: Problem, start: State, found: State, effort: Effort, scan_x: int) -> Halves:
     """Two reconstructions of different patterns, the squares of a chess board; positions as the whole found them."""
     row, column = np.divmod(problem.used, scan_x)
     black = (row + column) % 2 == 0
     less = replace(effort, iterations=max(effort.iterations // 2, FEWEST_OF_HALF), positions=False, affine=False)
-
-    def of(chosen: npt.NDArray[np.bool_]) -> State:
-        return reconstruct(
-            replace(problem, used=problem.used[chosen], off_px=problem.off_px[chosen]),
-            State(start.image, start.probe, found.positions_px[chosen]),
-            less,
+    parts = [
+        replace(
+            problem, used=problem.used[chosen], off_px=problem.off_px[chosen], positions_px=found.positions_px[chosen]
         )
-
-    return of(black), of(~black)
+        for chosen in (black, ~black)
+    ]
+    made = [reconstruct(each, State(start.image, start.probe, each.positions_px), less) for each in parts]
+    seen, empty = np.zeros(2), np.zeros(2)
+    for each, other in zip(parts, reversed(made), strict=True):
+        told = State(other.image, other.probe, each.positions_px)
+        seen += misfits(each, told).sum(0, dtype=np.float64)
+        empty += misfits(each, replace(told, image=start.image)).sum(0, dtype=np.float64)
+    return Halves(made[0], made[1], float(seen[0] / seen[1]), float(empty[0] / empty[1]))

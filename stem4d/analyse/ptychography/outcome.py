@@ -22,6 +22,8 @@ Floats = npt.NDArray[np.floating[Any]]
 
 LEAST_EXPLAINED = 0.9
 """Part of the misfit beyond counting noise that a reconstruction has to take away from an empty specimen's."""
+LEAST_TOLD = 0.5
+"""The same for patterns that a half has not seen (habit)."""
 MOST_MISFIT = 1.1
 """Misfit over what counting alone makes of it, beyond which much in the patterns is not described (habit)."""
 DIVERGED, STILL_FALLING = 1.02, 0.02
@@ -32,6 +34,18 @@ LEAST_USABLE = 0.95
 UNCERTAINTY_SPREAD_PX = 4.0
 """Over which squared differences of the halves are averaged."""
 DEFOCUS_SIGMAS = 3.0
+
+
+@dataclass(frozen=True)
+class Halves:
+    """Two reconstructions of different patterns, and how each tells the patterns that it has not seen."""
+
+    one: State
+    other: State
+    unseen: float
+    """Misfit over that of counting."""
+    empty: float
+    """The same without a specimen."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +60,7 @@ class Found:
     state: State
     misfit: Floats
     """(used, 2), of the final state."""
-    halves: tuple[State, State] | None
+    halves: Halves | None
 
 
 def outcome(given: Given, options: PtychographyOptions, found: Found) -> Outcome:
@@ -59,7 +73,10 @@ def outcome(given: Given, options: PtychographyOptions, found: Found) -> Outcome
     sigma = None
     doubts = [*limits.doubts(given, options, found.size, float(figures["electrons_per_pattern"] or 0))]
     if found.halves is not None:
-        one, other = (scanned_field(given, each.image, first, found.size, scan_shape) for each in found.halves)
+        one, other = (
+            scanned_field(given, each.image, first, found.size, scan_shape)
+            for each in (found.halves.one, found.halves.other)
+        )
         other = aligned(one, other)
         sigma = _phase_sigma(one, other)
         rings = ring_correlation(one, other, step)
@@ -68,6 +85,13 @@ def outcome(given: Given, options: PtychographyOptions, found: Found) -> Outcome
             figures[f"{name}_full_period_a"] = end.full_period_a
             figures[f"{name}_half_period_a"] = end.full_period_a / 2
             figures[f"{name}_reached"] = end.reached
+        figures["misfit_unseen"] = found.halves.unseen
+        figures["unseen_explained"] = told = _told(found.halves)
+        if told < LEAST_TOLD:
+            doubts.append(
+                f"each half explains {told:.0%} of what the patterns of the other one show of a specimen: geometry, "
+                "defocus or coherence are wrong, or the electrons too few"
+            )
         doubts += _ring_doubts(given, options, figures)
     doubts += _doubts(given, found, figures)
     phase = np.angle(object_)
@@ -110,6 +134,12 @@ def _figures(given: Given, found: Found) -> dict[str, float | int | str | bool |
         "saturated_share": found.saturated,
     }
     return told | {f"probe_mode_{number}_share": float(each) for number, each in enumerate(part, 1)}
+
+
+def _told(halves: Halves) -> float:
+    """Part of an empty specimen's misfit beyond counting that patterns do not have from the half they were not in."""
+    above = halves.empty - 1
+    return 0.0 if above <= 0 else 1 - (halves.unseen - 1) / above
 
 
 def _explained(errors: list[float]) -> float:
