@@ -205,8 +205,10 @@ def test_two_modes_describe_a_source_of_finite_size() -> None:
     )
     data = counted(blurred)
     one, two = (analysed(known(), data, probe_modes=number, half_data=False) for number in (1, 2))
-    assert two.figures["misfit_ratio"] < one.figures["misfit_ratio"] - 0.05
+    assert two.figures["misfit_ratio"] < one.figures["misfit_ratio"] - 0.01
+    # The true share is 0.47: shares stay near where they begin, which the reason says.
     assert 0.03 < two.figures["probe_mode_2_share"] < 0.5
+    assert "shares of the modes" in two.reason
     assert two.figures["probe_mode_1_share"] + two.figures["probe_mode_2_share"] == pytest.approx(1)
     truth = true_phase(two)
     assert likeness(picture(two, "phase"), truth)[0] > likeness(picture(one, "phase"), truth)[0]

@@ -5,8 +5,8 @@ import numpy.typing as npt
 
 Waves = npt.NDArray[np.complex64]
 
-MINOR_SHARE = 0.05
-"""Of the light that each further mode begins with: enough to be seen, too little to hide the main one."""
+MINOR_SHARE = 0.3
+"""Of the light that all further modes begin with: shares move slowly, and more from too much than from too little."""
 
 
 def several(probe: Waves, number: int) -> Waves:
@@ -21,8 +21,8 @@ def several(probe: Waves, number: int) -> Waves:
     powers = [(i, order - i) for order in range(number) for i in range(order + 1)][:number]
     raw = np.stack([probe * y**i * x**j for i, j in powers]).reshape(number, -1)
     basis, _ = np.linalg.qr(raw.T)
-    part = np.full(number, MINOR_SHARE)
-    part[0] = 1 - MINOR_SHARE * (number - 1)
+    part = np.full(number, MINOR_SHARE / max(number - 1, 1))
+    part[0] = 1 - MINOR_SHARE if number > 1 else 1
     modes = basis.T * np.sqrt(counts * part)[:, None]
     start: Waves = modes.reshape(number, size, size).astype(np.complex64)
     return start

@@ -107,6 +107,8 @@ def outcome(given: Given, options: PtychographyOptions, found: Found) -> Outcome
     )
     if found.halves is not None:
         said += f"; two halves agree to a half-period of {figures['frc_0143_half_period_a']:.3g} Å"
+    if options.probe_modes > 1:
+        said += "; shares of the modes stay near where they began and are no measure of coherence"
     reason = f"{said}. Doubtful: {'; '.join(doubts)}." if doubts else f"{said}."
     return Outcome("doubtful" if doubts else "good", reason, figures, _pictures(given, found, object_, sigma, step))
 
