@@ -95,8 +95,10 @@ def test_a_wrong_defocus_is_doubtful(defocus_nm: float) -> None:
     assert "misfit" in found.reason
 
 
-@pytest.mark.parametrize("changed", [{"mirrored": True}, {"scan_rotation_deg": 20.0}, {"defocus_nm": -10.0}])
-@pytest.mark.parametrize("electrons", [3e3, 1e3])
+@pytest.mark.parametrize(
+    ("changed", "electrons"),
+    [({"mirrored": True}, 3e3), ({"scan_rotation_deg": 20.0}, 1e3), ({"defocus_nm": -10.0}, 1e3)],
+)
 def test_wrong_geometry_is_doubtful_where_noise_hides_the_misfit(changed: dict[str, object], electrons: float) -> None:
     data = counted(plain_patterns(), electrons)
     right, wrong = analysed(known(), data), analysed(known(**changed), data)
