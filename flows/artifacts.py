@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
 from prefect.client.orchestration import get_client
@@ -19,6 +19,8 @@ from tasks.lab import Lab
 LONGEST_S = 5.0
 """Prefect's client tries again for 30 s; nothing waits for it that long."""
 PICTURE_PX = 192
+
+T = TypeVar("T")
 
 
 def key_of(what: str, name: str) -> str:
@@ -53,12 +55,10 @@ def hand_over(opened: Lab, make: Callable[[], tuple[ArtifactCreate, ...]]) -> tu
     """
     if opened.prefect_away:
         return ()
-    try:
-        made = make()
-        return within(LONGEST_S, "nightbeam-artifacts", lambda: _create(made))
-    except Exception as error:  # noqa: BLE001 - whatever Prefect, its client or a file says: it is only looked at
-        away(opened, f"{type(error).__name__}: {error}")
-    return ()
+    shown, trouble = _attempted(lambda: _shown(make()))
+    if trouble:
+        away(opened, trouble)
+    return shown or ()
 
 
 def show_table(key: str, description: str, rows: list[dict[str, Any]]) -> str:
@@ -66,11 +66,8 @@ def show_table(key: str, description: str, rows: list[dict[str, Any]]) -> str:
     here = flow_run_here()
     flow_run = here.id if here else None
     made = ArtifactCreate(key=key, type="table", description=description, data=rows, flow_run_id=flow_run)
-    try:
-        within(LONGEST_S, "nightbeam-artifacts", lambda: _create((made,)))
-    except Exception as error:  # noqa: BLE001 - as above: it is only looked at
-        return f"Prefect could not be shown {description} ({type(error).__name__})"
-    return ""
+    _ids, trouble = _attempted(lambda: _shown((made,)))
+    return trouble and f"Prefect could not be shown {description} ({trouble.partition(':')[0]})"
 
 
 def tag_flow_run(opened: Lab, labels: Iterable[str]) -> None:
@@ -84,10 +81,9 @@ def tag_flow_run(opened: Lab, labels: Iterable[str]) -> None:
             known = set(client.read_flow_run(here.id).tags)
             client.update_flow_run(here.id, tags=sorted(known | wanted))
 
-    try:
-        within(LONGEST_S, "nightbeam-artifacts", add)
-    except Exception as error:  # noqa: BLE001 - as above: it is only looked at
-        away(opened, f"{type(error).__name__}: {error}")
+    _none, trouble = _attempted(lambda: within(LONGEST_S, "nightbeam-artifacts", add))
+    if trouble:
+        away(opened, trouble)
 
 
 def away(opened: Lab, why: str) -> None:
@@ -95,6 +91,18 @@ def away(opened: Lab, why: str) -> None:
     if not opened.prefect_away:
         opened.prefect_away = f"Prefect could not be shown what was done ({why})"
         opened.warn("prefect", f"{opened.prefect_away}; everything goes on without it")
+
+
+def _attempted(what: Callable[[], T]) -> tuple[T | None, str]:
+    """What came of it, or why nothing did: Prefect only looks on, and no run ends for it."""
+    try:
+        return what(), ""
+    except Exception as error:  # noqa: BLE001 - whatever Prefect, its client or a file says
+        return None, f"{type(error).__name__}: {error}"
+
+
+def _shown(made: tuple[ArtifactCreate, ...]) -> tuple[UUID, ...]:
+    return within(LONGEST_S, "nightbeam-artifacts", lambda: _create(made))
 
 
 def _create(made: tuple[ArtifactCreate, ...]) -> tuple[UUID, ...]:

@@ -36,6 +36,7 @@ RECORDED = Path(__file__).parents[2] / "shared" / "data"
 SHARED = {
     "test_night.py": "night",
     "test_cli.py": "night",
+    "test_cli_analyse.py": "night",
     "test_api.py": "prefect",
     "test_prefect_versions.py": "prefect",
     "test_prefect_run.py": "prefect",

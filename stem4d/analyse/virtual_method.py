@@ -5,7 +5,7 @@ import numpy.typing as npt
 
 from stem4d.analyse.frame_pass import FollowingPass, sampled_rows
 from stem4d.analyse.geometry import angles_per_px
-from stem4d.analyse.lattice_found import find_lattice
+from stem4d.analyse.lattice_found import lattice_of
 from stem4d.analyse.method import Given, Method, Outcome, Parts, Rows
 from stem4d.analyse.virtual_masks import LatticeDisks, VirtualOptions, check_on_detector, mask_of
 from stem4d.analyse.virtual_outcome import LEAST_COVERED, MOST_SATURATED, covered, images_outcome
@@ -20,7 +20,7 @@ def prepare(given: Given, options: VirtualOptions, rows: Rows) -> Parts:
     if any(isinstance(one, LatticeDisks) and one.g1_mrad is None for one in options.detectors):
         summed = looking.aligned_sum(sampled_rows(rows).tolist())
         radius = given.convergence_semi_angle_mrad / given.mrad_per_pixel
-        lattice = find_lattice(summed, given.bad_pixels, looking.mean_px, radius) @ angles_per_px(given).T
+        lattice = lattice_of(summed, given.bad_pixels, looking.mean_px, radius) @ angles_per_px(given).T
     origin = given.origin_at(rows.scan_shape).reshape(2, -1)
     reached = np.stack([origin.mean(1), origin.min(1), origin.max(1)], axis=1)
     check_on_detector(options.detectors, given, rows.detector_shape, reached, lattice if len(lattice) else None)

@@ -35,7 +35,12 @@ ANALYSIS_OF: dict[str, dict[str, st.SearchStrategy[Any]]] = {
         "accept_disk_overlap": st.booleans(),
         "origin": st.sampled_from(["per_pattern", "fixed"]),
     },
-    "orientation": {"reflection_d_a": period, "neighbour_d_a": maybe(period), "smallest_feature_nm": length},
+    "orientation": {
+        "reflection_d_a": period,
+        "neighbour_d_a": maybe(period),
+        "smallest_feature_nm": length,
+        "crystal_cif": maybe(st.just("data_crystal")),
+    },
     "tcbf": {"target_d_a": period, "upsampling": span(1, 1e3)},
     "ptychography": {
         "target_d_a": period,

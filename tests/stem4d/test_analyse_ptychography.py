@@ -28,8 +28,6 @@ from tests.stem4d.ptychography_world import (
     true_phase,
 )
 
-REFERENCE = Path(__file__).parents[3] / "shared" / "data" / "reference_abtem"
-
 
 @pytest.mark.slow
 def test_phase_of_a_known_object_is_found_to_its_scale() -> None:
@@ -43,11 +41,11 @@ def test_phase_of_a_known_object_is_found_to_its_scale() -> None:
     assert found.figures["frc_0143_half_period_a"] == found.figures["frc_0143_full_period_a"] / 2
 
 
-@pytest.mark.skipif(not REFERENCE.exists(), reason="reference simulations are not here")
-def test_molybdenum_disulfide_of_another_simulator() -> None:
-    with np.load(REFERENCE / "d_MoS2_defocus150A.npz") as file:
+def test_molybdenum_disulfide_of_another_simulator(recorded_data: Path) -> None:
+    folder = recorded_data / "reference_abtem"
+    with np.load(folder / "d_MoS2_defocus150A.npz") as file:
         counts, delta = file["counts"][::2, ::2], float(file["mrad_per_px"])
-    with np.load(REFERENCE / "d_MoS2_truth.npz") as file:
+    with np.load(folder / "d_MoS2_truth.npz") as file:
         truth = file["projected_potential_VA"].astype(float) * float(file["sigma_per_V_A"])
     given = known(
         convergence_semi_angle_mrad=21.4,

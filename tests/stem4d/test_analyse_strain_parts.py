@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy.special import erfc
 
+from stem4d.analyse.lattice import find_lattice, reduced, repeats
 from stem4d.analyse.method import NotPossible
-from stem4d.analyse.strain.lattice import find_lattice, reduced, repeats
 from stem4d.analyse.strain.template import (
     BACKGROUND,
     HEIGHT,

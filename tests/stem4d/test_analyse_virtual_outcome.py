@@ -10,7 +10,7 @@ from deflected_world import SIDE, deflecting, given
 from pydantic import ValidationError
 from quality_world import maps_of
 
-from stem4d.analyse.lattice_found import find_lattice
+from stem4d.analyse.lattice_found import lattice_of
 from stem4d.analyse.method import Given, NotPossible
 from stem4d.analyse.virtual_masks import LatticeDisks, Pixels, Ring, VirtualOptions, mask_of, usual_rings
 from stem4d.analyse.virtual_method import VIRTUAL
@@ -77,7 +77,7 @@ def test_masks_on_a_lattice_that_is_found(recorded_data: Path) -> None:
         frames, delta = data["counts"][:4, :5], float(data["mrad_per_px"])
     middle = frames.shape[-1] // 2
     known = Given(200.0, 1.8, delta, (1.0, 1.0), np.array([middle, middle]), np.zeros(frames.shape[2:], bool), 0.0)
-    basis = find_lattice(frames.sum((0, 1), dtype=float), known.bad_pixels, (middle, middle), 1.8 / delta)
+    basis = lattice_of(frames.sum((0, 1), dtype=float), known.bad_pixels, (middle, middle), 1.8 / delta)
     # {200} at 47.4 px, the two directions at right angles; strains of up to 2 % on the average of these points.
     assert np.hypot(*basis.T) == pytest.approx([47.4, 47.4], rel=0.02)
     assert abs(basis[0] @ basis[1]) < 0.03 * 47.4**2
@@ -96,7 +96,7 @@ def test_masks_on_a_lattice_that_is_found(recorded_data: Path) -> None:
     assert one.mean() / frames.sum((2, 3)).mean() > 0.07
     assert one.mean() == pytest.approx(other.mean(), rel=0.05)
     with pytest.raises(NotPossible, match="no lattice"):
-        find_lattice(np.random.default_rng(0).poisson(5.0, (128, 128)), known.bad_pixels, (middle, middle), 6.9)
+        lattice_of(np.random.default_rng(0).poisson(5.0, (128, 128)), known.bad_pixels, (middle, middle), 6.9)
 
 
 def test_any_pixels_and_their_following() -> None:

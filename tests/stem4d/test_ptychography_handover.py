@@ -26,7 +26,6 @@ from tests.stem4d.analyse_world import InMemory
 from tests.stem4d.ptychography_world import SCAN, SIDE, counted, known, likeness, plain_patterns
 
 BENCH_PEERS = Path(__file__).parents[2] / "benchmarks" / "peers"
-REFERENCE = Path(__file__).parents[3] / "shared" / "data" / "reference_abtem" / "c_STO_exitwaves.npz"
 
 
 def test_parameters_are_in_the_engines_units_and_signs() -> None:
@@ -70,9 +69,11 @@ def test_files_hold_the_patterns_and_say_what_was_made_up(tmp_path: Path) -> Non
         write_handover(tmp_path / "out", given, PtychographyOptions(), InMemory(data, recorded))
 
 
-def crystal(scan: int, step_a: float) -> tuple[Given, npt.NDArray[np.uint16], npt.NDArray[np.float64], float]:
+def crystal(
+    folder: Path, scan: int, step_a: float
+) -> tuple[Given, npt.NDArray[np.uint16], npt.NDArray[np.float64], float]:
     """Strontium titanate of 20 slices by our own multislice: geometry, counts, projected phase and its pixel [Å]."""
-    with np.load(REFERENCE) as file:
+    with np.load(folder / "reference_abtem" / "c_STO_exitwaves.npz") as file:
         slices, extent = file["slices_eVA"].astype(float), float(file["extent_A"][0])
         projected = file["total_projected_VA"].astype(float)
     energy, alpha, defocus_nm, pixels, detector = 200.0, 20.0, 10.0, slices.shape[1], 80
@@ -107,10 +108,9 @@ def crystal(scan: int, step_a: float) -> tuple[Given, npt.NDArray[np.uint16], np
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-@pytest.mark.skipif(not REFERENCE.exists(), reason="reference simulations are not here")
-def test_phaser_reconstructs_a_crystal_of_twenty_slices(tmp_path: Path) -> None:
+def test_phaser_reconstructs_a_crystal_of_twenty_slices(tmp_path: Path, recorded_data: Path) -> None:
     step_a, scan = 0.45, 20
-    given, frames, truth, pixel = crystal(scan, step_a)
+    given, frames, truth, pixel = crystal(recorded_data, scan, step_a)
     options = PtychographyOptions(model="multislice", slice_thickness_nm=0.3905, iterations=20)
     path = write_handover(tmp_path / "out", given, options, InMemory(frames))
     command = [python_of(BENCH_PEERS / "phaser.txt").parent / "phaser", "run", path.name]

@@ -5,10 +5,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
+from stem4d.analyse.lattice import find_lattice, nodes, repeats
 from stem4d.analyse.method import Given, NotPossible, Rows
 from stem4d.analyse.strain.fit import Disks, fit, templates
 from stem4d.analyse.strain.kernels import SEEN
-from stem4d.analyse.strain.lattice import find_lattice, nodes, repeats
 from stem4d.analyse.strain.options import StrainOptions
 from stem4d.analyse.strain.sample import Sample, look
 from stem4d.calibrate.scale_fit import good_counts
