@@ -40,6 +40,10 @@ class Wanted:
 
 def analyse_run(settings: Settings, engine: Engine, run: str, wanted: Wanted) -> list[Made]:
     """Analyse each pass of a run that lies on this machine, and record what came of it with the run."""
+    if wanted.calibration:
+        limit = "of a run the calibrations are known"
+        remedy = "Leave it out, or name the file of the pass instead of the run"
+        raise BadInput(field="--calibration", value=str(wanted.calibration), limit=limit, remedy=remedy)
     with reader(engine) as session:
         facts = show_run(session, name=run)
         files = [one for one in files_of_run(session, name=run) if one.purpose == "acquisition"]
@@ -79,7 +83,7 @@ def analyse_file(settings: Settings, path: Path, wanted: Wanted) -> Made:
     with open_frames(path) as frames:
         facts = frames.metadata
         centre = None if known.centre_px else _centre(FrameRows(frames))
-        given = given_of(known, facts, frames.detector_shape, centre)
+        given = given_of(known, facts, frames.detector_shape, centre, frames.full_scale)
     digest = sha256_of_file(path)
     with cluster_of(settings) as everywhere:
         return result_of(

@@ -71,7 +71,9 @@ class ForeignFrames:
     def __init__(self, path: Path, limits: ChildLimits) -> None:
         self.path = path
         self._limits = limits
-        self._child, self._used = _Child(path, limits), False
+        self._child = _Child(path, limits)
+        self._at: int | None = 0
+        """Position that the child gives next; None where it is ended."""
         try:
             header = self._header = self._child.header()
             self.scan_shape, self.detector_shape = header.scan_shape, header.detector_shape
@@ -87,19 +89,19 @@ class ForeignFrames:
 
     def batches(self, max_bytes: int = BATCH_BYTES, first: int = 0, stop: int | None = None) -> Iterator[Batch]:
         """All frames as (first position, frames (n, det_y, det_x)); one pass at a time; ``first`` begins a row."""
-        # A child gives its frames once; the one that told the shape serves the first pass.
-        if self._used or first:
-            self._again(first)
-        self._used, child = True, self._child
-        try:
-            most = frames_per_batch(self.detector_shape, self.dtype, max_bytes)
-            end = self.scan_shape[0] * self.scan_shape[1] if stop is None else stop
-            for at in range(first, end, most):
-                frames = np.empty((min(most, end - at), *self.detector_shape), self.dtype)
-                child.read_into(frames.reshape(-1).view(np.uint8).data, f"at frame {at}")
-                yield at, frames
-        finally:
-            child.kill()
+        most = frames_per_batch(self.detector_shape, self.dtype, max_bytes)
+        whole = self.scan_shape[0] * self.scan_shape[1]
+        end = whole if stop is None else stop
+        child = self._child_at(first, most)
+        at = first
+        while at < end:
+            if self._at != at or self._child is not child:
+                raise BadInput(field=self.path.name, value=f"frame {at}", limit="is read by one pass at a time")
+            frames = self._next(min(most, end - at))
+            yield at, frames
+            at += len(frames)
+        if end == whole:
+            self.close()
 
     def chunks(self, most: int) -> Iterator[ChunkBatch] | None:
         """None: whatever else wrote a file, its frames come unpacked out of the child."""
@@ -111,6 +113,7 @@ class ForeignFrames:
 
     def close(self) -> None:
         """End the child."""
+        self._at = None
         self._child.kill()
 
     def __enter__(self) -> Self:
@@ -121,12 +124,31 @@ class ForeignFrames:
     ) -> None:
         self.close()
 
-    def _again(self, first: int) -> None:
-        self._child.kill()
-        self._child = _Child(self.path, self._limits, first)
-        if self._child.header() != self._header:
+    def _next(self, number: int) -> Array:
+        """So many frames from where the child stands."""
+        frames = np.empty((number, *self.detector_shape), self.dtype)
+        at, self._at = self._at or 0, None
+        try:
+            self._child.read_into(frames.reshape(-1).view(np.uint8).data, f"at frame {at}")
+        except BaseException:
             self._child.kill()
-            raise BadInput(field=self.path.name, value="another shape", limit="the file changed while it was read")
+            raise
+        self._at = at + number
+        return frames
+
+    def _child_at(self, first: int, most: int) -> "_Child":
+        """The child, standing at a position: as it is, after a few frames that nobody wants, or begun anew."""
+        frame_bytes = int(np.prod(self.detector_shape)) * self.dtype.itemsize
+        if self._at is None or not 0 <= (first - self._at) * frame_bytes <= BATCH_BYTES:
+            self.close()
+            self._child = _Child(self.path, self._limits, first)
+            if self._child.header() != self._header:
+                self._child.kill()
+                raise BadInput(field=self.path.name, value="another shape", limit="the file changed while it was read")
+            self._at = first
+        while self._at < first:
+            self._next(min(most, first - self._at))
+        return self._child
 
 
 def require_reader(path: Path) -> None:

@@ -17,7 +17,7 @@ from storage.read import open_frames
 from storage.rows import FrameRows
 
 RANGE_BYTES = 4 * BATCH_BYTES
-"""Frames of one range: four batches, so that opening the file is a small part of it."""
+"""Frames of one range on a cluster: four batches, so that opening the file is a small part of it."""
 
 Ranges = Sequence[tuple[int, int]]
 
@@ -50,8 +50,12 @@ def analysed(job: Job, everywhere: Everywhere | None = None) -> Outcome:
     with open_frames(Path(job.path)) as frames:
         rows = FrameRows(frames)
         prepared = method.prepare(job.given, job.options, rows)
+        if everywhere is None:
+            # One range: frames come by batches anyway, and a foreign file is read from its beginning once.
+            parts = method.part(job.given, job.options, rows, prepared, 0, frames.scan_shape[0])
+            return method.finish(job.given, job.options, prepared, parts)
         ranges = ranges_of(frames.scan_shape, frames.detector_shape, frames.dtype.itemsize)
-    done = (everywhere or _here)(job, prepared, ranges)
+    done = everywhere(job, prepared, ranges)
     joined = {name: np.concatenate([part[name] for part in done]) for name in done[0]}
     return method.finish(job.given, job.options, prepared, joined)
 
@@ -67,10 +71,3 @@ def ranges_of(scan_shape: tuple[int, int], detector_shape: tuple[int, int], item
     row_bytes = scan_shape[1] * detector_shape[0] * detector_shape[1] * itemsize
     rows = max(1, RANGE_BYTES // row_bytes)
     return [(first, min(first + rows, scan_shape[0])) for first in range(0, scan_shape[0], rows)]
-
-
-def _here(job: Job, prepared: Parts, ranges: Ranges) -> list[Parts]:
-    # The file is opened once: a foreign one would otherwise be read from its beginning for each range.
-    with open_frames(Path(job.path)) as frames:
-        rows = FrameRows(frames)
-        return [METHODS[job.method].part(job.given, job.options, rows, prepared, first, stop) for first, stop in ranges]

@@ -24,6 +24,7 @@ class Known(Strict):
     centre_px: tuple[float, float] | None = None
     """(y, x) in pixel-centre indices; found in the sum of all patterns where absent."""
     scan_rotation_deg: float | None = None
+    """From scan to detector, as docs/conventions.md has it; unknown where absent."""
     mirrored: bool = False
     defocus_nm: float | None = None
     thickness_nm: Positive | None = None
@@ -46,6 +47,7 @@ def given_of(
     facts: Mapping[str, Any],
     detector_shape: tuple[int, int],
     centre_px: tuple[float, float] | None = None,
+    full_scale: int | None = None,
 ) -> Given:
     """The geometry that a person's words and a file's facts come to; the person's win.
 
@@ -59,6 +61,8 @@ def given_of(
         (det_y, det_x).
     centre_px : (float, float), optional
         Where the disk was found, for want of the person's word.
+    full_scale : int, optional
+        By the file's own account.
 
     Raises
     ------
@@ -92,7 +96,8 @@ def given_of(
         scan_step_nm=step if isinstance(step, tuple) else (step, step),
         origin_px=np.array(centre, dtype=np.float64),
         bad_pixels=_mask(known.bad_pixels, detector_shape),
-        scan_rotation_deg=_either(known.scan_rotation_deg, facts.get("scan_rotation_deg")),
+        # The file's is what the scan was told to turn by, and says nothing of the detector.
+        scan_rotation_deg=known.scan_rotation_deg,
         mirrored=known.mirrored,
         defocus_nm=_either(known.defocus_nm, facts.get("defocus_nm")),
         thickness_nm=_either(known.thickness_nm, facts.get("thickness_nm")),
@@ -100,7 +105,7 @@ def given_of(
         ellipse_angle_deg=known.ellipse_angle_deg,
         electrons_per_pattern=known.electrons_per_pattern,
         counts_per_electron=known.counts_per_electron,
-        full_scale=known.full_scale,
+        full_scale=known.full_scale or full_scale,
         uncertainty=dict(known.uncertainty),
     )
 

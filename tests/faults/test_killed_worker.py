@@ -62,6 +62,7 @@ def test_flushed_frames_survive_kills_of_workers_as_runs_start_them(tmp_path: Pa
     assert sum(kill.flushed for kill in done) > 0
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("warm_workers")
 def test_flushed_frames_survive_kills_at_random_frames(tmp_path: Path, record_property: Record) -> None:
     done = kills(tmp_path, 18, seed=2)

@@ -96,6 +96,14 @@ def test_a_run_is_analysed_again_and_its_record_has_it(home: Path) -> None:
     assert len(facts(home, "show", run)["analyses"]) == len(after)
 
 
+def test_a_runs_own_calibrations_are_not_passed_over(home: Path, tmp_path: Path) -> None:
+    (tmp_path / "known.yaml").write_text(CALIBRATION)
+    run = facts(home, "runs")["runs"][-1]["name"]
+    told = nightbeam(home, "analyse", run, "--method", "com", "--calibration", str(tmp_path / "known.yaml"))
+    assert told.exit_code == 2
+    assert "of a run the calibrations are known" in told.output
+
+
 def test_an_unknown_run_is_refused(home: Path) -> None:
     told = nightbeam(home, "analyse", "r19990101-000000-0000", "--method", "com")
     assert told.exit_code == 2

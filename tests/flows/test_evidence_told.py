@@ -16,6 +16,7 @@ from web.report import evidence_run
 from web.report.values import EvidenceGroup
 
 
+@pytest.mark.slow
 def test_the_course_on_the_page_has_the_rate_that_was_judged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     drawn, caught = evidence_run.drawn_evidence, list[Evidence]()
 

@@ -78,6 +78,7 @@ def test_an_error_of_the_body_is_raised_as_it_is(monkeypatch: pytest.MonkeyPatch
         Run(answering, monkeypatch)(fails)
 
 
+@pytest.mark.slow
 def test_a_server_that_is_gone_before_keeps_no_run_from_its_data(tmp_path: Path) -> None:
     (tmp_path / "plan.json").write_text(canonical_json(small("1_overview.yaml", 16)))
     own = {"NIGHTBEAM_HOME": str(tmp_path / "home"), "NIGHTBEAM_PREFECT_API": "named"}

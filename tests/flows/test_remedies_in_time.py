@@ -89,6 +89,7 @@ def flake(*changes: str) -> Plan:
     return small("2_ptychography.yaml", 24, *changes)
 
 
+@pytest.mark.slow
 def test_descan_that_changed_withdraws_its_calibration_marks_the_data_and_is_measured_again(tmp_path: Path) -> None:
     with faulty_lab(tmp_path, MOVED) as opened:
         before = mended(opened, flake())

@@ -23,6 +23,17 @@ def test_the_file_is_believed_and_the_person_wins() -> None:
     assert np.argwhere(given.bad_pixels).tolist() == [[1, 2]]
 
 
+def test_the_rotation_that_a_scan_was_told_is_not_that_of_the_detector() -> None:
+    assert given_of(known(), {**FACTS, "scan_rotation_deg": 30.0}, (8, 8), (3.5, 3.5)).scan_rotation_deg is None
+    assert given_of(known(scan_rotation_deg=12.0), FACTS, (8, 8), (3.5, 3.5)).scan_rotation_deg == 12.0
+
+
+@pytest.mark.parametrize(("said", "file", "taken"), [(None, 63, 63), (255, 63, 255), (None, None, None)])
+def test_full_scale_is_the_files_unless_the_person_says(said: int | None, file: int | None, taken: int | None) -> None:
+    more = {} if said is None else {"full_scale": said}
+    assert given_of(known(**more), FACTS, (8, 8), (3.5, 3.5), file).full_scale == taken
+
+
 def test_steps_may_differ_by_axis() -> None:
     assert given_of(known(scan_step_nm=(0.5, 0.6)), FACTS, (8, 8), (3.5, 3.5)).scan_step_nm == (0.5, 0.6)
 

@@ -34,6 +34,33 @@ def test_rows_are_those_that_were_asked_for(tmp_path: Path, ours: bool, first: i
     np.testing.assert_array_equal(frames, counts(spec)[first * 5 : stop * 5])
 
 
+def test_rows_of_a_foreign_file_are_read_on_by_one_child(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from storage import foreign
+
+    begun: list[int] = []
+    child = foreign._Child
+
+    def counted(path: Path, limits: foreign.ChildLimits, first: int = 0) -> foreign._Child:
+        begun.append(first)
+        return child(path, limits, first)
+
+    monkeypatch.setattr(foreign, "_Child", counted)
+    spec = spec_at(tmp_path / "one.h5")
+    with h5py.File(spec.path, "w") as file:
+        file["data"] = counts(spec).reshape(*spec.scan_shape, *spec.detector_shape)
+    with open_frames(spec.path) as frames:
+        rows = FrameRows(frames)
+        for first in (0, 2, 1):  # on, over a row, and back: which takes another child
+            for positions, got in rows.read(first, first + 1):
+                np.testing.assert_array_equal(got, counts(spec)[positions])
+        assert begun == [0, 5]
+        one, other = frames.batches(max_bytes=1), frames.batches(max_bytes=1)
+        next(one)
+        next(other)
+        with pytest.raises(BadInput, match="one pass at a time"):
+            next(one)
+
+
 def results(**changes: object) -> Results:
     values = np.array([[1.0, np.nan], [3.0, 4.0]])
     pictures = (
