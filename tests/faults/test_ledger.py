@@ -85,7 +85,7 @@ def check(schedule: list[Sent], sizes: list[int], folder: Path) -> None:
             np.testing.assert_array_equal(frames, TRUTH[first : first + len(frames)])
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(schedules(), st.lists(st.integers(1, 20), min_size=1, max_size=4))
 def test_the_ledger_equals_what_was_sent(schedule: list[Sent], sizes: list[int]) -> None:
     with tempfile.TemporaryDirectory(prefix="nightbeam-ledger-") as folder:

@@ -80,6 +80,7 @@ def test_a_plan_that_was_filled_in_runs_once_however_often_it_is_asked(home: Pat
     assert (rows(home, Run), len([one for one in column_log(home) if one["event"] == "unblank"])) == (1, exposed)
 
 
+@pytest.mark.slow
 def test_a_night_is_one_flow_run_with_one_for_each_target(home: Path) -> None:
     from flows.deployed.night import night
 

@@ -35,6 +35,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
         yield opened
 
 
+@pytest.mark.slow
 def test_a_lower_current_mends_saturation_within_the_dose(demo: Lab) -> None:
     plan = saturating("s0", "quality.remedies=[reduce_current]")
     done = mended(demo, plan)

@@ -18,6 +18,7 @@ WITHIN = 0.95
 the disk its centre of mass moves less than it, which the verdict says; those runs do not count."""
 
 
+@pytest.mark.slow
 def test_a_few_runs_are_judged_as_they_are() -> None:
     cases = [case for number in range(FEW) for case in cases_of(*judged(number)[:2])]
     # The trial allows 3 errors in 150; of these 24 verdicts, whose seeds are fixed, none is wrong.

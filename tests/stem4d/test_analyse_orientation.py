@@ -79,6 +79,7 @@ def test_orientations_are_found_within_the_step_and_their_errors_are_right() -> 
     assert np.percentile(np.abs(pulls[known]), 68, axis=0) == pytest.approx(1.0, abs=0.35)
 
 
+@pytest.mark.slow
 def test_rotation_mirror_descan_and_an_ellipse_are_taken_off() -> None:
     truth = random_rotations(32, 6)
     angles = {"scan_rotation_deg": 30.0, "mirrored": True, "ellipticity": 0.03, "ellipse_angle_deg": 20.0}
@@ -93,6 +94,7 @@ def test_rotation_mirror_descan_and_an_ellipse_are_taken_off() -> None:
     assert off.max() < 2.0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cif", [SILICON, TITANIUM])
 def test_another_crystal_is_called_so(cif: str) -> None:
     _, outcome = mapped(gold()[0], given(), crystal_cif=cif)
@@ -101,6 +103,7 @@ def test_another_crystal_is_called_so(cif: str) -> None:
     assert outcome.figures["indexed_share"] < 0.2
 
 
+@pytest.mark.slow
 def test_missing_frames_and_bad_pixels_leave_the_rest() -> None:
     frames, truth = gold()
     broken = frames.astype(np.float32)
@@ -122,6 +125,7 @@ def test_missing_frames_and_bad_pixels_leave_the_rest() -> None:
     assert np.mean(off > 2) < 0.05
 
 
+@pytest.mark.slow
 def test_vacuum_and_amorphous_films_have_no_orientation() -> None:
     nothing = np.zeros((2, 4, SIDE, SIDE), np.uint16)
     with pytest.raises(NotPossible, match="no crystal"):
@@ -157,6 +161,7 @@ def test_a_cif_that_says_too_little_is_refused(cif: str, what: str) -> None:
         read_crystal(cif)
 
 
+@pytest.mark.slow
 def test_a_thin_plate_is_matched_as_one() -> None:
     truth = random_rotations(48, 7)
     frames = patterns(GOLD, truth, 1e5, thickness_a=30.0).reshape(4, 12, SIDE, SIDE)
@@ -171,6 +176,7 @@ def test_a_thin_plate_is_matched_as_one() -> None:
     assert taken_for_gaussian.verdict == "doubtful"
 
 
+@pytest.mark.slow
 def test_reference_patterns_of_aluminium_lie_along_001_and_turn_as_they_were_turned(recorded_data: Path) -> None:
     with np.load(recorded_data / "reference_abtem" / "e_strain_Al001.npz") as data:
         frames, delta, theta = data["counts"], float(data["mrad_per_px"]), np.degrees(data["theta_rad"])
@@ -241,6 +247,7 @@ def test_rotations_keep_their_conventions() -> None:
     np.testing.assert_allclose(z(second) @ x @ z(first), np.swapaxes(drawn, -1, -2), atol=1e-9)
 
 
+@pytest.mark.slow
 def test_a_wrong_scale_is_seen_in_the_places_of_the_disks() -> None:
     _, outcome = mapped(gold()[0], replace(given(), mrad_per_pixel=MRAD_PER_PX * 1.06))
     assert outcome.verdict == "doubtful"
