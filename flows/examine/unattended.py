@@ -103,6 +103,10 @@ def maintenance(settings: Settings) -> Iterator[Line]:
     except BadInput as error:
         yield Line("instruments", False, str(error), "See the message")
         return
+    known = sorted(folder.name for folder in folders)
+    for name in sorted({one.instrument for one in settings.maintenance if one.instrument} - set(known)):
+        told = f"keeps nobody out: instruments here are {', '.join(known) or 'none'}"
+        yield Line(f"maintenance of {name}", False, told, "Write its name as `nightbeam status` does")
     for folder in folders:
         if found := under_maintenance(settings.maintenance, folder.name, now):
             text = f"{found[0].reason} until {found[1]:%Y-%m-%d %H:%M %Z}"

@@ -139,3 +139,11 @@ def test_windows_of_maintenance_are_told_for_each_instrument(tmp_path: Path) -> 
     coming = {"begins": "2999-01-01T00:00Z", "ends": "2999-01-02T00:00Z"}
     settings = Settings.model_validate({"home": tmp_path, "maintenance": [coming]})
     assert "next maintenance at 2999-01-01" in next(iter(maintenance(settings))).found
+
+
+def test_a_window_for_an_instrument_that_nobody_knows_is_told(tmp_path: Path) -> None:
+    (tmp_path / "instruments" / "stem").mkdir(parents=True)
+    settings = Settings.model_validate({"home": tmp_path, "maintenance": [{**ALWAYS, "instrument": "stme"}]})
+    (line,) = maintenance(settings)
+    assert (line.ok, line.found) == (False, "keeps nobody out: instruments here are stem")
+    assert "stme" in line.text
