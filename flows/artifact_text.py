@@ -21,7 +21,7 @@ MOST_PICTURE = 60_000
 """Characters of a picture."""
 
 
-class Ended(NamedTuple):
+class TargetEnd(NamedTuple):
     """A target of a night, how it ended and why."""
 
     target: str
@@ -59,7 +59,7 @@ def run_markdown(report: RunReport, plan: Plan, picture: bytes | None, page: Pat
 
 
 def night_markdown(
-    name: str, title: str, reason: str, ended: Sequence[Ended], page: Path | None, web_url: str | None
+    name: str, title: str, reason: str, ended: Sequence[TargetEnd], page: Path | None, web_url: str | None
 ) -> str:
     """A night: its targets in the order in which they ended, with states and reasons."""
     told = ended[:MOST_ROWS]

@@ -11,8 +11,9 @@ from prefect.client.schemas.actions import ArtifactCreate
 
 from db.engine import reader
 from db.questions.show import show_run
-from flows.artifact_text import Ended, night_markdown, quality_rows, run_markdown
+from flows.artifact_text import TargetEnd, night_markdown, quality_rows, run_markdown
 from flows.flow_run import flow_run_here
+from flows.markdown import escaped
 from flows.within import within
 from tasks.lab import Lab
 
@@ -41,11 +42,13 @@ def show_figures(opened: Lab, run: str) -> None:
 
 
 def show_night(
-    opened: Lab, flow_run: UUID, name: str, title: str, reason: str, ended: list[Ended], page: Path | None
+    opened: Lab, flow_run: UUID, name: str, title: str, reason: str, ended: list[TargetEnd], page: Path | None
 ) -> None:
     """What came of the targets of a night, with the way to its page."""
     text = night_markdown(name, title, reason, ended, page, opened.settings.web_url)
-    hand_over(opened, lambda: (_markdown(key_of("night", name), f"What came of {name}", text, flow_run),))
+    hand_over(
+        opened, lambda: (_markdown(key_of("night", name), f"What came of {name}: {escaped(title)}", text, flow_run),)
+    )
 
 
 def hand_over(opened: Lab, make: Callable[[], tuple[ArtifactCreate, ...]]) -> tuple[UUID, ...]:
@@ -122,16 +125,17 @@ def _of_run(opened: Lab, run: str, flow_run: UUID) -> tuple[ArtifactCreate, ...]
     plan = plan_of(facts)
     report = run_report(facts, plan, (), "")
     page = opened.settings.reports_folder / f"{run}.html"
+    called = f"{run}: {escaped(report.plan_title or report.plan)}, {escaped(report.sample)}, {escaped(report.area)}"
     text = run_markdown(report, plan, picture, page if page.is_file() else None, opened.settings.web_url)
     return (
         ArtifactCreate(
             key=key_of("quality", run),
             type="table",
-            description=f"Quality of {run}",
+            description=f"Quality of {called}",
             data=quality_rows(report),
             flow_run_id=flow_run,
         ),
-        _markdown(key_of("run", run), f"What was done in {run}", text, flow_run),
+        _markdown(key_of("run", run), f"What was done in {called}", text, flow_run),
     )
 
 

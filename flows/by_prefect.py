@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 from prefect import Task, flow, tags
+from prefect.states import State
 
 from devices.interrupts import listening
 from flows.artifacts import tag_flow_run
@@ -37,13 +38,13 @@ def seen_by_prefect(
     name: str,
     title: str,
     body: Callable[[Call], Came],
-    shown: Callable[[Came], Any],
+    shown: Callable[[Came], "State[None] | None"],
     labels: Iterable[str] = (),
 ) -> tuple[Came, str]:
     """Run a body as a flow of this name; gives what came of it, and why Prefect is lost, empty where it is not.
 
     What the body did is never done again: where Prefect is lost before it, the body runs by plain calls; after it, its
-    result stands. ``shown`` is what Prefect keeps of the result, ``labels`` are the tags of the flow run.
+    result stands. ``shown`` is the state that the flow run ends in, ``labels`` are its tags.
     """
     came: list[Came] = []
     own: list[BaseException] = []
@@ -59,13 +60,17 @@ def seen_by_prefect(
             raise
         return shown(came[0])
 
+    lost = ""
     try:
         with tags(*labels):
-            seen()
+            # A state that is to be shown red is no error here.
+            seen(return_state=True)
     except Exception as error:  # noqa: BLE001 - whatever Prefect or its client raises, it only looks on
-        if own:
-            raise own[0] from None
-        words = f"Prefect does not answer any more ({type(error).__name__}); everything goes on without it"
+        lost = type(error).__name__
+    if own:
+        raise own[0] from None
+    if lost or not came:
+        words = f"Prefect does not answer any more ({lost or 'it began nothing'}); everything goes on without it"
         opened.prefect_away = words
         opened.warn("prefect", words)
         return (came[0] if came else body(as_calls)), words

@@ -6,13 +6,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from prefect.states import State
+
 from db.clock import new_night_name, utc_now
 from db.engine import writer
 from db.operations import FinishNight, SetTarget
 from db.record import add_target, register_plan, start_night
 from db.resume import NightLeft
-from db.vocabulary import NightState
-from flows.artifact_text import Ended
+from db.vocabulary import LaunchState, NightState
+from flows.artifact_text import TargetEnd
 from flows.artifacts import show_night
 from flows.by_prefect import Call, as_calls, as_tasks, seen_by_prefect, within_flow
 from flows.emitted import night_ended
@@ -25,6 +27,7 @@ from flows.queue import Queued
 from flows.report import write_night
 from flows.resume import again, resume
 from flows.run import Outcome, run_target, target_flow
+from flows.shown import launch_state
 from flows.story import night_name, tags_of
 from stem4d.errors import BadInput, InstrumentTaken, LimitViolation, NightbeamError
 from stem4d.model import canonical_json
@@ -129,7 +132,7 @@ def _end(going: Going, state: NightState, reason: str, *, with_prefect: bool) ->
     going.status.set(state=state, reason=reason)
     page = write_night(going.opened, going.name)
     if going.flow_run is not None:
-        ended = [Ended(target.title or target.name, one.state.value, one.reason) for target, one in going.outcomes]
+        ended = [TargetEnd(it.title or it.name, one.state.value, one.reason) for it, one in going.outcomes]
         title = going.night.title or going.night.name
         show_night(going.opened, going.flow_run, going.name, title, f"{state}: {reason}", ended, page)
     if with_prefect and not going.prefect_lost:
@@ -167,20 +170,24 @@ def _tell_prefect(going: Going, state: NightState, reason: str, page: Path | Non
 
 
 def _night_flow(going: Going) -> None:
-    def body(_call: Call) -> list[dict[str, Any]]:
+    def body(_call: Call) -> None:
         here = flow_run_here()
         going.flow_run = here.id if here else None
         with progress_shown(going):
             # Without an API for the night's flow there is none for those of its targets.
             _each(going, with_prefect=_call is as_tasks)
-        return [outcome.as_dict() for _target, outcome in going.outcomes]
+
+    def shown(_none: None) -> "State[None] | None":
+        lost = not_as_wanted(going.outcomes)
+        how: LaunchState = "stopped" if going.control.stopped else "warned" if lost else "done"
+        return launch_state(how, "; ".join((f"{going.name}: {_summary(going)}", *lost)))
 
     specimens = (going.queued[name].plan.sample.name for name in going.open)
     tags = tags_of("night", going.opened.file.name, specimens)
     if flow_run_here() is not None:
         within_flow(going.opened, body, tags)
         return
-    seen_by_prefect(going.opened, "night", night_name(going.night, going.started), body, lambda told: told, tags)
+    seen_by_prefect(going.opened, "night", night_name(going.night, going.started), body, shown, tags)
 
 
 def _each(going: Going, *, with_prefect: bool) -> None:

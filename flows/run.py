@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from prefect import Task
+from prefect.states import State
 
 from flows.approach import approach, is_wanted
 from flows.artifacts import show_figures
@@ -12,6 +13,7 @@ from flows.emitted import run_ended
 from flows.flow_run import flow_run_here
 from flows.questions import before_remedy
 from flows.report import report_run
+from flows.shown import target_state
 from flows.status import single_run
 from flows.story import tags_of, target_name
 from stem4d.errors import BadInput, BrokenOff, DoseRefused, LimitViolation, NightbeamError
@@ -82,7 +84,11 @@ def target_flow(
         return run_target(call, opened.file.name, plan_json, target_id, earlier)
 
     tags = tags_of("run" if target_id is None else "target", opened.file.name, [plan.sample.name])
-    return seen_by_prefect(opened, "target", target_name(title, plan), body, Outcome.as_dict, tags)
+    return seen_by_prefect(opened, "target", target_name(title, plan), body, _shown, tags)
+
+
+def _shown(outcome: Outcome) -> "State[None]":
+    return target_state(outcome.state, outcome.reason)
 
 
 def run_target(

@@ -3,6 +3,7 @@
 from prefect.states import Completed, Crashed, Failed, State
 
 from db.vocabulary import LaunchState, RunState
+from stem4d.night import TargetState
 
 
 def launch_state(state: LaunchState, reason: str) -> "State[None] | None":
@@ -35,6 +36,19 @@ def run_state(state: RunState, reason: str) -> "State[None] | None":
             return lost_state(reason)
         case _:
             return Completed(message=reason)
+
+
+def target_state(state: TargetState, reason: str) -> "State[None]":
+    """Of the flow of a target, by what came of it: what gave no data is red, what is to be looked at has its name."""
+    match state:
+        case TargetState.FAILED:
+            return Failed(message=reason)
+        case TargetState.REFUSED:
+            return Failed(name="Refused", message=reason)
+        case TargetState.DONE:
+            return Completed(message=reason)
+        case _:
+            return Completed(name=state.value.capitalize(), message=reason)
 
 
 def lost_state(reason: str) -> "State[None]":

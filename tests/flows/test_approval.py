@@ -53,7 +53,9 @@ def asked(opened: Lab, name: str, policy: Approval, answers: Answers | None = No
     somebody = threading.Thread(target=answer) if answers else None
     if somebody:
         somebody.start()
-    came, lost = seen_by_prefect(opened, "target", name, lambda _call: ask_person(opened, QUESTION, policy), str)
+    came, lost = seen_by_prefect(
+        opened, "target", name, lambda _call: ask_person(opened, QUESTION, policy), lambda _: None
+    )
     opened.between = between
     if somebody:
         somebody.join()
@@ -241,7 +243,7 @@ def test_an_api_that_goes_away_while_it_asks_is_no_yes_and_holds_nobody_up_for_l
             began_s = time.monotonic()
             return ask_person(opened, QUESTION, policy), time.monotonic() - began_s
 
-        (came, took_s), lost = seen_by_prefect(opened, "target", "lost", body, str)
+        (came, took_s), lost = seen_by_prefect(opened, "target", "lost", body, lambda _: None)
         gone.join()
     assert came.then == "go_on"
     assert came.words.startswith("nobody could be asked: Prefect did not answer")

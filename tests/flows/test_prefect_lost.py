@@ -6,7 +6,6 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -46,14 +45,14 @@ class Run:
         self.warned: list[str] = []
         self.calls: list[object] = []
         self.opened = cast(Lab, SimpleNamespace(warn=lambda _kind, words: self.warned.append(words)))
-        monkeypatch.setattr(by_prefect, "flow", lambda **_options: lambda body: partial(engine, body))
+        monkeypatch.setattr(by_prefect, "flow", lambda **_options: lambda body: lambda return_state: engine(body))
 
     def body(self, call: object) -> str:
         self.calls.append(call)
         return "done"
 
     def __call__(self, body: Callable[[Any], str]) -> tuple[str, str]:
-        return seen_by_prefect(self.opened, "target", "a {title}", body, lambda came: came)
+        return seen_by_prefect(self.opened, "target", "a {title}", body, lambda _: None)
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from flows.artifacts import hand_over, key_of
 from flows.by_prefect import seen_by_prefect
 from flows.night import run_night
 from flows.progress import exposed
+from flows.shown import target_state
 from stem4d.night import TargetState
 from tasks.lab import Lab, Told
 from tests.flows.going_world import Played, a_night, done
@@ -78,6 +79,24 @@ def test_flow_runs_are_called_and_tagged_as_people_know_them(seen: Seen) -> None
         assert set(run.tags) == {"kind:target", "instrument:demo-stem", set(run.tags).intersection(specimens).pop()}
 
 
+def test_states_say_what_came_of_each(seen: Seen) -> None:
+    assert sorted((run.state.name, run.state.message) for run in seen.targets) == [
+        ("Completed", ""),
+        ("Marked", REASON),
+    ]
+    assert seen.flow_run.state.name == "Completed with warnings"
+    assert seen.flow_run.state.message.startswith(f"{seen.name}: 1 done, 1 marked; beside: marked. {REASON[:8]}")
+
+
+def test_what_gave_no_data_is_red_and_no_error_of_the_night(prefect_api: PrefectApi, opened: Lab) -> None:
+    came, lost = seen_by_prefect(
+        opened, "target", "red", lambda _: TargetState.REFUSED, lambda it: target_state(it, "too much")
+    )
+    assert (came, lost) == (TargetState.REFUSED, "")
+    state = flow_run_named("red").state
+    assert (state.is_failed(), state.name, state.message) == (True, "Refused", "too much")
+
+
 def test_the_bar_is_full_at_the_end(seen: Seen) -> None:
     bar = seen.artifacts[key_of("progress", seen.name)]
     assert (bar.type, float(bar.data)) == ("progress", 100.0)
@@ -115,7 +134,7 @@ def test_what_goes_to_the_log_is_printed_by_nobody_but_the_screen(prefect_api: P
     printer = Printer()
     logging.getLogger().addHandler(printer)
     try:
-        seen_by_prefect(opened, "target", "told", lambda _call: opened.tell("order", "xyzzy"), str)
+        seen_by_prefect(opened, "target", "told", lambda _call: opened.tell("order", "xyzzy"), lambda _: None)
         assert [line.message for line in log_of(flow_run_named("told").id)] == ["order: xyzzy"]
     finally:
         logging.getLogger().removeHandler(printer)
