@@ -47,6 +47,9 @@ SHARED = {
     "test_approval.py": "prefect",
     "test_submit.py": "prefect",
     "test_emitted.py": "prefect",
+    # Kernels that are compiled for the first test that calls them.
+    "test_analyse_strain.py": "strain",
+    "test_analyse_strain_hostile.py": "strain",
 }
 """Files that share something costly, and so run in one process; every other file has a group of its own."""
 

@@ -1,4 +1,4 @@
-"""The command that brings Prefect's picture in line with the record: reconcile."""
+"""Commands around a worker of Prefect: reconcile before its start, end-flows before its end."""
 
 from typing import Annotated
 
@@ -41,3 +41,22 @@ def reconcile(
         if found.away:
             typer.echo(found.away, err=True)
     return Code.WARNINGS if found.away else Code.DONE
+
+
+@command
+def end_flows(
+    worker: Annotated[
+        list[int] | None, typer.Option(help="Process of a worker, which is to take up nothing meanwhile; repeatable.")
+    ] = None,
+) -> Code:
+    """End the flows of this machine with their instruments safe; they are taken up again at the next start.
+
+    A worker of Prefect that is told to end kills its flow on the spot: this comes before, as ExecStop of its service.
+    A worker that is named stands still from then on (SIGSTOP). Exits with 3 where a flow had to be killed.
+
+    Example: nightbeam end-flows --worker $MAINPID
+    """
+    from flows.serving.end_flows import end_flows as end_all
+    from storage.settings import load_settings
+
+    return Code.DONE if end_all(load_settings(), worker or (), print) else Code.WARNINGS

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from flows.api import prepare_log
@@ -27,7 +28,7 @@ class KeptUp:
     ) -> None:
         self._name, self._command, self._log, self._folder, self._say = name, command, log, folder, say
         self._environment = {**os.environ, **environment}
-        self._stopping = threading.Event()
+        self._stopping, self._held = threading.Event(), False
         self._process: subprocess.Popen[bytes] | None = None
         self._one = threading.Lock()
         self._keeper = threading.Thread(target=self._keep, name=f"keeper of {name}", daemon=True)
@@ -64,12 +65,12 @@ class KeptUp:
         """The process that runs now."""
         return self._process.pid if self._process and self._process.poll() is None else None
 
-    def ask_to_end(self) -> None:
-        """Let it end in its own time, and be started no more; ``stop`` waits for it."""
+    def hold(self) -> int | None:
+        """Start it no more; gives its process for whoever makes it stand still, None where there is none."""
         self._stopping.set()
         with self._one:
-            if self._process is not None:
-                self._process.terminate()
+            self._held = True
+            return self.pid
 
     def stop(self, within_s: float = STOP_WITHIN_S) -> None:
         """End it for good."""
@@ -78,10 +79,11 @@ class KeptUp:
             process = self._process
         if process is None:
             return
-        process.terminate()
-        try:
-            process.wait(within_s)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        if not self._held:
+            process.terminate()
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(within_s)
+        # One that stands still cannot end in its own time, and has nothing more to end.
+        process.kill()
+        process.wait()
         self._keeper.join()

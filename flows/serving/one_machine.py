@@ -4,22 +4,17 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from signal import SIGTERM
 
-from db import launches
-from db.engine import reader
 from devices.lease import owned
 from flows.api import ApiServer, client_of, start
-from flows.recorded import recorded_database
 from flows.serving.deployments import PREFECT, Deployments, deploy
+from flows.serving.end_flows import end_flows
 from flows.serving.kept_up import KeptUp
 from stem4d.errors import NightbeamError
-from storage.processes import end, lives
 from storage.settings import Settings
 
 TIDY_EVERY_S = 60.0
-FLOWS_END_WITHIN_S = 60.0
-"""How long flows that run may take to make their instruments safe and to close their record [s]."""
+THREADS_END_WITHIN_S = 60.0
 WORKERS_ENVIRONMENT = {
     "PREFECT_WORKER_QUERY_SECONDS": "2",  # 10 by default: a trigger would wait for it
     "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
@@ -60,14 +55,12 @@ def production(settings: Settings, found: Deployments, port: int, say: Say) -> I
             yield
         finally:
             stopping.set()
-            # Before the flows: a worker would take up the next one that waits.
-            for worker in workers:
-                worker.ask_to_end()
-            _end_flows(settings, say)
+            held = [worker.hold() for worker in workers]
+            end_flows(settings, [pid for pid in held if pid is not None], say)
             for worker in workers:
                 worker.stop()
-            tidying.join(FLOWS_END_WITHIN_S)
-            watching.join(FLOWS_END_WITHIN_S)
+            tidying.join(THREADS_END_WITHIN_S)
+            watching.join(THREADS_END_WITHIN_S)
 
 
 def _worker(settings: Settings, pool: str, found: Deployments, say: Say) -> KeptUp:
@@ -108,22 +101,3 @@ def _tidy(settings: Settings, say: Say) -> None:
         say(line)
     if found.away:
         say(found.away)
-
-
-def _end_flows(settings: Settings, say: Say) -> None:
-    """Let the flows of this machine end with their instruments safe; they are taken up again by the next `serve`."""
-    try:
-        with recorded_database(settings) as engine, reader(engine) as session:
-            running = [one for one in launches.running(session) if lives(one.process)]
-    except NightbeamError as error:
-        say(f"flows that run were not found: {error}")
-        return
-    for one in running:
-        say(f"ending {one.flow} {one.name or ''}".rstrip())
-        end(one.process, SIGTERM)
-    waited = threading.Event()
-    for _ in range(int(FLOWS_END_WITHIN_S / 0.2)):
-        if not any(lives(one.process) for one in running):
-            return
-        waited.wait(0.2)
-    say("a flow did not end in time: its watchdog makes its instrument safe when it does")

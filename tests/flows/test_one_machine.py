@@ -101,7 +101,7 @@ def test_a_scheduled_night_is_ended_safely_and_goes_on(tmp_path: Path) -> None:
     assert (again["name"], again["attempt"]) == (first["name"], 2)
     with sqlite3.connect(home / "nightbeam.db") as connection:
         states = connection.execute(
-            "SELECT state FROM target JOIN night ON night.id = night_id WHERE night.name = ?", (first["name"],)
+            "SELECT target.state FROM target JOIN night ON night.id = night_id WHERE night.name = ?", (first["name"],)
         )
         assert {state for (state,) in states} == {"done"}
     connection.close()
