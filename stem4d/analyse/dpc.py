@@ -84,7 +84,9 @@ def deflections(
         If arrays do not fit the maps.
     """
     shape, detector = maps.scan_shape, maps.sum_pattern.shape
-    counts = maps.total if com_counts is None else com_counts
+    counts = com_counts
+    if counts is None:
+        counts = maps.total if com_region is None else maps.total * _share(maps, given.bad_pixels, com_region)
     if counts.shape != shape or given.bad_pixels.shape != detector:
         found = (counts.shape, given.bad_pixels.shape)
         raise BadInput(field="com_counts, bad_pixels", value=found, limit=f"{shape} and {detector}, as the maps")
@@ -137,7 +139,7 @@ def com_outcome(
     com_region : Annulus or PixelMask, optional
         Where the accumulator took the centre of mass; the whole detector if absent.
     com_counts : ndarray, shape (scan_y, scan_x), optional
-        Counts it was taken from; ``maps.total`` if absent.
+        Counts it was taken from; if absent, the part of ``maps.total`` that the sum of all patterns has there.
     summed : ndarray of bool, shape (scan_y, scan_x), optional
         Positions that ``maps.sum_pattern`` is the sum of; all that were recorded if absent.
 
@@ -256,6 +258,12 @@ def _curl_figures(curl: CurlCheck) -> Mapping[str, float | None]:
         "rotation_left_deg": curl.rotation_deg,
         "rotation_left_uncertainty_deg": curl.rotation_uncertainty_deg,
     }
+
+
+def _share(maps: RunMaps, bad: Mask, region: VirtualDetector) -> float:
+    """Part of all counts that lie in a region: a map of the total counts what was scattered beside it too."""
+    good = np.where(bad, 0.0, maps.sum_pattern)
+    return float((good * region.weights(good.shape)).sum() / max(float(good.sum()), 1e-30))
 
 
 def _spread(region: Region, given: Given) -> Array:

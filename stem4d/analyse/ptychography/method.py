@@ -124,7 +124,10 @@ def _halves(problem: Problem, start: State, found: State, effort: Effort, scan_x
         )
         for chosen in (black, ~black)
     ]
-    made = [reconstruct(each, State(start.image, start.probe, each.positions_px), less) for each in parts]
+    made = [
+        reconstruct(each, State(start.image, start.probe, each.positions_px), less, f"iterations of half {number}")
+        for number, each in enumerate(parts, 1)
+    ]
     seen, empty = np.zeros(2), np.zeros(2)
     for each, other in zip(parts, reversed(made), strict=True):
         told = State(other.image, other.probe, each.positions_px)
