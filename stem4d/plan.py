@@ -149,6 +149,11 @@ class Orientation(Strict):
     smallest_feature_nm: NanometreLength
     crystal_cif: Annotated[str, Field(max_length=100_000)] | None = None
     """Text of the CIF of the crystal to look for; without it patterns are recorded and not indexed."""
+    shape: Literal["gaussian", "plate"] = "gaussian"
+    """How reflections fall off with the excitation error: a Gaussian, or as of a flat crystal of the sample's
+    thickness."""
+    excitation_per_a: Annotated[float, Field(ge=1e-4, le=0.2)] | None = None
+    """Width of that Gaussian [1/Å]; the method's own where absent."""
 
 
 class TiltCorrected(Strict):

@@ -92,7 +92,8 @@ def _names(wanted: Analysis) -> list[str]:
 def _worth(outcome: Outcome, judged: str) -> tuple[AnalysisVerdict, str]:
     """What the analysis says of itself, and no better than the quality checks of its data."""
     if outcome.verdict == "good" and judged != "pass":
-        return "doubtful", f"{outcome.reason} The quality of the data: {judged.replace('_', ' ')}."
+        words = outcome.reason if outcome.reason.endswith(".") else f"{outcome.reason}."
+        return "doubtful", f"{words} The quality of the data: {judged.replace('_', ' ')}."
     return outcome.verdict, outcome.reason
 
 

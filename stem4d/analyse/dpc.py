@@ -189,7 +189,8 @@ def com_outcome(
         missing = 1 - float(found.known.mean())
         if chosen.phase and missing <= MOST_MISSING:
             phase, more = dpc_pictures.phase(given, values, found, chosen.field)
-            pictures, figures = pictures + phase, figures | more
+            # The phase is what most look for: first.
+            pictures, figures = phase + pictures, figures | more
             told += f"; phase {more['phase_rms_rad']:.3g} rad rms, noise {more['phase_noise_rad']:.3g} rad"
         elif chosen.phase:
             doubts.append(f"{missing:.0%} of the positions are missing: the phase is not integrated over so many")
