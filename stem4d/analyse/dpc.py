@@ -12,7 +12,7 @@ from stem4d.analyse import dpc_pictures
 from stem4d.analyse.com_noise import Region, region_of
 from stem4d.analyse.curl import CurlCheck, check_curl
 from stem4d.analyse.deflected_fields import phase_gradient_per_mrad
-from stem4d.analyse.geometry import angles_per_px
+from stem4d.analyse.geometry import angles_per_px, require_sound
 from stem4d.analyse.grid import FEWEST, filled
 from stem4d.analyse.method import Given, NotPossible, Outcome
 from stem4d.calibrate.rotation import fit_rotation
@@ -83,13 +83,13 @@ def deflections(
     BadInput
         If arrays do not fit the maps.
     """
-    shape, detector = maps.scan_shape, maps.sum_pattern.shape
+    shape, detector = maps.scan_shape, (maps.sum_pattern.shape[0], maps.sum_pattern.shape[1])
+    require_sound(given, shape, detector)
     counts = com_counts
     if counts is None:
         counts = maps.total if com_region is None else maps.total * _share(maps, given.bad_pixels, com_region)
-    if counts.shape != shape or given.bad_pixels.shape != detector:
-        found = (counts.shape, given.bad_pixels.shape)
-        raise BadInput(field="com_counts, bad_pixels", value=found, limit=f"{shape} and {detector}, as the maps")
+    if counts.shape != shape:
+        raise BadInput(field="com_counts", value=counts.shape, limit=f"{shape}, as the maps")
     com = np.stack([maps.com_y_px, maps.com_x_px]).astype(np.float64)
     known = maps.recorded & np.isfinite(com).all(axis=0) & (counts > 0)
     if not known.any():
