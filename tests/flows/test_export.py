@@ -115,10 +115,8 @@ def test_results_of_analyses_are_taken_along(tmp_path: Path) -> None:
     def record(path: Path, digest: str) -> None:
         with writer(engine) as session:
             run = session.scalars(select(Run.id).where(Run.name == FIRST)).one()
-            told = {**summary, "results_sha256": digest}
-            add_analysis(
-                session, run_id=run, method=path.stem, verdict="good", reason="it is", path=str(path), summary=told
-            )
+            told = {"summary": {**summary, "results_sha256": digest}, "path": str(path), "method": path.stem}
+            add_analysis(session, run_id=run, verdict="good", reason="it is", **told)
 
     try:
         record(here, sha256(b"results").hexdigest())
@@ -129,7 +127,7 @@ def test_results_of_analyses_are_taken_along(tmp_path: Path) -> None:
         (name,) = (one for one in graph if one.startswith("results/"))
         assert (tmp_path / "crate" / name).read_bytes() == b"results"
         (action,) = (one for one in graph.values() if one.get("name", "").endswith(": com-1"))
-        assert action["result"] == {"@id": name} or action["result"] == [{"@id": name}]
+        assert name in json.dumps(action["result"])
         assert "field=none" in action["description"]
         assert "data/pass2.h5" in json.dumps(action["object"])
         assert {"@id": action["@id"]} in graph["./"]["mentions"]
