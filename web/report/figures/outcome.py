@@ -47,6 +47,6 @@ def _limits(values: NDArray[np.float64], kind: Kind) -> tuple[float, float, str]
 def _sure(picture: Picture) -> str:
     if picture.uncertainty is None or not np.isfinite(picture.uncertainty).any():
         return ""
-    figure = number(float(np.nanmedian(picture.uncertainty)), 2)
-    # Spaces that no line breaks at.
-    return f", ±\N{NO-BREAK SPACE}{figure}\N{NO-BREAK SPACE}each"
+    said = f"± {number(float(np.nanmedian(picture.uncertainty)), 2)} each"
+    # No line breaks within it.
+    return f", {said}".replace(said, said.replace(" ", "\N{NO-BREAK SPACE}"))
