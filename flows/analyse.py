@@ -12,12 +12,16 @@ from db.questions.files import files_of_run, require_run
 from db.questions.show import show_run
 from db.results import add_analysis
 from stem4d.analyse.known import Known, given_of
+from stem4d.analyse.method import Given
 from stem4d.analyse.methods import METHODS
+from stem4d.analyse.ptychography.method import PTYCHOGRAPHY
+from stem4d.analyse.ptychography.options import PtychographyOptions
 from stem4d.calibrate.disk import find_disk
 from stem4d.errors import BadInput
 from stem4d.plan import Plan
 from storage.disk import sha256_of_file
 from storage.documents import changed, load_model, validate
+from storage.handover import write_handover
 from storage.read import open_frames
 from storage.rows import FrameRows
 from storage.settings import Settings
@@ -40,23 +44,10 @@ class Wanted:
 
 def analyse_run(settings: Settings, engine: Engine, run: str, wanted: Wanted) -> list[Made]:
     """Analyse each pass of a run that lies on this machine, and record what came of it with the run."""
-    if wanted.calibration:
-        limit = "of a run the calibrations are known"
-        remedy = "Leave it out, or name the file of the pass instead of the run"
-        raise BadInput(field="--calibration", value=str(wanted.calibration), limit=limit, remedy=remedy)
-    with reader(engine) as session:
-        facts = show_run(session, name=run)
-        files = [one for one in files_of_run(session, name=run) if one.purpose == "acquisition"]
-    here = [(one, Path(paths[0])) for one in files if (paths := one.paths(socket.gethostname()))]
-    if len(here) < len(files) or not files:
-        limit = f"{len(here)} of its {len(files)} passes lie on {socket.gethostname()}"
-        raise BadInput(field="run", value=run, limit=limit, remedy="Ask where its data are: nightbeam show RUN")
-    plan = Plan.model_validate(facts["plan"]["document"], strict=False)
-    given = given_of_run(plan, {one["kind"]: one for one in facts["calibrations"]})
     options = options_of(wanted)
     made = []
-    for one, path in here:
-        job = Job(str(path), wanted.method, given, options)
+    for one in _passes(engine, run, wanted):
+        job = Job(str(one.path), wanted.method, one.given, options)
         with cluster_of(settings) as everywhere:
             done = result_of(
                 job, [one.sha256], settings.results_folder / run, again=wanted.again, everywhere=everywhere
@@ -78,21 +69,87 @@ def analyse_run(settings: Settings, engine: Engine, run: str, wanted: Wanted) ->
 
 def analyse_file(settings: Settings, path: Path, wanted: Wanted) -> Made:
     """Analyse any file; what is not in it stands in the calibration file."""
-    known = load_model(wanted.calibration, Known) if wanted.calibration else Known(format_version=1)
     options = options_of(wanted)
+    one = _file(path, wanted)
+    with cluster_of(settings) as everywhere:
+        return result_of(
+            Job(str(path), wanted.method, one.given, options),
+            [one.sha256],
+            settings.results_folder / f"{path.stem[:40]}-{one.sha256[:8]}",
+            again=wanted.again,
+            everywhere=everywhere,
+        )
+
+
+def hand_over_run(engine: Engine, run: str, wanted: Wanted, folder: Path) -> list[Path]:
+    """Write what a multislice engine needs of each pass of a run; gives its parameter files.
+
+    Raises
+    ------
+    BadInput
+        For another method than ptychography, or a folder that holds something.
+    NotPossible
+        Where the thickness or the defocus is not known.
+    """
+    options, passes = _handover_options(wanted), _passes(engine, run, wanted)
+    many = len(passes) > 1
+    return [
+        _hand_over(one, options, folder / f"pass-{number}" if many else folder) for number, one in enumerate(passes, 1)
+    ]
+
+
+def hand_over_file(path: Path, wanted: Wanted, folder: Path) -> Path:
+    """The same of any file."""
+    return _hand_over(_file(path, wanted), _handover_options(wanted), folder)
+
+
+def _handover_options(wanted: Wanted) -> PtychographyOptions:
+    if wanted.method != PTYCHOGRAPHY.name:
+        limit = f"only {PTYCHOGRAPHY.name} is handed over to an engine of its own"
+        raise BadInput(field="--handover", value=wanted.method, limit=limit, remedy="Leave --handover out")
+    options: PtychographyOptions = options_of(wanted)
+    return options
+
+
+def _hand_over(one: "_Input", options: PtychographyOptions, folder: Path) -> Path:
+    with open_frames(one.path) as frames:
+        return write_handover(folder, one.given, options, FrameRows(frames), f"{one.path} (SHA-256 {one.sha256})")
+
+
+@dataclass(frozen=True)
+class _Input:
+    """A file that is analysed, and what is known of it."""
+
+    path: Path
+    sha256: str
+    given: Given
+
+
+def _passes(engine: Engine, run: str, wanted: Wanted) -> list[_Input]:
+    """The passes of a run, if all of them lie on this machine."""
+    if wanted.calibration:
+        limit = "of a run the calibrations are known"
+        remedy = "Leave it out, or name the file of the pass instead of the run"
+        raise BadInput(field="--calibration", value=str(wanted.calibration), limit=limit, remedy=remedy)
+    with reader(engine) as session:
+        facts = show_run(session, name=run)
+        files = [one for one in files_of_run(session, name=run) if one.purpose == "acquisition"]
+    here = [(one, Path(paths[0])) for one in files if (paths := one.paths(socket.gethostname()))]
+    if len(here) < len(files) or not files:
+        limit = f"{len(here)} of its {len(files)} passes lie on {socket.gethostname()}"
+        raise BadInput(field="run", value=run, limit=limit, remedy="Ask where its data are: nightbeam show RUN")
+    plan = Plan.model_validate(facts["plan"]["document"], strict=False)
+    given = given_of_run(plan, {one["kind"]: one for one in facts["calibrations"]})
+    return [_Input(path, one.sha256, given) for one, path in here]
+
+
+def _file(path: Path, wanted: Wanted) -> _Input:
+    known = load_model(wanted.calibration, Known) if wanted.calibration else Known(format_version=1)
     with open_frames(path) as frames:
         facts = frames.metadata
         centre = None if known.centre_px else _centre(FrameRows(frames))
         given = given_of(known, facts, frames.detector_shape, centre, frames.full_scale)
-    digest = sha256_of_file(path)
-    with cluster_of(settings) as everywhere:
-        return result_of(
-            Job(str(path), wanted.method, given, options),
-            [digest],
-            settings.results_folder / f"{path.stem[:40]}-{digest[:8]}",
-            again=wanted.again,
-            everywhere=everywhere,
-        )
+    return _Input(path, sha256_of_file(path), given)
 
 
 def options_of(wanted: Wanted) -> Any:

@@ -13,6 +13,7 @@ from db.engine import Engine, reader
 from db.questions.calibrations import measured_in
 from db.questions.files import has_run
 from db.questions.show import show_run
+from flows.export_results import Analysed, result_troubles, results_of, with_analyses_of
 from flows.prov import prov_of
 from stem4d.errors import BadInput
 from storage.crate import Described, Part, write_crate
@@ -54,6 +55,7 @@ def export_run(
     facts = document_of(engine, run)
     left_out: list[str] = []
     data = list(_data(facts, with_frames, left_out))
+    analysed = list(results_of(facts, left_out))
     report = settings.reports_folder / f"{facts['name']}.html"
     documents = [
         _document(RUN, "All that the record knows of the run", facts),
@@ -62,7 +64,7 @@ def export_run(
     if report.is_file() and not report.is_symlink():
         told = {"@type": "File", "name": "Report of the run", "encodingFormat": "text/html"}
         documents.append(Part(REPORT, told, source=report))
-    write_crate(target, _described(facts, documents, data, licence))
+    write_crate(target, _described(facts, documents, data, analysed, licence))
     return left_out
 
 
@@ -91,11 +93,12 @@ def check_crate(engine: Engine, path: Path) -> tuple[str, list[str], str]:
         if not has_run(session, name=name):
             return name, troubles[:MOST_DIFFERENCES], "the record here does not know it, so that it was held to itself"
     # By way of JSON, as the crate has it.
-    known = json.loads(_json(document_of(engine, name)))
+    known = with_analyses_of(json.loads(_json(document_of(engine, name))), facts)
     troubles += [f"{RUN}: {line}" for line in _differences("", _fixed(known), _fixed(facts))]
     for each, wanted in _documents_of(known).items():
         troubles += [f"{each}: {line}" for line in _differences("", _fixed(wanted), _fixed(documents.get(each)))]
     troubles += _data_troubles(known, entities, hashes)
+    troubles += result_troubles(known, entities, hashes)
     status = (entities.get("#run") or {}).get("actionStatus")
     if status != _status_of(known):
         troubles.append(f"its description says that the run ended as {status}, and the record as {_status_of(known)}")
@@ -214,7 +217,11 @@ def _json(content: Any) -> str:
 
 
 def _described(
-    facts: Facts, documents: list[Part], data: list[tuple[Part | None, str, Facts]], licence: str
+    facts: Facts,
+    documents: list[Part],
+    data: list[tuple[Part | None, str, Facts]],
+    analysed: list[Analysed],
+    licence: str,
 ) -> Described:
     environment = facts["environment"] or {}
     version = (environment.get("packages") or {}).get("nightbeam", "unknown")
@@ -256,11 +263,17 @@ def _described(
         licence=licence,
         published=datetime.isoformat(utc_now()),
         action=action,
+        more_actions=tuple((one.action_id, one.action(data, facts["name"])) for one in analysed),
         entities=(
             ("#nightbeam", software),
             ("#nightbeam-agent", agent),
             ("#instrument", column),
             *absent,
+            *(one.absent for one in analysed if one.absent is not None),
         ),
-        parts=(*documents, *(part for part, _name, _told in data if part is not None)),
+        parts=(
+            *documents,
+            *(part for part, _name, _told in data if part is not None),
+            *(one.part for one in analysed if one.part is not None),
+        ),
     )

@@ -75,6 +75,18 @@ def prov_of(facts: dict[str, Any]) -> str:
             document.wasDerivedFrom(dataset, name("dataset", parent))
     for one in facts["analyses"]:
         analysis = name("analysis", one["id"])
-        document.entity(analysis, {"nightbeam:method": one["method"], "nightbeam:verdict": one["verdict"]})
+        told = one["summary"] or {}
+        document.entity(
+            analysis,
+            {
+                "nightbeam:method": one["method"],
+                "nightbeam:verdict": one["verdict"],
+                "nightbeam:options": str(told.get("options") or ""),
+                "nightbeam:results_sha256": str(told.get("results_sha256") or ""),
+            },
+        )
         document.wasGeneratedBy(analysis, run)
+        inputs = str(told.get("input_sha256") or "").split()
+        for each in (dataset for dataset in facts["datasets"] if dataset["sha256"] in inputs):
+            document.wasDerivedFrom(analysis, name("dataset", each["id"]))
     return str(document.serialize(format="json"))

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from itertools import groupby, permutations
 from math import inf
 
+from stem4d.analysis_time import analysis_s
 from stem4d.instrument import InstrumentFacts
 from stem4d.night import Overheads
 from stem4d.plan import Plan
@@ -75,8 +76,8 @@ def mode_of(plan: Plan, facts: InstrumentFacts) -> Mode:
 def visit_of(
     name: str, plan: Plan, facts: InstrumentFacts, overheads: Overheads, priority: int = 0, deadline_s: float = inf
 ) -> Visit:
-    """A target by its plan; the time is that of `stem4d.predict` and ``overheads.target_s``."""
-    seconds = predict(plan).total_time_s + overheads.target_s
+    """A target by its plan; the time is that of `stem4d.predict`, of long analyses, and ``overheads.target_s``."""
+    seconds = predict(plan).total_time_s + analysis_s(plan) + overheads.target_s
     return Visit(name, mode_of(plan, facts), seconds, priority, deadline_s)
 
 

@@ -16,6 +16,9 @@ NanometreLength = Annotated[float, Field(ge=1e-3, le=1e7)]
 Milliradian = Annotated[float, Field(ge=1e-6, le=1e3)]
 Microsecond = Annotated[float, Field(ge=1e-3, le=1e7)]
 Share = Annotated[float, Field(ge=1e-9, le=1)]
+Edge = Annotated[int, Field(ge=0, le=65536)]
+LatticeSpacing = Annotated[float, Field(ge=0.01, le=1e4)]
+LatticeAngle = Annotated[float, Field(ge=20, le=160)]
 PixelOffset = Annotated[float, Field(ge=-8192, le=8192)]
 
 
@@ -93,6 +96,17 @@ class CentreOfMass(Strict):
     smallest_deflection_mrad: Milliradian | None = None
 
 
+def require_region(reference: str, region: tuple[int, int, int, int] | None) -> None:
+    """Raise ValueError where a reference region is upside down, or a region has no meaning."""
+    if region is None:
+        return
+    if reference == "absolute":
+        raise ValueError("reference_region has no meaning for reference: absolute")
+    y0, x0, y1, x1 = region
+    if not (y0 < y1 and x0 < x1):
+        raise ValueError("reference_region must be (y0, x0, y1, x1) with y0 < y1 and x0 < x1")
+
+
 class Strain(Strict):
     """Strain mapping from Bragg disk positions."""
 
@@ -101,9 +115,27 @@ class Strain(Strict):
     target_strain: Share
     smallest_feature_nm: NanometreLength
     reference: Literal["region", "absolute"] = "region"
+    lattice_a_nm: LatticeSpacing | None = None
+    """For ``absolute``: the plane lattice whose reciprocal the disks show; for fcc along [001] the square of a/2."""
+    lattice_b_nm: LatticeSpacing | None = None
+    """``lattice_a_nm`` where absent."""
+    lattice_angle_deg: LatticeAngle | None = None
+    """Between the two; 90 where absent."""
+    reference_region: tuple[Edge, Edge, Edge, Edge] | None = None
+    """For ``region``: (y0, x0, y1, x1) [positions], ends not included; the whole scan where absent."""
     accept_disk_overlap: bool = False
     origin: Literal["per_pattern", "fixed"] = "per_pattern"
     """Whether the origin is found in each pattern, or one origin or map serves all."""
+
+    @model_validator(mode="after")
+    def _reference_fits(self) -> "Strain":
+        lattice = (self.lattice_a_nm, self.lattice_b_nm, self.lattice_angle_deg)
+        if self.reference == "region" and any(one is not None for one in lattice):
+            raise ValueError("lattice_a_nm, lattice_b_nm and lattice_angle_deg have a meaning for reference: absolute")
+        if self.reference == "absolute" and self.lattice_a_nm is None and any(one is not None for one in lattice):
+            raise ValueError("lattice_a_nm must be stated where lattice_b_nm or lattice_angle_deg is")
+        require_region(self.reference, self.reference_region)
+        return self
 
 
 class Orientation(Strict):
@@ -117,6 +149,11 @@ class Orientation(Strict):
     smallest_feature_nm: NanometreLength
     crystal_cif: Annotated[str, Field(max_length=100_000)] | None = None
     """Text of the CIF of the crystal to look for; without it patterns are recorded and not indexed."""
+    shape: Literal["gaussian", "plate"] = "gaussian"
+    """How reflections fall off with the excitation error: a Gaussian, or as of a flat crystal of the sample's
+    thickness."""
+    excitation_per_a: Annotated[float, Field(ge=1e-4, le=0.2)] | None = None
+    """Width of that Gaussian [1/Å]; the method's own where absent."""
 
 
 class TiltCorrected(Strict):
@@ -137,6 +174,11 @@ class Ptychography(Strict):
     probe_modes: Count = 1
     affine_refinement: bool = False
     """Whether the reconstruction fits scale, shear and rotation of the scan."""
+    iterations: Annotated[int, Field(ge=2, le=1000)] = 20
+    reconstruct: Literal["at_end", "by_command"] = "at_end"
+    """Of the run, while the next target waits, or by ``nightbeam analyse`` when somebody asks."""
+    max_reconstruction_min: Annotated[float, Field(gt=0, le=1440)] = 10.0
+    """What takes longer than this at the end of a run is left to the command."""
 
     @model_validator(mode="after")
     def _slice_stated(self) -> "Ptychography":

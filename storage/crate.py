@@ -38,6 +38,8 @@ class Described:
     published: str
     action: dict[str, Any]
     """Of the run, with ids of others as ``{"@id": ...}``."""
+    more_actions: tuple[tuple[str, dict[str, Any]], ...] = ()
+    """Ids and properties of what was done with its results."""
     entities: tuple[tuple[str, dict[str, Any]], ...] = ()
     """Ids and properties of what is no file: software, instrument, data that are not in the crate."""
     parts: tuple[Part, ...] = field(default_factory=tuple)
@@ -98,7 +100,8 @@ def _fill(folder: Path, described: Described) -> None:
         facts = {"contentSize": str(path.stat().st_size), "sha256": sha256_of_file(path), **part.described}
         crate.add_file(path, part.name, properties=facts)
     action = crate.add(ContextEntity(crate, "#run", properties=described.action))
-    crate.root_dataset["mentions"] = action
+    later = [crate.add(ContextEntity(crate, name, properties=told)) for name, told in described.more_actions]
+    crate.root_dataset["mentions"] = [action, *later]
     # The library copies files onto themselves otherwise: only its description is wanted, the files are there.
     crate.metadata.write(folder)
 

@@ -16,7 +16,7 @@ PATTERNS, PARAMETERS, TOLD = "patterns.npy", "phaser.yaml", "README.txt"
 ROWS_AT_ONCE = 4
 
 
-def write_handover(folder: Path, given: Given, options: PtychographyOptions, rows: Rows) -> Path:
+def write_handover(folder: Path, given: Given, options: PtychographyOptions, rows: Rows, source: str = "") -> Path:
     """Write a folder that phaser runs in, ``phaser run phaser.yaml``, a few rows in memory at a time.
 
     Parameters
@@ -27,6 +27,8 @@ def write_handover(folder: Path, given: Given, options: PtychographyOptions, row
         As of the method; ``thickness_nm`` has to be known.
     rows : Rows
         Frames.
+    source : str
+        Where they come from, for the words that lie beside them.
 
     Returns
     -------
@@ -40,7 +42,7 @@ def write_handover(folder: Path, given: Given, options: PtychographyOptions, row
     NotPossible
         As `stem4d.analyse.ptychography.handover.parameters`, before anything is written.
     """
-    if folder.exists() and any(folder.iterdir()):
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise BadInput(field="folder", value=str(folder), limit="must be new or empty")
     crop = crop_of(given, rows.scan_shape, rows.detector_shape)
     content = parameters(given, options, crop, rows.scan_shape, PATTERNS, "nightbeam")
@@ -57,8 +59,9 @@ def write_handover(folder: Path, given: Given, options: PtychographyOptions, row
         missing += int((~part["usable"]).sum())
     stored.flush()
     (folder / TOLD).write_text(
-        f"{PATTERNS}: counts as float32 (scan_y, scan_x, det_y, det_x) = {shape}, zero beam at pixel {crop.size // 2}\n"
-        f"within half a pixel (mean rest {crop.off_px.mean((0, 1)).round(3).tolist()} px).\n"
+        (f"Made from {source}.\n" if source else "")
+        + f"{PATTERNS}: counts as float32 (scan_y, scan_x, det_y, det_x) = {shape}, zero beam at pixel\n"
+        f"{crop.size // 2} within half a pixel (mean rest {crop.off_px.mean((0, 1)).round(3).tolist()} px).\n"
         f"{missing} positions without a usable frame hold NaN; {made_up} pixels that were bad, at full scale or\n"
         "without a number hold the mean of their neighbours.\n"
         f"{PARAMETERS}: for phaserEM 0.3, in this folder: phaser run {PARAMETERS}\n"

@@ -1,6 +1,7 @@
 """The stage that makes of a run's data what the plan wanted to learn: maps, figures and what they are worth."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from db.engine import reader
@@ -15,6 +16,7 @@ from stem4d.plan import Analysis, Virtual
 from tasks.calibrated import Calibrated
 from tasks.given import given_of_run
 from tasks.lab import Lab, lab
+from tasks.long_analysis import followed, require_time
 from tasks.recorded_maps import recorded_passes
 from tasks.stage import stage
 
@@ -33,13 +35,15 @@ def analyse(
     """
     opened = lab(instrument)
     plan = opened.runs[run].plan
-    given = given_of_run(plan, _calibrations(opened, run, Calibrated.model_validate_json(calibrated_json)))
+    calibrations, remark = _calibrations(opened, run, Calibrated.model_validate_json(calibrated_json))
+    given = given_of_run(plan, calibrations)
     first = exposed["passes"][0]
     maps = recorded_passes(exposed)[0]
     told = []
     for wanted in plan.analyses:
         for method, made in _made(opened, run, given, wanted, first, maps).items():
             verdict, words = _worth(made.outcome, quality["verdicts"].get(method, "not_measurable"))
+            words += remark
             opened.recorder.record(
                 AddAnalysis(
                     run=run, method=method, verdict=verdict, reason=words, path=str(made.path), summary=made.summary()
@@ -61,14 +65,14 @@ def _made(
     from tasks.spread import cluster_of
 
     folder, inputs = opened.settings.results_folder / run, [str(first["sha256"])]
-    options = None
     try:
         if wanted.kind in FROM_MAPS:
             outcomes = FROM_MAPS[wanted.kind](given, maps, wanted)
             return {name: kept(name, one, given, wanted, inputs, folder) for name, one in outcomes.items()}
+        require_time(opened.runs[run].plan, wanted)
         options = options_for(wanted)
         job = Job(str(first["path"]), wanted.kind, given, options)
-        with cluster_of(opened.settings) as everywhere:
+        with cluster_of(opened.settings) as everywhere, followed(opened, run, wanted):
             return {wanted.kind: result_of(job, inputs, folder, everywhere=everywhere)}
     except Exception as error:  # noqa: BLE001 - the data are recorded and judged, whatever becomes of an analysis
         if isinstance(error, NightbeamError | NotPossible):
@@ -77,7 +81,8 @@ def _made(
             words = f"the analysis failed, and not by the data's fault ({type(error).__name__}: {error})"
             opened.warn("analysis failed", f"{wanted.kind}: {words}", run)
         nothing = Outcome("not_possible", words, {})
-        return {name: kept(name, nothing, given, options or wanted, inputs, folder) for name in _names(wanted)}
+        # Under the plan's words: with the method's options it would be the answer to who asks for the same by command.
+        return {name: kept(name, nothing, given, wanted, inputs, folder) for name in _names(wanted)}
 
 
 def _names(wanted: Analysis) -> list[str]:
@@ -87,22 +92,29 @@ def _names(wanted: Analysis) -> list[str]:
 def _worth(outcome: Outcome, judged: str) -> tuple[AnalysisVerdict, str]:
     """What the analysis says of itself, and no better than the quality checks of its data."""
     if outcome.verdict == "good" and judged != "pass":
-        return "doubtful", f"{outcome.reason} The quality of the data: {judged.replace('_', ' ')}."
+        words = outcome.reason if outcome.reason.endswith(".") else f"{outcome.reason}."
+        return "doubtful", f"{words} The quality of the data: {judged.replace('_', ' ')}."
     return outcome.verdict, outcome.reason
 
 
-def _calibrations(opened: Lab, run: str, calibrated: Calibrated) -> dict[str, dict[str, Any]]:
-    """What the record has of the run's calibrations; what the run itself holds, where the database is away."""
+def _calibrations(opened: Lab, run: str, calibrated: Calibrated) -> tuple[dict[str, dict[str, Any]], str]:
+    """What the record has of the run's calibrations, or what this session knows of them where the database is away.
+
+    Those that nobody can then be asked for are named in words that belong to every result.
+    """
     held: dict[str, dict[str, Any]] = {
         "centre": {"value": {"centre_px": calibrated.centre_px}},
         "mrad_per_pixel": {"value": {"mrad_per_pixel": calibrated.mrad_per_pixel}},
         "pixel_mask": {"value": {"bad_pixels": calibrated.bad_pixels}},
         "current": {"value": {"true_over_commanded": calibrated.current_ratio}},
     }
-    if opened.recorder.waiting:
-        return held
-    try:
-        with reader(opened.engine) as session:
-            return held | {one["kind"]: one for one in show_run(session, name=run)["calibrations"]}
-    except DatabaseAway:
-        return held
+    if not opened.recorder.waiting:
+        with suppress(DatabaseAway), reader(opened.engine) as session:
+            return held | {one["kind"]: one for one in show_run(session, name=run)["calibrations"]}, ""
+    known = opened.memory.of_run(run)
+    held |= {kind: {"value": one.value, "uncertainty": one.uncertainty} for kind, one in known.items()}
+    lost = sorted(set(calibrated.calibration_ids) - set(held))
+    if not lost:
+        return held, ""
+    words = f" The database was away, so that these calibrations count as unknown: {', '.join(lost)};"
+    return held, f"{words} nightbeam analyse RUN has them once it is back."

@@ -39,6 +39,11 @@ class Memory:
         if usable:
             self.standings[record.kind, record.mode_key] = Standing("valid", record, "")
 
+    def of_run(self, run: str) -> dict[str, CalibrationRecord]:
+        """The calibrations that a run uses, by kind, as far as this session has heard of or measured them."""
+        known = {one.calibration.id: one.calibration for one in self.standings.values() if one.calibration}
+        return {kind: known[number] for kind, number in self.used.get(run, {}).items() if number in known}
+
     def withdrawn(self, run: str, kinds: Iterable[str], reason: str) -> dict[str, int]:
         """Mark a run's calibrations as not to be used; gives the number of each that was not marked before."""
         used = self.used.get(run, {})

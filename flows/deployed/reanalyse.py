@@ -1,4 +1,5 @@
-"""The deployed flow that judges recorded files: one that came into a folder, or the data of a run that has ended."""
+"""The deployed flow that judges or analyses recorded files: one that came into a folder, or the data of a run that has
+ended."""
 
 from functools import partial
 from pathlib import Path
@@ -22,26 +23,64 @@ def _name() -> str:
 
 
 @flow(name="reanalyse", flow_run_name=_name, persist_result=False, log_prints=False)
-def reanalyse(file: str = "", run: str = "", source: AskedBy = "person", key: str = "") -> State[None]:
-    """Judge 4D-STEM data: saturation, descan, centring, and which analyses they can carry.
+def reanalyse(
+    file: str = "",
+    run: str = "",
+    method: str = "",
+    options: list[str] | None = None,
+    calibration: str = "",
+    source: AskedBy = "person",
+    key: str = "",
+) -> State[None]:
+    """Judge 4D-STEM data: saturation, descan, centring, and which analyses they can carry; or analyse them.
 
     Args:
         file: A 4D-STEM file: nightbeam's own, HDF5, .mib, .blo, .dm4, ... Or give a run.
         run: Name of a run, whose passes are judged where they lie on this machine.
+        method: strain, tcbf, ptychography, ...: analyse by it instead. Empty: judge. The same is worked out once.
+        options: Of the method, each as NAME=VALUE.
+        calibration: YAML document of what is known of a file that is not of a run.
         source: What asks.
         key: Its own name for this one time: the same is not done twice. Empty: this flow run.
     """
-    return take_up("reanalyse", source, key, partial(_run, file=file, run=run))
+    body = partial(_run, file=file, run=run, method=method, options=tuple(options or ()), calibration=calibration)
+    return take_up("reanalyse", source, key, body)
 
 
-def _run(begun: TakenUp, *, file: str, run: str) -> Ended:
+def _run(begun: TakenUp, *, file: str, run: str, method: str, options: tuple[str, ...], calibration: str) -> Ended:
     if bool(file) == bool(run):
         limit = "either a file or a run"
         raise BadInput(field="file", value=file or "nothing", limit=limit, remedy="Give one of the two")
+    if method:
+        return _analysed(begun, file, run, method, options, calibration)
+    if options or calibration:
+        given = "options" if options else "calibration"
+        limit = "has a meaning only with a method"
+        raise BadInput(field=given, value=", ".join(options) or calibration, limit=limit, remedy="Name the method")
     paths = [Path(file)] if file else _passes(begun, run)
     judged = [_judged(begun, path) for path in paths]
     words = "; ".join(f"{path.name}: {words}" for path, (words, _good) in zip(paths, judged, strict=True))
     return Ended("done" if all(good for _words, good in judged) else "warned", words)
+
+
+def _analysed(begun: TakenUp, file: str, run: str, method: str, options: tuple[str, ...], calibration: str) -> Ended:
+    """The results of a method, worked out now or lying there already."""
+    from flows.analyse import Wanted, analyse_file, analyse_run
+
+    wanted = Wanted(method, options, Path(calibration) if calibration else None)
+    if file:
+        made = [analyse_file(begun.settings, Path(file), wanted)]
+    else:
+        made = analyse_run(begun.settings, begun.engine, run, wanted)
+    rows = [
+        {"method": method, "verdict": one.outcome.verdict, "reason": one.outcome.reason, "file": str(one.path)}
+        for one in made
+    ]
+    if trouble := show_table("analysed", f"{method} of {run or Path(file).name}", rows):
+        begun.say(trouble)
+    words = "; ".join(f"{method} {one.outcome.verdict.replace('_', ' ')}: {one.outcome.reason}" for one in made)
+    begun.say(words)
+    return Ended("done" if all(one.outcome.verdict == "good" for one in made) else "warned", words)
 
 
 def _passes(begun: TakenUp, run: str) -> list[Path]:

@@ -7,6 +7,7 @@ import numpy.typing as npt
 
 from stem4d.analyse.dpc import ComOptions, com_outcome
 from stem4d.analyse.frame_pass import FollowingPass, sampled_rows
+from stem4d.analyse.geometry import require_sound
 from stem4d.analyse.method import Given, Method, Outcome, Parts, Rows
 from stem4d.errors import BadInput
 from stem4d.maps import RunMaps
@@ -17,6 +18,7 @@ Mask = npt.NDArray[np.bool_]
 
 def prepare(given: Given, options: ComOptions, rows: Rows) -> Parts:
     """The sum of some rows' patterns, on the mean origin, and which rows they are."""
+    require_sound(given, rows.scan_shape, rows.detector_shape)
     looking = _pass(given, options, rows)
     if options.region_outer_mrad is not None:
         _check_region(given, options.region_outer_mrad, looking)

@@ -12,7 +12,7 @@ from stem4d.analyse import dpc_pictures
 from stem4d.analyse.com_noise import Region, region_of
 from stem4d.analyse.curl import CurlCheck, check_curl
 from stem4d.analyse.deflected_fields import phase_gradient_per_mrad
-from stem4d.analyse.geometry import angles_per_px
+from stem4d.analyse.geometry import angles_per_px, require_sound
 from stem4d.analyse.grid import FEWEST, filled
 from stem4d.analyse.method import Given, NotPossible, Outcome
 from stem4d.calibrate.rotation import fit_rotation
@@ -83,11 +83,13 @@ def deflections(
     BadInput
         If arrays do not fit the maps.
     """
-    shape, detector = maps.scan_shape, maps.sum_pattern.shape
-    counts = maps.total if com_counts is None else com_counts
-    if counts.shape != shape or given.bad_pixels.shape != detector:
-        found = (counts.shape, given.bad_pixels.shape)
-        raise BadInput(field="com_counts, bad_pixels", value=found, limit=f"{shape} and {detector}, as the maps")
+    shape, detector = maps.scan_shape, (maps.sum_pattern.shape[0], maps.sum_pattern.shape[1])
+    require_sound(given, shape, detector)
+    counts = com_counts
+    if counts is None:
+        counts = maps.total if com_region is None else maps.total * _share(maps, given.bad_pixels, com_region)
+    if counts.shape != shape:
+        raise BadInput(field="com_counts", value=counts.shape, limit=f"{shape}, as the maps")
     com = np.stack([maps.com_y_px, maps.com_x_px]).astype(np.float64)
     known = maps.recorded & np.isfinite(com).all(axis=0) & (counts > 0)
     if not known.any():
@@ -137,7 +139,7 @@ def com_outcome(
     com_region : Annulus or PixelMask, optional
         Where the accumulator took the centre of mass; the whole detector if absent.
     com_counts : ndarray, shape (scan_y, scan_x), optional
-        Counts it was taken from; ``maps.total`` if absent.
+        Counts it was taken from; if absent, the part of ``maps.total`` that the sum of all patterns has there.
     summed : ndarray of bool, shape (scan_y, scan_x), optional
         Positions that ``maps.sum_pattern`` is the sum of; all that were recorded if absent.
 
@@ -187,7 +189,8 @@ def com_outcome(
         missing = 1 - float(found.known.mean())
         if chosen.phase and missing <= MOST_MISSING:
             phase, more = dpc_pictures.phase(given, values, found, chosen.field)
-            pictures, figures = pictures + phase, figures | more
+            # The phase is what most look for: first.
+            pictures, figures = phase + pictures, figures | more
             told += f"; phase {more['phase_rms_rad']:.3g} rad rms, noise {more['phase_noise_rad']:.3g} rad"
         elif chosen.phase:
             doubts.append(f"{missing:.0%} of the positions are missing: the phase is not integrated over so many")
@@ -256,6 +259,12 @@ def _curl_figures(curl: CurlCheck) -> Mapping[str, float | None]:
         "rotation_left_deg": curl.rotation_deg,
         "rotation_left_uncertainty_deg": curl.rotation_uncertainty_deg,
     }
+
+
+def _share(maps: RunMaps, bad: Mask, region: VirtualDetector) -> float:
+    """Part of all counts that lie in a region: a map of the total counts what was scattered beside it too."""
+    good = np.where(bad, 0.0, maps.sum_pattern)
+    return float((good * region.weights(good.shape)).sum() / max(float(good.sum()), 1e-30))
 
 
 def _spread(region: Region, given: Given) -> Array:

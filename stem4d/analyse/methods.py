@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from stem4d import optics
 from stem4d.analyse.com_method import COM
 from stem4d.analyse.dpc import com_outcome
-from stem4d.analyse.method import Given, Method, NotPossible, Outcome
+from stem4d.analyse.method import Given, Method, Outcome
 from stem4d.analyse.orientation.method import ORIENTATION
 from stem4d.analyse.ptychography.method import PTYCHOGRAPHY
 from stem4d.analyse.strain.method import STRAIN
@@ -25,9 +25,6 @@ from stem4d.virtual_detectors import Annulus
 
 METHODS = {one.name: one for one in (COM, VIRTUAL, STRAIN, ORIENTATION, TCBF, PTYCHOGRAPHY)}
 
-AFTERWARDS = ("ptychography",)
-"""What takes minutes while the next target waits: not made at the end of a run."""
-
 
 def options_for(wanted: Analysis) -> Strict:
     """The options of a method that a plan's words come to: both have the same names for the same things.
@@ -36,12 +33,7 @@ def options_for(wanted: Analysis) -> Strict:
     ------
     BadInput
         The plan lacks what the method cannot do without.
-    NotPossible
-        It takes too long for the end of a run.
     """
-    if wanted.kind in AFTERWARDS:
-        words = "the frames are recorded and judged; a run does not wait for the reconstruction"
-        raise NotPossible(f"{words}: nightbeam analyse RUN --method {wanted.kind}")
     method: Method = METHODS[wanted.kind]
     said = {name: value for name, value in wanted.model_dump().items() if name in method.options.model_fields}
     said = {name: value for name, value in said.items() if value is not None}

@@ -4,7 +4,7 @@ import numpy as np
 import numpy.typing as npt
 
 from stem4d.analyse.frame_pass import FollowingPass, sampled_rows
-from stem4d.analyse.geometry import angles_per_px
+from stem4d.analyse.geometry import angles_per_px, require_sound
 from stem4d.analyse.lattice_found import lattice_of
 from stem4d.analyse.method import Given, Method, Outcome, Parts, Rows
 from stem4d.analyse.virtual_masks import LatticeDisks, VirtualOptions, check_on_detector, mask_of
@@ -15,6 +15,7 @@ Mask = npt.NDArray[np.bool_]
 
 def prepare(given: Given, options: VirtualOptions, rows: Rows) -> Parts:
     """The lattice, where one has to be found, and how much of each detector is there."""
+    require_sound(given, rows.scan_shape, rows.detector_shape)
     looking = FollowingPass(given, rows, lambda _: ())
     lattice = np.zeros((0, 2))
     if any(isinstance(one, LatticeDisks) and one.g1_mrad is None for one in options.detectors):

@@ -6,6 +6,7 @@ from dataclasses import asdict
 import numpy as np
 import numpy.typing as npt
 
+from stem4d.analyse.geometry import require_sound
 from stem4d.analyse.method import Given, NotPossible, Outcome, Picture
 from stem4d.analyse.virtual import summarise_virtual
 from stem4d.analyse.virtual_masks import LatticeDisks, Pixels, Ring, mask_of
@@ -55,6 +56,7 @@ def virtual_outcome(
             limit=f"what was acquired has {some_of(maps.virtual) or 'none'}",
             remedy="Take other masks with a pass over the frames",
         )
+    require_sound(given, maps.scan_shape, (maps.sum_pattern.shape[0], maps.sum_pattern.shape[1]))
     doubts = []
     for name in wanted:
         ring = (rings or {}).get(name)
@@ -71,6 +73,10 @@ def images_outcome(
     """Pictures and figures of images (scan_y, scan_x) [counts] by their names."""
     if not recorded.any():
         raise NotPossible("no frame was recorded")
+    if not any(np.nansum(image[recorded]) > 0 for image in counts.values()):
+        raise NotPossible(
+            f"no electron fell on {some_of(counts)} in any pattern: the beam was off, or nothing scatters that far"
+        )
     figures: dict[str, float | int | str | bool | None] = {"positions": int(recorded.sum())}
     pictures, told, shows = [], [], False
     for name, image in counts.items():

@@ -1,6 +1,7 @@
 """The command that analyses: of a run and of anybody's file, once each, and every mistake with what to do."""
 
 import json
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +95,26 @@ def test_a_run_is_analysed_again_and_its_record_has_it(home: Path) -> None:
     # The same once more is not worked out, and not recorded twice.
     nightbeam(home, "analyse", run, "--method", "com", "--set", "phase=false")
     assert len(facts(home, "show", run)["analyses"]) == len(after)
+
+
+def test_a_thick_specimen_is_handed_over(foreign: Path, tmp_path: Path) -> None:
+    known, home, folder = foreign.with_name("known.yaml"), tmp_path / "home", tmp_path / "phaser"
+    what = (str(foreign), "--calibration", str(known), "--handover", str(folder), "--method")
+    told = nightbeam(home, "analyse", *what, "com")
+    assert (told.exit_code, "only ptychography is handed over" in told.output) == (2, True)
+    told = nightbeam(home, "analyse", *what, "ptychography")
+    assert (told.exit_code, "defocus is not known" in told.output) == (3, True)
+    assert not folder.exists()
+    known.write_text(f"{CALIBRATION}thickness_nm: 60\ndefocus_nm: 40\n")
+    # What the analysis itself says where it is too thick leads here.
+    too_thick = nightbeam(home, "analyse", str(foreign), "--calibration", str(known), "--method", "ptychography")
+    assert (too_thick.exit_code, "--handover DIR" in too_thick.output) == (3, True)
+    (path,) = facts(home, "analyse", *what, "ptychography", code=0)["parameters"]
+    assert Path(path) == folder / "phaser.yaml"
+    assert np.load(folder / "patterns.npy").shape[:2] == (8, 10)
+    assert sha256(foreign.read_bytes()).hexdigest() in (folder / "README.txt").read_text()
+    again = nightbeam(home, "analyse", *what, "ptychography")
+    assert (again.exit_code, "must be new or empty" in again.output) == (2, True)
 
 
 def test_a_runs_own_calibrations_are_not_passed_over(home: Path, tmp_path: Path) -> None:

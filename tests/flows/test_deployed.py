@@ -147,6 +147,28 @@ def test_a_file_is_judged(home: Path) -> None:
         assert reanalyse(**wrong, return_state=True).name == "Refused"
 
 
+def test_a_file_is_analysed_once(home: Path) -> None:
+    from flows.deployed.reanalyse import reanalyse
+
+    path, known = home / "scan.h5", home / "known.yaml"
+    with h5py.File(path, "w") as file:
+        file["data"] = counts()
+    known.write_text(
+        "{format_version: 1, beam_energy_kev: 200, convergence_semi_angle_mrad: 12, mrad_per_pixel: 1.0, "
+        "scan_step_nm: 0.5, centre_px: [2.5, 3.0]}"
+    )
+    what = {"file": str(path), "method": "com", "options": ["phase=false"], "calibration": str(known)}
+    state = reanalyse(**what, return_state=True)
+    assert state.is_completed(), state.message
+    assert "com " in str(state.message)
+    (made,) = (home / "results").rglob("com-*.h5")
+    written = made.stat().st_mtime_ns
+    reanalyse(**what, return_state=True)
+    assert [one.stat().st_mtime_ns for one in (home / "results").rglob("*.h5")] == [written]
+    for wrong in ({"method": "magic"}, {"options": ["phase=maybe"]}, {"method": ""}):
+        assert reanalyse(**{**what, **wrong}, return_state=True).name == "Refused"
+
+
 def test_health_tells_what_is_not_well(home: Path) -> None:
     from flows.deployed.health import health
 

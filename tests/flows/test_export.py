@@ -20,7 +20,7 @@ from db.dose import open_intent
 from db.engine import open_engine, writer
 from db.models import Run
 from db.record import finish_run, start_run
-from db.results import add_dataset
+from db.results import add_analysis, add_dataset
 from flows.cli.app import app
 from flows.export import check_crate, document_of, export_run
 from flows.prov import prov_of
@@ -39,8 +39,12 @@ REFUSED = "r20261123-000000-0003"
 
 @pytest.fixture(scope="module")
 def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    """A home that no test changes."""
+    return home_at(tmp_path_factory.mktemp("export"))
+
+
+def home_at(home: Path) -> Settings:
     """A home with a run that has a file here and one elsewhere, and one that was refused."""
-    home = tmp_path_factory.mktemp("export")
     world = filled(home)
     path = home / "data" / SECOND / "pass2.h5"
     path.parent.mkdir(parents=True)
@@ -97,6 +101,43 @@ def test_a_crate_that_was_written_is_that_of_the_record(
         ["/data/r.h5 on stem1: the file is not on this machine"] if run == SECOND else []
     )
     assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_results_of_analyses_are_taken_along(tmp_path: Path) -> None:
+    (tmp_path / "home").mkdir()
+    settings = home_at(tmp_path / "home")
+    home, engine = settings.home, open_engine(settings.database_url.get_secret_value())
+    here, gone = home / "results" / SECOND / "com-1.h5", home / "results" / SECOND / "strain-1.h5"
+    here.parent.mkdir(parents=True)
+    here.write_bytes(b"results")
+    summary = {"options": "field=none", "input_sha256": sha256(FRAMES).hexdigest()}
+
+    def record(path: Path, digest: str) -> None:
+        with writer(engine) as session:
+            run = session.scalars(select(Run.id).where(Run.name == FIRST)).one()
+            told = {"summary": {**summary, "results_sha256": digest}, "path": str(path), "method": path.stem}
+            add_analysis(session, run_id=run, verdict="good", reason="it is", **told)
+
+    try:
+        record(here, sha256(b"results").hexdigest())
+        record(gone, "b" * 64)
+        left_out = exported(settings, FIRST, tmp_path / "crate")
+        assert [line for line in left_out if "strain-1.h5" in line]
+        graph = graph_of(tmp_path / "crate")
+        (name,) = (one for one in graph if one.startswith("results/"))
+        assert (tmp_path / "crate" / name).read_bytes() == b"results"
+        (action,) = (one for one in graph.values() if one.get("name", "").endswith(": com-1"))
+        assert name in json.dumps(action["result"])
+        assert "field=none" in action["description"]
+        assert "data/pass2.h5" in json.dumps(action["object"])
+        assert {"@id": action["@id"]} in graph["./"]["mentions"]
+        # What is worked out after the export is not held against the crate.
+        record(home / "later.h5", "c" * 64)
+        assert checked(settings, tmp_path / "crate") == (FIRST, [], "")
+        (tmp_path / "crate" / name).write_bytes(b"another")
+        assert any(name in line for line in checked(settings, tmp_path / "crate")[1])
+    finally:
+        engine.dispose()
 
 
 def test_what_a_crate_says_of_the_run(settings: Settings, tmp_path: Path) -> None:

@@ -182,6 +182,24 @@ def test_a_region_that_cuts_the_disk_is_corrected_and_doubtful() -> None:
         com_outcome(made.given, maps, com_region=Annulus("region", (15.7, 15.2), 0.0, 6.0))
 
 
+def test_electrons_beside_the_region_do_not_make_its_centre_surer() -> None:
+    made = deflecting(given(), height_rad=3.0)
+    region = Annulus("region", (15.7, 15.2), 0.0, 14.0)
+    inside = region.weights((SIDE, SIDE)).astype(bool)
+    beside = made.frames + np.where(inside, 0, 20).astype(np.uint16)
+    # What an acquisition leaves: the total of all pixels, and a centre that was taken over the region.
+    maps = replace(
+        maps_of((beside * inside).astype(np.int64), None),
+        total=beside.sum((2, 3)).astype(np.uint64),
+        sum_pattern=beside.sum((0, 1)).astype(np.uint64),
+    )
+    counted = com_outcome(made.given, maps, com_region=region, com_counts=(beside * inside).sum((2, 3)))
+    outcome = com_outcome(made.given, maps, com_region=region)
+    # Of 4000 electrons that change by a root of them from position to position, the rms noise follows to a percent.
+    for name in ("noise_y_mrad", "noise_x_mrad"):
+        assert outcome.figures[name] == pytest.approx(counted.figures[name], rel=0.01)
+
+
 def test_bad_pixels_in_the_disk_do_not_move_it() -> None:
     bad = np.zeros((SIDE, SIDE), bool)
     bad[18:21, 17:20] = True

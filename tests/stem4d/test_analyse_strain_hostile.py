@@ -186,7 +186,7 @@ def test_input_that_cannot_be_meant(strained: StrainSet) -> None:
         assert told.value.field == field
     with pytest.raises(BadInput, match="reference_region"):
         prepare(given(), StrainOptions(reference_region=(0, 0, 7, 12)), rows)
-    with pytest.raises(NotPossible, match="no counts"):
+    with pytest.raises(BadInput, match="pixels that are good"):
         prepare(given(bad_pixels=np.ones(DETECTOR, bool)), StrainOptions(), rows)
 
 

@@ -237,7 +237,7 @@ def test_one_row_unequal_steps_and_a_disk_off_the_detector_are_refused(scan: Sca
     moving[0, -1] += 15
     with pytest.raises(BadInput, match="origin_px"):
         analyse(replace(given, origin_px=moving), scan.frames)
-    with pytest.raises(BadInput, match="radius_px"):
+    with pytest.raises(BadInput, match="must lie on the detector"):
         analyse(replace(given, origin_px=np.array([200.0, 200.0])), scan.frames)
 
 

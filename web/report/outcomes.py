@@ -10,7 +10,7 @@ from web.report.figures.canvas import as_picture
 from web.report.figures.outcome import outcome_map
 from web.report.values import Plate
 
-MOST_PICTURES = 8
+MOST_PICTURES = 12
 """Of one analysis: the file has all of them."""
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
-from stem4d.analyse.geometry import angles_per_px
+from stem4d.analyse.geometry import angles_per_px, require_sound
 from stem4d.analyse.method import Given, Method, Outcome, Parts, Rows
 from stem4d.analyse.orientation.crystal import read_crystal
 from stem4d.analyse.orientation.library import build, disk_px, offsets_px, polar_grid
@@ -45,6 +45,7 @@ class OrientationOptions(Strict):
 
 def prepare(given: Given, options: OrientationOptions, rows: Rows) -> Parts:
     """The library and the polar grid, as arrays."""
+    require_sound(given, rows.scan_shape, rows.detector_shape)
     crystal = read_crystal(options.crystal_cif)
     wide = options.excitation_per_a if options.shape == "gaussian" else 0.05 / _thickness_nm(given)
     radii, azimuths = polar_grid(given, rows.detector_shape, options.largest_angle_mrad)

@@ -116,7 +116,7 @@ def _pictures(
     total = np.sqrt(np.square(sigma).sum(-1))
     pictures = [
         Picture("score", "Correlation with the best orientation", score, "", "share", step),
-        Picture("margin", "Margin over the best different orientation", np.maximum(margin, 0.0), "", "share", step),
+        Picture("margin", "Margin over the best different orientation", np.maximum(margin, 0.0), "", "intensity", step),
         made("misorientation", "Misorientation to the pattern of the best score", away, "deg", "intensity", total),
         made("in_plane", "In-plane angle", angle, "deg", "angle", sigma[..., 2]),
         made("tilt_uncertainty", "Uncertainty of the zone axis", tilt, "deg", "intensity"),

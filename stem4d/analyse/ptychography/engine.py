@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import scipy.fft
 
+from stem4d.analyse.progress import tell
 from stem4d.analyse.ptychography import kernels
 from stem4d.analyse.ptychography.modes import orthogonal
 from stem4d.analyse.ptychography.positions import Moves
@@ -77,7 +78,7 @@ class State:
     """Of each iteration: misfit over what counting alone makes of it; 1 where nothing but noise is left."""
 
 
-def reconstruct(problem: Problem, start: State, effort: Effort) -> State:
+def reconstruct(problem: Problem, start: State, effort: Effort, name: str = "iterations") -> State:
     """Iterate from a start, which is left as it is.
 
     Parameters
@@ -88,6 +89,8 @@ def reconstruct(problem: Problem, start: State, effort: Effort) -> State:
         Object, probe and positions to begin from.
     effort : Effort
         Iterations and what they refine.
+    name : str
+        What is told of its progress.
 
     Returns
     -------
@@ -105,6 +108,7 @@ def reconstruct(problem: Problem, start: State, effort: Effort) -> State:
         for iteration in range(effort.iterations):
             moving = (effort.positions or effort.affine) and iteration >= SETTLED
             _iterate(problem, state, effort, rng, ramps, lanes, sums, pool, moves if moving else None)
+            tell(name, iteration + 1, effort.iterations)
     return state
 
 

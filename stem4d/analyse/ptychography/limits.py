@@ -9,7 +9,7 @@ from stem4d.rules.limits import LIMITS
 
 FARTHEST = 3.0
 """Thicknesses that one slice carries beyond which it describes nothing (acquisition rule 15)."""
-HAND_OVER = "hand the data over to a multislice engine (docs/ptychography.md)"
+HAND_OVER = "hand the data over to a multislice engine: nightbeam analyse RUN --method ptychography --handover DIR"
 
 
 def half_period_a(given: Given, options: PtychographyOptions, size: int) -> float:

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from stem4d.analyse.geometry import require_sound
 from stem4d.analyse.method import Given, Method, NotPossible, Outcome, Parts, Rows
 from stem4d.analyse.ptychography import limits
 from stem4d.analyse.ptychography.engine import MARGIN_PX, Effort, Problem, State, misfits, reconstruct
@@ -26,6 +27,7 @@ FEWEST_OF_HALF = 5
 
 def prepare(given: Given, options: PtychographyOptions, rows: Rows) -> Parts:
     """The square that is cut out; refuses what no single slice can describe before anything is read."""
+    require_sound(given, rows.scan_shape, rows.detector_shape)
     crop = crop_of(given, rows.scan_shape, rows.detector_shape)
     limits.refuse(given, options, rows.scan_shape, crop.size)
     return {"size_px": np.array(crop.size), "corner_px": crop.corner_px, "off_px": crop.off_px}
@@ -124,7 +126,10 @@ def _halves(problem: Problem, start: State, found: State, effort: Effort, scan_x
         )
         for chosen in (black, ~black)
     ]
-    made = [reconstruct(each, State(start.image, start.probe, each.positions_px), less) for each in parts]
+    made = [
+        reconstruct(each, State(start.image, start.probe, each.positions_px), less, f"iterations of half {number}")
+        for number, each in enumerate(parts, 1)
+    ]
     seen, empty = np.zeros(2), np.zeros(2)
     for each, other in zip(parts, reversed(made), strict=True):
         told = State(other.image, other.probe, each.positions_px)

@@ -109,8 +109,17 @@ def outcome(given: Given, options: PtychographyOptions, found: Found) -> Outcome
         said += f"; two halves agree to a half-period of {figures['frc_0143_half_period_a']:.3g} Å"
     if options.probe_modes > 1:
         said += "; shares of the modes stay near where they began and are no measure of coherence"
-    reason = f"{said}. Doubtful: {'; '.join(doubts)}." if doubts else f"{said}."
+    words = f"{said}. {_taken_as_given(given, options)}"
+    reason = f"{words} Doubtful: {'; '.join(doubts)}." if doubts else words
     return Outcome("doubtful" if doubts else "good", reason, figures, _pictures(given, found, object_, sigma, step))
+
+
+def _taken_as_given(given: Given, options: PtychographyOptions) -> str:
+    """What the figures do not test: a wrong one of these gives a picture that looks as good."""
+    depth = optics.depth_of_field_a(given.beam_energy_kev, given.convergence_semi_angle_mrad) / 10
+    refined = options.affine_refinement or options.position_refinement
+    scan = "The scale of pictures" if refined else "The scan's step"
+    return f"{scan} and the angle per pixel are taken as given, the defocus to some {depth / 2:.2g} nm."
 
 
 def _figures(given: Given, found: Found) -> dict[str, float | int | str | bool | None]:

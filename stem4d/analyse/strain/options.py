@@ -5,10 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from stem4d.model import Strict
-from stem4d.plan import AngstromPeriod, Share
-
-Corner = Annotated[int, Field(ge=0, le=65536)]
-Spacing = Annotated[float, Field(ge=0.01, le=1e4)]
+from stem4d.plan import AngstromPeriod, Edge, LatticeAngle, LatticeSpacing, Share, require_region
 
 
 class StrainOptions(Strict):
@@ -20,13 +17,13 @@ class StrainOptions(Strict):
     """Uncertainty of a position's strain that is still good."""
     reference: Literal["region", "absolute"] = "region"
     """Strain against the median lattice of a region of the scan, or against a lattice stated below."""
-    reference_region: tuple[Corner, Corner, Corner, Corner] | None = None
+    reference_region: tuple[Edge, Edge, Edge, Edge] | None = None
     """(y0, x0, y1, x1) [positions], the ends not included; the whole scan where absent."""
-    lattice_a_nm: Spacing | None = None
+    lattice_a_nm: LatticeSpacing | None = None
     """For ``reference: absolute``: the unstrained lattice as seen along the beam, two vectors and their angle."""
-    lattice_b_nm: Spacing | None = None
+    lattice_b_nm: LatticeSpacing | None = None
     """As ``lattice_a_nm`` where absent."""
-    lattice_angle_deg: Annotated[float, Field(ge=20, le=160)] = 90.0
+    lattice_angle_deg: LatticeAngle = 90.0
     accept_disk_overlap: bool = False
     origin: Literal["per_pattern", "fixed"] = "per_pattern"
     """Whether the origin is found in each pattern, or one origin or map serves all."""
@@ -39,10 +36,5 @@ class StrainOptions(Strict):
     def _reference_stated(self) -> "StrainOptions":
         if self.reference == "absolute" and self.lattice_a_nm is None:
             raise ValueError("lattice_a_nm must be stated for reference: absolute")
-        if self.reference == "absolute" and self.reference_region is not None:
-            raise ValueError("reference_region has no meaning for reference: absolute")
-        if self.reference_region is not None:
-            y0, x0, y1, x1 = self.reference_region
-            if not (y0 < y1 and x0 < x1):
-                raise ValueError("reference_region must be (y0, x0, y1, x1) with y0 < y1 and x0 < x1")
+        require_region(self.reference, self.reference_region)
         return self

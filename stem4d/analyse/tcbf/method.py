@@ -9,6 +9,7 @@ from pydantic import Field
 from scipy import ndimage
 
 from stem4d import optics
+from stem4d.analyse.geometry import require_sound
 from stem4d.analyse.method import Array, Given, Method, NotPossible, Outcome, Parts, Picture, Rows
 from stem4d.analyse.tcbf.fit import Aligned, aligned, depth_of_field_nm, tilt_images
 from stem4d.analyse.tcbf.gather import angle_groups, gathered
@@ -18,7 +19,6 @@ from stem4d.analyse.tcbf.transfer import Correction, Grid, Optics, corrected, fi
 from stem4d.calibrate.angles import AngleGroups
 from stem4d.calibrate.tilt import SMALLEST_PX, Order
 from stem4d.calibrate.tilt_model import Geometry, directions, shifts_nm
-from stem4d.errors import BadInput
 from stem4d.model import Strict
 
 UNEQUAL_STEPS = 1e-3
@@ -50,6 +50,7 @@ def prepare(given: Given, options: TcbfOptions, rows: Rows) -> Parts:
     NotPossible, BadInput
         Without a defocus, with too few positions or unequal steps, or with the disk off the detector.
     """
+    require_sound(given, rows.scan_shape, rows.detector_shape)
     nominal = _nominal(given, options)
     if min(rows.scan_shape) < SMALLEST_PX:
         raise NotPossible(
@@ -62,8 +63,6 @@ def prepare(given: Given, options: TcbfOptions, rows: Rows) -> Parts:
             f"the scan's steps differ, {steps[0]:.4g} nm along y and {steps[1]:.4g} nm along x; shifts are fitted on "
             "a square grid alone. Scan with equal steps"
         )
-    if given.bad_pixels.shape != rows.detector_shape:
-        raise BadInput(field="bad_pixels", value=given.bad_pixels.shape, limit=f"must be {rows.detector_shape}")
     groups = angle_groups(given, rows.detector_shape, steps[0] / options.upsampling, nominal)
     return {"detector_shape": np.array(rows.detector_shape), "angles_px": groups.angles_px}
 

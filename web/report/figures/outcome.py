@@ -39,11 +39,14 @@ def _limits(values: NDArray[np.float64], kind: Kind) -> tuple[float, float, str]
         end = float(np.nanpercentile(np.abs(values), 99.5)) or 1.0
         return -end, end, "both" if float(np.nanmax(np.abs(values))) > end else "neither"
     if kind == "angle":
-        return float(np.nanmin(values)), float(np.nanmax(values)) or 1.0, "neither"
+        # The whole circle: its two ends have one colour, and so must values that are one.
+        return (-180.0, 180.0, "neither") if float(np.nanmin(values)) < 0 else (0.0, 360.0, "neither")
     return clip_range(values)
 
 
 def _sure(picture: Picture) -> str:
     if picture.uncertainty is None or not np.isfinite(picture.uncertainty).any():
         return ""
-    return f", ± {number(float(np.nanmedian(picture.uncertainty)), 2)} each"
+    said = f"± {number(float(np.nanmedian(picture.uncertainty)), 2)} each"
+    # No line breaks within it.
+    return f", {said}".replace(said, said.replace(" ", "\N{NO-BREAK SPACE}"))
