@@ -32,6 +32,10 @@ ANALYSIS_OF: dict[str, dict[str, st.SearchStrategy[Any]]] = {
         "target_strain": share,
         "smallest_feature_nm": length,
         "reference": st.sampled_from(["region", "absolute"]),
+        "lattice_a_nm": maybe(span(0.01, 1e4)),
+        "lattice_b_nm": maybe(span(0.01, 1e4)),
+        "lattice_angle_deg": maybe(span(20, 160)),
+        "reference_region": maybe(st.just([0, 1, 2, 3])),
         "accept_disk_overlap": st.booleans(),
         "origin": st.sampled_from(["per_pattern", "fixed"]),
     },
@@ -40,6 +44,8 @@ ANALYSIS_OF: dict[str, dict[str, st.SearchStrategy[Any]]] = {
         "neighbour_d_a": maybe(period),
         "smallest_feature_nm": length,
         "crystal_cif": maybe(st.just("data_crystal")),
+        "shape": st.sampled_from(["gaussian", "plate"]),
+        "excitation_per_a": maybe(span(1e-4, 0.2)),
     },
     "tcbf": {"target_d_a": period, "upsampling": span(1, 1e3)},
     "ptychography": {
@@ -48,11 +54,26 @@ ANALYSIS_OF: dict[str, dict[str, st.SearchStrategy[Any]]] = {
         "slice_thickness_nm": length,
         "probe_modes": st.integers(1, 12),
         "affine_refinement": st.booleans(),
+        "iterations": st.integers(2, 1000),
+        "reconstruct": st.sampled_from(["at_end", "by_command"]),
+        "max_reconstruction_min": span(1e-3, 1440),
     },
 }
+
+
+def _fitting(analysis: dict[str, Any]) -> dict[str, Any]:
+    """Without what belongs to the other kind of reference."""
+    lattice = ("lattice_a_nm", "lattice_b_nm", "lattice_angle_deg")
+    absolute = analysis.get("reference") == "absolute"
+    if absolute and analysis["lattice_a_nm"] is not None:
+        lattice = ()
+    other = (*lattice, *(["reference_region"] if absolute else []))
+    return {name: None if name in other else value for name, value in analysis.items()}
+
+
 one_analysis = st.one_of(
     [st.fixed_dictionaries({"kind": st.just(kind), **fields}) for kind, fields in ANALYSIS_OF.items()]
-)
+).map(_fitting)
 documents = st.fixed_dictionaries(
     {
         "format_version": st.just(1),
