@@ -57,10 +57,9 @@ def analyse_run(settings: Settings, engine: Engine, run: str, wanted: Wanted) ->
     made = []
     for one, path in here:
         job = Job(str(path), wanted.method, given, options)
-        with cluster_of(settings) as everywhere:
-            done = result_of(
-                job, [one.sha256], settings.results_folder / run, again=wanted.again, everywhere=everywhere
-            )
+        done = result_of(
+            job, [one.sha256], settings.results_folder / run, again=wanted.again, everywhere=cluster_of(settings)
+        )
         if done.again:
             with writer(engine) as session:
                 add_analysis(
@@ -85,14 +84,13 @@ def analyse_file(settings: Settings, path: Path, wanted: Wanted) -> Made:
         centre = None if known.centre_px else _centre(FrameRows(frames))
         given = given_of(known, facts, frames.detector_shape, centre, frames.full_scale)
     digest = sha256_of_file(path)
-    with cluster_of(settings) as everywhere:
-        return result_of(
-            Job(str(path), wanted.method, given, options),
-            [digest],
-            settings.results_folder / f"{path.stem[:40]}-{digest[:8]}",
-            again=wanted.again,
-            everywhere=everywhere,
-        )
+    return result_of(
+        Job(str(path), wanted.method, given, options),
+        [digest],
+        settings.results_folder / f"{path.stem[:40]}-{digest[:8]}",
+        again=wanted.again,
+        everywhere=cluster_of(settings),
+    )
 
 
 def options_of(wanted: Wanted) -> Any:
