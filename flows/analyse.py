@@ -48,10 +48,9 @@ def analyse_run(settings: Settings, engine: Engine, run: str, wanted: Wanted) ->
     made = []
     for one in _passes(engine, run, wanted):
         job = Job(str(one.path), wanted.method, one.given, options)
-        with cluster_of(settings) as everywhere:
-            done = result_of(
-                job, [one.sha256], settings.results_folder / run, again=wanted.again, everywhere=everywhere
-            )
+        done = result_of(
+            job, [one.sha256], settings.results_folder / run, again=wanted.again, everywhere=cluster_of(settings)
+        )
         if done.again:
             with writer(engine) as session:
                 add_analysis(
@@ -71,14 +70,13 @@ def analyse_file(settings: Settings, path: Path, wanted: Wanted) -> Made:
     """Analyse any file; what is not in it stands in the calibration file."""
     options = options_of(wanted)
     one = _file(path, wanted)
-    with cluster_of(settings) as everywhere:
-        return result_of(
-            Job(str(path), wanted.method, one.given, options),
-            [one.sha256],
-            settings.results_folder / f"{path.stem[:40]}-{one.sha256[:8]}",
-            again=wanted.again,
-            everywhere=everywhere,
-        )
+    return result_of(
+        Job(str(path), wanted.method, one.given, options),
+        [one.sha256],
+        settings.results_folder / f"{path.stem[:40]}-{one.sha256[:8]}",
+        again=wanted.again,
+        everywhere=cluster_of(settings),
+    )
 
 
 def hand_over_run(engine: Engine, run: str, wanted: Wanted, folder: Path) -> list[Path]:

@@ -6,14 +6,15 @@ Nothing is read at import: a command calls ``load_settings`` once and hands the 
 import os
 import re
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
-from stem4d.errors import BadInput
+from stem4d.errors import BadInput, Inconsistent
 from stem4d.maintenance import Window
 from storage.complaints import explained
+from storage.dask_address import REMEDY, SAFE, is_trusted
 from storage.home import unusable
 from storage.parse import read_document
 from storage.triggers import MOST, Hook, Watch
@@ -95,6 +96,18 @@ class Settings(BaseSettings):
             # Links are shown to others: no name and password in them, and nothing that ends a link.
             raise ValueError("it has to be like https://stem-pc.example.org:8765, with neither password nor question")
         return url and url.rstrip("/")
+
+    @model_validator(mode="after")
+    def _guarded(self) -> Self:
+        if self.dask_address is None:
+            return self
+        if not is_trusted(self.dask_address):
+            raise Inconsistent("dask_address", self.dask_address, SAFE, REMEDY)
+        for name in ("dask_tls_ca", "dask_tls_cert", "dask_tls_key"):
+            if self.dask_address.startswith("tls:") and not getattr(self, name):
+                remedy = "Name the files of the cluster's authority, and of our certificate and key"
+                raise Inconsistent(name, getattr(self, name), "is required with a dask_address of tls://", remedy)
+        return self
 
     @classmethod
     def settings_customise_sources(

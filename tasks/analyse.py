@@ -60,6 +60,7 @@ def _made(
     """The results of one analysis of the plan, by the names under which they are judged and recorded."""
     # A second to load, which no exposure has to wait for.
     from stem4d.analyse.methods import FROM_MAPS, options_for
+    from tasks.cluster import ClusterFailed
     from tasks.parts import Job
     from tasks.results import kept, result_of
     from tasks.spread import cluster_of
@@ -72,8 +73,12 @@ def _made(
         require_time(opened.runs[run].plan, wanted)
         options = options_for(wanted)
         job = Job(str(first["path"]), wanted.kind, given, options)
-        with cluster_of(opened.settings) as everywhere, followed(opened, run, wanted):
-            return {wanted.kind: result_of(job, inputs, folder, everywhere=everywhere)}
+        with followed(opened, run, wanted):
+            try:
+                return {wanted.kind: result_of(job, inputs, folder, everywhere=cluster_of(opened.settings))}
+            except ClusterFailed as lost:
+                opened.warn("cluster failed", f"{wanted.kind} is analysed here: {lost}", run)
+                return {wanted.kind: result_of(job, inputs, folder)}
     except Exception as error:  # noqa: BLE001 - the data are recorded and judged, whatever becomes of an analysis
         if isinstance(error, NightbeamError | NotPossible):
             words = str(error)

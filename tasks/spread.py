@@ -1,95 +1,114 @@
 """Has the row ranges of an analysis done on a Dask cluster: plain calls by path, from the package installed there."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from importlib.util import find_spec
-from ipaddress import ip_address
+from collections.abc import Callable
+from concurrent.futures import CancelledError
+from dataclasses import replace
+from pathlib import Path
+from queue import Empty, SimpleQueue
 from typing import Any
-from urllib.parse import urlsplit
 
-from stem4d.analyse.method import Parts
-from stem4d.errors import BadInput, NightbeamError
+from stem4d.analyse.method import NotPossible, Parts
+from stem4d.errors import BadInput
+from storage.mark import mark_of
 from storage.settings import Settings
-from tasks.parts import Everywhere, Job, Ranges, part_of
+from tasks.cluster import ANSWER_S, ClusterFailed, Watch, connected
+from tasks.parts import Everywhere, Job, Ranges
+from tasks.there import Answer, Asked, Unfit, installed, part_there
 
-INSTALL = "pip install 'nightbeam[dask]'"
-TRIES = 4
-"""How often a range may be begun: a worker that dies takes those with it that it had."""
-CONNECT_S = 20.0
+RETRIES = 3
+"""Of a range in which a worker met an error of its machine. How often workers may die of it, the scheduler counts."""
+LOOK_S = 2.0
+LARGE_BYTES = "1GB"
+"""Descan of a large scan is some 100 MB, and told to the cluster once: nothing to be warned of."""
 
 
-@contextmanager
-def cluster_of(settings: Settings) -> Iterator[Everywhere | None]:
+def cluster_of(settings: Settings) -> Everywhere | None:
     """Ranges done by the cluster that the setting ``dask_address`` names; None where none is named: they are done here.
 
-    Raises
-    ------
-    BadInput
-        The address is not on loopback and not ``tls://``, or Dask is not installed.
-    NightbeamError
-        No scheduler answers there.
+    It is connected to when there is something to do. What comes back raises ``ClusterFailed`` where the cluster is
+    away, dies, hangs or is unfit, and where Dask or a certificate is missing.
     """
     if settings.dask_address is None:
-        yield None
-        return
-    require_safe(settings.dask_address)
-    if find_spec("distributed") is None:
-        raise BadInput(
-            field="dask_address", value=settings.dask_address, limit="Dask is not installed here", remedy=INSTALL
-        )
-    # Half a second to load, and no part of a night without a cluster.
-    from distributed import Client
-    from distributed.security import Security
+        return None
 
-    tls = settings.dask_address.startswith("tls:")
-    security = Security(
-        tls_ca_file=settings.dask_tls_ca,
-        tls_client_cert=settings.dask_tls_cert,
-        tls_client_key=settings.dask_tls_key,
-        require_encryption=True,
-    )
+    def everywhere(job: Job, prepared: Parts, ranges: Ranges) -> list[Parts]:
+        with connected(settings) as client:
+            return spread(client, str(settings.dask_address), job, prepared, ranges)
+
+    return everywhere
+
+
+def spread(
+    client: Any, address: str, job: Job, prepared: Parts, ranges: Ranges, on_done: Callable[[], None] | None = None
+) -> list[Parts]:
+    """Parts of all ranges in order, by the workers of a client's cluster."""
+    import dask.config
+
+    # A worker has another working folder than whoever named the file.
+    job = replace(job, path=str(Path(job.path).absolute()))
+    asked = Asked(installed(), mark_of(Path(job.path)), job, dict(prepared))
+    with dask.config.set({"distributed.admin.large-graph-warning-threshold": LARGE_BYTES}):
+        # A task, and not scattered data: what a worker takes with it when it dies is then made again.
+        told = client.submit(_as_it_is, asked, pure=False, retries=RETRIES)
+        futures = [client.submit(part_there, told, first, stop, pure=False, retries=RETRIES) for first, stop in ranges]
+    finished: SimpleQueue[Any] = SimpleQueue()
+    for future in futures:
+        future.add_done_callback(finished.put)
+    place = {future.key: number for number, future in enumerate(futures)}
+    done: list[Parts] = [{}] * len(futures)
+    watch = Watch(client, address)
+    while place:
+        try:
+            future = finished.get(timeout=LOOK_S)
+            number, answer = place[future.key], _answer(future, address)
+        except (Empty, TimeoutError):
+            watch.look()
+            continue
+        done[number] = answer
+        del place[future.key]
+        futures[number] = None  # what the worker holds of it may go
+        watch.done()
+        if on_done:
+            on_done()
+    return done
+
+
+def _as_it_is(asked: Asked) -> Asked:
+    return asked
+
+
+def _answer(future: Any, address: str) -> Parts:
+    if future.status == "error":
+        raise _told(future.exception(timeout=ANSWER_S))
     try:
-        client = Client(
-            settings.dask_address, security=security if tls else None, timeout=CONNECT_S, set_as_default=False
-        )
-    except (OSError, TimeoutError, ValueError) as error:
-        raise NightbeamError(f"no Dask scheduler answers at {settings.dask_address}: {error}") from None
-    with client:
-        yield lambda job, prepared, ranges: _spread(client, job, prepared, ranges)
+        answer: Answer = future.result(timeout=ANSWER_S)
+    except CancelledError as error:
+        if "deserialization" in str(error):
+            raise ClusterFailed(
+                f"the Dask scheduler at {address} cannot load the analysis: install nightbeam {installed()} where it"
+                " runs, as where its workers do"
+            ) from None
+        raise ClusterFailed(
+            f"the connection to the Dask scheduler at {address} was lost, and the ranges with it"
+        ) from None
+    if isinstance(answer, Unfit):
+        raise ClusterFailed(answer.words)
+    if isinstance(answer, BadInput | NotPossible):
+        raise answer
+    return answer
 
 
-def require_safe(address: str) -> None:
-    """Refuse an address whose workers anybody on the network may give programs to: Dask runs the pickles it gets."""
-    parts = urlsplit(address)
-    if parts.scheme == "tls" and parts.hostname:
-        return
-    if parts.scheme == "tcp" and parts.hostname and _is_loopback(parts.hostname):
-        return
-    raise BadInput(
-        field="dask_address",
-        value=address,
-        limit="has to be tls://HOST:PORT, or tcp:// on this machine's loopback (127.0.0.1)",
-        remedy="Start scheduler and workers with TLS certificates: whoever reaches them otherwise runs programs there",
-    )
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
-def _spread(client: Any, job: Job, prepared: Parts, ranges: Ranges) -> list[Parts]:
-    from distributed.comm import CommClosedError
+def _told(error: BaseException) -> BaseException:
+    """An error of a task in words, where it is the cluster's and not ours."""
     from distributed.scheduler import KilledWorker
 
-    try:
-        # A task, and not scattered data: what a worker takes with it when it dies is then made again.
-        shared = client.submit(dict, dict(prepared), pure=False, retries=TRIES - 1)
-        futures = [
-            client.submit(part_of, job, shared, first, stop, pure=False, retries=TRIES - 1) for first, stop in ranges
-        ]
-        return list(client.gather(futures))
-    except (CommClosedError, KilledWorker) as error:
-        raise NightbeamError(f"the Dask cluster lost the analysis: {error}") from None
+    if isinstance(error, KilledWorker):
+        words = f"{error.allowed_failures + 1} workers of the Dask cluster died of the same range of rows"
+        remedy = "Look into its log; too little memory is the usual cause"
+        return ClusterFailed(f"{words}, the last one at {error.last_worker.address}. {remedy}")
+    if isinstance(error, ImportError | AttributeError):
+        words = f"a worker of the Dask cluster cannot load the analysis ({error})"
+        return ClusterFailed(f"{words}: install nightbeam {installed()} there")
+    if isinstance(error, OSError | MemoryError):
+        return ClusterFailed(f"a worker of the Dask cluster failed ({type(error).__name__}: {error})")
+    return error
