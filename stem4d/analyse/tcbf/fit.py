@@ -85,7 +85,7 @@ def aligned(given: Given, images: TiltImages, order: Order) -> Aligned:
     assert given.defocus_nm is not None
     projection = projection_of(given)
     fit = _fitted(given, images, projection, order, given.mirrored)
-    if not fit.ok:
+    if not fit.ok and given.mirrored is not None:
         other = _fitted(given, images, projection, order, not given.mirrored)
         if other.ok:
             told = "mirrored" if other.mirrored else "not mirrored"
@@ -108,7 +108,7 @@ def depth_of_field_nm(given: Given) -> float:
 
 
 def _fitted(
-    given: Given, images: TiltImages, projection: npt.NDArray[np.float64], order: Order, mirrored: bool
+    given: Given, images: TiltImages, projection: npt.NDArray[np.float64], order: Order, mirrored: bool | None
 ) -> TiltFit:
     return fit_tilts(
         images,
