@@ -21,9 +21,10 @@ from stem4d.analyse.ptychography.options import PtychographyOptions
 Floats = npt.NDArray[np.floating[Any]]
 
 LEAST_EXPLAINED = 0.9
-"""Part of the misfit beyond counting noise that a reconstruction has to take away from an empty specimen's."""
+"""Part of the first iteration's misfit beyond counting noise that has to be gone after the last."""
 LEAST_TOLD = 0.5
-"""The same for patterns that a half has not seen (habit)."""
+"""Part of an empty specimen's misfit beyond counting noise that has to be gone for patterns that a half has not
+seen (habit)."""
 MOST_MISFIT = 1.1
 """Misfit over what counting alone makes of it, beyond which much in the patterns is not described (habit)."""
 DIVERGED, STILL_FALLING = 1.02, 0.02
