@@ -6,9 +6,10 @@ from math import degrees, hypot, isnan, log, radians, sqrt
 import numpy as np
 import numpy.typing as npt
 
+from stem4d.analyse.geometry import angles_per_px
 from stem4d.analyse.method import Given, NotPossible, Outcome, Parts, Picture, Verdict
 from stem4d.analyse.strain.options import StrainOptions
-from stem4d.analyse.strain.tensor import Tensors, stated_lattice, tensors, to_scan
+from stem4d.analyse.strain.tensor import Tensors, stated_lattice, tensors
 from stem4d.calibrate.crystals import PlanarLattice
 from stem4d.optics import wavelength_a
 
@@ -54,7 +55,7 @@ def outcome(given: Given, options: StrainOptions, facts: Facts, parts: Parts) ->
     misfit = _misfit(parts, fitted)
     # The lattice is one, its misfit the same everywhere: a factor for all is known far better than one for each.
     covariance = parts["covariance"][..., 3:].reshape(-1, 2, 3) * max(misfit, 1.0) ** 2
-    scan = to_scan(given)
+    scan = angles_per_px(given)
     reference, positions = _reference(given, options, scan, vectors, fitted, shape)
     strain = tensors(vectors, covariance, reference, scan)
     common = _common(given, options, strain, positions)
