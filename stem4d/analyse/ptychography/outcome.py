@@ -13,10 +13,11 @@ from stem4d.analyse.method import Given, Outcome, Picture
 from stem4d.analyse.ptychography import limits
 from stem4d.analyse.ptychography.engine import Problem, State
 from stem4d.analyse.ptychography.field import flat, scanned_field
-from stem4d.analyse.ptychography.fourier_ring import FIXED, aligned, ends_at, ring_correlation
+from stem4d.analyse.ptychography.fourier_ring import aligned, ends_at, ring_correlation
 from stem4d.analyse.ptychography.geometry import defocus_change_nm, pixel_a, to_object_px
 from stem4d.analyse.ptychography.modes import shares
 from stem4d.analyse.ptychography.options import PtychographyOptions
+from stem4d.analyse.ring_correlation import FIXED
 
 Floats = npt.NDArray[np.floating[Any]]
 
