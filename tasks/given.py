@@ -1,7 +1,8 @@
 """What an analysis is told of a run's data: the plan, and over it what the calibrations of the run say."""
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from math import hypot, sqrt
+from typing import Any, TypeGuard
 
 import numpy as np
 
@@ -22,7 +23,8 @@ def given_of_run(plan: Plan, calibrations: Mapping[str, Mapping[str, Any]]) -> G
         What was asked for.
     calibrations : mapping
         By kind, each with ``value`` and ``uncertainty``, as `db.questions.show.show_run` lists them. What nobody
-        measured is as the plan has it, but the rotation, defocus and handedness of a plan are no measurements.
+        measured is as the plan has it, without an uncertainty, the defocus too; rotation and handedness, of which a
+        plan says nothing, are unknown.
     """
     nominal = uncalibrated(plan)
 
@@ -36,16 +38,17 @@ def given_of_run(plan: Plan, calibrations: Mapping[str, Mapping[str, Any]]) -> G
         bad[y, x] = True
     current = said("current", "true_over_commanded") or 1.0
     defocus = said("defocus", "defocus_nm")
+    centre = said("centre", "centre_px")
     return Given(
         beam_energy_kev=plan.optics.beam_energy_kev,
         convergence_semi_angle_mrad=said("convergence_semi_angle", "convergence_semi_angle_mrad")
         or plan.optics.convergence_semi_angle_mrad,
         mrad_per_pixel=said("mrad_per_pixel", "mrad_per_pixel") or plan.mrad_per_pixel,
         scan_step_nm=(step * ratio[0], step * ratio[1]),
-        origin_px=np.array(said("centre", "centre_px") or said("disk", "centre_px") or nominal.centre_px),
+        origin_px=np.array(nominal.centre_px if centre is None else centre),
         bad_pixels=bad,
         scan_rotation_deg=said("rotation", "rotation_deg"),
-        mirrored=bool(said("rotation", "mirrored")),
+        mirrored=said("rotation", "mirrored"),
         defocus_nm=plan.optics.defocus_nm if defocus is None else defocus,
         thickness_nm=plan.sample.thickness_nm,
         ellipticity=said("ellipticity", "ellipticity") or 0.0,
@@ -62,20 +65,29 @@ def _ratio(nominal: float | None, y: float | None, x: float | None) -> tuple[flo
 
 
 _UNCERTAIN = {
-    "convergence_semi_angle_mrad": "convergence_semi_angle",
-    "mrad_per_pixel": "mrad_per_pixel",
-    "scan_rotation_deg": "rotation",
-    "defocus_nm": "defocus",
-    "ellipticity": "ellipticity",
+    "convergence_semi_angle_mrad": ("convergence_semi_angle", "convergence_semi_angle_mrad"),
+    "mrad_per_pixel": ("mrad_per_pixel", "mrad_per_pixel"),
+    "origin_px": ("centre", "centre_px"),
+    "scan_rotation_deg": ("rotation", "rotation_deg"),
+    "defocus_nm": ("defocus", "defocus_nm"),
+    "ellipticity": ("ellipticity", "ellipticity"),
+    "ellipse_angle_deg": ("ellipticity", "ellipse_angle_deg"),
 }
+"""Figures of ``Given`` by kind and name of the calibration that says how well they are known."""
 
 
 def _uncertainties(calibrations: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
     found = {}
-    for name, kind in _UNCERTAIN.items():
+    for name, (kind, key) in _UNCERTAIN.items():
         told = calibrations.get(kind, {}).get("uncertainty")
-        key = name.removeprefix("scan_")
         value = told.get(key) if isinstance(told, Mapping) else None
-        if isinstance(value, int | float) and value > 0:
+        if name == "origin_px" and isinstance(value, Sequence) and all(_positive(each) for each in value):
+            # Along y and along x: one figure stands for either.
+            value = hypot(*value) / sqrt(len(value))
+        if _positive(value):
             found[name] = float(value)
     return found
+
+
+def _positive(value: object) -> TypeGuard[float]:
+    return isinstance(value, int | float) and value > 0

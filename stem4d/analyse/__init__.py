@@ -1,1 +1,1 @@
-"""Analyses that need no reconstruction: virtual images and the centre of mass."""
+"""Analyses of recorded frames: each a `Method` of `stem4d.analyse.methods`, and what they share."""

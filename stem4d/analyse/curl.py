@@ -73,7 +73,7 @@ def check_curl(y: Array, x: Array, known: Mask, step_nm: tuple[float, float], no
     drift, error = float(one.drift), one.drift_error
     cc, dd, cd = one.cc, one.dd, one.cd
     share = sqrt(max(cc - one.expected, 0.0) / max(dd - one.expected_divergence, 1e-300))
-    turn = degrees(0.5 * atan2(-2 * cd, dd - cc))
+    turn = degrees(0.5 * atan2(2 * cd, dd - cc))
     uncertainty = degrees(sqrt(one.expected * dd * one.kin / one.number) / max(dd - cc, 1e-300))
     sigmas = (cc - one.expected) / one.spread if one.spread > 0 else 0.0
     doubt = ""

@@ -1,7 +1,7 @@
 """DPC and iDPC from centre of mass maps: deflections in the scan's frame, fields and phase, each with its noise."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import sqrt
 from typing import Literal
 
@@ -154,7 +154,8 @@ def com_outcome(
         As `deflections`.
     """
     chosen = options or ComOptions()
-    rotation, doubts = _rotation(given, maps)
+    rotation, mirrored, doubts = _rotation(given, maps)
+    given = replace(given, mirrored=mirrored)
     found = deflections(given, maps, rotation, com_region, com_counts, summed)
     doubts += _doubts(found, maps)
     noise = found.noise_mrad
@@ -173,6 +174,7 @@ def com_outcome(
         "power_over_noise": excess,
         "com_response": float(np.linalg.svd(found.region.response, compute_uv=False).min()),
         "scan_rotation_deg": rotation,
+        "mirrored": mirrored,
     }
     figures |= _systematic(given, maps)
     values = [filled(each, found.known) for each in (found.y_mrad, found.x_mrad)]
@@ -212,22 +214,24 @@ def _systematic(given: Given, maps: RunMaps) -> dict[str, float | int | str | bo
     return figures
 
 
-def _rotation(given: Given, maps: RunMaps) -> tuple[float | None, list[str]]:
-    """The rotation that was measured before, or that these maps tell."""
+def _rotation(given: Given, maps: RunMaps) -> tuple[float | None, bool | None, list[str]]:
+    """Rotation and handedness that were measured before, or that these maps tell."""
     if given.scan_rotation_deg is not None:
-        return given.scan_rotation_deg, []
+        open_hand = "whether the detector is mirrored is not known: that it is not was taken"
+        return given.scan_rotation_deg, given.mirrored, [open_hand] if given.mirrored is None else []
     untold = "the scan's rotation is not known: directions are those of the detector, and there is no field's sign"
     steps = given.scan_step_nm
     if abs(steps[0] - steps[1]) > 1e-3 * max(steps):
-        return None, [untold]
+        return None, given.mirrored, [untold]
     dark = next((maps.virtual[name] for name in ("haadf", "adf") if name in maps.virtual), None)
     fit = fit_rotation(maps.com_y_px, maps.com_x_px, maps.recorded, dark, given.mirrored, maps.saturated_px)
     if not fit.ok:
-        return None, [f"{untold} ({fit.reason})"]
+        return None, given.mirrored, [f"{untold} ({fit.reason})"]
     told = f"rotation {fit.rotation_deg:.1f} ± {fit.rotation_uncertainty_deg:.1f} deg found in these deflections"
     if not fit.half_turn_known:
-        return fit.rotation_deg, [f"{told} but for half a turn: all signs may be the opposite ones"]
-    return fit.rotation_deg, []
+        words = f"{told} but for half a turn: all signs may be the opposite ones"
+        return fit.rotation_deg, fit.mirrored, [words]
+    return fit.rotation_deg, fit.mirrored, []
 
 
 def _doubts(found: Deflected, maps: RunMaps) -> list[str]:

@@ -89,6 +89,12 @@ def angles_per_px(given: Given, rotation_deg: float | None = None) -> Array:
     a = radians(chosen or 0.0)
     back = np.array([[cos(a), -sin(a)], [sin(a), cos(a)]])
     mirror = np.diag([-1.0 if given.mirrored else 1.0, 1.0])
-    ellipse = circle_matrix(ellipse_vector(given.ellipticity, given.ellipse_angle_deg))
-    turned: Array = given.mrad_per_pixel * back @ mirror @ ellipse
+    turned: Array = back @ mirror @ projection_of(given)
     return turned
+
+
+def projection_of(given: Given) -> Array:
+    """Angle per pixel δE (2, 2) on the detector's (y, x) [mrad]; mirror and turn are no part of it."""
+    ellipse = circle_matrix(ellipse_vector(given.ellipticity, given.ellipse_angle_deg))
+    scaled: Array = given.mrad_per_pixel * ellipse
+    return scaled

@@ -79,9 +79,12 @@ def slopes(shape: tuple[int, ...], step_nm: tuple[float, float], width: float = 
 
 
 def curl_of(y: Array, x: Array, axes: tuple[Slopes, Slopes], sigma: tuple[float, float]) -> Differential:
-    """∂x/∂y - ∂y/∂x, zero for what is a gradient; ``sigma`` is the white noise of the components (y, x)."""
+    """(∇ x v) along the beam, ∂v_y/∂x - ∂v_x/∂y, zero for what is a gradient (docs/conventions.md).
+
+    ``sigma`` is the white noise of the components (y, x).
+    """
     down, over = axes
-    values = down.along @ x @ over.across.T - down.across @ y @ over.along.T
+    values = down.across @ y @ over.along.T - down.along @ x @ over.across.T
     return Differential(values, _sigma(axes, sigma[1], sigma[0]))
 
 

@@ -25,7 +25,8 @@ class Known(Strict):
     """(y, x) in pixel-centre indices; found in the sum of all patterns where absent."""
     scan_rotation_deg: float | None = None
     """From scan to detector, as docs/conventions.md has it; unknown where absent."""
-    mirrored: bool = False
+    mirrored: bool | None = None
+    """Where absent: not mirrored if the rotation is said, else unknown."""
     defocus_nm: float | None = None
     thickness_nm: Positive | None = None
     ellipticity: Annotated[float, Field(ge=0, lt=1)] = 0.0
@@ -36,10 +37,27 @@ class Known(Strict):
     bad_pixels: tuple[tuple[int, int], ...] = ()
     """(y, x) of pixels to leave out."""
     uncertainty: dict[str, Positive] = Field(default_factory=dict)
-    """Standard uncertainties of figures above, by their names."""
+    """Standard uncertainties of figures above, by their names: those of `UNCERTAIN`."""
 
 
 NEEDED = ("beam_energy_kev", "convergence_semi_angle_mrad", "mrad_per_pixel", "scan_step_nm")
+
+
+UNCERTAIN = (
+    "beam_energy_kev",
+    "convergence_semi_angle_mrad",
+    "mrad_per_pixel",
+    "scan_step_nm",
+    "centre_px",
+    "scan_rotation_deg",
+    "defocus_nm",
+    "thickness_nm",
+    "ellipticity",
+    "ellipse_angle_deg",
+    "electrons_per_pattern",
+    "counts_per_electron",
+)
+"""Figures of the document that may have an uncertainty."""
 
 
 def given_of(
@@ -86,9 +104,9 @@ def given_of(
         limit = f"has to lie on the detector of {detector_shape[0]} x {detector_shape[1]} pixels"
         remedy = "Say where the undeflected beam is"
         raise BadInput(field="centre_px", value=centre or "nothing", limit=limit, remedy=remedy)
-    uncertain = set(known.uncertainty) - set(Given.__dataclass_fields__)
-    if uncertain:
-        raise BadInput(field="uncertainty", value=sorted(uncertain)[0], limit="is no figure of this document")
+    if other := sorted(set(known.uncertainty) - set(UNCERTAIN)):
+        remedy = f"Those that may have one: {', '.join(UNCERTAIN)}"
+        raise BadInput(field="uncertainty", value=other[0], limit="is no figure of this document", remedy=remedy)
     return Given(
         beam_energy_kev=said["beam_energy_kev"],
         convergence_semi_angle_mrad=said["convergence_semi_angle_mrad"],
@@ -98,7 +116,7 @@ def given_of(
         bad_pixels=_mask(known.bad_pixels, detector_shape),
         # The file's is what the scan was told to turn by, and says nothing of the detector.
         scan_rotation_deg=known.scan_rotation_deg,
-        mirrored=known.mirrored,
+        mirrored=False if known.mirrored is None and known.scan_rotation_deg is not None else known.mirrored,
         defocus_nm=_either(known.defocus_nm, facts.get("defocus_nm")),
         thickness_nm=_either(known.thickness_nm, facts.get("thickness_nm")),
         ellipticity=known.ellipticity,
@@ -106,7 +124,7 @@ def given_of(
         electrons_per_pattern=known.electrons_per_pattern,
         counts_per_electron=known.counts_per_electron,
         full_scale=known.full_scale or full_scale,
-        uncertainty=dict(known.uncertainty),
+        uncertainty={"origin_px" if name == "centre_px" else name: one for name, one in known.uncertainty.items()},
     )
 
 

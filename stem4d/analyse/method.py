@@ -32,8 +32,10 @@ class Given:
     """(det_y, det_x), True where excluded."""
     scan_rotation_deg: float | None = None
     """None where nobody measured it."""
-    mirrored: bool = False
+    mirrored: bool | None = False
+    """None where nobody measured it: taken for not mirrored, with a doubt where that matters."""
     defocus_nm: float | None = None
+    """Measured where ``uncertainty`` has it, else nominal: where a search begins."""
     thickness_nm: float | None = None
     ellipticity: float = 0.0
     ellipse_angle_deg: float = 0.0

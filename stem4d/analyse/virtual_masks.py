@@ -64,11 +64,12 @@ Detector = Annotated[Ring | LatticeDisks | Pixels, Field(discriminator="kind")]
 class VirtualOptions(Strict):
     """Which images are made."""
 
-    detectors: Annotated[tuple[Detector, ...], Field(min_length=1, max_length=16)]
+    detectors: Annotated[tuple[Detector, ...], Field(min_length=1, max_length=16)] | None = None
+    """Where absent those of `usual_rings` that lie on the detector."""
 
     @model_validator(mode="after")
     def _names_differ(self) -> "VirtualOptions":
-        if len({one.name for one in self.detectors}) < len(self.detectors):
+        if len({one.name for one in self.detectors or ()}) < len(self.detectors or ()):
             raise ValueError("detectors must have different names")
         return self
 
@@ -114,6 +115,20 @@ def mask_of(
         size = np.hypot(angle[0], angle[1])
         inside: Mask = (size >= detector.inner_mrad) & (size < detector.outer_mrad)
         return inside
+    taken = np.zeros(shape, bool)
+    for at in disk_angles(detector, lattice_mrad):
+        taken |= np.hypot(angle[0] - at[0], angle[1] - at[1]) <= detector.radius_mrad
+    return taken
+
+
+def disk_angles(detector: LatticeDisks, lattice_mrad: Array | None) -> Array:
+    """Middles (n, 2) of a lattice's disks (y, x) in the scan's frame [mrad].
+
+    Raises
+    ------
+    BadInput
+        Without two vectors in different directions.
+    """
     basis = np.array([detector.g1_mrad, detector.g2_mrad]) if detector.g1_mrad is not None else lattice_mrad
     if basis is None or abs(np.linalg.det(basis)) < 1e-6 * float((basis**2).sum()):
         raise BadInput(
@@ -122,13 +137,10 @@ def mask_of(
             limit="two vectors in different directions",
             unit="mrad",
         )
-    taken = np.zeros(shape, bool)
-    for m in range(-detector.orders, detector.orders + 1):
-        for n in range(-detector.orders, detector.orders + 1):
-            if (m, n) != (0, 0) or detector.direct_beam:
-                at = m * basis[0] + n * basis[1]
-                taken |= np.hypot(angle[0] - at[0], angle[1] - at[1]) <= detector.radius_mrad
-    return taken
+    most = range(-detector.orders, detector.orders + 1)
+    steps = [(m, n) for m in most for n in most if (m, n) != (0, 0) or detector.direct_beam]
+    middles: Array = np.array(steps, dtype=np.float64) @ basis
+    return middles
 
 
 def check_on_detector(

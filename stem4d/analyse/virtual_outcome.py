@@ -6,10 +6,10 @@ from dataclasses import asdict
 import numpy as np
 import numpy.typing as npt
 
-from stem4d.analyse.geometry import require_sound
+from stem4d.analyse.geometry import angles_per_px, require_sound
 from stem4d.analyse.method import Given, NotPossible, Outcome, Picture
 from stem4d.analyse.virtual import summarise_virtual
-from stem4d.analyse.virtual_masks import LatticeDisks, Pixels, Ring, mask_of
+from stem4d.analyse.virtual_masks import LatticeDisks, Pixels, Ring, disk_angles, mask_of
 from stem4d.calibrate.pixels import fill_bad_pixels
 from stem4d.errors import BadInput, some_of
 from stem4d.maps import RunMaps
@@ -22,6 +22,8 @@ MOST_SATURATED = 0.02
 LEAST_CONTRAST_SIGMAS = 3.0
 LEAST_COVERED = 0.5
 """Part of a detector that must lie on good pixels for its image to stand for it."""
+IN_A_DISK = 64
+"""Points of each disk that are looked at: its part on good pixels to a few per cent."""
 
 
 def virtual_outcome(
@@ -101,12 +103,27 @@ def images_outcome(
     return Outcome("doubtful" if said else "good", "; ".join([*told, *said]), figures, tuple(pictures))
 
 
-def covered(one: Ring | LatticeDisks | Pixels, given: Given, mask: Mask) -> float:
-    """Part of a ring's or of disks' solid angle that lies on good pixels; 1 for what is no more than its pixels."""
-    seen = float((mask & ~given.bad_pixels).sum()) * given.mrad_per_pixel**2
+def covered(
+    one: Ring | LatticeDisks | Pixels,
+    given: Given,
+    mask: Mask,
+    origin_px: tuple[float, float],
+    lattice_mrad: Array | None,
+) -> float:
+    """Part of a ring's or of disks' angles that lies on good pixels; 1 for what is no more than its pixels."""
     if isinstance(one, Ring):
+        seen = float((mask & ~given.bad_pixels).sum()) * given.mrad_per_pixel**2
         return seen / (np.pi * (one.outer_mrad**2 - one.inner_mrad**2))
-    return 1.0
+    if isinstance(one, Pixels):
+        return 1.0
+    # Points spread evenly over a disk, in each of the disks.
+    turn, out = np.arange(IN_A_DISK) * np.pi * (3 - 5**0.5), np.sqrt((np.arange(IN_A_DISK) + 0.5) / IN_A_DISK)
+    within = one.radius_mrad * np.stack([out * np.sin(turn), out * np.cos(turn)], axis=1)
+    angle = (disk_angles(one, lattice_mrad)[:, None] + within).reshape(-1, 2)
+    pixel = np.rint(angle @ np.linalg.inv(angles_per_px(given)).T + origin_px).astype(np.int64)
+    there = ((pixel >= 0) & (pixel < mask.shape)).all(axis=1)
+    y, x = pixel[there].T
+    return float((~given.bad_pixels[y, x]).sum() / len(pixel))
 
 
 def _moved(given: Given, maps: RunMaps, name: str, ring: Ring) -> str:

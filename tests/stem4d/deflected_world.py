@@ -38,7 +38,8 @@ def deflecting(
     known: Given, scan: tuple[int, int] = (24, 28), electrons: float = 4000.0, seed: int = 0, height_rad: float = 12.0
 ) -> Deflecting:
     """Two Gaussian hills of phase; electrons go up the slope: θ = λ/2π ∇φ."""
-    y, x = np.meshgrid(*((np.arange(n) + 0.5) * step for n, step in zip(scan, STEP_NM, strict=True)), indexing="ij")
+    steps = known.scan_step_nm
+    y, x = np.meshgrid(*((np.arange(n) + 0.5) * step for n, step in zip(scan, steps, strict=True)), indexing="ij")
     phase, slope_y, slope_x = np.zeros(scan), np.zeros(scan), np.zeros(scan)
     for at, size, part in (((2.6, 1.9), 0.9, 1.0), ((4.9, 4.1), 0.8, 0.7)):
         hill = part * height_rad * np.exp(-((y - at[0]) ** 2 + (x - at[1]) ** 2) / (2 * size**2))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from stem4d.analyse.known import Known, given_of
+from stem4d.analyse.known import UNCERTAIN, Known, given_of
 from stem4d.errors import BadInput
 
 FACTS = {"beam_energy_kev": 200.0, "convergence_semi_angle_mrad": 20.0, "mrad_per_pixel": 1.0, "scan_step_nm": 0.5}
@@ -26,6 +26,20 @@ def test_the_file_is_believed_and_the_person_wins() -> None:
 def test_the_rotation_that_a_scan_was_told_is_not_that_of_the_detector() -> None:
     assert given_of(known(), {**FACTS, "scan_rotation_deg": 30.0}, (8, 8), (3.5, 3.5)).scan_rotation_deg is None
     assert given_of(known(scan_rotation_deg=12.0), FACTS, (8, 8), (3.5, 3.5)).scan_rotation_deg == 12.0
+
+
+def test_uncertainties_go_by_the_names_of_the_document() -> None:
+    said = known(uncertainty={"centre_px": 0.2, "mrad_per_pixel": 0.01})
+    assert given_of(said, FACTS, (8, 8), (3.5, 3.5)).uncertainty == {"origin_px": 0.2, "mrad_per_pixel": 0.01}
+    assert set(UNCERTAIN) <= set(Known.model_fields)
+
+
+@pytest.mark.parametrize(
+    ("said", "taken"),
+    [({}, None), ({"scan_rotation_deg": 3.0}, False), ({"scan_rotation_deg": 3.0, "mirrored": True}, True)],
+)
+def test_the_handedness_is_unknown_where_nothing_is_said_of_how_the_detector_lies(said: Any, taken: Any) -> None:
+    assert given_of(known(**said), FACTS, (8, 8), (3.5, 3.5)).mirrored is taken
 
 
 @pytest.mark.parametrize(("said", "file", "taken"), [(None, 63, 63), (255, 63, 255), (None, None, None)])
@@ -53,7 +67,7 @@ def test_what_nobody_says_is_asked_for(name: str) -> None:
         ({}, None, "centre_px"),
         ({"bad_pixels": ((8, 0),)}, (3.0, 3.0), "bad_pixels"),
         ({"bad_pixels": ((-1, 0),)}, (3.0, 3.0), "bad_pixels"),
-        ({"uncertainty": {"defocus": 1.0}}, (3.0, 3.0), "uncertainty"),
+        *(({"uncertainty": {name: 1.0}}, (3.0, 3.0), "uncertainty") for name in ("defocus", "origin_px", "bad_pixels")),
     ],
 )
 def test_what_cannot_be_is_refused(said: dict[str, Any], centre: Any, field: str) -> None:

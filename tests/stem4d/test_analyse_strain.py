@@ -109,7 +109,7 @@ def test_the_shear_has_the_scans_sign(strained: StrainSet) -> None:
 
 def test_strain_against_a_stated_lattice_carries_the_calibrations_error(strained: StrainSet) -> None:
     options = StrainOptions(reference="absolute", lattice_a_nm=SPACING_NM)
-    known = given(uncertainty={"mrad_per_pixel": 0.002 * MRAD_PER_PIXEL})
+    known = given(uncertainty={"mrad_per_pixel": 0.002 * MRAD_PER_PIXEL, "ellipticity": 1e-4})
     looked, fits, outcome = analysed(known, options, strained.frames)
     found = maps(outcome)
     assert right(found["exx"][0]).mean() == pytest.approx(STRAIN_XX, abs=3e-4)
@@ -118,17 +118,43 @@ def test_strain_against_a_stated_lattice_carries_the_calibrations_error(strained
     assert found["exy"][1].max() < 0.002
     assert outcome.verdict == "doubtful"
     assert outcome.figures["spacing1_uncertainty_nm"] == pytest.approx(0.002 * SPACING_NM, rel=0.02)
-    wide = given(mrad_per_pixel=1.004 * MRAD_PER_PIXEL)
+    wide = given(mrad_per_pixel=1.004 * MRAD_PER_PIXEL, uncertainty=known.uncertainty)
     shrunk = maps(finish(wide, options, looked, fits))
     np.testing.assert_allclose(shrunk["exx"][0], (1 + found["exx"][0]) / 1.004 - 1, atol=1e-9)
+    sure = given(uncertainty={"mrad_per_pixel": 1e-5 * MRAD_PER_PIXEL, "ellipticity": 1e-5})
+    assert finish(sure, options, looked, fits).verdict == "good"
+    # The stated lattice is turned as the median of those found, whose error rotation carries as in a region.
+    turned = finish(sure, options, looked, fits)
+    beside = finish(sure, StrainOptions(), looked, fits)
+    stated = [each.figures["rotation_uncertainty_deg"] for each in (turned, beside)]
+    # The two references differ by the strain.
+    assert stated[0] == pytest.approx(stated[1], rel=0.01)
+    assert stated[0] == pytest.approx(np.median(maps(turned)["rotation"][1]))
     with pytest.raises(NotPossible, match="another lattice"):
         finish(known, StrainOptions(reference="absolute", lattice_a_nm=0.7 * SPACING_NM), looked, fits)
 
 
+def test_what_nobody_knows_of_the_scale_is_no_certainty(strained: StrainSet) -> None:
+    """A scale 1 % wrong shows as 1 % of strain: without its uncertainty there is none to state, and no good result."""
+    options = StrainOptions(reference="absolute", lattice_a_nm=SPACING_NM)
+    wrong = given(mrad_per_pixel=1.01 * MRAD_PER_PIXEL)
+    looked, fits, outcome = analysed(wrong, options, strained.frames)
+    assert outcome.verdict == "doubtful"
+    assert "mrad_per_pixel and ellipticity" in outcome.reason
+    unknown = ("exx_uncertainty", "exy_uncertainty", "reference_uncertainty", "spacing1_uncertainty_nm")
+    assert [outcome.figures[name] for name in unknown] == [None] * 4
+    assert {each.name for each in outcome.pictures if each.uncertainty is None} == {"exx", "eyy", "exy", "disks"}
+    # Against a region the scale cancels; a spacing needs it.
+    relative = finish(wrong, StrainOptions(reference_region=left_half((8, 24))), looked, fits)
+    assert relative.verdict == "good"
+    assert relative.figures["spacing1_uncertainty_nm"] is None
+
+
 def test_an_ellipse_of_the_projector_is_taken_out(strained: StrainSet) -> None:
     options = StrainOptions(reference="absolute", lattice_a_nm=SPACING_NM)
-    looked, fits, outcome = analysed(given(), options, strained.frames)
-    round_, oval = maps(outcome), maps(finish(given(ellipticity=0.01), options, looked, fits))
+    sure = {"mrad_per_pixel": 1e-5, "ellipticity": 1e-5, "ellipse_angle_deg": 0.01}
+    looked, fits, outcome = analysed(given(uncertainty=sure), options, strained.frames)
+    round_, oval = maps(outcome), maps(finish(given(ellipticity=0.01, uncertainty=sure), options, looked, fits))
     # The long axis lies along x: angles along x are smaller by half a percent, spacings larger.
     np.testing.assert_allclose(oval["exx"][0] - round_["exx"][0], 0.005, atol=2e-4)
     np.testing.assert_allclose(oval["eyy"][0] - round_["eyy"][0], -0.005, atol=2e-4)
@@ -158,5 +184,5 @@ def test_aluminium_of_the_reference_simulation(recorded_data: Path) -> None:
         slope, offset = np.polyfit(truth[name].ravel(), measured.ravel(), 1)
         assert (measured.ravel() - slope * truth[name].ravel() - offset).std() < 1e-3
         # The levels of the data set's README; the rest is pixels of its finite window.
-        low, high = (0.95, 1.08) if name in ("exx", "eyy") else (0.90, 1.02)
+        low, high = (0.95, 1.08) if name in ("exx", "eyy") else (0.90, 1.0)
         assert low < slope < high, name

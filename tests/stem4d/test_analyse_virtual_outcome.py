@@ -128,6 +128,14 @@ def test_masks_off_the_detector_and_mostly_off_it() -> None:
     outcome = run(VIRTUAL, made.given, partly, InMemory(made.frames))
     assert outcome.verdict == "doubtful"
     assert "lie on good pixels" in outcome.reason
+    # Of 24 disks 8 lie on the detector, 16 beyond its edge at 16 mrad.
+    wide = LatticeDisks(kind="lattice", name="wide", radius_mrad=3.0, g1_mrad=(0.0, 11.0), g2_mrad=(11.0, 0.0))
+    outcome = run(VIRTUAL, made.given, VirtualOptions(detectors=(wide,)), InMemory(made.frames))
+    assert outcome.verdict == "doubtful"
+    assert "wide: only 33% of its angles lie on good pixels" in outcome.reason
+    near = wide.model_copy(update={"orders": 1, "name": "near"})
+    outcome = run(VIRTUAL, made.given, VirtualOptions(detectors=(near,)), InMemory(made.frames))
+    assert "lie on good pixels" not in outcome.reason
     crossed = LatticeDisks(kind="lattice", name="line", radius_mrad=1.0, g1_mrad=(3.0, 3.0), g2_mrad=(6.0, 6.0))
     with pytest.raises(BadInput, match="different directions"):
         run(VIRTUAL, made.given, VirtualOptions(detectors=(crossed,)), InMemory(made.frames))
@@ -144,8 +152,19 @@ def test_frames_that_are_missing_or_hold_no_numbers_are_left_out() -> None:
     np.testing.assert_allclose(found.values[0, 0], made.frames[0, 0][mask].sum())
 
 
-def test_the_usual_rings_and_what_options_refuse() -> None:
-    assert [one.name for one in usual_rings(20.0)] == ["bf", "abf", "adf", "haadf"]
+def test_without_a_word_the_usual_rings_that_are_on_the_detector_are_taken() -> None:
+    made = deflecting(given(convergence_semi_angle_mrad=5.0), (2, 3))
+    outcome = run(VIRTUAL, made.given, VirtualOptions(), InMemory(made.frames))
+    # The detector ends 16 mrad off the beam: 20 % of the ring from 12.5 to 25 mrad lies in its corners.
+    assert [one.name for one in outcome.pictures] == ["bf", "abf", "adf"]
+    stated = VirtualOptions(detectors=usual_rings(5.0)[:1])
+    alone = run(VIRTUAL, made.given, stated, InMemory(made.frames))
+    np.testing.assert_array_equal(picture(alone, "bf").values, picture(outcome, "bf").values)
+
+
+def test_what_options_refuse() -> None:
+    with pytest.raises(ValidationError, match="at least 1"):
+        VirtualOptions(detectors=())
     with pytest.raises(ValidationError, match="larger than inner_mrad"):
         Ring(name="r", inner_mrad=3.0, outer_mrad=2.0)
     with pytest.raises(ValidationError, match="different names"):

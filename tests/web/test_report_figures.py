@@ -12,9 +12,11 @@ from mpl_toolkits.axes_grid1.anchored_artists import AnchoredSizeBar
 from PIL import Image
 from report_world import CENTRE_PX, MRAD_PER_PIXEL, SCAN, STEP_NM, Crystal
 
+from stem4d.analyse.method import Picture
 from web.report.figures import bars, maps, motion, patterns
 from web.report.figures.canvas import as_picture, clip_range, length_label, round_length_nm
 from web.report.figures.colour import colour_wheel, direction_colours
+from web.report.figures.outcome import outcome_map
 
 
 def image_axes(figure: Figure) -> Axes:
@@ -49,6 +51,22 @@ def test_scale_bar_stays_round_and_between_an_eighth_and_three_tenths(field_nm):
     assert 0.12 * (1 - 1e-9) <= length / field_nm <= 0.3 * (1 + 1e-9)
     assert f"{length:.0e}"[0] in "125"
     assert float(f"{length:.0e}") == pytest.approx(length)
+
+
+@pytest.mark.parametrize(
+    ("values", "unit", "span"),
+    [
+        ([[10.0, 20.0]], "deg", (0.0, 360.0)),
+        ([[-30.0, 0.0]], "deg", (-180.0, 180.0)),
+        ([[0.1, 3.0]], "rad", (0.0, 2 * np.pi)),
+    ],
+)
+def test_a_map_of_angles_goes_once_round(values, unit, span):
+    picture = Picture("direction", "Direction", np.array(values), unit, "angle", (0.5, 0.5))
+    (image,) = image_axes(outcome_map(picture).figure).get_images()
+    assert image.get_clim() == span
+    low, high = image.to_rgba(np.array(values[0]))
+    assert not np.allclose(low, high, atol=0.01)
 
 
 def test_virtual_image_has_units_square_positions_and_a_true_scale_bar(crystal: Crystal):

@@ -33,7 +33,8 @@ class OrientationOptions(Strict):
     """Excitation error at which a reflection has fallen to 1/e [1/Å]: about 0.5 over the thickness in Å, more for
     bent or rocked crystals."""
     shape: Literal["gaussian", "plate"] = "gaussian"
-    """How reflections fall off: a Gaussian of that width, or sinc² of a flat plate of the specimen's thickness."""
+    """How reflections fall off: a Gaussian of that width, or as for a flat plate of the specimen's thickness, whose
+    sinc² the refinement has and templates come near with a Gaussian."""
     largest_angle_mrad: Positive | None = None
     """Spots beyond are not used; to the edge of the detector if absent."""
     least_score: Annotated[float, Field(gt=0, lt=1)] = 0.6

@@ -162,6 +162,8 @@ def _doubts(
         )
     if given.scan_rotation_deg is None:
         doubts.append("the scan's rotation is not known: in-plane angles are those of the detector")
+    if given.mirrored is None:
+        doubts.append("whether the detector is mirrored is not known: the handedness of orientations may be the other")
     return doubts
 
 

@@ -8,11 +8,10 @@ import numpy.typing as npt
 import scipy.fft
 from scipy.ndimage import uniform_filter1d
 
+from stem4d.analyse.ring_correlation import correlation_by_ring, edge_window
+
 Array = npt.NDArray[np.float64]
 
-FIXED = 0.143
-"""What two halves have where the whole correlates with the truth by 0.5 (Rosenthal and Henderson, J. Mol. Biol. 333,
-2003)."""
 SMOOTHED_RINGS = 3
 
 
@@ -41,26 +40,14 @@ def ring_correlation(one: npt.NDArray[Any], other: npt.NDArray[Any], pixel_a: fl
     The half-bit threshold is (0.2071 + 1.9102/√n)/(1.2071 + 0.9102/√n), n the independent frequencies of a ring (van
     Heel and Schatz, J. Struct. Biol. 151, 2005); the window against the edges' cross leaves part of them.
     """
-    shape = one.shape
-    window = np.hanning(shape[0] + 2)[1:-1, None] * np.hanning(shape[1] + 2)[None, 1:-1]
-    first, second = (scipy.fft.fft2((each - np.average(each, weights=window)) * window) for each in (one, other))
-    k = np.hypot(scipy.fft.fftfreq(shape[0], pixel_a)[:, None], scipy.fft.fftfreq(shape[1], pixel_a)[None, :])
-    width = 1 / (pixel_a * min(shape))
-    ring = np.rint(k / width).astype(int)
-    number = min(shape) // 2
-    inside = ring < number
-    which = ring[inside]
-
-    def total(values: npt.NDArray[Any]) -> Array:
-        return np.asarray(np.bincount(which, weights=values[inside], minlength=number), dtype=np.float64)
-
-    cross, left, right = total((first * np.conj(second)).real), total(np.abs(first) ** 2), total(np.abs(second) ** 2)
-    correlation = cross / np.sqrt(np.maximum(left * right, 1e-300))
+    number = min(one.shape) // 2
+    correlation, count = correlation_by_ring(one, other, 1, number)
+    window = edge_window(one.shape)
     # Σw⁴/(Σw²)² is what a window makes of 1/number of independent values.
     kept = (window**2).sum() ** 2 / (window**4).sum() / window.size
-    root = np.sqrt(np.maximum(np.bincount(which, minlength=number) * kept, 1))
+    root = np.sqrt(np.maximum(count * kept, 1))
     half_bit = (0.2071 + 1.9102 / root) / (1.2071 + 0.9102 / root)
-    return Rings(np.arange(number) * width, correlation, half_bit)
+    return Rings(np.arange(number) / (pixel_a * min(one.shape)), correlation, half_bit)
 
 
 def ends_at(rings: Rings, threshold: Array | float) -> Ends:

@@ -50,6 +50,8 @@ def doubts(given: Given, options: PtychographyOptions, size: int, electrons: flo
         )
     if given.scan_rotation_deg is None:
         yield "nobody measured the rotation between scan and detector; 0 was taken"
+    if given.mirrored is None:
+        yield "nobody measured whether the detector is mirrored; that it is not was taken"
     diameter = probe_a(given)
     overlap = 100 * optics.linear_overlap(10 * max(given.scan_step_nm), diameter)
     if overlap < LIMITS["probe_overlap"].wanted:

@@ -13,17 +13,19 @@ from stem4d.analyse.method import Given, Outcome, Picture
 from stem4d.analyse.ptychography import limits
 from stem4d.analyse.ptychography.engine import Problem, State
 from stem4d.analyse.ptychography.field import flat, scanned_field
-from stem4d.analyse.ptychography.fourier_ring import FIXED, aligned, ends_at, ring_correlation
+from stem4d.analyse.ptychography.fourier_ring import aligned, ends_at, ring_correlation
 from stem4d.analyse.ptychography.geometry import defocus_change_nm, pixel_a, to_object_px
 from stem4d.analyse.ptychography.modes import shares
 from stem4d.analyse.ptychography.options import PtychographyOptions
+from stem4d.analyse.ring_correlation import FIXED
 
 Floats = npt.NDArray[np.floating[Any]]
 
 LEAST_EXPLAINED = 0.9
-"""Part of the misfit beyond counting noise that a reconstruction has to take away from an empty specimen's."""
+"""Part of the first iteration's misfit beyond counting noise that has to be gone after the last."""
 LEAST_TOLD = 0.5
-"""The same for patterns that a half has not seen (habit)."""
+"""Part of an empty specimen's misfit beyond counting noise that has to be gone for patterns that a half has not
+seen (habit)."""
 MOST_MISFIT = 1.1
 """Misfit over what counting alone makes of it, beyond which much in the patterns is not described (habit)."""
 DIVERGED, STILL_FALLING = 1.02, 0.02

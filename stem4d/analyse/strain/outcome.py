@@ -1,14 +1,15 @@
 """What fits of all positions come to: maps, figures, and whether they answer the question."""
 
 from dataclasses import dataclass
-from math import hypot, log, sqrt
+from math import degrees, hypot, isnan, log, radians, sqrt
 
 import numpy as np
 import numpy.typing as npt
 
+from stem4d.analyse.geometry import angles_per_px
 from stem4d.analyse.method import Given, NotPossible, Outcome, Parts, Picture, Verdict
 from stem4d.analyse.strain.options import StrainOptions
-from stem4d.analyse.strain.tensor import Tensors, stated_lattice, tensors, to_scan
+from stem4d.analyse.strain.tensor import Tensors, stated_lattice, tensors
 from stem4d.calibrate.crystals import PlanarLattice
 from stem4d.optics import wavelength_a
 
@@ -54,7 +55,7 @@ def outcome(given: Given, options: StrainOptions, facts: Facts, parts: Parts) ->
     misfit = _misfit(parts, fitted)
     # The lattice is one, its misfit the same everywhere: a factor for all is known far better than one for each.
     covariance = parts["covariance"][..., 3:].reshape(-1, 2, 3) * max(misfit, 1.0) ** 2
-    scan = to_scan(given)
+    scan = angles_per_px(given)
     reference, positions = _reference(given, options, scan, vectors, fitted, shape)
     strain = tensors(vectors, covariance, reference, scan)
     common = _common(given, options, strain, positions)
@@ -82,7 +83,9 @@ def _reference(
     fitted: npt.NDArray[np.bool_],
     shape: tuple[int, ...],
 ) -> tuple[Array, int]:
-    """g1 and g2 of the reference as columns in the scan's frame [mrad], and of how many positions it is the median."""
+    """g1 and g2 of the reference as columns in the scan's frame [mrad], and of how many positions it, or its turn, is
+    the median.
+    """
     inside = np.ones(shape, bool)
     if options.reference_region is not None:
         y0, x0, y1, x1 = options.reference_region
@@ -97,23 +100,38 @@ def _reference(
     lattice = PlanarLattice(
         options.lattice_a_nm, options.lattice_b_nm or options.lattice_a_nm, options.lattice_angle_deg
     )
-    return stated_lattice(median, lattice, given.beam_energy_kev), 0
+    return stated_lattice(median, lattice, given.beam_energy_kev), int(use.sum())
 
 
 def _common(given: Given, options: StrainOptions, strain: Tensors, positions: int) -> dict[str, float]:
-    """Errors that all positions share: of the reference's median, or of the calibration."""
-    if options.reference == "absolute":
-        scale = given.uncertainty.get("mrad_per_pixel", 0.0) / given.mrad_per_pixel
-        ellipse = given.uncertainty.get("ellipticity", 0.0) / (2 * (1 + given.ellipticity))
-        # A wrong direction of the ellipse turns its vector.
-        turned = log(1 + given.ellipticity) * np.radians(given.uncertainty.get("ellipse_angle_deg", 0.0))
-        stretch = hypot(ellipse, turned)
-        return {"exx": hypot(scale, stretch), "eyy": hypot(scale, stretch), "exy": stretch, "rotation": 0.0}
+    """Errors that all positions share: of the reference's median, or of the calibration; NaN where nobody knows."""
     names = {"exx": "exx_sigma", "eyy": "eyy_sigma", "exy": "exy_sigma", "rotation": "rotation_sigma_rad"}
-    return {
+    median = {
         name: MEDIAN_ERROR * float(np.nanmedian(getattr(strain, field))) / sqrt(positions)
         for name, field in names.items()
     }
+    if options.reference != "absolute":
+        return median
+    unknown = float("nan")
+    scale = given.uncertainty.get("mrad_per_pixel", unknown) / given.mrad_per_pixel
+    ellipse = given.uncertainty.get("ellipticity", unknown) / (2 * (1 + given.ellipticity))
+    # A wrong direction of the ellipse turns its vector; a circle has none.
+    direction = given.uncertainty.get("ellipse_angle_deg", unknown) if given.ellipticity else 0.0
+    stretch = hypot(ellipse, log(1 + given.ellipticity) * radians(direction))
+    # The stated lattice is turned as the median of those found.
+    return {"exx": hypot(scale, stretch), "eyy": hypot(scale, stretch), "exy": stretch, "rotation": median["rotation"]}
+
+
+def _unstated(given: Given, options: StrainOptions) -> list[str]:
+    """Uncertainties that strain against a stated lattice rests on and nobody gave."""
+    if options.reference != "absolute":
+        return []
+    of = ("mrad_per_pixel", "ellipticity") + (("ellipse_angle_deg",) if given.ellipticity else ())
+    return [name for name in of if name not in given.uncertainty]
+
+
+def _if_known(value: float) -> float | None:
+    return None if isnan(value) else value
 
 
 def _figures(
@@ -138,14 +156,16 @@ def _figures(
         figures |= {
             f"{name}_median": float(np.median(values)),
             f"{name}_spread": float(values.std()),
-            f"{name}_uncertainty": hypot(float(np.median(sigma)), common[name]),
+            f"{name}_uncertainty": _if_known(hypot(float(np.median(sigma)), common[name])),
         }
     turned = np.degrees(strain.rotation_rad[fitted])
     figures |= {
         "rotation_median_deg": float(np.median(turned)),
         "rotation_spread_deg": float(turned.std()),
-        "rotation_uncertainty_deg": float(np.degrees(np.median(strain.rotation_sigma_rad[fitted]))),
-        "reference_uncertainty": max(common[name] for name in ("exx", "eyy", "exy")),
+        "rotation_uncertainty_deg": degrees(
+            hypot(float(np.median(strain.rotation_sigma_rad[fitted])), common["rotation"])
+        ),
+        "reference_uncertainty": _if_known(float(np.max([common[name] for name in ("exx", "eyy", "exy")]))),
         "disks_looked_for": len(facts.index),
         "disks_used": float(np.median(parts["disks"].ravel()[fitted])),
         "misfit": misfit,
@@ -153,13 +173,13 @@ def _figures(
         "disk_radius_px": facts.radius_px,
         "disk_overlap_px": max(facts.overlap_px, 0.0),
     }
-    # Spacings of the lattice planes: λ/|g|.
+    # Spacings of the lattice planes: λ/|g|, as well known as the scale.
     median = scan @ np.median(vectors[fitted], axis=0)
-    scale = given.uncertainty.get("mrad_per_pixel", 0.0) / given.mrad_per_pixel
+    scale = given.uncertainty.get("mrad_per_pixel", float("nan")) / given.mrad_per_pixel
     for number, length in enumerate(np.hypot(*median), start=1):
         spacing = 100 * wavelength_a(given.beam_energy_kev) / float(length)
         figures[f"spacing{number}_nm"] = spacing
-        figures[f"spacing{number}_uncertainty_nm"] = spacing * scale
+        figures[f"spacing{number}_uncertainty_nm"] = _if_known(spacing * scale)
     return figures
 
 
@@ -173,6 +193,11 @@ def _doubts(
 ) -> list[str]:
     """Why the strain answers the question badly."""
     reasons = []
+    if unstated := _unstated(given, options):
+        reasons.append(
+            f"how far {' and '.join(unstated)} may be off is not known, and strain against a stated lattice is off by "
+            "as much: calibrate, or state the uncertainty"
+        )
     worst = max(float(figures[f"{name}_uncertainty"] or 0.0) for name in ("exx", "eyy", "exy"))
     if worst > options.target_strain:
         reasons.append(f"the strain of a position is known to {worst:.1e} only; {options.target_strain:.1e} was wanted")
@@ -204,12 +229,16 @@ def _doubts(
     return reasons
 
 
+def _told(uncertainty: float | int | str | bool | None) -> str:
+    return "unknown" if uncertainty is None else f"{uncertainty:.1e}"
+
+
 def _words(figures: dict[str, float | int | str | bool | None], given: Given, reasons: list[str]) -> str:
     axes = (
         "of the scan" if given.scan_rotation_deg is not None else "of the detector (the scan's rotation is not known)"
     )
     found = "; ".join(
-        f"{name} {figures[f'{name}_median']:+.2e} ± {figures[f'{name}_uncertainty']:.1e}"
+        f"{name} {figures[f'{name}_median']:+.2e} ± {_told(figures[f'{name}_uncertainty'])}"
         f" (spread {figures[f'{name}_spread']:.1e})"
         for name in ("exx", "eyy", "exy")
     )
@@ -224,9 +253,9 @@ def _pictures(given: Given, maps: dict[str, Array], parts: Parts, common: dict[s
     axes = "" if given.scan_rotation_deg is not None else " (axes of the detector)"
     titles = {"exx": "Strain along x", "eyy": "Strain along y", "exy": "Shear strain"}
     step = given.scan_step_nm
+    errors = {name: None if isnan(common[name]) else np.hypot(maps[f"{name}_sigma"], common[name]) for name in titles}
     pictures = [
-        Picture(name, title + axes, maps[name], "", "signed", step, np.hypot(maps[f"{name}_sigma"], common[name]))
-        for name, title in titles.items()
+        Picture(name, title + axes, maps[name], "", "signed", step, errors[name]) for name, title in titles.items()
     ]
     turned, error = np.degrees(maps["rotation_rad"]), np.degrees(maps["rotation_sigma_rad"])
     pictures.append(

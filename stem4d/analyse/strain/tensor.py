@@ -6,14 +6,13 @@ turn(θ) = [[cos θ, sin θ], [-sin θ, cos θ]], θ from x towards y, and D = [
 
 from dataclasses import dataclass
 from itertools import product
-from math import cos, radians, sin
+from math import cos, sin
 
 import numpy as np
 import numpy.typing as npt
 
-from stem4d.analyse.method import Given, NotPossible
+from stem4d.analyse.method import NotPossible
 from stem4d.calibrate.crystals import PlanarLattice
-from stem4d.calibrate.scale_fit import circle_matrix, ellipse_vector
 from stem4d.optics import wavelength_a
 
 Array = npt.NDArray[np.float64]
@@ -38,18 +37,6 @@ class Tensors:
     rotation_sigma_rad: Array
 
 
-def to_scan(given: Given) -> Array:
-    """Matrix (2, 2) from pixels to angles in the scan's frame [mrad]; in the detector's where no rotation is known.
-
-    The projector's ellipse is taken out first, then the mirror, then the rotation (docs/conventions.md).
-    """
-    ellipse = circle_matrix(ellipse_vector(given.ellipticity, given.ellipse_angle_deg))
-    mirror = np.diag([-1.0 if given.mirrored else 1.0, 1.0])
-    turn = radians(given.scan_rotation_deg or 0.0)
-    back = np.array([[cos(turn), -sin(turn)], [sin(turn), cos(turn)]])
-    return np.asarray(given.mrad_per_pixel * back @ mirror @ ellipse)
-
-
 def tensors(vectors_px: Array, covariance: Array, reference_mrad: Array, scan: Array) -> Tensors:
     """Strain of lattices against a reference.
 
@@ -62,7 +49,7 @@ def tensors(vectors_px: Array, covariance: Array, reference_mrad: Array, scan: A
     reference_mrad : ndarray, shape (2, 2)
         g1 and g2 of the reference as columns, in the scan's frame [mrad].
     scan : ndarray, shape (2, 2)
-        What ``to_scan`` gives.
+        Pixels to angles in the scan's frame [mrad], as `stem4d.analyse.geometry.angles_per_px` has it.
     """
     inverse: Array = np.asarray(np.linalg.inv(reference_mrad), dtype=np.float64)
     change = scan @ vectors_px @ inverse

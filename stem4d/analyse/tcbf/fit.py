@@ -7,9 +7,9 @@ import numpy as np
 import numpy.typing as npt
 
 from stem4d import optics
+from stem4d.analyse.geometry import projection_of
 from stem4d.analyse.method import Array, Given, NotPossible, Parts
 from stem4d.calibrate.angles import MOST_GROUPS, AngleGroups, TiltImages
-from stem4d.calibrate.scale_fit import circle_matrix, ellipse_vector
 from stem4d.calibrate.tilt import Order, TiltFit, fit_tilts
 
 SURE = 2.0
@@ -36,13 +36,6 @@ class Aligned:
         """Those of `tilt_model.PARAMETERS` that were fitted."""
         known: Array = self.fit.coefficients_nm[np.isfinite(self.fit.coefficients_nm)]
         return known
-
-
-def projection_of(given: Given) -> Array:
-    """Angle per pixel δE (2, 2) on the detector's (y, x) [mrad]; the mirror is not part of it."""
-    ellipse = circle_matrix(ellipse_vector(given.ellipticity, given.ellipse_angle_deg))
-    scaled: Array = given.mrad_per_pixel * ellipse
-    return scaled
 
 
 def tilt_images(given: Given, groups: AngleGroups, parts: Parts) -> TiltImages:
@@ -85,7 +78,7 @@ def aligned(given: Given, images: TiltImages, order: Order) -> Aligned:
     assert given.defocus_nm is not None
     projection = projection_of(given)
     fit = _fitted(given, images, projection, order, given.mirrored)
-    if not fit.ok:
+    if not fit.ok and given.mirrored is not None:
         other = _fitted(given, images, projection, order, not given.mirrored)
         if other.ok:
             told = "mirrored" if other.mirrored else "not mirrored"
@@ -108,7 +101,7 @@ def depth_of_field_nm(given: Given) -> float:
 
 
 def _fitted(
-    given: Given, images: TiltImages, projection: npt.NDArray[np.float64], order: Order, mirrored: bool
+    given: Given, images: TiltImages, projection: npt.NDArray[np.float64], order: Order, mirrored: bool | None
 ) -> TiltFit:
     return fit_tilts(
         images,

@@ -38,8 +38,8 @@ def angle_groups(given: Given, detector_shape: tuple[int, int], pixel_nm: float,
 
 
 def counts_type(given: Given, pixel: np.dtype[Any], groups: AngleGroups) -> np.dtype[Any]:
-    """The smallest type that holds every sum of a group's pixels."""
-    if pixel.kind not in "ui" or (pixel.kind == "i" and given.full_scale is None):
+    """The smallest type that holds every sum of a group's pixels; what may be negative has no full scale below."""
+    if pixel.kind != "u":
         return np.dtype(np.float32)
     highest = min(given.full_scale or np.iinfo(pixel).max, np.iinfo(pixel).max)
     number = int(np.diff(np.append(groups.first, len(groups.pixels))).max())
@@ -109,7 +109,8 @@ def _check_on_detector(groups: AngleGroups, moved: npt.NDArray[np.int64]) -> Non
 def _sum(
     frames: Any, labels: Any, offsets: Any, number: Any, moved: Any, full: float, sums: Any, more: Any, seen: Any
 ) -> None:
-    """Sums of the groups of each frame; a pixel without a number is taken as the mean of the frame's others."""
+    """Sums of the groups of each frame; a pixel without a number, or with one that the counter cannot show, is taken as
+    the mean of the frame's others."""
     rows, columns = labels.shape
     lost = np.zeros(len(number), np.int64)
     pixels = number.sum()
@@ -126,7 +127,7 @@ def _sum(
                 if group == NOWHERE or u < 0 or u >= columns:
                     continue
                 value = float(frames[n, v, u])
-                if not np.isfinite(value):
+                if not np.isfinite(value) or value > full:
                     if group >= 0:
                         lost[group] += 1
                         away += 1
@@ -134,7 +135,7 @@ def _sum(
                 if group >= 0:
                     sums[n, group] += value
                     disk += value
-                    if value >= full:
+                    if value == full:
                         more[n, 1] += 1
                 elif group == DARK:
                     more[n, 0] += value

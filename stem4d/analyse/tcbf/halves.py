@@ -5,13 +5,13 @@ from math import nan, sqrt
 
 import numpy as np
 import numpy.typing as npt
-from scipy import fft, ndimage
+from scipy import ndimage
 
 from stem4d.analyse.method import Array
+from stem4d.analyse.ring_correlation import FIXED, correlation_by_ring
 
-THRESHOLD = 1 / 7
-"""Of the correlation of halves: 0.5 of the whole with the truth (Rosenthal and
-Henderson, J. Mol. Biol. 333 (2003))."""
+RING = 2
+"""Width of a ring, in units of one over the shorter side."""
 CHANCE = 3.0
 """Sigmas of a ring without signal that a correlation must exceed too."""
 FEWEST = 8
@@ -45,21 +45,12 @@ def likeness(one: Array, other: Array, pixel_nm: float) -> Likeness | None:
         return None
     a, b = (np.where(np.isfinite(each), each, np.nanmean(each)) for each in (a, b))
     noise = float(np.std((a - b) / 2))
-    window = np.hanning(a.shape[0] + 2)[1:-1, None] * np.hanning(a.shape[1] + 2)[None, 1:-1]
-    fa, fb = (fft.fft2((each - np.average(each, weights=window)) * window) for each in (a, b))
-    ky, kx = (fft.fftfreq(n, pixel_nm) for n in a.shape)
-    k = np.hypot(ky[:, None], kx[None, :])
-    width = 2 / (min(a.shape) * pixel_nm)
-    ring = np.rint(k / width).astype(int)
-    number = int(ring[k <= 0.5 / pixel_nm].max()) + 1
-    cross, power_a, power_b, count = (
-        np.bincount(ring.ravel(), weights=each.ravel())[:number]
-        for each in ((fa * fb.conj()).real, np.abs(fa) ** 2, np.abs(fb) ** 2, np.ones(k.shape))
-    )
-    rings = cross / np.maximum(np.sqrt(power_a * power_b), 1e-300)
+    width = RING / (min(a.shape) * pixel_nm)
+    number = round(min(a.shape) / 2 / RING) + 1
+    rings, count = correlation_by_ring(a, b, RING, number)
     # Conjugate pairs and the window leave a third as many independent coefficients.
     chance = CHANCE / np.sqrt(np.maximum(count / 3, 1.0))
-    above = np.flatnonzero((rings > np.maximum(THRESHOLD, chance)) & (np.arange(number) > 0))
+    above = np.flatnonzero((rings > np.maximum(FIXED, chance)) & (np.arange(number) > 0))
     correlation = float(np.corrcoef(a.ravel(), b.ravel())[0, 1])
     return Likeness(
         correlation,

@@ -1,6 +1,7 @@
 """Draws a map that an analysis came to, in nm, with its unit and how sure it is."""
 
 from collections.abc import Mapping
+from math import pi
 
 import numpy as np
 from matplotlib import colormaps
@@ -12,7 +13,10 @@ from web.report.figures.maps import extent_nm, real_space
 from web.report.text import number
 
 _COLOURS: Mapping[Kind, str] = {"intensity": "gray", "signed": "RdBu_r", "angle": "twilight", "share": "viridis"}
-"""All of them perceptual: equal steps of a value look equal, and print in grey apart from the round one."""
+"""All of them perceptual: equal steps of a value look equal. Printed in grey the two ends of ``signed`` look alike, and
+those of ``angle`` on either side of its middle."""
+PERIOD = {"deg": 360.0, "rad": 2 * pi}
+"""Of an angle, by its unit."""
 
 
 def outcome_map(picture: Picture) -> Drawing:
@@ -21,7 +25,7 @@ def outcome_map(picture: Picture) -> Drawing:
     unit = f" [{picture.unit}]" if picture.unit else ""
     sure = _sure(picture)
     title = f"{picture.title}{unit}{sure}"
-    low, high, cut = _limits(values, picture.kind)
+    low, high, cut = _limits(values, picture)
     shown, bar_axes = image_panel(np.ma.masked_invalid(values), title, extent=extent_nm(values.shape, picture.pixel_nm))
     shown.set(cmap=with_bad(colormaps[_COLOURS[picture.kind]]), clim=(low, high))
     colour_bar(shown, bar_axes, picture.unit or picture.title, cut)
@@ -30,7 +34,8 @@ def outcome_map(picture: Picture) -> Drawing:
     return drawn(shown, title, f"{title}. {field} {said}")
 
 
-def _limits(values: NDArray[np.float64], kind: Kind) -> tuple[float, float, str]:
+def _limits(values: NDArray[np.float64], picture: Picture) -> tuple[float, float, str]:
+    kind = picture.kind
     if kind == "share":
         return 0.0, 1.0, "neither"
     if not np.isfinite(values).any():
@@ -39,8 +44,10 @@ def _limits(values: NDArray[np.float64], kind: Kind) -> tuple[float, float, str]
         end = float(np.nanpercentile(np.abs(values), 99.5)) or 1.0
         return -end, end, "both" if float(np.nanmax(np.abs(values))) > end else "neither"
     if kind == "angle":
-        # The whole circle: its two ends have one colour, and so must values that are one.
-        return (-180.0, 180.0, "neither") if float(np.nanmin(values)) < 0 else (0.0, 360.0, "neither")
+        # Once round, whatever the values: no colour is two directions, and small differences look small.
+        period = PERIOD.get(picture.unit, 360.0)
+        low = -period / 2 if float(np.nanmin(values)) < 0 else 0.0
+        return low, low + period, "neither"
     return clip_range(values)
 
 
