@@ -45,13 +45,15 @@ class Wanted:
 def analyse_run(settings: Settings, engine: Engine, run: str, wanted: Wanted) -> list[Made]:
     """Analyse each pass of a run that lies on this machine, and record what came of it with the run."""
     options = options_of(wanted)
-    made = []
+    made, recorded = [], _recorded(engine, run)
     for one in _passes(engine, run, wanted):
         job = Job(str(one.path), wanted.method, one.given, options)
         done = result_of(
             job, [one.sha256], settings.results_folder / run, again=wanted.again, everywhere=cluster_of(settings)
         )
-        if done.again:
+        summary = done.summary()
+        # What lay there may be of one that died before it was recorded.
+        if done.again or summary["results_sha256"] not in recorded:
             with writer(engine) as session:
                 add_analysis(
                     session,
@@ -60,10 +62,17 @@ def analyse_run(settings: Settings, engine: Engine, run: str, wanted: Wanted) ->
                     verdict=done.outcome.verdict,
                     reason=done.outcome.reason,
                     path=str(done.path),
-                    summary=done.summary(),
+                    summary=summary,
                 )
         made.append(done)
     return made
+
+
+def _recorded(engine: Engine, run: str) -> set[str]:
+    """Checksums of the results that stand in the record of a run."""
+    with reader(engine) as session:
+        analyses = show_run(session, name=run)["analyses"]
+    return {one["summary"].get("results_sha256", "") for one in analyses if one["summary"]}
 
 
 def analyse_file(settings: Settings, path: Path, wanted: Wanted) -> Made:

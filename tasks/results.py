@@ -19,6 +19,9 @@ from tasks.parts import Everywhere, Job, analysed
 VERSION = 1
 """Raised whenever an analysis comes to another result for the same input: results of before are then not used again."""
 
+MOST_TEXT = 200
+"""Characters of an option that stands in a record as it is."""
+
 
 @dataclass(frozen=True)
 class Made:
@@ -35,7 +38,7 @@ class Made:
         options = self.made_from["options"]
         return {
             **finite(self.outcome.figures),
-            "options": ", ".join(f"{name}={value}" for name, value in options.items() if name != "kind"),
+            "options": ", ".join(f"{name}={_short(value)}" for name, value in options.items() if name != "kind"),
             "input_sha256": " ".join(self.made_from["input_sha256"]),
             "results_sha256": sha256_of_file(self.path),
         }
@@ -81,6 +84,12 @@ def kept(method: str, outcome: Outcome, given: Given, options: Strict, inputs: S
 def _written(path: Path, outcome: Outcome, made_from: Mapping[str, Any]) -> Made:
     write_results(path, Results(made_from["method"], outcome, made_from))
     return Made(outcome, path, True, made_from)
+
+
+def _short(value: Any) -> str:
+    """An option in a record; a crystal or a mask by its checksum, of which the results file has the whole."""
+    text = str(value)
+    return text if len(text) <= MOST_TEXT else f"SHA-256 {sha256_of(text)[:12]} of {len(text)} characters"
 
 
 def _made_from(method: str, options: Strict, given: Given, inputs: Sequence[str]) -> dict[str, Any]:
