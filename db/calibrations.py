@@ -195,14 +195,6 @@ def _failed_since(
     return Standing("missing", None, f"could not be measured at {at}: {reason}")
 
 
-def current_calibration(
-    session: Session, *, kind: str, mode_key: str, instrument: str, now: datetime
-) -> CalibrationRecord | None:
-    """The usable calibration that is neither superseded nor withdrawn and valid at `now`, or None."""
-    found = standing_calibration(session, kind=kind, mode_key=mode_key, instrument=instrument, now=now)
-    return found.calibration if found.state == "valid" else None
-
-
 def invalidate(
     session: Session,
     calibration_id: int,

@@ -1,6 +1,6 @@
 """What became of one of our files since it was written: a value that a child process hands to its parent."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -127,11 +127,6 @@ def stretches(positions: npt.NDArray[np.bool_]) -> Stretches:
     """Where a mask is set, as first and last of each stretch."""
     edges = np.flatnonzero(np.diff(positions, prepend=False, append=False)).reshape(-1, 2)
     return tuple((int(first), int(end) - 1) for first, end in edges)
-
-
-def positions_of(found: Iterable[tuple[int, int]]) -> list[int]:
-    """The single positions of stretches."""
-    return [position for first, last in found for position in range(first, last + 1)]
 
 
 def in_words(found: Stretches, most: int = 12) -> str:

@@ -21,7 +21,6 @@ from storage.verify import state_of, verify_file
 
 SKELETON_BYTES = 2 * 2**20
 """What a file needs besides its frames: the tree, and 5 bytes and an index entry for each position of a large scan."""
-PER_POSITION_BYTES = 32
 
 
 class NotSaved(NightbeamError):

@@ -15,7 +15,6 @@ from db.calibrations import (
     SPOILED,
     Standing,
     add_calibration,
-    current_calibration,
     evidence_of,
     invalidate,
     standing_calibration,
@@ -104,7 +103,6 @@ def test_a_withdrawn_one_is_not_used_and_the_one_before_it_does_not_come_back(wo
     assert found.state == "withdrawn"
     assert found.why.endswith("by r1: the pattern lies 3 px off")
     with reader(world.engine) as session:
-        assert current_calibration(session, now=NOON + timedelta(minutes=2), **KEY) is None
         event = session.scalars(select(Event).filter_by(kind="calibration_withdrawn")).one()
         assert (event.run_id, event.data) == (world.run, {"calibration_id": second})
     third = calibrate(world, 3)

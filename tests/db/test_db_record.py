@@ -11,7 +11,7 @@ from sqlalchemy import func, select
 from sqlalchemy.exc import IntegrityError
 
 from db import calibrations, record, results
-from db.calibrations import CalibrationRecord, add_calibration, current_calibration
+from db.calibrations import CalibrationRecord, add_calibration, standing_calibration
 from db.engine import reader, writer
 from db.models import (
     Calibration,
@@ -200,7 +200,8 @@ def calibrate(world: World, minutes: int, **more: object) -> int:
 def current(world: World, minutes: int = 60, **more: str) -> CalibrationRecord | None:
     key = {"kind": "descan", "mode_key": "300kV-CL100", "instrument": "simulator"} | more
     with reader(world.engine) as session:
-        return current_calibration(session, now=NOON + timedelta(minutes=minutes), **key)
+        found = standing_calibration(session, now=NOON + timedelta(minutes=minutes), **key)
+        return found.calibration if found.state == "valid" else None
 
 
 def test_a_calibration_is_found_as_it_was_recorded(world: World) -> None:

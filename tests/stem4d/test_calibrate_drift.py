@@ -1,14 +1,11 @@
-"""Drift and focus from series of scans: recovered within their errors; jumps and the ends of a series are reported."""
+"""Drift from series of scans: recovered within its errors; jumps are reported."""
 
 from collections.abc import Callable
 
 import numpy as np
 import pytest
-from scipy import ndimage
-from scipy.special import j1
 
 from stem4d.calibrate.drift import DriftFit, fit_drift
-from stem4d.calibrate.focus import FocusFit, fit_focus, sharpness
 from stem4d.errors import BadInput
 
 STEP_NM = 0.2
@@ -112,47 +109,6 @@ def test_one_lost_scan_does_not_break_the_chain() -> None:
     assert np.array(fit.rate_nm_per_min) / PER_MIN == pytest.approx((0.5, 0.5), abs=0.02)
 
 
-def _through_focus(rng: np.random.Generator, best: float, defoci: Array, counts: float) -> list[Array]:
-    """Images blurred by the disk of geometrical optics, 0.04 px in radius a nm of defocus."""
-    scene = ndimage.gaussian_filter(rng.normal(size=(96, 96)), 1.2, mode="wrap")
-    spectrum = np.fft.fft2(scene / scene.std())
-    k = 2 * np.pi * np.hypot(*np.meshgrid(*[np.fft.fftfreq(96)] * 2))
-    images = []
-    for defocus in defoci:
-        at = np.maximum(k * abs(defocus - best) * 0.04, 1e-6)
-        image = np.fft.ifft2(spectrum * 2 * j1(at) / at).real
-        images.append(rng.poisson(counts * np.maximum(1 + 0.2 * image, 0))[16:80, 16:80])
-    return images
-
-
-def _focus(number: int, counts: float, runs: int) -> tuple[Array, Array]:
-    off, pulls = [], []
-    rng = np.random.default_rng(number)
-    for _ in range(runs):
-        best = rng.uniform(-40, 40)
-        defoci = np.linspace(-120, 120, number)
-        fit = fit_focus(_through_focus(rng, best, defoci, counts), defoci)
-        assert fit.ok, fit.reason
-        off.append(fit.defocus_nm - best)
-        pulls.append(off[-1] / fit.defocus_uncertainty_nm)
-    return np.array(off), np.array(pulls)
-
-
-def test_focus_is_found_within_its_error() -> None:
-    off, pulls = _focus(9, 300, 10)
-    assert np.abs(off).max() < 2.0  # a width of 50 nm and 1 % errors of the sharpness
-    assert 0.4 < np.std(pulls) < 1.6
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("number", "counts"), [(9, 100), (11, 300), (13, 1000)])
-def test_the_error_of_the_focus_is_honest(number: int, counts: float) -> None:
-    off, pulls = _focus(number, counts, 80)
-    assert np.sqrt(np.mean(off**2)) < 1.0
-    # 80 deviates scatter by 5 %.
-    assert 0.56 < np.mean(np.abs(pulls) < 1) < 0.82
-
-
 @pytest.mark.slow
 def test_the_error_of_the_drift_is_honest() -> None:
     rng = np.random.default_rng(6)
@@ -168,30 +124,6 @@ def test_the_error_of_the_drift_is_honest() -> None:
     assert 0.56 < np.mean(np.abs(pulls) < 1) < 0.82  # 80 deviates scatter by 5 %
 
 
-def _refused(best: float, number: int = 9, counts: float = 300) -> FocusFit:
-    defoci = np.linspace(-120, 120, number)
-    fit = fit_focus(_through_focus(np.random.default_rng(0), best, defoci, counts), defoci)
-    assert not fit.ok
-    assert np.isnan(fit.defocus_nm)
-    return fit
-
-
-def test_focus_beyond_the_series_and_series_without_focus_are_refused() -> None:
-    assert "larger" in _refused(200.0).reason
-    assert "smaller" in _refused(-115.0).reason
-    assert "few" in _refused(0.0, number=5).reason
-    rng = np.random.default_rng(1)
-    noise = fit_focus([rng.poisson(1000, (64, 64)) for _ in range(12)], np.arange(12.0))
-    assert not noise.ok
-    assert "sharper" in noise.reason
-    assert not fit_focus([np.zeros((8, 8))] * 8, np.arange(8.0)).ok
-
-
-def test_sharpness_does_not_know_the_dose() -> None:
-    scene = ndimage.gaussian_filter(np.random.default_rng(0).normal(size=(64, 64)), 2) + 1
-    assert sharpness(scene * 7.0) == pytest.approx(sharpness(scene))
-
-
 def test_bad_input_is_named() -> None:
     scans = [np.ones((16, 16))] * 3
     for times, step, line in (([0, 1], 1.0, 0.0), ([0, 2, 1], 1.0, 0.0), ([0, 1, 2], 0.0, 0.0), ([0, 1, 2], 1.0, -1.0)):
@@ -201,7 +133,3 @@ def test_bad_input_is_named() -> None:
         fit_drift(scans[:1], [0.0], 1.0)
     with pytest.raises(BadInput):
         fit_drift(scans, [0, 1, 2], 1.0, recorded=[np.ones((16, 16), bool)])
-    with pytest.raises(BadInput):
-        fit_focus(scans, [0.0, 1.0])
-    with pytest.raises(BadInput):
-        fit_focus([np.ones(4)], [0.0])

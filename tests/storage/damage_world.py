@@ -2,7 +2,7 @@
 
 import hashlib
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from storage import layout
 from storage.contents import contents_of
-from storage.findings import Findings, findings, positions_of
+from storage.findings import Findings, findings
 from storage.spec import FileSpec
 from storage.unclosed import Unclosed
 from storage.verify import state_of, troubles_of
@@ -112,6 +112,11 @@ def found_in(path: Path) -> Findings:
 
 def told_of(path: Path) -> list[str]:
     return troubles_of(state_of(path), found_in(path))
+
+
+def positions_of(found: Iterable[tuple[int, int]]) -> list[int]:
+    """The single positions of stretches."""
+    return [position for first, last in found for position in range(first, last + 1)]
 
 
 def accused(found: Findings) -> set[int]:

@@ -22,7 +22,7 @@ from stem4d.errors import BadInput
 from storage import layout
 from storage.contents import Destroyed
 from storage.disk import DiskFull
-from storage.findings import Findings, positions_of
+from storage.findings import Findings
 from storage.holders import writers_of
 from storage.limited import RescueLimits
 from storage.read import open_frames
@@ -41,6 +41,7 @@ from tests.storage.damage_world import (
     found_in,
     frames_in,
     left_behind,
+    positions_of,
     recorded_of,
     sha256,
     told_of,
