@@ -36,14 +36,12 @@ def demo(as_json: AsJson = False, no_prefect: NoPrefect = False) -> Code:
 
     Example: nightbeam demo
     """
-    settings = _settings()
-    with _beside(settings, no_prefect) as prefect:
-        from flows.demo import demo_night
-        from flows.plans import shipped
+    from flows.demo import demo_night
+    from flows.plans import shipped
 
-        path = shipped("demo_night.yaml")
-        read = demo_night(path)
-        result = _night(settings, read, "afresh", as_json, prefect)
+    settings = _settings()
+    read = demo_night(shipped("demo_night.yaml"))
+    result = _night(settings, read, "afresh", as_json, no_prefect)
     unexpected = [target.name for target, outcome in result.outcomes if outcome.state != target.expect]
     if as_json:
         print_json(_facts(result))
@@ -68,6 +66,7 @@ def run(
 
     Example: nightbeam run plans/demo/1_overview.yaml
     """
+    from flows.plan_file import check_plan
     from flows.plans import instrument_of
     from stem4d.plan import Plan
     from storage.documents import load_model
@@ -75,16 +74,13 @@ def run(
     settings = _settings()
     one = load_model(plan, Plan)
     path = instrument_of(plan, instrument)
-    with _beside(settings, no_prefect) as prefect:
-        from flows.plan_file import check_plan
+    check_plan(settings, one, plan.name, path)
+    _ask([one], yes=yes)
+    with _instrument(settings, path, as_json, no_prefect) as opened:
+        from flows.run import run_plan
 
-        check_plan(settings, one, plan.name, path)
-        _ask([one], yes=yes)
-        with _instrument(settings, path, as_json, prefect) as opened:
-            from flows.run import run_plan
-
-            opened.lab.accept_stale = accept_stale
-            outcome = run_plan(opened.lab, one, with_prefect=opened.with_prefect)
+        opened.lab.accept_stale = accept_stale
+        outcome = run_plan(opened.lab, one, with_prefect=opened.with_prefect)
     report = settings.reports_folder / f"{outcome.runs[-1]}.html"
     if as_json:
         print_json({**outcome.as_dict(), "report": str(report)})
@@ -119,21 +115,19 @@ def night(
     if go_on and new:
         raise BadInput(field="--resume", value="--new", limit="one of the two", remedy="Leave one of them out")
     start: Start = "afresh" if new else "only_go_on" if go_on else "go_on"
-    with ExitStack() as stack:
-        # Without --yes somebody is there and reads it.
-        with telling_that_it_never_started(settings, night.name, aside) if yes else nullcontext():
-            prefect = stack.enter_context(_beside(settings, no_prefect))
-            read = read_night(settings, night, start)
-            before = None if read.left else last_of_its_name(settings, read.facts.name, read.night)
-        for line in before_lines(before, read.night, read.queued) if before else ():
-            aside(line)
-        if left := read.left:
-            aside(f"{left.name} of {left.started:%Y-%m-%d %H:%M} UTC goes on (--new starts afresh):")
-        for line in order_lines(read.night, read.todo, read.facts.facts, left.started if left else None):
-            aside(line)
-        _ask([one.plan for one in read.todo], yes=yes)
-        # One that was broken off since then goes on too, unless it is wanted afresh.
-        result = _night(settings, read, "afresh" if new else "go_on", as_json, prefect, accept_stale)
+    # Without --yes somebody is there and reads it.
+    with telling_that_it_never_started(settings, night.name, aside) if yes else nullcontext():
+        read = read_night(settings, night, start)
+        before = None if read.left else last_of_its_name(settings, read.facts.name, read.night)
+    for line in before_lines(before, read.night, read.queued) if before else ():
+        aside(line)
+    if left := read.left:
+        aside(f"{left.name} of {left.started:%Y-%m-%d %H:%M} UTC goes on (--new starts afresh):")
+    for line in order_lines(read.night, read.todo, read.facts.facts, left.started if left else None):
+        aside(line)
+    _ask([one.plan for one in read.todo], yes=yes)
+    # One that was broken off since then goes on too, unless it is wanted afresh.
+    result = _night(settings, read, "afresh" if new else "go_on", as_json, no_prefect, accept_stale)
     return _finish(result, night, read.instrument, as_json)
 
 
@@ -143,19 +137,38 @@ def _settings() -> "Settings":
     return load_settings()
 
 
-class _Prefect(NamedTuple):
-    """Whether this command is shown to Prefect, and the server that it started for that; None where one was there."""
-
-    wanted: bool
-    server: "ApiServer | None" = None
+class _Opened(NamedTuple):
+    lab: "Lab"
+    with_prefect: bool
 
 
 @contextmanager
-def _beside(settings: "Settings", no_prefect: bool) -> Iterator[_Prefect]:
-    """Prefect's server, unless it is not wanted; to be entered first: it comes up while all else is read and opened."""
-    if no_prefect or not settings.prefect:
-        yield _Prefect(wanted=False)
-        return
+def _instrument(settings: "Settings", file: Path, as_json: bool, no_prefect: bool) -> Iterator[_Opened]:
+    """The instrument with its story on the screen; Prefect's server comes up beside it unless it is not wanted.
+
+    What is refused for what the user gave is refused before: a server leaves folders in the home.
+    """
+    with_prefect = settings.prefect and not no_prefect
+    with ExitStack() as stack:
+        server = stack.enter_context(_client(settings)) if with_prefect else None
+        from flows.cli.screen import screen
+        from tasks.lab import open_lab
+
+        lab = stack.enter_context(open_lab(settings, file))
+        lab.stand_by()
+        if with_prefect:
+            import flows.run  # noqa: F401 - Prefect is imported while its server comes up
+        if server is not None:
+            if not as_json:
+                aside("waiting for Prefect's own server (a few seconds; longer the first time)")
+            _meanwhile()
+        stack.enter_context(screen(lab, quiet=as_json))
+        yield _Opened(lab, with_prefect and _shown_to_prefect(lab, server))
+
+
+@contextmanager
+def _client(settings: "Settings") -> Iterator["ApiServer | None"]:
+    """Be a client of the server that is there; gives the one that is started, and still on its way, where none is."""
     from flows.api import client_of, named_api, noted_api, start
 
     with ExitStack() as stack:
@@ -166,31 +179,7 @@ def _beside(settings: "Settings", no_prefect: bool) -> Iterator[_Prefect]:
             server = stack.enter_context(start(settings.home))
             there = server.api
         stack.enter_context(client_of(there))
-        yield _Prefect(True, server)
-
-
-class _Opened(NamedTuple):
-    lab: "Lab"
-    with_prefect: bool
-
-
-@contextmanager
-def _instrument(settings: "Settings", file: Path, as_json: bool, prefect: _Prefect) -> Iterator[_Opened]:
-    """The instrument with its story on the screen."""
-    with ExitStack() as stack:
-        from flows.cli.screen import screen
-        from tasks.lab import open_lab
-
-        lab = stack.enter_context(open_lab(settings, file))
-        lab.stand_by()
-        if prefect.wanted:
-            import flows.run  # noqa: F401 - Prefect is imported while its server comes up
-        if prefect.server is not None:
-            if not as_json:
-                aside("waiting for Prefect's own server (a few seconds; longer the first time)")
-            _meanwhile()
-        stack.enter_context(screen(lab, quiet=as_json))
-        yield _Opened(lab, prefect.wanted and _shown_to_prefect(lab, prefect.server))
+        yield server
 
 
 def _meanwhile() -> None:
@@ -228,14 +217,14 @@ def _night(
     read: "NightFile",
     start: "Start",
     as_json: bool,
-    prefect: _Prefect,
+    no_prefect: bool,
     accept_stale: bool = False,
 ) -> "NightResult":
     from flows.night_file import run_read, tell_lost, telling_that_it_never_started
 
     with ExitStack() as stack:
         with telling_that_it_never_started(settings, read.title, aside):
-            opened = stack.enter_context(_instrument(settings, read.instrument, as_json, prefect))
+            opened = stack.enter_context(_instrument(settings, read.instrument, as_json, no_prefect))
             tell_lost(settings, opened.lab, aside)
         return run_read(opened.lab, read, start, with_prefect=opened.with_prefect, accept_stale=accept_stale)
 
