@@ -1,5 +1,6 @@
 """Commands that expose a specimen, real or simulated: demo, run, night."""
 
+import gc
 import textwrap
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
@@ -146,10 +147,17 @@ class _Opened(NamedTuple):
 def _instrument(settings: "Settings", file: Path, as_json: bool, no_prefect: bool) -> Iterator[_Opened]:
     """The instrument with its story on the screen; Prefect's server comes up beside it unless it is not wanted.
 
-    What is refused for what the user gave is refused before: a server leaves folders in the home.
+    What is refused for what the user gave is refused before: server and instrument leave folders in the home.
     """
+    from devices.registry import driver_of
+    from stem4d.instrument import InstrumentFile
+    from storage.documents import load_model
+
+    driver_of(load_model(file, InstrumentFile))
     with_prefect = settings.prefect and not no_prefect
     with ExitStack() as stack:
+        gc.disable()  # a twelfth of the imports below is the collector looking at modules that will stay
+        stack.callback(gc.enable)
         server = stack.enter_context(_client(settings)) if with_prefect else None
         from flows.cli.screen import screen
         from tasks.lab import open_lab
@@ -162,6 +170,8 @@ def _instrument(settings: "Settings", file: Path, as_json: bool, no_prefect: boo
             if not as_json:
                 aside("waiting for Prefect's own server (a few seconds; longer the first time)")
             _meanwhile()
+        gc.freeze()
+        gc.enable()
         stack.enter_context(screen(lab, quiet=as_json))
         yield _Opened(lab, with_prefect and _shown_to_prefect(lab, server))
 
