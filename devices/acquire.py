@@ -3,17 +3,19 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from devices.frames import FrameSourceSpec
-from devices.intake import FrameCounts, Intake
-from stem4d.accumulate import AccumulatorSpec
+from devices.frames import FrameCounts, FrameSourceSpec
+from stem4d.accumulate_spec import AccumulatorSpec
 from stem4d.errors import DeviceFault
 from storage.glimpse import Grey
 from storage.spec import FileReceipt, FileSpec
-from storage.write import FrameWriter
+
+if TYPE_CHECKING:
+    from devices.intake import Intake
 
 PROGRESS_EVERY_S = 0.2
 GLIMPSE_EVERY_S = 1.0
@@ -88,6 +90,10 @@ def acquire(job: AcquisitionJob, on_listening: OnListening, on_progress: OnProgr
         When more than a hundredth of the frames do not come or cannot be unpacked, or frames do not belong to the
         scan. What came is on disk.
     """
+    # Imported here: kernels and HDF5 are for the process that receives, and its owner is not kept waiting for them.
+    from devices.intake import Intake
+    from storage.write import FrameWriter
+
     total = job.source.frames
     started = time.monotonic()
     stopped = ""
@@ -126,7 +132,7 @@ def acquire(job: AcquisitionJob, on_listening: OnListening, on_progress: OnProgr
     )
 
 
-def _progress(intake: Intake, total: int, started: float, *, looks: bool, ended: bool = False) -> Progress:
+def _progress(intake: "Intake", total: int, started: float, *, looks: bool, ended: bool = False) -> Progress:
     elapsed_s = time.monotonic() - started
     return Progress(
         frames_done=intake.received,

@@ -1,6 +1,7 @@
 """Frames on their way from an instrument into the acquisition process, which needs to know nothing else of it."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import NamedTuple, Protocol, Self
 
 import numpy as np
@@ -67,3 +68,28 @@ class FrameSourceSpec(Protocol):
     def open(self) -> FrameSource:
         """Connect; the caller arms the detector only afterwards."""
         ...
+
+
+@dataclass(frozen=True)
+class FrameCounts:
+    """What became of an exposure: each position is ok, missing, duplicate or corrupt, and exactly one of them."""
+
+    ok: int
+    missing: int
+    duplicate: int = 0
+    """Came more than once; the first is kept."""
+    corrupt: int = 0
+    """Came, and could not be unpacked; its bytes are kept aside."""
+    outside: int = 0
+    """Frames with a number that was not asked for."""
+    strays: int = 0
+    """Messages that belong to no frame of the exposure."""
+
+    def losses(self, *, ended: bool) -> str:
+        """What is not as it should be, in words; a frame that may still come is not missing before the end."""
+        kinds = (
+            (self.missing if ended else 0, "missing"),
+            (self.corrupt, "corrupt"),
+            (self.duplicate, "came twice"),
+        )
+        return ", ".join(f"{count:,} {what}" for count, what in kinds if count)

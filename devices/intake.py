@@ -2,14 +2,13 @@
 
 from collections import deque
 from contextlib import ExitStack
-from dataclasses import dataclass
 from itertools import compress
 from types import TracebackType
 from typing import Self
 
 import numpy as np
 
-from devices.frames import FrameBatch, PackedBatch
+from devices.frames import FrameBatch, FrameCounts, PackedBatch
 from devices.map_buffers import MapBuffers
 from devices.packed_pass import PackedPass, Taking
 from stem4d.accumulate import Accumulator, AccumulatorSpec
@@ -24,31 +23,6 @@ LOST_SHARE = 0.01
 OVERRUN_SHARE = 0.01
 """So many frames more than asked for are counted; then the connection is left. Frames that are still on their way when
 the last one asked for comes are no fault; a detector that does not end its series must not keep the run from ending."""
-
-
-@dataclass(frozen=True)
-class FrameCounts:
-    """What became of an exposure: each position is ok, missing, duplicate or corrupt, and exactly one of them."""
-
-    ok: int
-    missing: int
-    duplicate: int = 0
-    """Came more than once; the first is kept."""
-    corrupt: int = 0
-    """Came, and could not be unpacked; its bytes are kept aside."""
-    outside: int = 0
-    """Frames with a number that was not asked for."""
-    strays: int = 0
-    """Messages that belong to no frame of the exposure."""
-
-    def losses(self, *, ended: bool) -> str:
-        """What is not as it should be, in words; a frame that may still come is not missing before the end."""
-        kinds = (
-            (self.missing if ended else 0, "missing"),
-            (self.corrupt, "corrupt"),
-            (self.duplicate, "came twice"),
-        )
-        return ", ".join(f"{count:,} {what}" for count, what in kinds if count)
 
 
 class Intake:

@@ -32,15 +32,13 @@ def drivers() -> tuple[Driver, ...]:
     )
 
 
-def open_instrument(file: InstrumentFile, home: Path) -> Instrument:
-    """Open the instrument of a file with its driver.
+def driver_of(file: InstrumentFile) -> EntryPoint:
+    """The driver that a file names, not yet loaded: asked before anything is written or started.
 
     Raises
     ------
     BadInput
         No driver of that name, or several.
-    DeviceFault
-        The driver cannot be imported, or what it opened is no instrument.
     """
     found = entry_points(group=GROUP)
     points = [point for point in found if point.name == file.driver]
@@ -57,9 +55,23 @@ def open_instrument(file: InstrumentFile, home: Path) -> Instrument:
         raise BadInput(
             field="driver", value=file.driver, limit=f"stands for {offers}", remedy="Uninstall all but one of them"
         )
-    if reason := _why_broken(points[0]):
-        raise DeviceFault(f"the driver {file.driver} ({points[0].value}) cannot be used: {reason}")
-    instrument = points[0].load()(file, home)
+    return points[0]
+
+
+def open_instrument(file: InstrumentFile, home: Path) -> Instrument:
+    """Open the instrument of a file with its driver.
+
+    Raises
+    ------
+    BadInput
+        No driver of that name, or several.
+    DeviceFault
+        The driver cannot be imported, or what it opened is no instrument.
+    """
+    driver = driver_of(file)
+    if reason := _why_broken(driver):
+        raise DeviceFault(f"the driver {file.driver} ({driver.value}) cannot be used: {reason}")
+    instrument = driver.load()(file, home)
     if not isinstance(instrument, Instrument):
         raise DeviceFault(f"the driver {file.driver} opened a {type(instrument).__name__}, which is no instrument")
     return instrument

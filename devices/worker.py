@@ -1,6 +1,7 @@
 """The acquisition as a process of its own: what a full disk or a bad codec kills is not the owner of the beam."""
 
 import ctypes
+import importlib
 import multiprocessing
 import os
 import signal
@@ -10,6 +11,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from multiprocessing.connection import Connection
 from typing import Any, Literal
+
+import numpy as np
 
 from devices.acquire import AcquisitionJob, AcquisitionResult, OnListening, OnProgress, Progress, acquire
 from stem4d.errors import DeviceFault, NightbeamError
@@ -35,6 +38,48 @@ _PR_SET_PDEATHSIG = 1
 Kind = Literal["alive", "listening", "progress", "done", "error"]
 
 
+class Worker:
+    """A process for one exposure. It may be started long before: its imports are done by then."""
+
+    def __init__(self, on_started: Callable[[int], None] = lambda _pid: None, imports: tuple[str, ...] = ()) -> None:
+        context = multiprocessing.get_context("spawn")
+        self.pipe, theirs = context.Pipe()
+        arguments = (theirs, os.getpid(), imports)
+        self._process = context.Process(target=_child, args=arguments, daemon=True, name="nightbeam-worker")
+        # Ctrl+C is the parent's to answer, also before the child can say so: a blocked signal waits for `_child`.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            self._process.start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        theirs.close()
+        on_started(self._process.pid or 0)
+
+    @property
+    def lives(self) -> bool:
+        """Whether it can still be given something."""
+        return self._process.is_alive()
+
+    def give(self, job: AcquisitionJob) -> None:
+        """Say what to receive; one that died meanwhile is noticed when it is listened to."""
+        with suppress(BrokenPipeError, ConnectionResetError):
+            self.pipe.send(job)
+
+    def exit_code(self) -> int | None:
+        """How it ended, or is about to."""
+        self._process.join(timeout=5)
+        return self._process.exitcode
+
+    def end(self) -> None:
+        """Be rid of it: one that waits for a job ends at once, one that has done its job soon."""
+        self.pipe.close()
+        if self._process.is_alive():
+            self._process.join(timeout=2)
+        if self._process.is_alive():
+            self._process.kill()
+            self._process.join(timeout=5)
+
+
 def acquire_in_child(
     job: AcquisitionJob,
     on_listening: OnListening,
@@ -42,8 +87,11 @@ def acquire_in_child(
     silence_timeout_s: float = 60.0,
     on_failing: Callable[[], None] = lambda: None,
     on_started: Callable[[int], None] = lambda _pid: None,
+    worker: Worker | None = None,
 ) -> AcquisitionResult:
     """Receive one exposure in a child process, whose number ``on_started`` is told; else as ``acquire``.
+
+    ``worker`` is one that was started before, and is used if it still lives.
 
     ``on_failing`` is called after an error before the child is waited for: no beam has to stay on for that.
 
@@ -53,30 +101,21 @@ def acquire_in_child(
         When the child dies, sends nothing for ``silence_timeout_s`` while frames come, or does not finish its file
         within an hour; frames it flushed are on disk.
     """
-    context = multiprocessing.get_context("spawn")
-    ours, theirs = context.Pipe()
-    process = context.Process(target=_child, args=(theirs, job, os.getpid()), daemon=True, name="nightbeam-worker")
-    process.start()
-    theirs.close()
-    on_started(process.pid or 0)
+    if worker is None or not worker.lives:
+        worker = Worker(on_started)
     try:
-        return _follow(ours, on_listening, on_progress, silence_timeout_s)
+        worker.give(job)
+        return _follow(worker.pipe, on_listening, on_progress, silence_timeout_s)
     except BaseException as error:
         on_failing()
         if not isinstance(error, _WorkerGoneError):
             raise
-        process.join(timeout=5)
         raise DeviceFault(
-            f"the acquisition process died (exit code {process.exitcode}); "
+            f"the acquisition process died (exit code {worker.exit_code()}); "
             f"frames flushed before that are kept in {job.file.path}.partial"
         ) from None
     finally:
-        ours.close()
-        if process.is_alive():
-            process.join(timeout=2)
-        if process.is_alive():
-            process.kill()
-            process.join(timeout=5)
+        worker.end()
 
 
 def _follow(
@@ -166,12 +205,18 @@ def _ask(pipe: Connection, line: _Line, kind: Kind, content: object, timeout_s: 
     return answer
 
 
-def _child(pipe: Connection, job: AcquisitionJob, parent_pid: int) -> None:
-    """Run the acquisition and speak to the parent; ends with it."""
+def _child(pipe: Connection, parent_pid: int, imports: tuple[str, ...]) -> None:
+    """Wait for a job, run the acquisition and speak to the parent; ends with it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl+C is the parent's to answer: it stops us in order
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent_pid:
         return
+    _make_ready(pipe, imports)
+    try:
+        job: AcquisitionJob = pipe.recv()
+    except (EOFError, OSError):
+        return  # there is none, and will be none
     crash_point("worker.start")
     line = _Line(pipe)
     threading.Thread(target=line.live, daemon=True).start()
@@ -201,6 +246,15 @@ def _child(pipe: Connection, job: AcquisitionJob, parent_pid: int) -> None:
     else:
         crash_point("worker.done")
         line.send("done", result)
+
+
+def _make_ready(pipe: Connection, imports: tuple[str, ...]) -> None:
+    """Do what a job would have to do first; what goes wrong here goes wrong again there, and is told then."""
+    with suppress(Exception):
+        for name in ("devices.intake", "storage.write", *imports):
+            importlib.import_module(name)
+        if not pipe.poll():  # nobody waits yet: numba sets itself up with its first kernel, whichever that is
+            importlib.import_module("stem4d.kernels").block_kernel(np.dtype(np.uint16))
 
 
 def _leave() -> None:

@@ -54,6 +54,7 @@ def main(door: int, parent: int) -> None:
     import uvicorn
     from prefect.server.api.server import create_app
 
+    gc.freeze()  # `create_app` collects by itself, and would look at them all once more
     app = create_app(final=True)
     gc.freeze()
     gc.enable()

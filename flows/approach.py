@@ -4,11 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from stem4d.errors import BadInput, LimitViolation, NotConfirmed
-from tasks.approach import contamination, focus, move_stage, put_in_place, settle_stage
-from tasks.approach_height import eucentric_height
 from tasks.lab import Lab
-
-STAGES = (move_stage, settle_stage, eucentric_height, put_in_place, focus, contamination)
 
 
 def is_wanted(opened: Lab, runs: list[str]) -> bool:
@@ -25,7 +21,11 @@ def is_wanted(opened: Lab, runs: list[str]) -> bool:
 
 def approach(call: Callable[..., Any], instrument: str, run: str, calibrated_json: str) -> tuple[str, str]:
     """What is calibrated afterwards, as JSON, and why the target has to be left; empty where it is ready."""
-    for stage in STAGES:
+    # Imported here: few plans are approached, and the others are not kept waiting for it.
+    from tasks.approach import contamination, focus, move_stage, put_in_place, settle_stage
+    from tasks.approach_height import eucentric_height
+
+    for stage in (move_stage, settle_stage, eucentric_height, put_in_place, focus, contamination):
         try:
             came = call(stage, instrument, run, calibrated_json)
         except (BadInput, LimitViolation, NotConfirmed) as error:

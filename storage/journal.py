@@ -177,6 +177,7 @@ class _Found:
 
 def _scan(data: bytes) -> tuple[_Found, int, int]:
     """What waits in a file, the first number that may, and where it begins."""
+    data = data.rstrip(b"\0")  # room for what is still to come, megabytes of it
     header = _HEADER.match(data)
     if header and zlib.crc32(b"%s %s" % header.group(1, 2)) == int(header[3], 16):
         first, start = int(header[1], 16), int(header[2], 16)

@@ -8,7 +8,6 @@ from stem4d.rules.limits import calibrations_of
 from tasks.calibrated import Calibrated
 from tasks.calibrations.applies import does_not_apply
 from tasks.calibrations.kinds import FOR_EVERY_RUN, KINDS, kinds_for
-from tasks.calibrations.measure import measure
 from tasks.calibrations.standing import may_use, standings, together, usable
 from tasks.lab import Lab, lab
 from tasks.stage import stage
@@ -30,6 +29,9 @@ def calibrate(instrument: str, run: str) -> str:
     if all(kind in known for kind in FOR_EVERY_RUN):
         opened.tell("calibrated", f"used again, as they still hold for these settings: {', '.join(known)}", run)
     else:
+        # Imported here: a run whose calibrations still hold is not kept waiting for the fits.
+        from tasks.calibrations.measure import measure
+
         done = measure(opened, run, plan, FOR_EVERY_RUN, known)
         failed = [one.measured for one in done if not one.measured.usable]
         if failed:

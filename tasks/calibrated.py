@@ -6,11 +6,12 @@ from pydantic import Field
 
 from devices.protocols import ColumnSetting
 from stem4d import optics, rules
-from stem4d.accumulate import AccumulatorSpec, Annulus
+from stem4d.accumulate_spec import AccumulatorSpec
 from stem4d.detector import container_bytes
 from stem4d.model import Strict
 from stem4d.plan import Plan, Virtual
 from stem4d.quality.regions import BEYOND_RADII, COM_REGION_RADII, PatternGeometry
+from stem4d.virtual_detectors import Annulus
 
 
 class Calibrated(Strict):

@@ -1,15 +1,12 @@
 """The stage that judges what was recorded and writes every figure down with its limit."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from db.operations import AddQuality, Figure
 from db.vocabulary import Stage
 from stem4d.maps import RunMaps
 from stem4d.plan import Plan
-from stem4d.quality.drift_seen import Scans
-from stem4d.quality.judge import judge, verdict_by_analysis
-from stem4d.quality.remedies.recalibrate import contradicted
 from stem4d.verdict import QualityResult, Verdict
 from tasks.calibrated import Calibrated
 from tasks.lab import Lab, lab
@@ -17,10 +14,17 @@ from tasks.recorded_maps import recorded_passes, recorded_references
 from tasks.stage import stage
 from tasks.withdraw import withdraw
 
+if TYPE_CHECKING:
+    from stem4d.quality.drift_seen import Scans
+
 
 @stage("check quality")
 def check_quality(instrument: str, run: str, calibrated_json: str, exposed: dict[str, Any]) -> dict[str, Any]:
     """Judge a run's passes; gives the verdict of each analysis, and why where one fails."""
+    # Imported here, as below: the first exposure is not kept waiting for what judges it.
+    from stem4d.quality.judge import verdict_by_analysis
+    from stem4d.quality.remedies.recalibrate import contradicted
+
     opened = lab(instrument)
     plan = opened.runs[run].plan
     calibrated = Calibrated.model_validate_json(calibrated_json)
@@ -49,9 +53,11 @@ def judged(
     calibrated: Calibrated,
     passes: Sequence[RunMaps],
     started_s: Sequence[float],
-    references: Scans | None = None,
+    references: "Scans | None" = None,
 ) -> tuple[QualityResult, ...]:
     """All checks of passes with what the run's calibrations say: at its end, and while it goes on."""
+    from stem4d.quality.judge import judge
+
     return judge(
         plan,
         passes,

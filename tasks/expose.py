@@ -14,7 +14,7 @@ from devices.guard import Unwatched, WatchedGate
 from devices.protocols import ColumnSetting, ExposureRequest, Instrument, ScanRequest
 from devices.safety import SafeLevel, blank_first, exposed, make_safe
 from devices.worker import acquire_in_child
-from stem4d.accumulate import AccumulatorSpec
+from stem4d.accumulate_spec import AccumulatorSpec
 from stem4d.dose import BUDGET_TOLERANCE, DoseLease, electrons
 from stem4d.errors import BrokenOff, DeviceFault, DoseRefused, InstrumentTaken, LimitViolation, NightbeamError
 from stem4d.plan import Plan
@@ -292,7 +292,8 @@ def _receiver(opened: Lab) -> Callable[..., AcquisitionResult]:
     return partial(
         acquire_in_child,
         on_failing=partial(blank_first, opened.instrument.gate),
-        on_started=lambda pid: opened.children.remember(pid, "the acquisition"),
+        on_started=opened.remember_worker,
+        worker=opened.standby.take(),
     )
 
 

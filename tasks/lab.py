@@ -19,6 +19,7 @@ from devices.lease import owned
 from devices.protocols import BeamFound, BeamWitness, Instrument
 from devices.registry import open_instrument
 from devices.safety import SafeLevel, make_safe
+from devices.standby import Standby
 from stem4d.errors import DeviceFault, NightbeamError
 from stem4d.instrument import InstrumentFile
 from stem4d.night import Approval
@@ -108,6 +109,7 @@ class Lab:
 
     def __post_init__(self) -> None:
         self.recorder = Recorder(self.engine, self.outbox, self._database_changed)
+        self.standby = Standby(self.remember_worker, (type(self.instrument).__module__,))
 
     def _database_changed(self, kind: str, message: str) -> None:
         """Say so once; what the database missed is recorded when it is there again."""
@@ -164,6 +166,15 @@ class Lab:
     def show(self, kind: str, message: str, run: str | None = None) -> None:
         """Show something that the database records by itself."""
         self.on_told(Told(kind, message, run))
+
+    def stand_by(self) -> None:
+        """Have the next acquisition process come up beside what is done before its exposure."""
+        if self.settings.worker == "child":
+            self.standby.begin()
+
+    def remember_worker(self, pid: int) -> None:
+        """Note an acquisition process, so that the next owner ends it should it outlive this one."""
+        self.children.remember(pid, "the acquisition")
 
     @property
     def children(self) -> Children:
@@ -238,6 +249,7 @@ def open_lab(settings: Settings, instrument_path: Path, *, by_force: bool = Fals
             guard=guard,
         )
         stack.callback(opened.settle)
+        stack.callback(opened.standby.end)
         stack.push(lambda _kind, error, _where: _let_go(opened, error))
         stack.push(lambda _kind, error, _where: _park(opened, error))
         guard.begin(instrument)

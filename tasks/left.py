@@ -12,10 +12,8 @@ from db.open_intents import open_intents
 from db.record import add_event
 from devices.beam_times import Witness, witness
 from stem4d.errors import NightbeamError
-from storage.salvage import NotSaved, Salvaged, recovered_path, salvage
 from storage.settings import Settings
 from tasks.bounds import bound
-from tasks.recovered import register_recovered
 
 SALVAGE_S = 120.0
 """Longest that a session which begins spends on the frames of those before it [s]."""
@@ -98,6 +96,11 @@ def save_frames(
     engine: Engine, settings: Settings, left: Left, runs: tuple[str, ...], within_s: float = SALVAGE_S
 ) -> Left:
     """Save what runs that crashed have on disk, as `nightbeam recover RUN` does, within a time."""
+    if not runs:
+        return left
+    # Imported here and below: few sessions find what crashed, and the others are not kept waiting for it.
+    from storage.salvage import recovered_path
+
     ends_s = time.monotonic() + within_s
     words: list[str] = []
     for run in runs:
@@ -114,6 +117,9 @@ class _TooLongError(NightbeamError):
 
 
 def _saved(engine: Engine, settings: Settings, path: Path, ends_s: float) -> str:
+    from storage.salvage import NotSaved, Salvaged, salvage
+    from tasks.recovered import register_recovered
+
     def on_bytes(_read: int) -> None:
         if time.monotonic() > ends_s:
             raise _TooLongError(f"it takes too long now; `nightbeam recover {path.parent.name}` saves them")

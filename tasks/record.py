@@ -40,6 +40,7 @@ def open_run(
     ``calibrating`` is a run that measures calibrations only: what the plan itself would take is not predicted of it.
     """
     opened = lab(instrument)
+    opened.stand_by()
     opened.watched_anew()
     opened.ownership.check()
     plan = Plan.model_validate_json(plan_json)

@@ -7,11 +7,13 @@ from typing import Any
 from stem4d.maps import RunMaps, maps_from_arrays
 from stem4d.plan import Plan
 from stem4d.quality.drift_seen import Scans
-from storage.read import open_frames
 
 
 def recorded_maps(one: dict[str, Any]) -> RunMaps:
     """What the acquisition of a pass left, by the facts that the exposure gave of it."""
+    # Imported here: the first exposure is not kept waiting for what reads it.
+    from storage.read import open_frames
+
     with open_frames(Path(one["path"])) as frames:
         maps = maps_from_arrays(frames.online(), frames.full_scale)
         return replace(maps, came_twice=frames.came_twice, corrupt=frames.corrupt)

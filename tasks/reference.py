@@ -8,7 +8,6 @@ from stem4d.maps import RunMaps
 from stem4d.plan import Plan
 from stem4d.quality.remedies.settle import reference_dwell_us
 from tasks.calibrated import Calibrated
-from tasks.calibrations.bench import Bench
 from tasks.expose import scan_request
 from tasks.lab import Lab
 
@@ -60,6 +59,9 @@ class Reference:
         self._taken += 1
         left = self._plan.exposure.passes - passes_before_it
         rest = self._plan.model_copy(update={"exposure": self._plan.exposure.model_copy(update={"passes": left})})
+        # Imported here: few plans have such scans, and the others are not kept waiting for it.
+        from tasks.calibrations.bench import Bench
+
         bench = Bench(self._opened, self._run, rest, {})
         started_s = self._opened.instrument.now_s()
         request = self._request.model_copy(update={"offset_nm": offset_nm})

@@ -1,5 +1,6 @@
 """Commands that expose a specimen, real or simulated: demo, run, night."""
 
+import gc
 import textwrap
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
@@ -40,8 +41,7 @@ def demo(as_json: AsJson = False, no_prefect: NoPrefect = False) -> Code:
     from flows.plans import shipped
 
     settings = _settings()
-    path = shipped("demo_night.yaml")
-    read = demo_night(path)
+    read = demo_night(shipped("demo_night.yaml"))
     result = _night(settings, read, "afresh", as_json, no_prefect)
     unexpected = [target.name for target, outcome in result.outcomes if outcome.state != target.expect]
     if as_json:
@@ -145,31 +145,61 @@ class _Opened(NamedTuple):
 
 @contextmanager
 def _instrument(settings: "Settings", file: Path, as_json: bool, no_prefect: bool) -> Iterator[_Opened]:
-    """The instrument with its story on the screen; Prefect's server runs beside it unless it is not wanted."""
+    """The instrument with its story on the screen; Prefect's server comes up beside it unless it is not wanted.
+
+    What is refused for what the user gave is refused before: server and instrument leave folders in the home.
+    """
+    from devices.registry import driver_of
+    from stem4d.instrument import InstrumentFile
+    from storage.documents import load_model
+
+    driver_of(load_model(file, InstrumentFile))
     with_prefect = settings.prefect and not no_prefect
     with ExitStack() as stack:
-        server = None
-        if with_prefect:
-            from flows.api import client_of, named_api, noted_api, start
-
-            there = named_api() if settings.prefect_api == "named" else noted_api(settings.home)
-            # That of another command may end before this one does.
-            if there is None or not (there.lasting or settings.prefect_api == "named"):
-                server = stack.enter_context(start(settings.home))
-                there = server.api
-            stack.enter_context(client_of(there))
+        gc.disable()  # a twelfth of the imports below is the collector looking at modules that will stay
+        stack.callback(gc.enable)
+        server = stack.enter_context(_client(settings)) if with_prefect else None
         from flows.cli.screen import screen
         from tasks.lab import open_lab
 
         lab = stack.enter_context(open_lab(settings, file))
+        lab.stand_by()
         if with_prefect:
-            import flows.night  # noqa: F401 - Prefect is imported while its server comes up
-        if server is not None and not as_json:
-            aside("waiting for Prefect's own server (a few seconds; longer the first time)")
+            import flows.run  # noqa: F401 - Prefect is imported while its server comes up
+        if server is not None:
+            if not as_json:
+                aside("waiting for Prefect's own server (a few seconds; longer the first time)")
+            _meanwhile()
+        gc.freeze()
+        gc.enable()
         stack.enter_context(screen(lab, quiet=as_json))
-        if with_prefect:
-            with_prefect = _shown_to_prefect(lab, server)
-        yield _Opened(lab, with_prefect)
+        yield _Opened(lab, with_prefect and _shown_to_prefect(lab, server))
+
+
+@contextmanager
+def _client(settings: "Settings") -> Iterator["ApiServer | None"]:
+    """Be a client of the server that is there; gives the one that is started, and still on its way, where none is."""
+    from flows.api import client_of, named_api, noted_api, start
+
+    with ExitStack() as stack:
+        server = None
+        there = named_api() if settings.prefect_api == "named" else noted_api(settings.home)
+        # That of another command may end before this one does.
+        if there is None or not (there.lasting or settings.prefect_api == "named"):
+            server = stack.enter_context(start(settings.home))
+            there = server.api
+        stack.enter_context(client_of(there))
+        yield server
+
+
+def _meanwhile() -> None:
+    """What the first run needs and what takes a while, done while a server comes up."""
+    import prefect.flow_engine
+    import prefect.task_engine  # noqa: F401 - as the line above: a first flow imports them
+
+    from tasks.environment import software_environment
+
+    software_environment()
 
 
 def _shown_to_prefect(lab: "Lab", server: "ApiServer | None") -> bool:

@@ -3,16 +3,19 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import hypot, inf
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from stem4d.calibrate.disk import DiskFit, find_disk
-from stem4d.calibrate.pixels import Mask
 from stem4d.detector import DetectorFacts
 from stem4d.errors import BadInput
 from stem4d.maps import RunMaps
 from stem4d.plan import Analysis, Plan, QualityPolicy, Virtual
+
+if TYPE_CHECKING:
+    from stem4d.calibrate.disk import DiskFit
+    from stem4d.calibrate.pixels import Mask
 
 COM_REGION_RADII = 1.25
 """The centre of mass is taken within this many disk radii: all of the disk and its movement, little of the rest."""
@@ -40,7 +43,7 @@ class PatternGeometry:
         distance: npt.NDArray[np.float64] = np.hypot(y - self.centre_px[0], x - self.centre_px[1])
         return distance
 
-    def ring(self, shape: tuple[int, ...], inner_px: float, outer_px: float) -> Mask:
+    def ring(self, shape: tuple[int, ...], inner_px: float, outer_px: float) -> "Mask":
         """Pixels with inner <= distance < outer."""
         distance = self.distance_px(shape)
         return (distance >= inner_px) & (distance < outer_px)
@@ -100,9 +103,9 @@ class Subject:
     wanted: tuple[Wanted, ...]
     geometry: PatternGeometry | None
     """As found in the data, or as calibrated where it was not found; None where neither is known."""
-    fit: DiskFit
+    fit: "DiskFit"
     """The disk in the data; its ``ok`` says whether there is one."""
-    bad_pixels: Mask
+    bad_pixels: "Mask"
     full_scale: int | None
     policy: QualityPolicy
     known: FileKnowledge
@@ -142,25 +145,28 @@ class Subject:
         """A sentence for messages where the disk was not found in the data."""
         return "" if self.fit.ok else f" No disk was found in the data ({self.fit.reason}); it is taken as calibrated."
 
-    def region(self, inner_px: float, outer_px: float) -> Mask:
+    def region(self, inner_px: float, outer_px: float) -> "Mask":
         """Good pixels from ``inner_px`` to below ``outer_px`` of the disk's centre; none where there is no disk."""
         if self.geometry is None:
             return np.zeros(self.shape, dtype=bool)
         return self.geometry.ring(self.shape, inner_px, outer_px) & ~self.bad_pixels
 
-    def disk(self) -> Mask:
+    def disk(self) -> "Mask":
         """Good pixels of the bright-field disk, its radius included."""
         return self.region(0.0, float(np.nextafter(self.geometry.radius_px, inf)) if self.geometry else 0.0)
 
-    def beyond_disk(self) -> Mask:
+    def beyond_disk(self) -> "Mask":
         """Good pixels that the bright-field disk and its blur do not reach."""
         return self.region(CLEAR_OF_DISK * self.geometry.radius_px + EDGE_PX if self.geometry else 0.0, inf)
 
 
 def subject_of_plan(
-    plan: Plan, maps: RunMaps, bad_pixels: Mask | None = None, calibrated: PatternGeometry | None = None
+    plan: Plan, maps: RunMaps, bad_pixels: "Mask | None" = None, calibrated: PatternGeometry | None = None
 ) -> Subject:
     """What is known of a run made after a plan: the disk is looked for, the calibrated one stands in for it."""
+    # Imported here: what only knows where a disk is does without the fits.
+    from stem4d.calibrate.disk import find_disk
+
     bad = mask_for(maps.sum_pattern.shape, bad_pixels)
     fallback = calibrated or planned_geometry(plan)
     fit = find_disk(maps.sum_pattern, bad, fallback.radius_px, clipped_too=True)
@@ -215,7 +221,7 @@ def wanted_of_file(geometry: PatternGeometry | None, shape: tuple[int, ...]) -> 
     )
 
 
-def mask_for(shape: tuple[int, ...], bad_pixels: Mask | None) -> Mask:
+def mask_for(shape: tuple[int, ...], bad_pixels: "Mask | None") -> "Mask":
     """The bad pixels as a mask of a pattern's shape.
 
     Raises

@@ -15,7 +15,7 @@ from db.vocabulary import VACUUM, Purpose
 from devices.acquire import AcquisitionResult, Progress
 from devices.passes import maps_of
 from devices.protocols import ScanRequest
-from stem4d.accumulate import AccumulatorSpec
+from stem4d.accumulate_spec import AccumulatorSpec
 from stem4d.calibrate.dark import DarkFit, fit_dark
 from stem4d.calibrate.scale_fit import circle_matrix, ellipse_vector
 from stem4d.detector import DetectorFacts

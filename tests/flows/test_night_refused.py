@@ -153,6 +153,18 @@ def test_resume_of_nothing_is_refused(home: Path, tmp_path: Path) -> None:
     assert (both.exit_code, "one of the two" in both.stderr) == (2, True)
 
 
+@pytest.mark.parametrize("command", ["run", "night"])
+def test_a_driver_that_nobody_has_is_refused_before_anything_is_started(
+    command: str, home: Path, tmp_path: Path
+) -> None:
+    path = written(tmp_path, {})
+    instrument = tmp_path / "i.toml"
+    instrument.write_text(instrument.read_text().replace('driver = "simulator"', 'driver = "simulater"'))
+    named = [str(tmp_path / "good.yaml"), "-i", str(instrument)] if command == "run" else [str(path)]
+    told = CliRunner().invoke(app, [command, *named, "--yes"])
+    assert (told.exit_code, "known drivers are simulator" in told.stderr) == (2, True)
+
+
 @pytest.mark.parametrize("command", [["status"], ["pause"], ["resume"], ["skip", "t0"], ["stop", "--now"]])
 def test_orders_where_no_night_runs_are_refused(command: list[str], home: Path) -> None:
     told = CliRunner().invoke(app, command)
