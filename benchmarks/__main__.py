@@ -6,6 +6,7 @@ from pathlib import Path
 
 from benchmarks import (
     accumulator,
+    dask,
     database,
     harness,
     live,
@@ -25,6 +26,7 @@ from benchmarks import (
 
 BENCHES = {
     "accumulator": accumulator.run,
+    "dask": dask.run,
     "database": database.run,
     "live": live.run,
     "multislice": multislice.run,

@@ -54,7 +54,7 @@ class Cluster:
         tls = self._options.tls
         files = ("--tls-ca-file", tls.ca, "--tls-cert", tls.cert, "--tls-key", tls.key) if tls else ()
         always = ("--host", "127.0.0.1", "--no-dashboard")
-        command = [sys.executable, "-m", "distributed.cli.dask_" + part, *arguments, *always, *map(str, files)]
+        command = [sys.executable, "-P", "-m", "distributed.cli.dask_" + part, *arguments, *always, *map(str, files)]
         environment = {**os.environ, "PYTHONPATH": os.getcwd(), "NUMBA_NUM_THREADS": "1", **more}
         return subprocess.Popen(command, stdout=self._log, stderr=self._log, env=environment, start_new_session=True)
 
