@@ -47,13 +47,13 @@ def analyse_run(settings: Settings, engine: Engine, run: str, wanted: Wanted) ->
     options = options_of(wanted)
     made, recorded = [], _recorded(engine, run)
     for one in _passes(engine, run, wanted):
-        job = Job(str(one.path), wanted.method, one.given, options)
-        done = result_of(
-            job, [one.sha256], settings.results_folder / run, again=wanted.again, everywhere=cluster_of(settings)
-        )
-        summary = done.summary()
-        # What lay there may be of one that died before it was recorded.
-        if done.again or summary["results_sha256"] not in recorded:
+        job, folder = Job(str(one.path), wanted.method, one.given, options), settings.results_folder / run
+        everywhere = cluster_of(settings)
+        done = result_of(job, [one.sha256], folder, again=wanted.again, everywhere=everywhere)
+        if not done.again and done.summary()["results_sha256"] not in recorded:
+            # It was never recorded, or is not what was: in both cases nobody vouches for it.
+            done = result_of(job, [one.sha256], folder, again=True, everywhere=everywhere)
+        if done.again:
             with writer(engine) as session:
                 add_analysis(
                     session,
@@ -62,7 +62,7 @@ def analyse_run(settings: Settings, engine: Engine, run: str, wanted: Wanted) ->
                     verdict=done.outcome.verdict,
                     reason=done.outcome.reason,
                     path=str(done.path),
-                    summary=summary,
+                    summary=done.summary(),
                 )
         made.append(done)
     return made
@@ -145,6 +145,10 @@ def _passes(engine: Engine, run: str, wanted: Wanted) -> list[_Input]:
     if len(here) < len(files) or not files:
         limit = f"{len(here)} of its {len(files)} passes lie on {socket.gethostname()}"
         raise BadInput(field="run", value=run, limit=limit, remedy="Ask where its data are: nightbeam show RUN")
+    for one, path in here:
+        if (found := sha256_of_file(path)) != one.sha256:
+            limit = f"is not what the run recorded: SHA-256 {found[:12]}, recorded {one.sha256[:12]}"
+            raise BadInput(field="data", value=str(path), limit=limit, remedy="Bring the file back, or name it instead")
     plan = Plan.model_validate(facts["plan"]["document"], strict=False)
     given = given_of_run(plan, {one["kind"]: one for one in facts["calibrations"]})
     return [_Input(path, one.sha256, given) for one, path in here]

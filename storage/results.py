@@ -5,6 +5,7 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from io import BytesIO
 from math import isfinite
 from pathlib import Path
 from typing import Any
@@ -46,9 +47,13 @@ def write_results(path: Path, results: Results) -> None:
     except OSError as error:
         raise unusable(error) from None
     try:
-        with h5py.File(partial, "w", libver=LIBVER) as file:
+        # In memory first: HDF5 that met a full disk brings the process down at its end.
+        whole = BytesIO()
+        with h5py.File(whole, "w", libver=LIBVER) as file:
             _fill(file, results)
-        with partial.open("rb") as written:
+        with partial.open("wb") as written:
+            written.write(whole.getbuffer())
+            written.flush()
             os.fsync(written.fileno())
         partial.replace(path)
     except (OSError, RuntimeError) as error:
@@ -101,15 +106,20 @@ def _fill(file: h5py.File, results: Results) -> None:
         method=results.method,
         verdict=outcome.verdict,
         reason=outcome.reason,
-        pictures=json.dumps([one.name for one in outcome.pictures]),
+        pictures=json.dumps([_group_of(one) for one in outcome.pictures]),
     )
     if outcome.pictures:
-        entry.attrs["default"] = outcome.pictures[0].name
+        entry.attrs["default"] = _group_of(outcome.pictures[0])
         file.attrs["default"] = "entry"
     entry["figures"] = json.dumps(finite(outcome.figures), allow_nan=False)
     entry["made_from"] = json.dumps(dict(results.made_from), allow_nan=False, sort_keys=True)
     for one in outcome.pictures:
-        _add(entry.create_group(one.name), one)
+        _add(entry.create_group(_group_of(one)), one)
+
+
+def _group_of(one: Picture) -> str:
+    """Its name, unless that is one of the file's own."""
+    return f"{one.name}_picture" if one.name in ("figures", "made_from") else one.name
 
 
 def _add(group: h5py.Group, one: Picture) -> None:

@@ -135,7 +135,10 @@ class Watch:
 
 def _why(workers: list[Mapping[str, Any]]) -> str:
     if not workers:
-        return "it has no worker. Look into the workers' logs, and start them again"
+        return (
+            "it has no worker (one without nightbeam ends as soon as it is given something to do). Look into the"
+            " workers' logs, and start them again"
+        )
     paused = [worker for worker in workers if worker["status"] == "paused"]
     if not paused:
         return f"its {len(workers)} workers do not begin the ranges that they have. Look into the workers' logs"

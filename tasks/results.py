@@ -3,7 +3,8 @@
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -69,10 +70,18 @@ def result_of(
         if found is not None and found.made_from == made_from:
             return Made(found.outcome, path, False, made_from)
     try:
-        outcome = analysed(job, everywhere)
+        outcome = _numbers(analysed(job, everywhere))
     except NotPossible as why:
         outcome = Outcome("not_possible", str(why), {})
     return _written(path, outcome, made_from)
+
+
+def _numbers(outcome: Outcome) -> Outcome:
+    """Nothing is good whose figures are no numbers."""
+    none = sorted(name for name, value in outcome.figures.items() if isinstance(value, float) and not isfinite(value))
+    if outcome.verdict != "good" or not none:
+        return outcome
+    return replace(outcome, verdict="doubtful", reason=f"{outcome.reason} No number came out for {', '.join(none)}.")
 
 
 def kept(method: str, outcome: Outcome, given: Given, options: Strict, inputs: Sequence[str], folder: Path) -> Made:

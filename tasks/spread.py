@@ -60,10 +60,17 @@ def spread(
     while place:
         try:
             future = finished.get(timeout=LOOK_S)
-            number, answer = place[future.key], _answer(future, address)
-        except (Empty, TimeoutError):
+        except Empty:
             watch.look()
             continue
+        try:
+            answer = _answer(future, address)
+        except TimeoutError:
+            # Its worker died before the result was fetched: it is made again, or the watch gives up.
+            finished.put(future)
+            watch.look()
+            continue
+        number = place[future.key]
         done[number] = answer
         del place[future.key]
         futures[number] = None  # what the worker holds of it may go
@@ -82,12 +89,7 @@ def _answer(future: Any, address: str) -> Parts:
         raise _told(future.exception(timeout=ANSWER_S))
     try:
         answer: Answer = future.result(timeout=ANSWER_S)
-    except CancelledError as error:
-        if "deserialization" in str(error):
-            raise ClusterFailed(
-                f"the Dask scheduler at {address} cannot load the analysis: install nightbeam {installed()} where it"
-                " runs, as where its workers do"
-            ) from None
+    except CancelledError:
         raise ClusterFailed(
             f"the connection to the Dask scheduler at {address} was lost, and the ranges with it"
         ) from None
@@ -106,9 +108,10 @@ def _told(error: BaseException) -> BaseException:
         words = f"{error.allowed_failures + 1} workers of the Dask cluster died of the same range of rows"
         remedy = "Look into its log; too little memory is the usual cause"
         return ClusterFailed(f"{words}, the last one at {error.last_worker.address}. {remedy}")
-    if isinstance(error, ImportError | AttributeError):
-        words = f"a worker of the Dask cluster cannot load the analysis ({error})"
-        return ClusterFailed(f"{words}: install nightbeam {installed()} there")
+    if isinstance(error, ImportError | AttributeError) or "deserialization of the task graph" in str(error):
+        words = "the Dask scheduler or a worker of it cannot load the analysis"
+        remedy = f"Install nightbeam {installed()} where each of them runs"
+        return ClusterFailed(f"{words} ({str(error).strip().partition(chr(10))[0]}). {remedy}")
     if isinstance(error, OSError | MemoryError):
         return ClusterFailed(f"a worker of the Dask cluster failed ({type(error).__name__}: {error})")
     return error

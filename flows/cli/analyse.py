@@ -1,5 +1,6 @@
 """The command that analyses recorded data: analyse."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from time import monotonic
@@ -50,7 +51,7 @@ def analyse(
     if handover is not None:
         return _handed_over(settings, subject, wanted, handover, as_json=as_json)
     with heard_by(_shown()):
-        if Path(subject).exists():
+        if os.path.exists(subject):  # which answers no where pathlib raises
             made = [analyse_file(settings, Path(subject), wanted)]
         else:
             with database(settings) as known:
@@ -85,7 +86,7 @@ def _handed_over(settings: "Settings", subject: str, wanted: "Wanted", folder: P
     from stem4d.analyse.method import NotPossible
 
     try:
-        if Path(subject).exists():
+        if os.path.exists(subject):  # which answers no where pathlib raises
             written = [hand_over_file(Path(subject), wanted, folder)]
         else:
             with database(settings) as known:

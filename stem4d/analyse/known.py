@@ -11,15 +11,18 @@ from stem4d.analyse.method import Given
 from stem4d.errors import BadInput
 from stem4d.model import Positive, Strict
 
+Step = Annotated[float, Field(ge=1e-3, le=1e4)]
+"""Of a scan [nm]."""
+
 
 class Known(Strict):
     """Calibration of a data set; what is absent is taken from the file, or else refused where it is needed."""
 
     format_version: Literal[1]
     beam_energy_kev: Annotated[float, Field(ge=10, le=1500)] | None = None
-    convergence_semi_angle_mrad: Positive | None = None
-    mrad_per_pixel: Positive | None = None
-    scan_step_nm: Positive | tuple[Positive, Positive] | None = None
+    convergence_semi_angle_mrad: Annotated[float, Field(ge=0.01, le=200)] | None = None
+    mrad_per_pixel: Annotated[float, Field(ge=1e-4, le=100)] | None = None
+    scan_step_nm: Step | tuple[Step, Step] | None = None
     """One number, or (y, x)."""
     centre_px: tuple[float, float] | None = None
     """(y, x) in pixel-centre indices; found in the sum of all patterns where absent."""
@@ -27,12 +30,12 @@ class Known(Strict):
     """From scan to detector, as docs/conventions.md has it; unknown where absent."""
     mirrored: bool | None = None
     """Where absent: not mirrored if the rotation is said, else unknown."""
-    defocus_nm: float | None = None
-    thickness_nm: Positive | None = None
+    defocus_nm: Annotated[float, Field(ge=-1e6, le=1e6)] | None = None
+    thickness_nm: Annotated[float, Field(gt=0, le=1e5)] | None = None
     ellipticity: Annotated[float, Field(ge=0, lt=1)] = 0.0
     ellipse_angle_deg: float = 0.0
-    electrons_per_pattern: Positive | None = None
-    counts_per_electron: Positive = 1.0
+    electrons_per_pattern: Annotated[float, Field(gt=0, le=1e15)] | None = None
+    counts_per_electron: Annotated[float, Field(ge=1e-9, le=1e9)] = 1.0
     full_scale: Annotated[int, Field(ge=1)] | None = None
     bad_pixels: tuple[tuple[int, int], ...] = ()
     """(y, x) of pixels to leave out."""

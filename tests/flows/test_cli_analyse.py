@@ -95,6 +95,19 @@ def test_a_run_is_analysed_again_and_its_record_has_it(home: Path) -> None:
     # The same once more is not worked out, and not recorded twice.
     nightbeam(home, "analyse", run, "--method", "com", "--set", "phase=false")
     assert len(facts(home, "show", run)["analyses"]) == len(after)
+    # Results that are not those of the record are nobody's: they are made again.
+    with h5py.File(made["file"], "a") as file:
+        file["entry"].attrs["reason"] = "forged"
+    again = nightbeam(home, "analyse", run, "--method", "com", "--set", "phase=false", "--json")
+    assert json.loads(again.stdout)["results"][0]["reason"] == made["reason"]
+    # Nor is a file of another run analysed as this one's.
+    kept, place = Path(data["locations"][0]["path"]).read_bytes(), Path(data["locations"][0]["path"])
+    try:
+        place.write_bytes(kept + b"more")
+        refused = nightbeam(home, "analyse", run, "--method", "com")
+        assert (refused.exit_code, "is not what the run recorded" in refused.stderr) == (2, True)
+    finally:
+        place.write_bytes(kept)
 
 
 def test_a_thick_specimen_is_handed_over(foreign: Path, tmp_path: Path) -> None:

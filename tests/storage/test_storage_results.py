@@ -133,3 +133,10 @@ def test_a_folder_that_cannot_be_written_is_a_users_mistake(tmp_path: Path) -> N
     (tmp_path / "file").touch()
     with pytest.raises(BadInput):
         write_results(tmp_path / "file" / "one.h5", results())
+
+
+def test_a_picture_may_be_called_like_a_part_of_the_file(tmp_path: Path) -> None:
+    picture = Picture("figures", "Figures", np.ones((2, 2)), "", "signed", (1.0, 1.0))
+    write_results(tmp_path / "r.h5", Results("virtual", Outcome("good", "", {"a": 1.0}, (picture,)), {}))
+    found = read_results(tmp_path / "r.h5").outcome
+    assert (found.figures, found.pictures[0].title) == ({"a": 1.0}, "Figures")

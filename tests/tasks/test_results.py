@@ -12,7 +12,7 @@ from stem4d.analyse.method import Given, Method, NotPossible, Outcome, Parts, Pi
 from stem4d.analyse.methods import METHODS
 from stem4d.model import Strict
 from tasks.parts import Job, ranges_of
-from tasks.results import result_of
+from tasks.results import _numbers, result_of
 from tests.storage.storage_world import counts, spec_at, written
 
 GIVEN = Given(200.0, 20.0, 1.25, (0.5, 0.5), np.array([2.5, 3.0]), np.zeros((6, 7), np.bool_))
@@ -96,3 +96,10 @@ def test_ranges_are_whole_rows_and_bounded() -> None:
     assert [first for first, _ in ranges[1:]] == [stop for _, stop in ranges[:-1]]
     assert ranges[-1][1] == 1000
     assert ranges_of((2, 10**6), (256, 256), 2) == [(0, 1), (1, 2)]
+
+
+@pytest.mark.parametrize(("value", "verdict"), [(1.0, "good"), (float("nan"), "doubtful"), (float("inf"), "doubtful")])
+def test_nothing_is_good_whose_figures_are_no_numbers(value: float, verdict: str) -> None:
+    told = _numbers(Outcome("good", "All is well.", {"deflection_mrad": value}))
+    assert told.verdict == verdict
+    assert ("deflection_mrad" in told.reason) == (verdict == "doubtful")

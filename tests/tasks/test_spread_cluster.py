@@ -174,7 +174,11 @@ def test_a_worker_with_another_nightbeam_is_said(job: Job, tmp_path: Path, quick
 
 
 @pytest.mark.parametrize(
-    ("of", "words"), [("worker", "cannot load the analysis"), ("scheduler", "scheduler at .* cannot load the analysis")]
+    ("of", "words"),
+    [
+        ("worker", "no worker .one without nightbeam ends"),
+        ("scheduler", "cannot load the analysis .*Install nightbeam"),
+    ],
 )
 def test_a_worker_or_scheduler_without_nightbeam_is_said(
     of: str, words: str, job: Job, tmp_path: Path, quick: None
@@ -184,7 +188,7 @@ def test_a_worker_or_scheduler_without_nightbeam_is_said(
     (empty / "__init__.py").touch()
     without = {"PYTHONPATH": str(empty.parent)}
     options = Options(worker_environment=without) if of == "worker" else Options(scheduler_environment=without)
-    with cluster(tmp_path, 1, options) as there, pytest.raises(ClusterFailed, match=f"{words}.*install nightbeam"):
+    with cluster(tmp_path, 1, options) as there, pytest.raises(ClusterFailed, match=words):
         analysed(job, on(there, tmp_path))
 
 

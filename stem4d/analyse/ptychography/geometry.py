@@ -74,6 +74,10 @@ def to_object_px(given: Given, size: int) -> Floats:
     return matrix
 
 
+MOST_OBJECT_PX = 1e8
+"""Some 6 GB with both halves and what is worked out beside them."""
+
+
 def positions_px(given: Given, size: int, scan_shape: tuple[int, int], margin: int) -> tuple[Floats, tuple[int, int]]:
     """Middles of all windows in the object (scan_y * scan_x, 2), and the object's shape.
 
@@ -84,6 +88,12 @@ def positions_px(given: Given, size: int, scan_shape: tuple[int, int], margin: i
     at = np.stack([y, x], axis=1) * step_a @ to_object_px(given, size).T
     at += margin + size // 2 - np.floor(at.min(0))
     needed = np.ceil(at.max(0)).astype(int) + size - size // 2 + margin + 1
+    if needed.prod() > MOST_OBJECT_PX:
+        across = " x ".join(f"{each:.3g}" for each in needed)
+        raise NotPossible(
+            f"The object would have {across} pixels, over {MOST_OBJECT_PX:.0e}: the steps are too wide for what a"
+            " pattern shows of the specimen. Are scan_step_nm and mrad_per_pixel right?"
+        )
     return at, (int(needed[0]), int(needed[1]))
 
 
