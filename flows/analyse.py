@@ -13,7 +13,7 @@ from db.questions.show import show_run
 from db.results import add_analysis
 from stem4d.analyse.known import Known, given_of
 from stem4d.analyse.method import Given
-from stem4d.analyse.methods import METHODS
+from stem4d.analyse.methods import FROM_MAPS, METHODS
 from stem4d.analyse.ptychography.method import PTYCHOGRAPHY
 from stem4d.analyse.ptychography.options import PtychographyOptions
 from stem4d.calibrate.disk import find_disk
@@ -44,9 +44,10 @@ class Wanted:
 
 def analyse_run(settings: Settings, engine: Engine, run: str, wanted: Wanted) -> list[Made]:
     """Analyse each pass of a run that lies on this machine, and record what came of it with the run."""
-    options = options_of(wanted)
+    _require_method(wanted)
     made, recorded = [], _recorded(engine, run)
     for one in _passes(engine, run, wanted):
+        options = options_of(wanted, one.plan)
         job, folder = Job(str(one.path), wanted.method, one.given, options), settings.results_folder / run
         everywhere = cluster_of(settings)
         done = result_of(job, [one.sha256], folder, again=wanted.again, everywhere=everywhere)
@@ -130,6 +131,8 @@ class _Input:
     path: Path
     sha256: str
     given: Given
+    plan: Plan | None = None
+    """Whose words about an analysis are its options, unless others are given."""
 
 
 def _passes(engine: Engine, run: str, wanted: Wanted) -> list[_Input]:
@@ -151,7 +154,7 @@ def _passes(engine: Engine, run: str, wanted: Wanted) -> list[_Input]:
             raise BadInput(field="data", value=str(path), limit=limit, remedy="Bring the file back, or name it instead")
     plan = Plan.model_validate(facts["plan"]["document"], strict=False)
     given = given_of_run(plan, {one["kind"]: one for one in facts["calibrations"]})
-    return [_Input(path, one.sha256, given) for one, path in here]
+    return [_Input(path, one.sha256, given, plan) for one, path in here]
 
 
 def _file(path: Path, wanted: Wanted) -> _Input:
@@ -163,12 +166,22 @@ def _file(path: Path, wanted: Wanted) -> _Input:
     return _Input(path, sha256_of_file(path), given)
 
 
-def options_of(wanted: Wanted) -> Any:
-    """The options of a method, or why they are none."""
+def options_of(wanted: Wanted, plan: Plan | None = None) -> Any:
+    """The options of a method, or why they are none: those of a plan, and over them what a person says."""
+    _require_method(wanted)
+    options = METHODS[wanted.method].options
+    said: dict[str, Any] = {}
+    for one in plan.analyses if plan else ():
+        if one.kind == wanted.method and one.kind not in FROM_MAPS:
+            told = one.model_dump(mode="json", exclude_none=True)
+            said = {name: value for name, value in told.items() if name in options.model_fields}
+    return validate(changed(said, wanted.changes), options, f"--set for {wanted.method}")
+
+
+def _require_method(wanted: Wanted) -> None:
     if wanted.method not in METHODS:
         limit = f"is no method; there are {', '.join(METHODS)}"
         raise BadInput(field="method", value=wanted.method, limit=limit)
-    return validate(changed({}, wanted.changes), METHODS[wanted.method].options, f"--set for {wanted.method}")
 
 
 def _centre(rows: FrameRows) -> tuple[float, float] | None:

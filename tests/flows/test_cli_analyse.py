@@ -9,9 +9,13 @@ import h5py
 import numpy as np
 import pytest
 
+from flows.analyse import Wanted, options_of
+from stem4d.plan import Plan
+from storage.documents import load_model
 from tests.flows.night_world import NightOnDisk
 from tests.flows.test_cli import facts, nightbeam
 
+PLANS = Path(__file__).parents[2] / "plans"
 CALIBRATION = """format_version: 1
 beam_energy_kev: 200
 convergence_semi_angle_mrad: 12
@@ -142,3 +146,15 @@ def test_an_unknown_run_is_refused(home: Path) -> None:
     told = nightbeam(home, "analyse", "r19990101-000000-0000", "--method", "com")
     assert told.exit_code == 2
     assert "r19990101-000000-0000" in told.output
+
+
+def test_a_plans_words_are_the_options_unless_others_are_given() -> None:
+    plan = load_model(PLANS / "methods" / "5_tcbf.yaml", Plan)
+    (asked,) = (one for one in plan.analyses if one.kind == "tcbf")
+    asked_for = asked.model_copy(update={"upsampling": 3})
+    plan = plan.model_copy(update={"analyses": (asked_for,)})
+    assert options_of(Wanted("tcbf"), plan).upsampling == 3
+    assert options_of(Wanted("tcbf", ("upsampling=2",)), plan).upsampling == 2
+    assert options_of(Wanted("tcbf"), None).upsampling != 3
+    # What the plan does not ask for is as the method has it.
+    assert options_of(Wanted("strain"), plan) == options_of(Wanted("strain"), None)

@@ -86,6 +86,11 @@ def finish(given: Given, options: TcbfOptions, prepared: Parts, parts: Parts) ->
     if not recorded.any():
         raise NotPossible("no position holds a frame that can be used")
     found = aligned(told, tilt_images(told, groups, parts), options.order)
+    if not len(found.values):
+        raise NotPossible(
+            f"no defocus near the nominal {told.defocus_nm:.4g} nm aligns the images of the angles; give another"
+            " nominal_defocus_nm, right within a half of it"
+        )
     light = Optics(
         found.values,
         given.convergence_semi_angle_mrad * 1e-3,
