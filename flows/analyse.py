@@ -1,6 +1,5 @@
 """Analyses recorded data again or for the first time: the passes of a run, or any file with a word on its geometry."""
 
-import socket
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,9 +7,10 @@ from typing import Any
 import numpy as np
 
 from db.engine import Engine, reader, writer
-from db.questions.files import files_of_run, require_run
+from db.questions.files import require_run
 from db.questions.show import show_run
 from db.results import add_analysis
+from flows.recorded import passes_here
 from stem4d.analyse.known import Known, given_of
 from stem4d.analyse.method import Given
 from stem4d.analyse.methods import FROM_MAPS, METHODS
@@ -99,27 +99,26 @@ def hand_over_run(engine: Engine, run: str, wanted: Wanted, folder: Path) -> lis
     NotPossible
         Where the thickness or the defocus is not known.
     """
-    options, passes = _handover_options(wanted), _passes(engine, run, wanted)
-    many = len(passes) > 1
-    return [
-        _hand_over(one, options, folder / f"pass-{number}" if many else folder) for number, one in enumerate(passes, 1)
-    ]
+    _require_handed_over(wanted)
+    passes = _passes(engine, run, wanted)
+    places = [folder / f"pass-{number}" for number in range(1, len(passes) + 1)] if len(passes) > 1 else [folder]
+    return [_hand_over(one, wanted, place) for one, place in zip(passes, places, strict=True)]
 
 
 def hand_over_file(path: Path, wanted: Wanted, folder: Path) -> Path:
     """The same of any file."""
-    return _hand_over(_file(path, wanted), _handover_options(wanted), folder)
+    _require_handed_over(wanted)
+    return _hand_over(_file(path, wanted), wanted, folder)
 
 
-def _handover_options(wanted: Wanted) -> PtychographyOptions:
+def _require_handed_over(wanted: Wanted) -> None:
     if wanted.method != PTYCHOGRAPHY.name:
         limit = f"only {PTYCHOGRAPHY.name} is handed over to an engine of its own"
         raise BadInput(field="--handover", value=wanted.method, limit=limit, remedy="Leave --handover out")
-    options: PtychographyOptions = options_of(wanted)
-    return options
 
 
-def _hand_over(one: "_Input", options: PtychographyOptions, folder: Path) -> Path:
+def _hand_over(one: "_Input", wanted: Wanted, folder: Path) -> Path:
+    options: PtychographyOptions = options_of(wanted, one.plan)
     with open_frames(one.path) as frames:
         return write_handover(folder, one.given, options, FrameRows(frames), f"{one.path} (SHA-256 {one.sha256})")
 
@@ -143,11 +142,7 @@ def _passes(engine: Engine, run: str, wanted: Wanted) -> list[_Input]:
         raise BadInput(field="--calibration", value=str(wanted.calibration), limit=limit, remedy=remedy)
     with reader(engine) as session:
         facts = show_run(session, name=run)
-        files = [one for one in files_of_run(session, name=run) if one.purpose == "acquisition"]
-    here = [(one, Path(paths[0])) for one in files if (paths := one.paths(socket.gethostname()))]
-    if len(here) < len(files) or not files:
-        limit = f"{len(here)} of its {len(files)} passes lie on {socket.gethostname()}"
-        raise BadInput(field="run", value=run, limit=limit, remedy="Ask where its data are: nightbeam show RUN")
+    here = passes_here(engine, run)
     for one, path in here:
         if (found := sha256_of_file(path)) != one.sha256:
             limit = f"is not what the run recorded: SHA-256 {found[:12]}, recorded {one.sha256[:12]}"

@@ -18,10 +18,10 @@ from flows.artifacts import away
 from flows.flow_run import flow_run_here
 from flows.markdown import escaped
 from flows.notify import tell_people
-from flows.within import beside, within
 from stem4d.night import Approval, Unanswered
 from stem4d.schedule import in_words
 from tasks.lab import Lab
+from tasks.within import beside, within
 from web.report.text import number
 
 LOOK_S = 1.0

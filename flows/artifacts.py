@@ -14,8 +14,8 @@ from db.questions.show import show_run
 from flows.artifact_text import TargetEnd, night_markdown, quality_rows, run_markdown
 from flows.flow_run import flow_run_here
 from flows.markdown import escaped
-from flows.within import within
 from tasks.lab import Lab
+from tasks.within import within
 
 LONGEST_S = 5.0
 """Prefect's client tries again for 30 s; nothing waits for it that long."""

@@ -7,9 +7,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Literal
 
-from flows.within import TooLong, within
 from storage.disk import replace_text
 from storage.settings import Settings
+from tasks.within import TooLong, within
 
 What = Literal["ended", "needs_you", "asks", "not_started", "lost"]
 SAME_AGAIN = timedelta(minutes=10)

@@ -62,6 +62,12 @@ def end(mark: ProcessMark, how: signal.Signals = signal.SIGKILL) -> bool:
     return False
 
 
+def children_of(pid: int) -> list[ProcessMark]:
+    """The processes that one of this host started and that live."""
+    numbers = [int(one.name) for one in Path("/proc").iterdir() if one.name.isdigit()]
+    return [mark_of(one) for one in numbers if (stat := _stat(one)) and stat[1] == str(pid)]
+
+
 def _space() -> str:
     """This boot of this host, and the space that its process numbers are of."""
     with suppress(OSError):
@@ -71,9 +77,16 @@ def _space() -> str:
 
 
 def _ticks(pid: int) -> str:
-    """Field 22 of ``/proc/PID/stat``; empty where there is no such process, or one that has ended and lingers."""
+    """When it began; empty where there is no such process."""
+    stat = _stat(pid)
+    return stat[19] if stat else ""
+
+
+def _stat(pid: int) -> list[str]:
+    """``/proc/PID/stat`` from its third field; empty where there is no such process, or one that has ended and
+    lingers."""
     with suppress(OSError):
         # The name of the program stands in brackets and may hold anything.
         fields = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
-        return "" if fields[0] in ("Z", "X") else fields[19]
-    return ""
+        return [] if fields[0] in ("Z", "X") else fields
+    return []

@@ -2,18 +2,17 @@
 
 import logging
 import ssl
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
-from queue import Empty, SimpleQueue
-from threading import Thread
 from time import monotonic
 from typing import Any
 
 from stem4d.errors import BadInput, NightbeamError
 from storage.dask_address import REMEDY, is_trusted
 from storage.settings import Settings
+from tasks.within import TooLong, within
 
 INSTALL = "pip install 'nightbeam[dask]'"
 CONNECT_S = 20.0
@@ -57,11 +56,13 @@ def connected(settings: Settings) -> Iterator[Any]:
         logging.getLogger(name).setLevel(logging.CRITICAL)
     security = _security(settings)
     try:
-        client = _within(
+        # Dask's own limit fails on a frozen peer.
+        client = within(
             CONNECT_S + CLOSE_S,
+            "nightbeam-dask-connect",
             lambda: Client(address, security=security, timeout=CONNECT_S, set_as_default=False),
         )
-    except (OSError, TimeoutError, ValueError) as error:
+    except (OSError, TimeoutError, TooLong, ValueError) as error:
         also = "" if security is None else ", or none that takes our certificate and has one of the same authority"
         raise ClusterFailed(f"no Dask scheduler answers at {address}{also} ({_short(error)})") from None
     try:
@@ -172,27 +173,6 @@ def _security(settings: Settings) -> Any:
         limit = f"is no key in PEM of dask_tls_cert, without a passphrase ({_short(error)})"
         raise ClusterRefused(field="dask_tls_key", value=key, limit=limit) from None
     return Security(tls_ca_file=ca, tls_client_cert=cert, tls_client_key=key, require_encryption=True)
-
-
-def _within(seconds: float, make: Callable[[], Any]) -> Any:
-    """What ``make`` gives or raises; TimeoutError where that takes longer: Dask's own limit fails on a frozen peer."""
-    made: SimpleQueue[tuple[Any, BaseException | None]] = SimpleQueue()
-
-    def run() -> None:
-        try:
-            made.put((make(), None))
-        except BaseException as error:  # noqa: BLE001 - raised by the caller's thread
-            made.put((None, error))
-
-    # It ends with this process, however long what it waits for is frozen.
-    Thread(target=run, name="nightbeam-dask-connect", daemon=True).start()
-    try:
-        client, error = made.get(timeout=seconds)
-    except Empty:
-        raise TimeoutError(f"no answer in {seconds:g} s") from None
-    if error is not None:
-        raise error
-    return client
 
 
 def _short(error: BaseException) -> str:

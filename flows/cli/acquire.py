@@ -4,6 +4,7 @@ import gc
 import textwrap
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
@@ -165,7 +166,7 @@ def _instrument(settings: "Settings", file: Path, as_json: bool, no_prefect: boo
         lab = stack.enter_context(open_lab(settings, file))
         lab.stand_by()
         if with_prefect:
-            import flows.run  # noqa: F401 - Prefect is imported while its server comes up
+            import_module("flows.run")  # with Prefect, while its server comes up
         if server is not None:
             if not as_json:
                 aside("waiting for Prefect's own server (a few seconds; longer the first time)")
@@ -194,11 +195,10 @@ def _client(settings: "Settings") -> Iterator["ApiServer | None"]:
 
 def _meanwhile() -> None:
     """What the first run needs and what takes a while, done while a server comes up."""
-    import prefect.flow_engine
-    import prefect.task_engine  # noqa: F401 - as the line above: a first flow imports them
-
     from tasks.environment import software_environment
 
+    for name in ("prefect.flow_engine", "prefect.task_engine"):  # a first flow imports them
+        import_module(name)
     software_environment()
 
 

@@ -3,16 +3,14 @@ ended."""
 
 from functools import partial
 from pathlib import Path
-from socket import gethostname
 
 from prefect import flow, runtime
 from prefect.states import State
 
-from db.engine import reader
-from db.questions.files import files_of_run
 from db.vocabulary import AskedBy
 from flows.artifacts import show_table
 from flows.deployed.taken_up import Ended, TakenUp, take_up
+from flows.recorded import passes_here
 from stem4d.errors import BadInput
 from stem4d.quality.judge import verdict_by_analysis
 
@@ -57,7 +55,7 @@ def _run(begun: TakenUp, *, file: str, run: str, method: str, options: tuple[str
         given = "options" if options else "calibration"
         limit = "has a meaning only with a method"
         raise BadInput(field=given, value=", ".join(options) or calibration, limit=limit, remedy="Name the method")
-    paths = [Path(file)] if file else _passes(begun, run)
+    paths = [Path(file)] if file else [path for _file, path in passes_here(begun.engine, run)]
     judged = [_judged(begun, path) for path in paths]
     words = "; ".join(f"{path.name}: {words}" for path, (words, _good) in zip(paths, judged, strict=True))
     return Ended("done" if all(good for _words, good in judged) else "warned", words)
@@ -81,17 +79,6 @@ def _analysed(begun: TakenUp, file: str, run: str, method: str, options: tuple[s
     words = "; ".join(f"{method} {one.outcome.verdict.replace('_', ' ')}: {one.outcome.reason}" for one in made)
     begun.say(words)
     return Ended("done" if all(one.outcome.verdict == "good" for one in made) else "warned", words)
-
-
-def _passes(begun: TakenUp, run: str) -> list[Path]:
-    """The passes of a run, where they were recorded: a path of another machine may be another file here."""
-    with reader(begun.engine) as session:
-        files = [one for one in files_of_run(session, name=run) if one.purpose == "acquisition"]
-    here = [Path(paths[0]) for one in files if (paths := one.paths(gethostname()))]
-    if len(here) < len(files) or not files:
-        limit = f"{len(here)} of its {len(files)} passes were recorded on {gethostname()}"
-        raise BadInput(field="run", value=run, limit=limit, remedy="Start it where the data are")
-    return here
 
 
 def _judged(begun: TakenUp, path: Path) -> tuple[str, bool]:

@@ -10,7 +10,7 @@ from db import launches
 from db.engine import reader
 from flows.recorded import recorded_database
 from stem4d.errors import NightbeamError
-from storage.processes import end, lives
+from storage.processes import ProcessMark, children_of, end, lives
 from storage.settings import Settings
 
 WITHIN_S = 60.0
@@ -33,24 +33,32 @@ def end_flows(settings: Settings, workers: Iterable[int], say: Say, within_s: fl
     bool
         Whether all ended in time; one that did not is killed, and its watchdog makes its instrument safe.
     """
-    for worker in workers:
+    held = tuple(workers)
+    for worker in held:
         with suppress(ProcessLookupError):
             os.kill(worker, signal.SIGSTOP)
-    try:
-        with recorded_database(settings) as engine, reader(engine) as session:
-            running = [one for one in launches.running(session) if lives(one.process)]
-    except NightbeamError as error:
-        say(f"flows that run were not found: {error}")
-        return False
-    for one in running:
-        say(f"ending {one.flow} {one.name or ''}".rstrip())
-        end(one.process, signal.SIGTERM)
+    running = _running(settings, held, say)
+    for process, name in running.items():
+        say(f"ending {name}")
+        end(process, signal.SIGTERM)
     waited = threading.Event()
     for _ in range(int(within_s / LOOK_S)):
-        if not any(lives(one.process) for one in running):
+        if not any(map(lives, running)):
             return True
         waited.wait(LOOK_S)
-    late = [one for one in running if end(one.process, signal.SIGKILL)]
-    for one in late:
-        say(f"{one.flow} {one.name or ''} did not end in {within_s:g} s and is killed; its watchdog makes it safe")
+    late = [name for process, name in running.items() if end(process, signal.SIGKILL)]
+    for name in late:
+        say(f"{name} did not end in {within_s:g} s and is killed; its watchdog makes its instrument safe")
     return not late
+
+
+def _running(settings: Settings, workers: Iterable[int], say: Say) -> dict[ProcessMark, str]:
+    """Flows by their processes: what a worker has just begun is in no record yet, and its worker may have died."""
+    begun = {one: "a flow that begins" for worker in workers for one in children_of(worker)}
+    try:
+        with recorded_database(settings) as engine, reader(engine) as session:
+            recorded = [one for one in launches.running(session) if lives(one.process)]
+    except NightbeamError as error:
+        say(f"only flows of workers are found: {error}")
+        return dict.fromkeys(begun, "a flow")
+    return begun | {one.process: f"{one.flow} {one.name or ''}".rstrip() for one in recorded}

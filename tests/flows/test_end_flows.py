@@ -73,3 +73,23 @@ def test_a_worker_that_has_gone_keeps_nobody_from_ending(tmp_path: Path, stack: 
     settings = Settings(home=tmp_path)
     open_database(settings).dispose()
     assert end_flows(settings, [worker.pid], print)
+
+
+def test_a_flow_that_its_worker_has_just_begun_ends_with_the_others(tmp_path: Path, stack: ExitStack) -> None:
+    begins = f"import subprocess, sys; child = subprocess.Popen([sys.executable, '-c', {OBEYS!r}]); child.wait()"
+    worker = child(stack, begins)  # its child says that it is here
+    (flow,) = psutil.Process(worker.pid).children()
+    settings, said = Settings(home=tmp_path), list[str]()
+    open_database(settings).dispose()
+    assert end_flows(settings, [worker.pid], said.append)
+    assert said == ["ending a flow that begins"]
+    # Nobody reaps it while its worker stands still.
+    assert not flow.is_running() or flow.status() == psutil.STATUS_ZOMBIE
+
+
+def test_flows_of_workers_end_though_nothing_can_be_asked_of_the_record(tmp_path: Path, stack: ExitStack) -> None:
+    begins = f"import subprocess, sys; child = subprocess.Popen([sys.executable, '-c', {OBEYS!r}]); child.wait()"
+    worker, said = child(stack, begins), list[str]()
+    assert end_flows(Settings(home=tmp_path / "none"), [worker.pid], said.append)
+    assert said[0].startswith("only flows of workers are found")
+    assert said[1:] == ["ending a flow"]

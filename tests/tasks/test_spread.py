@@ -1,13 +1,16 @@
 """Which clusters are trusted, which workers are fit, and what is said of a cluster that does not get on."""
 
 import pickle
-import shutil
-import subprocess
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
 from stem4d.errors import BadInput
 from storage.dask_address import is_trusted
@@ -55,15 +58,24 @@ def test_tls_without_all_its_files_is_refused(absent: str, monkeypatch: pytest.M
         load_settings()
 
 
-@pytest.mark.skipif(shutil.which("openssl") is None, reason="makes certificates with openssl")
+DAY = timedelta(days=1)
+
+
+def certificate(cert: Path, key: Path, passphrase: bytes) -> None:
+    """One that is its own authority, and its key, which a passphrase locks."""
+    private, name = ec.generate_private_key(ec.SECP256R1()), x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "x")])
+    now = datetime.now(UTC)
+    made = x509.CertificateBuilder(name, name, private.public_key(), x509.random_serial_number(), now, now + DAY)
+    cert.write_bytes(made.sign(private, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
+    locked = serialization.BestAvailableEncryption(passphrase)
+    pem, form = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
+    key.write_bytes(private.private_bytes(pem, form, locked))
+
+
 def test_certificates_that_cannot_be_used_are_refused_by_name(tmp_path: Path) -> None:
     other = tmp_path / "other.pem"
     other.write_text("no certificate\n")
-    curve = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1")
-    command = ["openssl", "req", "-x509", *curve, "-subj", "/CN=x", "-passout", "pass:secret"]
-    subprocess.run(
-        [*command, "-keyout", tmp_path / "locked.key", "-out", tmp_path / "good.pem"], check=True, capture_output=True
-    )
+    certificate(tmp_path / "good.pem", tmp_path / "locked.key", b"secret")
     good, locked = str(tmp_path / "good.pem"), str(tmp_path / "locked.key")
     for ca, cert, key, field, words in (
         (str(tmp_path / "absent"), good, locked, "dask_tls_ca", "no such file"),
