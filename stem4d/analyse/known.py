@@ -10,9 +10,7 @@ from pydantic import Field
 from stem4d.analyse.method import Given
 from stem4d.errors import BadInput
 from stem4d.model import Positive, Strict
-
-Step = Annotated[float, Field(ge=1e-3, le=1e4)]
-"""Of a scan [nm]."""
+from stem4d.plan import Milliradian, NanometreLength
 
 
 class Known(Strict):
@@ -20,9 +18,9 @@ class Known(Strict):
 
     format_version: Literal[1]
     beam_energy_kev: Annotated[float, Field(ge=10, le=1500)] | None = None
-    convergence_semi_angle_mrad: Annotated[float, Field(ge=0.01, le=200)] | None = None
-    mrad_per_pixel: Annotated[float, Field(ge=1e-4, le=100)] | None = None
-    scan_step_nm: Step | tuple[Step, Step] | None = None
+    convergence_semi_angle_mrad: Milliradian | None = None
+    mrad_per_pixel: Milliradian | None = None
+    scan_step_nm: NanometreLength | tuple[NanometreLength, NanometreLength] | None = None
     """One number, or (y, x)."""
     centre_px: tuple[float, float] | None = None
     """(y, x) in pixel-centre indices; found in the sum of all patterns where absent."""
@@ -30,8 +28,8 @@ class Known(Strict):
     """From scan to detector, as docs/conventions.md has it; unknown where absent."""
     mirrored: bool | None = None
     """Where absent: not mirrored if the rotation is said, else unknown."""
-    defocus_nm: Annotated[float, Field(ge=-1e6, le=1e6)] | None = None
-    thickness_nm: Annotated[float, Field(gt=0, le=1e5)] | None = None
+    defocus_nm: Annotated[float, Field(ge=-1e5, le=1e5)] | None = None
+    thickness_nm: NanometreLength | None = None
     ellipticity: Annotated[float, Field(ge=0, lt=1)] = 0.0
     ellipse_angle_deg: float = 0.0
     electrons_per_pattern: Annotated[float, Field(gt=0, le=1e15)] | None = None

@@ -80,3 +80,11 @@ def test_what_cannot_be_is_refused(said: dict[str, Any], centre: Any, field: str
 def test_the_document_is_strict(said: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         known(**said)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("mrad_per_pixel", 2000.0), ("scan_step_nm", 1e-9), ("convergence_semi_angle_mrad", 1e9)]
+)
+def test_figures_that_are_slips_of_units_are_refused(name: str, value: float) -> None:
+    with pytest.raises(ValidationError, match=name):
+        Known(format_version=1, **{name: value})
