@@ -20,6 +20,8 @@ from stem4d.names import plainly
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.2, 3.0
 REQUEST_S = 10.0
 """For one request; a server that is busy with its database has answered after that."""
+WITHIN_S = 3 * REQUEST_S
+"""For a question that somebody waits for; one that is silent once is asked again."""
 TRY_AGAIN = (408, 429, 500, 502, 503, 504)
 """503 is also Prefect's word for its SQLite being locked just now."""
 LONGEST_WORDS = 300

@@ -6,13 +6,12 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
 
-from flows.ask_prefect import ask_prefect
+from flows.ask_prefect import WITHIN_S, ask_prefect
 from flows.emitted import event_id, resource_of
 from stem4d.errors import BadInput
 from stem4d.names import NAME_PATTERN
 
 EVENTS = ("nightbeam.sample.loaded", "nightbeam.beam.ready", "nightbeam.file.written")
-WITHIN_S = 10.0
 MOST_FACTS, LONGEST_FACT = 20, 1000
 _FACT = re.compile(r"[a-z][a-z0-9_]{0,63}")
 

@@ -9,14 +9,13 @@ from typing import Any, get_args
 from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
 
 from db.vocabulary import AskedBy
-from flows.ask_prefect import ask_prefect, said_of
+from flows.ask_prefect import WITHIN_S, ask_prefect, said_of
 from stem4d.errors import BadInput, some_of
 from stem4d.model import sha256_of
 from storage.plain_json import refuse_unsound
 from storage.triggers import DEPLOYMENT_PATTERN, RESERVED
 from storage.units import unit_of
 
-WITHIN_S = 10.0
 LONGEST_KEY = 300
 _REFUSED = re.compile(
     r"Validation failed(?: for field (?P<quote>['\"])(?P<field>.*?)(?P=quote))?\. Failure reason: (?P<why>.*)",

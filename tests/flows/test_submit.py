@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from prefect.context import refresh_global_settings_context
 
 from flows.api import PrefectApi
 from flows.reached import NoApi, reached
@@ -269,13 +270,14 @@ def test_a_watched_folder_asks_the_server_of_its_home(prefect_home: Path, deploy
         process.communicate()
 
 
-def test_the_api_of_a_home_is_found(
-    prefect_home: Path, prefect_api: PrefectApi, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delenv("PREFECT_API_URL")
-    with reached(prefect_home):
-        assert os.environ["PREFECT_API_URL"] == prefect_api.url
-        assert os.environ["PREFECT_API_AUTH_STRING"] == prefect_api.auth
+def test_the_api_of_a_home_is_found(prefect_home: Path, prefect_api: PrefectApi) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("PREFECT_API_URL")
+        with reached(prefect_home):
+            assert os.environ["PREFECT_API_URL"] == prefect_api.url
+            assert os.environ["PREFECT_API_AUTH_STRING"] == prefect_api.auth
+    # Prefect read its settings again on the way out, while the address was not there.
+    refresh_global_settings_context()
 
 
 def test_a_home_without_a_server_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
