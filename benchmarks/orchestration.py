@@ -25,7 +25,7 @@ from stem4d.plan import Plan
 from storage.documents import load_model
 from storage.settings import Settings
 
-TIMES = 5
+TIMES = 3
 INSTRUMENT = ROOT / "plans" / "instruments" / "demo.toml"
 PLAN = ROOT / "plans" / "demo" / "1_overview.yaml"
 CLOCK = "the clock: a person waits for it"

@@ -11,7 +11,7 @@ from db.questions.files import require_run
 from db.questions.show import show_run
 from db.results import add_analysis
 from flows.recorded import passes_here
-from stem4d.analyse.known import Known, given_of
+from stem4d.analyse.known import Known, given_of, with_known
 from stem4d.analyse.method import Given
 from stem4d.analyse.methods import FROM_MAPS, METHODS
 from stem4d.analyse.ptychography.method import PTYCHOGRAPHY
@@ -46,6 +46,9 @@ def analyse_run(settings: Settings, engine: Engine, run: str, wanted: Wanted) ->
     """Analyse each pass of a run that lies on this machine, and record what came of it with the run."""
     _require_method(wanted)
     made, recorded = [], _recorded(engine, run)
+    known = load_model(wanted.calibration, Known) if wanted.calibration else None
+    # The figures that a result rests on stand in its file; what somebody said of them, in the record too.
+    said = {"calibration": known.model_dump_json(exclude_unset=True)} if known else {}
     for one in _passes(engine, run, wanted):
         options = options_of(wanted, one.plan)
         job, folder = Job(str(one.path), wanted.method, one.given, options), settings.results_folder / run
@@ -63,7 +66,7 @@ def analyse_run(settings: Settings, engine: Engine, run: str, wanted: Wanted) ->
                     verdict=done.outcome.verdict,
                     reason=done.outcome.reason,
                     path=str(done.path),
-                    summary=done.summary(),
+                    summary={**done.summary(), **said},
                 )
         made.append(done)
     return made
@@ -82,7 +85,7 @@ def analyse_file(settings: Settings, path: Path, wanted: Wanted) -> Made:
     one = _file(path, wanted)
     return result_of(
         Job(str(path), wanted.method, one.given, options),
-        [one.sha256],
+        [one.sha256, *one.beside],
         settings.results_folder / f"{path.stem[:40]}-{one.sha256[:8]}",
         again=wanted.again,
         everywhere=cluster_of(settings),
@@ -132,14 +135,12 @@ class _Input:
     given: Given
     plan: Plan | None = None
     """Whose words about an analysis are its options, unless others are given."""
+    beside: tuple[str, ...] = ()
+    """SHA-256 of other files that its data are read from."""
 
 
 def _passes(engine: Engine, run: str, wanted: Wanted) -> list[_Input]:
     """The passes of a run, if all of them lie on this machine."""
-    if wanted.calibration:
-        limit = "of a run the calibrations are known"
-        remedy = "Leave it out, or name the file of the pass instead of the run"
-        raise BadInput(field="--calibration", value=str(wanted.calibration), limit=limit, remedy=remedy)
     with reader(engine) as session:
         facts = show_run(session, name=run)
     here = passes_here(engine, run)
@@ -149,6 +150,8 @@ def _passes(engine: Engine, run: str, wanted: Wanted) -> list[_Input]:
             raise BadInput(field="data", value=str(path), limit=limit, remedy="Bring the file back, or name it instead")
     plan = Plan.model_validate(facts["plan"]["document"], strict=False)
     given = given_of_run(plan, {one["kind"]: one for one in facts["calibrations"]})
+    if wanted.calibration:
+        given = with_known(given, load_model(wanted.calibration, Known))
     return [_Input(path, one.sha256, given, plan) for one, path in here]
 
 
@@ -158,7 +161,8 @@ def _file(path: Path, wanted: Wanted) -> _Input:
         facts = frames.metadata
         centre = None if known.centre_px else _centre(FrameRows(frames))
         given = given_of(known, facts, frames.detector_shape, centre, frames.full_scale)
-    return _Input(path, sha256_of_file(path), given)
+        beside = tuple(sha256_of_file(one) for one in frames.beside)
+    return _Input(path, sha256_of_file(path), given, beside=beside)
 
 
 def options_of(wanted: Wanted, plan: Plan | None = None) -> Any:

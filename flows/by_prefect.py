@@ -1,13 +1,16 @@
 """How stages and flows are shown to Prefect, and how they go on where its API goes away: it sees, and never decides."""
 
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, TypeVar
 
 from prefect import Task, flow, tags
+from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 from prefect.states import State
 
 from devices.interrupts import listening
 from flows.artifacts import tag_flow_run
+from flows.flow_run import flow_run_here
 from flows.story import in_its_log
 from tasks.lab import Lab
 
@@ -31,6 +34,12 @@ def within_flow(opened: Lab, body: Callable[[Call], Came], labels: Iterable[str]
     tag_flow_run(opened, labels)
     with listening(), in_its_log(opened):
         return body(as_tasks)
+
+
+def _one_heartbeat() -> AbstractContextManager[object]:
+    """A flow within another leaves the heartbeat to that one: Prefect waits up to a second for the end of each."""
+    within = flow_run_here() is not None
+    return temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}) if within else nullcontext()
 
 
 def seen_by_prefect(
@@ -62,7 +71,7 @@ def seen_by_prefect(
 
     lost = ""
     try:
-        with tags(*labels):
+        with tags(*labels), _one_heartbeat():
             # A state that is to be shown red is no error here.
             seen(return_state=True)
     except Exception as error:  # noqa: BLE001 - whatever Prefect or its client raises, it only looks on

@@ -139,7 +139,8 @@ def _end(going: Going, state: NightState, reason: str, *, with_prefect: bool) ->
         _tell_prefect(going, state, reason, page)
     lost = [] if going.control.asked else not_as_wanted(going.outcomes)
     asked = going.control.asked or (state == "done" and not lost)
-    _tell_people(going, "ended" if asked else "needs_you", "\n".join((f"{state}: {reason}", *lost)), page)
+    short = [f"{target.name}: {outcome.short}" for target, outcome in going.outcomes if outcome.short]
+    _tell_people(going, "ended" if asked else "needs_you", "\n".join((f"{state}: {reason}", *lost, *short)), page)
     return page
 
 

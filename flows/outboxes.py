@@ -3,15 +3,14 @@
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from db.engine import Engine
 from db.operations import FinishRun
 from devices.lease import owned
 from flows.files import Database
+from flows.report import page_again
 from stem4d.errors import NightbeamError
 from storage.journal import Journal
 from storage.settings import Settings, instrument_folders
 from tasks.outbox import land_all, outbox_of, waiting
-from web.report.assemble import write_run_report
 
 
 @dataclass(frozen=True)
@@ -48,15 +47,6 @@ def _landed(settings: Settings, known: Database, instrument: str) -> Outbox:
     if landed is None:
         return Outbox(instrument, 0, True, "nothing waits any more")
     ended = [one.run for one in landed.operations if isinstance(one, FinishRun)]
-    trouble = [text for run in ended if (text := _page(settings, known.engine, run))]
+    trouble = [text for run in ended if (text := page_again(settings, known.engine, run))]
     words = "; ".join((landed.words, *trouble))
     return Outbox(instrument, len(landed.operations), not landed.refused and not landed.damaged, words)
-
-
-def _page(settings: Settings, engine: Engine, run: str) -> str:
-    try:
-        settings.reports_folder.mkdir(parents=True, exist_ok=True)
-        write_run_report(engine, run, settings.reports_folder)
-    except (NightbeamError, OSError) as error:
-        return f"the page of {run} could not be written: {error}"
-    return ""

@@ -5,7 +5,9 @@ What draws is loaded when the first page is written: a second that no run has to
 
 from pathlib import Path
 
+from db.engine import Engine
 from stem4d.errors import NightbeamError
+from storage.settings import Settings
 from tasks.lab import Lab, lab
 from tasks.stage import stage
 
@@ -57,6 +59,23 @@ def write_calibrations(opened: Lab, run: str) -> Path | None:
     except (NightbeamError, OSError) as error:
         opened.show("report failed", f"the page of the calibrations of {run} could not be written: {error}")
         return None
+
+
+def page_again(settings: Settings, engine: Engine, run: str) -> str:
+    """Write the page of a run by the database alone, no instrument at hand; gives why it could not be."""
+    from web.report.assemble import write_run_report
+
+    try:
+        settings.reports_folder.mkdir(parents=True, exist_ok=True)
+        write_run_report(engine, run, settings.reports_folder)
+    except (NightbeamError, OSError) as error:
+        return f"the page of {run} could not be written: {error}"
+    return ""
+
+
+def page_renewed(settings: Settings, engine: Engine, run: str) -> str:
+    """Write the page of a run again where it has one."""
+    return page_again(settings, engine, run) if (settings.reports_folder / f"{run}.html").is_file() else ""
 
 
 def _folder(opened: Lab) -> Path:

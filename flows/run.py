@@ -45,6 +45,8 @@ class Outcome:
     """Whether the plan's policy ends the night here."""
     broken_off: bool = False
     """Whether a person ended it before its end: a stop or a skip."""
+    short: str = ""
+    """Results that are not good, of one that ended well."""
     fault: bool = False
     """Whether it failed by a fault of the machines, and not by what was asked of them."""
 
@@ -57,6 +59,7 @@ class Outcome:
             "lacking": list(self.lacking),
             "ends_night": self.ends_night,
             "broken_off": self.broken_off,
+            "short": self.short,
             "fault": self.fault,
         }
 
@@ -178,6 +181,8 @@ class Attempt(NamedTuple):
     """What the policy gives up: "skip" this target, or "end_night"."""
     verdicts: dict[str, str] | None = None
     """Of each analysis, where it was judged."""
+    short: str = ""
+    """Results that are not good."""
 
 
 def _tell_ended(instrument: str, run: str, attempt: Attempt) -> None:
@@ -193,8 +198,10 @@ def _ended(attempt: Attempt, runs: tuple[str, ...], remedies: list[str]) -> Outc
     if attempt.leave == "skip":
         return Outcome(TargetState.SKIPPED, reason, runs, attempt.lacking)
     if attempt.state == "done" and remedies:
-        return Outcome(TargetState.MENDED, f"{attempt.reason}after {'; '.join(remedies)}", runs, attempt.lacking)
-    return Outcome(TargetState(attempt.state), reason, runs, attempt.lacking, attempt.leave == "end_night")
+        reason = f"{attempt.reason}after {'; '.join(remedies)}"
+        return Outcome(TargetState.MENDED, reason, runs, attempt.lacking, short=attempt.short)
+    ends = attempt.leave == "end_night"
+    return Outcome(TargetState(attempt.state), reason, runs, attempt.lacking, ends, short=attempt.short)
 
 
 def _attempt(call: Call, instrument: str, runs: list[str], wait: dict[str, float] | None) -> Attempt:
@@ -241,9 +248,11 @@ def _attempt(call: Call, instrument: str, runs: list[str], wait: dict[str, float
             call(analyse, instrument, run, calibrated, exposed, quality)
         reason = f"{reason} ({remedy['words']})"
         return Attempt("marked", reason, exposed, lacking=lacking, leave=remedy["leave"], verdicts=verdicts)
-    call(analyse, instrument, run, calibrated, exposed, quality)
+    told = call(analyse, instrument, run, calibrated, exposed, quality)
     warned = sorted(name for name, verdict in verdicts.items() if verdict == "warn")
     reason = f"with a warning for {', '.join(warned)}; " if warned else ""
     if lacking:
         reason += f"without {', '.join(lacking)}, which its analyses need; "
-    return Attempt("done", reason, exposed, lacking=lacking, verdicts=verdicts)
+    if short := ", ".join(one for one in told if not one.endswith(" good")):
+        reason += f"results: {short}; "
+    return Attempt("done", reason, exposed, lacking=lacking, verdicts=verdicts, short=short)

@@ -61,6 +61,8 @@ class Header(Strict):
     dtype: str = Field(default="uint8", pattern=r"^(u?int(8|16|32|64)|float(16|32|64))$")
     full_scale: Count | None = None
     metadata: dict[str, float | int | str | bool] = Field(default_factory=dict)
+    files: tuple[str, ...] = ()
+    """Names of what it is read from: header and data of some formats are files of their own."""
 
 
 class ForeignFrames:
@@ -83,6 +85,8 @@ class ForeignFrames:
             self.close()
             raise
         self.full_scale = header.full_scale
+        real = path.resolve()
+        self.beside = tuple(real.parent / name for name in header.files if name != real.name)
         self.metadata: Mapping[str, Fact] = dict(header.metadata)
         self.recorded: npt.NDArray[np.bool_] = np.ones(self.scan_shape, np.bool_)
         self.came_twice = self.corrupt = None

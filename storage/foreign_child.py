@@ -10,6 +10,7 @@ import os
 import struct
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, BinaryIO
 
 from storage.confined import confine, end_with_parent
@@ -43,11 +44,31 @@ def main() -> None:
 def _confine(memory: int, beside: int, cpu: int) -> None:
     confine(memory, beside, cpu, FILE_WRITE_BYTES)
     sys.addaudithook(_no_network)
+    sys.addaudithook(_note_opened)
 
 
 def _no_network(event: str, _: tuple[object, ...]) -> None:
     if event in ("socket.connect", "socket.bind", "socket.getaddrinfo", "socket.sendto", "subprocess.Popen"):
         raise PermissionError(f"{event} is not allowed in a file reader")
+
+
+_OPENED: set[str] = set()
+
+
+def _note_opened(event: str, args: tuple[Any, ...]) -> None:
+    """Remembers what is opened: data and header of some formats lie in files of their own."""
+    if event == "open" and isinstance(args[0], str):
+        _OPENED.add(args[0])
+
+
+def _files(path: str) -> list[str]:
+    """Names of the files in the folder of a file that it was read from, the file itself among them."""
+    from storage.guard import files_of
+    from storage.hdf5 import has_signature
+
+    real = Path(path).resolve()
+    opened = {Path(one).resolve() for one in sorted(_OPENED)} | (files_of(real) if has_signature(real) else set())
+    return sorted({one.name for one in opened if one.parent == real.parent and one.is_file()} | {real.name})
 
 
 def _send(path: str, first: int, output: BinaryIO) -> None:
@@ -58,7 +79,7 @@ def _send(path: str, first: int, output: BinaryIO) -> None:
     frames: Iterator[bytes] = iter(())
     try:
         found = understand(path)
-        header, frames = found.header, found.blocks(BLOCK_BYTES, first)
+        header, frames = {**found.header, "files": _files(path)}, found.blocks(BLOCK_BYTES, first)
     except Unreadable as error:
         header = {"error": str(error)}
     except BadInput as error:

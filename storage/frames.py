@@ -34,6 +34,11 @@ class Frames(Protocol):
         ...
 
     @property
+    def beside(self) -> tuple[Path, ...]:
+        """Other files that it is read from."""
+        ...
+
+    @property
     def kind(self) -> Literal["nightbeam", "foreign"]:
         """Who wrote it."""
         ...

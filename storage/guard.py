@@ -36,6 +36,14 @@ def datasets_of(path: Path) -> list[str]:
     return _look_through(real, _Walk(real.parent))
 
 
+def files_of(path: Path) -> set[Path]:
+    """An HDF5 file and those in its folder that it refers to, as ``datasets_of`` looks through them."""
+    real = path.resolve()
+    walk = _Walk(real.parent)
+    _look_through(real, walk)
+    return walk.seen_files
+
+
 def _look_through(path: Path, walk: _Walk) -> list[str]:
     walk.seen_files.add(path)
     found: list[str] = []

@@ -7,7 +7,7 @@ import yaml
 
 from stem4d.analyse.method import Given, Rows
 from stem4d.analyse.ptychography.geometry import crop_of
-from stem4d.analyse.ptychography.handover import numbers, parameters
+from stem4d.analyse.ptychography.handover import not_known, numbers, parameters
 from stem4d.analyse.ptychography.options import PtychographyOptions
 from stem4d.analyse.ptychography.patterns import cut, mark_of, stored_as
 from stem4d.errors import BadInput
@@ -65,6 +65,7 @@ def write_handover(folder: Path, given: Given, options: PtychographyOptions, row
         f"{missing} positions without a usable frame hold NaN; {made_up} pixels that were bad, at full scale or\n"
         "without a number hold the mean of their neighbours.\n"
         f"{PARAMETERS}: for phaserEM 0.3, in this folder: phaser run {PARAMETERS}\n"
+        + "".join(f"{one}\n" for one in not_known(given))
     )
     path = folder / PARAMETERS
     path.write_text(yaml.safe_dump(content, sort_keys=False))

@@ -36,6 +36,7 @@ class Hdf5Frames:
 
     def __init__(self, path: Path, file: h5py.File, dataset: h5py.Dataset) -> None:
         self.path = path
+        self.beside: tuple[Path, ...] = ()
         self._file, self._data = file, dataset
         self._as_written = packed_as_written(dataset)
         self._codec = bitshuffle_lz4()

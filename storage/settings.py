@@ -13,6 +13,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from stem4d.errors import BadInput, Inconsistent
 from stem4d.maintenance import Window
+from storage.compiled import keep_compiled_in
 from storage.complaints import explained
 from storage.dask_address import REMEDY, SAFE, is_trusted
 from storage.home import unusable
@@ -169,6 +170,7 @@ def load_settings() -> Settings:
         ``nightbeam.toml`` or a variable holds an unknown name or an unusable value.
     """
     home = Path(os.environ.get("NIGHTBEAM_HOME", DEFAULT_HOME)).expanduser()
+    keep_compiled_in(home)
     file = home / FILE_NAME
     document = read_document(file) if file.exists() else {}
     if "home" in document:

@@ -50,7 +50,7 @@ def analyse(
                 )
             )
             opened.tell("analysed", f"{method}, {verdict.replace('_', ' ')}: {words}", run)
-            told.append(f"{method}: {verdict}")
+            told.append(f"{method} {verdict.replace('_', ' ')}")
     return told
 
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from stem4d.analyse.method import Array, Given, Outcome, Parts
 from stem4d.analyse.methods import METHODS
+from stem4d.analyse.seen import doubts_of, look, with_doubts
 from storage.frames import BATCH_BYTES
 from storage.read import open_frames
 from storage.rows import FrameRows
@@ -50,14 +51,15 @@ def analysed(job: Job, everywhere: Everywhere | None = None) -> Outcome:
     with open_frames(Path(job.path)) as frames:
         rows = FrameRows(frames)
         prepared = method.prepare(job.given, job.options, rows)
+        doubts = doubts_of(job.given, look(job.given, rows))
         if everywhere is None:
             # One range: frames come by batches anyway, and a foreign file is read from its beginning once.
             parts = method.part(job.given, job.options, rows, prepared, 0, frames.scan_shape[0])
-            return method.finish(job.given, job.options, prepared, parts)
+            return with_doubts(method.finish(job.given, job.options, prepared, parts), doubts)
         ranges = ranges_of(frames.scan_shape, frames.detector_shape, frames.dtype.itemsize)
     done = everywhere(job, prepared, ranges)
     joined = {name: np.concatenate([part[name] for part in done]) for name in done[0]}
-    return method.finish(job.given, job.options, prepared, joined)
+    return with_doubts(method.finish(job.given, job.options, prepared, joined), doubts)
 
 
 def part_of(job: Job, prepared: Parts, first: int, stop: int) -> dict[str, Array]:

@@ -17,7 +17,7 @@ from storage.disk import sha256_of_file
 from storage.results import Results, finite, read_results, write_results
 from tasks.parts import Everywhere, Job, analysed
 
-VERSION = 1
+VERSION = 2
 """Raised whenever an analysis comes to another result for the same input: results of before are then not used again."""
 
 MOST_TEXT = 200

@@ -25,7 +25,7 @@ def analyse(
     ] = None,
     calibration: Annotated[
         Path | None,
-        typer.Option(help="What is known of a file that is not of a run: a YAML document (docs/analysis.md)."),
+        typer.Option(help="What is known of a file, or better than the run knew: a YAML document (docs/analysis.md)."),
     ] = None,
     again: Annotated[bool, typer.Option("--again", help="Work it out even where the result is there.")] = False,
     handover: Annotated[
@@ -44,6 +44,7 @@ def analyse(
     """
     from flows.analyse import Wanted, analyse_file, analyse_run
     from flows.files import database
+    from flows.report import page_renewed
     from stem4d.analyse.progress import heard_by
     from storage.settings import load_settings
 
@@ -56,6 +57,8 @@ def analyse(
         else:
             with database(settings) as known:
                 made = analyse_run(settings, known.required(), subject, wanted)
+                if trouble := page_renewed(settings, known.required(), subject):
+                    aside(trouble)
     if as_json:
         print_json({"results": [_facts(one) for one in made]})
     else:

@@ -58,6 +58,7 @@ def print_run(facts: Facts, measured: list[Facts], reports: Path) -> None:
         say(_line("data", f"{path}  {shape}  sha256 {one['sha256'][:16]}..."))
     _print_calibrations(facts, measured)
     _print_quality(facts)
+    _print_results(facts)
     if len(facts["attempts"]) > 1 or facts["remedies"]:
         say()
         for line in attempts_lines(facts["attempts"]):
@@ -142,6 +143,16 @@ def _print_quality(facts: Facts) -> None:
     for one in final:
         whose = f" for {one['analysis']}" if one["analysis"] else ""
         say(f"{one['verdict'].replace('_', ' '):<15} {metric(one['metric'])}{whose}: {one['message']}")
+
+
+def _print_results(facts: Facts) -> None:
+    latest = {one["method"]: one for one in facts["analyses"]}
+    if latest:
+        say()
+    for method, one in latest.items():
+        say(f"{one['verdict'].replace('_', ' '):<15} result of {method}: {one['reason']}")
+        if one["path"]:
+            say(f"                {one['path']}")
 
 
 def _of_calibration(one: Facts) -> bool:

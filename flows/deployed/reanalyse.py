@@ -37,7 +37,7 @@ def reanalyse(
         run: Name of a run, whose passes are judged where they lie on this machine.
         method: strain, tcbf, ptychography, ...: analyse by it instead. Empty: judge. The same is worked out once.
         options: Of the method, each as NAME=VALUE.
-        calibration: YAML document of what is known of a file that is not of a run.
+        calibration: YAML document of what is known of a file, or better than the run knew.
         source: What asks.
         key: Its own name for this one time: the same is not done twice. Empty: this flow run.
     """
@@ -64,12 +64,15 @@ def _run(begun: TakenUp, *, file: str, run: str, method: str, options: tuple[str
 def _analysed(begun: TakenUp, file: str, run: str, method: str, options: tuple[str, ...], calibration: str) -> Ended:
     """The results of a method, worked out now or lying there already."""
     from flows.analyse import Wanted, analyse_file, analyse_run
+    from flows.report import page_renewed
 
     wanted = Wanted(method, options, Path(calibration) if calibration else None)
     if file:
         made = [analyse_file(begun.settings, Path(file), wanted)]
     else:
         made = analyse_run(begun.settings, begun.engine, run, wanted)
+        if trouble := page_renewed(begun.settings, begun.engine, run):
+            begun.say(trouble)
     rows = [
         {"method": method, "verdict": one.outcome.verdict, "reason": one.outcome.reason, "file": str(one.path)}
         for one in made

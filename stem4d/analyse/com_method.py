@@ -5,12 +5,14 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
+from stem4d import optics
 from stem4d.analyse.dpc import ComOptions, com_outcome
 from stem4d.analyse.frame_pass import FollowingPass, sampled_rows
 from stem4d.analyse.geometry import require_sound
 from stem4d.analyse.method import Given, Method, Outcome, Parts, Rows
 from stem4d.errors import BadInput
 from stem4d.maps import RunMaps
+from stem4d.quality.regions import CLEAR_OF_DISK, EDGE_PX
 from stem4d.virtual_detectors import PixelMask
 
 Mask = npt.NDArray[np.bool_]
@@ -36,6 +38,7 @@ def part(given: Given, options: ComOptions, rows: Rows, prepared: Parts, first: 
         "com_px": found.com_px,
         "moved_px": found.moved_px,
         "saturated": found.saturated,
+        "adf": found.virtual[..., 0],
     }
 
 
@@ -56,6 +59,7 @@ def finish(given: Given, options: ComOptions, prepared: Parts, parts: Parts) -> 
         sum_pattern=prepared["pattern"],
         max_pattern=prepared["pattern"],
         full_scale=given.full_scale,
+        virtual={"adf": np.nan_to_num(parts["adf"])} if np.nansum(parts["adf"]) > 0 else {},
     )
     origin = given.origin_at((shape[0], shape[1])) - parts["moved_px"].transpose(2, 0, 1)
     summed = np.zeros(shape, bool)
@@ -70,9 +74,20 @@ COM = Method("com", ComOptions, prepare, part, finish)
 
 
 def _pass(given: Given, options: ComOptions, rows: Rows) -> FollowingPass:
+    def beyond(origin_px: tuple[float, float]) -> tuple[Mask]:
+        return (_beyond(given, rows.detector_shape, origin_px),)
+
     if options.region_outer_mrad is None:
-        return FollowingPass(given, rows, lambda _: ())
-    return FollowingPass(given, rows, lambda _: (), lambda origin: _region(given, options, rows, origin))
+        return FollowingPass(given, rows, beyond)
+    return FollowingPass(given, rows, beyond, lambda origin: _region(given, options, rows, origin))
+
+
+def _beyond(given: Given, shape: tuple[int, int], origin_px: tuple[float, float]) -> Mask:
+    """Pixels clear of the disk: what they count tells where the specimen scatters."""
+    y, x = np.indices(shape)
+    radius = optics.disk_radius_px(given.convergence_semi_angle_mrad, given.mrad_per_pixel)
+    far: Mask = np.hypot(y - origin_px[0], x - origin_px[1]) > CLEAR_OF_DISK * radius + EDGE_PX
+    return far
 
 
 def _region(given: Given, options: ComOptions, rows: Rows, origin_px: tuple[float, float]) -> Mask:

@@ -15,7 +15,7 @@ from stem4d.analyse.deflected_fields import phase_gradient_per_mrad
 from stem4d.analyse.geometry import angles_per_px, require_sound
 from stem4d.analyse.grid import FEWEST, filled
 from stem4d.analyse.method import Given, NotPossible, Outcome
-from stem4d.calibrate.rotation import fit_rotation
+from stem4d.calibrate.rotation import RotationFit, fit_rotation
 from stem4d.errors import BadInput
 from stem4d.maps import RunMaps
 from stem4d.model import Positive, Strict
@@ -31,6 +31,10 @@ MOST_MISSING = 0.2
 MOST_SATURATED = 0.02
 """Part of the positions whose patterns may hold pixels at full scale."""
 MOST_MISMATCH_PX = 0.05
+DARK = ("haadf", "adf")
+"""Images by whose names what scatters is told, the best first."""
+LEAST_SPREAD = 0.2
+"""Of the electrons of a pattern [of the variance of an evenly filled disk] below which it is that of something else."""
 STRUCTURE_SIGMAS = 5.0
 """By which the power of the deflections must exceed that of counting noise to be a specimen's."""
 
@@ -154,10 +158,10 @@ def com_outcome(
         As `deflections`.
     """
     chosen = options or ComOptions()
-    rotation, mirrored, doubts = _rotation(given, maps)
+    rotation, mirrored, doubts = _rotation(given, maps, chosen.field)
     given = replace(given, mirrored=mirrored)
     found = deflections(given, maps, rotation, com_region, com_counts, summed)
-    doubts += _doubts(found, maps)
+    doubts += _doubts(given, found, maps)
     noise = found.noise_mrad
     moved = [found.y_mrad[found.known], found.x_mrad[found.known]]
     power = sum(float(np.mean((each - each.mean()) ** 2)) for each in moved)
@@ -214,17 +218,22 @@ def _systematic(given: Given, maps: RunMaps) -> dict[str, float | int | str | bo
     return figures
 
 
-def _rotation(given: Given, maps: RunMaps) -> tuple[float | None, bool | None, list[str]]:
+def _rotation(given: Given, maps: RunMaps, field: str) -> tuple[float | None, bool | None, list[str]]:
     """Rotation and handedness that were measured before, or that these maps tell."""
     if given.scan_rotation_deg is not None:
-        open_hand = "whether the detector is mirrored is not known: that it is not was taken"
-        return given.scan_rotation_deg, given.mirrored, [open_hand] if given.mirrored is None else []
+        doubts = ["whether the detector is mirrored is not known: that it is not was taken"]
+        doubts = doubts if given.mirrored is None else []
+        if field != "magnetic" and _upside_down(given, maps):
+            doubts.append(
+                f"the deflections point away from what scatters: the scan's rotation of {given.scan_rotation_deg:.1f} "
+                "deg looks half a turn off"
+            )
+        return given.scan_rotation_deg, given.mirrored, doubts
     untold = "the scan's rotation is not known: directions are those of the detector, and there is no field's sign"
     steps = given.scan_step_nm
     if abs(steps[0] - steps[1]) > 1e-3 * max(steps):
         return None, given.mirrored, [untold]
-    dark = next((maps.virtual[name] for name in ("haadf", "adf") if name in maps.virtual), None)
-    fit = fit_rotation(maps.com_y_px, maps.com_x_px, maps.recorded, dark, given.mirrored, maps.saturated_px)
+    fit = _found_rotation(given, maps)
     if not fit.ok:
         return None, given.mirrored, [f"{untold} ({fit.reason})"]
     told = f"rotation {fit.rotation_deg:.1f} ± {fit.rotation_uncertainty_deg:.1f} deg found in these deflections"
@@ -234,8 +243,27 @@ def _rotation(given: Given, maps: RunMaps) -> tuple[float | None, bool | None, l
     return fit.rotation_deg, fit.mirrored, []
 
 
-def _doubts(found: Deflected, maps: RunMaps) -> list[str]:
+def _found_rotation(given: Given, maps: RunMaps) -> RotationFit:
+    dark = next((maps.virtual[name] for name in DARK if name in maps.virtual), None)
+    return fit_rotation(maps.com_y_px, maps.com_x_px, maps.recorded, dark, given.mirrored, maps.saturated_px)
+
+
+def _upside_down(given: Given, maps: RunMaps) -> bool:
+    """Whether the dark field tells the other sign of all deflections than the rotation that was given."""
+    steps, rotation = given.scan_step_nm, given.scan_rotation_deg
+    if rotation is None or min(maps.scan_shape) < FEWEST or abs(steps[0] - steps[1]) > 1e-3 * max(steps):
+        return False
+    fit = _found_rotation(given, maps)
+    return fit.ok and fit.half_turn_known and abs((fit.rotation_deg - rotation + 180) % 360 - 180) > 90
+
+
+def _doubts(given: Given, found: Deflected, maps: RunMaps) -> list[str]:
     doubts = []
+    if _outshone(found.region, given):
+        doubts.append(
+            "the electrons of a pattern spread less than over the disk: some frames or pixels outshine the others by "
+            "far; noise is that of an evenly filled disk"
+        )
     saturated = float((maps.saturated_px[found.known] > 0).mean())
     if saturated > MOST_SATURATED:
         doubts.append(f"pixels stand at full scale in {saturated:.0%} of the patterns, which holds their centre back")
@@ -273,10 +301,24 @@ def _share(maps: RunMaps, bad: Mask, region: VirtualDetector) -> float:
 
 def _spread(region: Region, given: Given) -> Array:
     """Covariance of where electrons land [px²], at least that of an evenly filled disk where it is not cut."""
-    least = 1e-3 * (given.convergence_semi_angle_mrad / given.mrad_per_pixel / 2) ** 2
+    least = 1e-3 * _disk_px2(given)
     value, vectors = np.linalg.eigh((region.spread_px2 + region.spread_px2.T) / 2)
+    if _outshone(region, given):
+        least = _disk_px2(given)
     whole: Array = vectors @ np.diag(np.maximum(value, least)) @ vectors.T
     return whole
+
+
+def _disk_px2(given: Given) -> float:
+    """Variance along an axis of where the electrons of an evenly filled disk land [px²]."""
+    return (given.convergence_semi_angle_mrad / given.mrad_per_pixel / 2) ** 2
+
+
+def _outshone(region: Region, given: Given) -> bool:
+    """Whether patterns that are not cut have less spread than a disk gives them: a few frames are most of the sum."""
+    uncut = float(np.linalg.svd(region.response, compute_uv=False).min()) >= POOR_RESPONSE
+    least = float(np.linalg.eigvalsh((region.spread_px2 + region.spread_px2.T) / 2).min())
+    return uncut and least < LEAST_SPREAD * _disk_px2(given)
 
 
 def _rms(values: Array) -> float:

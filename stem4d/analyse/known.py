@@ -1,6 +1,7 @@
 """What a person says of a data set that carries no calibration of ours: a small document, and the geometry it gives."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -127,6 +128,27 @@ def given_of(
         full_scale=known.full_scale or full_scale,
         uncertainty={"origin_px" if name == "centre_px" else name: one for name, one in known.uncertainty.items()},
     )
+
+
+def with_known(given: Given, known: Known) -> Given:
+    """A run's geometry with a person's words over it; a figure that is said anew has no other uncertainty than theirs.
+
+    Raises
+    ------
+    BadInput
+        A pixel or the centre lies off the detector, or an uncertainty is that of nothing.
+    """
+    needed = {name: getattr(given, name) for name in NEEDED if getattr(known, name) is None}
+    whole = given_of(known.model_copy(update=needed), {}, given.bad_pixels.shape, (0.0, 0.0))
+    said = {("origin_px" if one == "centre_px" else one) for one in known.model_fields_set} - {
+        "format_version",
+        "uncertainty",
+    }
+    if "scan_rotation_deg" in said:
+        said.add("mirrored")
+    held = {name: value for name, value in given.uncertainty.items() if name not in said}
+    changes = {name: getattr(whole, name) for name in said}
+    return replace(given, **changes | {"uncertainty": {**held, **whole.uncertainty}})
 
 
 def _either(said: float | None, fact: object) -> float | None:

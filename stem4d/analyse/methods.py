@@ -11,6 +11,7 @@ from stem4d.analyse.dpc import com_outcome
 from stem4d.analyse.method import Given, Method, Outcome
 from stem4d.analyse.orientation.method import ORIENTATION
 from stem4d.analyse.ptychography.method import PTYCHOGRAPHY
+from stem4d.analyse.seen import disk_doubt, with_doubts
 from stem4d.analyse.strain.method import STRAIN
 from stem4d.analyse.tcbf.method import TCBF
 from stem4d.analyse.virtual_masks import Ring
@@ -51,7 +52,8 @@ def options_for(wanted: Analysis) -> Strict:
 
 def _virtual(given: Given, maps: RunMaps, wanted: Virtual) -> dict[str, Outcome]:
     rings = [Ring(name=one.name, inner_mrad=one.inner_mrad, outer_mrad=one.outer_mrad) for one in wanted.detectors]
-    return {f"virtual {one.name}": virtual_outcome(given, maps, (one.name,), {one.name: one}) for one in rings}
+    outcomes = {f"virtual {one.name}": virtual_outcome(given, maps, (one.name,), {one.name: one}) for one in rings}
+    return _seen(given, maps, outcomes)
 
 
 def _com(given: Given, maps: RunMaps, _wanted: CentreOfMass) -> dict[str, Outcome]:
@@ -59,7 +61,13 @@ def _com(given: Given, maps: RunMaps, _wanted: CentreOfMass) -> dict[str, Outcom
     y, x = (float(each) for each in given.origin_px.reshape(2, -1).mean(axis=1))
     radius = COM_REGION_RADII * optics.disk_radius_px(given.convergence_semi_angle_mrad, given.mrad_per_pixel)
     region = Annulus(name="com", centre_px=(y, x), inner_px=0.0, outer_px=radius)
-    return {"com": com_outcome(given, maps, com_region=region)}
+    return _seen(given, maps, {"com": com_outcome(given, maps, com_region=region)})
+
+
+def _seen(given: Given, maps: RunMaps, outcomes: dict[str, Outcome]) -> dict[str, Outcome]:
+    """Hot pixels and the like are judged with the data, of which these are the maps."""
+    doubt = disk_doubt(given, maps.sum_pattern)
+    return {name: with_doubts(one, [doubt] if doubt else []) for name, one in outcomes.items()}
 
 
 FROM_MAPS: dict[str, Callable[[Given, RunMaps, Any], dict[str, Outcome]]] = {"virtual": _virtual, "com": _com}

@@ -19,6 +19,8 @@ BLURS_PX = (0.7, 2.0, 5.0)
 ROUND = 0.2
 """Largest scatter of an outline about its circle, as a part of the radius, that is worth a fit."""
 SMALLEST_RADIUS_PX = 2.0
+SMALLEST_SIDE_PX = 8
+"""Of a pattern in which a disk is looked for."""
 MIN_CONTRAST = 0.2
 """Drop of the counts across the edge, as a part of the counts inside."""
 MIN_SIGNIFICANCE = 8.0
@@ -148,8 +150,13 @@ def _unless_full(fit: DiskFit, counts: Array, bad: Mask) -> DiskFit:
 
 
 def _check(pattern: Pattern, bad_pixels: Mask | None) -> None:
-    if pattern.ndim != 2 or min(pattern.shape) < 8:
-        raise BadInput(field="pattern", value=pattern.shape, limit="must be (det_y, det_x), each at least 8", unit="px")
+    if pattern.ndim != 2 or min(pattern.shape) < SMALLEST_SIDE_PX:
+        raise BadInput(
+            field="pattern",
+            value=pattern.shape,
+            limit=f"must be (det_y, det_x), each at least {SMALLEST_SIDE_PX}",
+            unit="px",
+        )
     if bad_pixels is not None and bad_pixels.shape != pattern.shape:
         raise BadInput(field="bad_pixels", value=bad_pixels.shape, limit=f"must have the shape {pattern.shape}")
 

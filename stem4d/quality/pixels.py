@@ -1,6 +1,7 @@
 """Pixels: whether the mask still holds, as new hot ones pass for beam and new dead ones pull at every centre."""
 
 import numpy as np
+import numpy.typing as npt
 
 from stem4d.calibrate.pixels import BadPixels, Mask, find_bad_pixels
 from stem4d.maps import RunMaps
@@ -30,9 +31,14 @@ def new_hot_pixels(maps: RunMaps, bad_pixels: Mask) -> Mask:
     """
     if maps.frames == 0:
         return np.zeros(bad_pixels.shape, np.bool_)
-    hot = find_bad_pixels(maps.mean_pattern, maps.frames, maps.max_pattern, gaps=bad_pixels).hot
-    steady = maps.mean_pattern >= STEADY * np.maximum(steady_peak(maps.max_pattern, maps.frames), 1 / maps.frames)
-    matters = maps.mean_pattern >= LEAST_SHARE * maps.mean_pattern.sum()
+    return hot_pixels(maps.mean_pattern, maps.frames, maps.max_pattern, bad_pixels)
+
+
+def hot_pixels(mean: npt.NDArray[np.number], frames: int, highest: npt.NDArray[np.number], bad_pixels: Mask) -> Mask:
+    """The same by mean and largest counts (det_y, det_x) of at least one frame."""
+    hot = find_bad_pixels(mean, frames, highest, gaps=bad_pixels).hot
+    steady = mean >= STEADY * np.maximum(steady_peak(highest, frames), 1 / frames)
+    matters = mean >= LEAST_SHARE * mean.sum()
     found: Mask = hot & steady & matters
     return found
 
@@ -51,7 +57,7 @@ def check_pixels(maps: RunMaps, new: Mask) -> QualityResult:
     full = f", {clipped} of them at full scale ({maps.full_scale})" if clipped else ""
     text = (
         f"The pixel mask no longer holds: {number} new hot pixel(s) in all frames{full}, at (y, x) "
-        f"{_places(new)}. Dose, saturation and centring are judged without them; maps of the centre of mass hold them "
+        f"{places(new)}. Dose, saturation and centring are judged without them; maps of the centre of mass hold them "
         "still. Measure pixel_mask again."
     )
     return result(METRIC, None, Verdict.WARN, text, value=float(number), limit=0.0, unit="px")
@@ -78,7 +84,7 @@ def check_dead_pixels(maps: RunMaps, subject: Subject) -> QualityResult:
     text = f"{lit} of {good} pixels had light enough to tell, {share:.0%} of the disk's."
     if number:
         verdict = Verdict.WARN
-        text = f"{number} dead pixel(s) are not in the mask, at (y, x) {_places(found.dead)}; {text}"
+        text = f"{number} dead pixel(s) are not in the mask, at (y, x) {places(found.dead)}; {text}"
         text += " They pull at every centre: measure pixel_mask again in vacuum, or mask them in analysis."
     elif share < ENOUGH_LIT:
         verdict, text = Verdict.NOT_MEASURABLE, f"Whether pixels are dead is not known: {text}"
@@ -88,7 +94,7 @@ def check_dead_pixels(maps: RunMaps, subject: Subject) -> QualityResult:
     return result(DEAD, None, verdict, text, value=value, limit=0.0, unit="px", uncertainty=0.0)
 
 
-def _places(mask: Mask) -> str:
+def places(mask: Mask) -> str:
     """The first few of a mask's pixels (y, x)."""
     number = int(mask.sum())
     more = f" and {number - LISTED} more" if number > LISTED else ""

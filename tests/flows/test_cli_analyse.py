@@ -62,6 +62,21 @@ def test_anybodys_file_is_analysed_once(foreign: Path, tmp_path: Path) -> None:
     assert other["file"] != first["file"]
 
 
+def test_what_lies_in_another_file_is_part_of_what_a_result_is_made_from(foreign: Path, tmp_path: Path) -> None:
+    whole = foreign.with_name("whole.h5")
+    virtual = h5py.VirtualLayout((8, 10, 40, 40), np.uint16)
+    virtual[:] = h5py.VirtualSource(foreign.name, "data", (8, 10, 40, 40))
+    with h5py.File(whole, "w") as file:
+        file.create_virtual_dataset("data", virtual)
+    (first,) = of(whole, tmp_path / "home", code=0)["results"]
+    assert not of(whole, tmp_path / "home", code=0)["results"][0]["worked_out_now"]
+    with h5py.File(foreign, "r+") as file:
+        file["data"][...] = file["data"][:][:, ::-1]
+    (second,) = of(whole, tmp_path / "home", code=0)["results"]
+    assert second["worked_out_now"]
+    assert second["file"] != first["file"]
+
+
 @pytest.mark.parametrize(
     ("more", "said"),
     [
@@ -134,12 +149,32 @@ def test_a_thick_specimen_is_handed_over(foreign: Path, tmp_path: Path) -> None:
     assert (again.exit_code, "must be new or empty" in again.output) == (2, True)
 
 
-def test_a_runs_own_calibrations_are_not_passed_over(home: Path, tmp_path: Path) -> None:
-    (tmp_path / "known.yaml").write_text(CALIBRATION)
+def test_what_was_learned_later_goes_over_a_runs_calibrations(home: Path, tmp_path: Path) -> None:
+    known = tmp_path / "known.yaml"
+    known.write_text("format_version: 1\nscan_rotation_deg: 12.5\nuncertainty: {scan_rotation_deg: 0.2}\n")
     run = facts(home, "runs")["runs"][-1]["name"]
-    told = nightbeam(home, "analyse", run, "--method", "com", "--calibration", str(tmp_path / "known.yaml"))
-    assert told.exit_code == 2
-    assert "of a run the calibrations are known" in told.output
+    page = home / "reports" / f"{run}.html"
+    assert page.is_file()
+    told = nightbeam(home, "analyse", run, "--method", "com", "--calibration", str(known), "--json")
+    (made,) = json.loads(told.stdout)["results"]
+    given = made["made_from"]["given"]
+    assert (given["scan_rotation_deg"], given["mirrored"], given["uncertainty"]["scan_rotation_deg"]) == (
+        12.5,
+        False,
+        0.2,
+    )
+    assert made["figures"]["scan_rotation_deg"] == 12.5
+    # Of what the document does not say the run's own word stands.
+    plain = json.loads(nightbeam(home, "analyse", run, "--method", "com", "--json").stdout)["results"][0]
+    apart = {name for name, value in plain["made_from"]["given"].items() if given[name] != value}
+    assert apart <= {"scan_rotation_deg", "mirrored", "uncertainty"}
+    # It stands in the record, on the screen and on the page.
+    last = [one for one in facts(home, "show", run)["analyses"] if one["path"] == made["file"]]
+    assert json.loads(last[0]["summary"]["calibration"])["scan_rotation_deg"] == 12.5
+    shown = nightbeam(home, "show", run).output
+    assert "result of com" in shown
+    assert plain["file"] in shown.replace("\n", "")
+    assert plain["reason"].split(";")[0] in page.read_text()
 
 
 def test_an_unknown_run_is_refused(home: Path) -> None:

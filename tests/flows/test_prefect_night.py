@@ -10,10 +10,11 @@ from typing import Any, NamedTuple
 
 import pytest
 from markdown_it import MarkdownIt
+from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, get_current_settings, temporary_settings
 
 from flows.api import PrefectApi
 from flows.artifacts import hand_over, key_of
-from flows.by_prefect import seen_by_prefect
+from flows.by_prefect import Call, seen_by_prefect
 from flows.night import run_night
 from flows.progress import exposed
 from flows.shown import target_state
@@ -67,6 +68,21 @@ def seen(prefect_api: PrefectApi, opened: Lab) -> Seen:
     return Seen(
         result.name, flow_run, targets, artifacts_of(flow_run.id), [line.message for line in log_of(flow_run.id)]
     )
+
+
+def test_a_flow_within_another_leaves_the_heartbeat_to_it(prefect_api: PrefectApi, opened: Lab) -> None:
+    beats: list[int | None] = []
+
+    def beat(_call: Call) -> None:
+        beats.append(get_current_settings().flows.heartbeat_frequency)
+
+    def outer(call: Call) -> None:
+        with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: 60}):
+            beat(call)
+            seen_by_prefect(opened, "target", "inner", beat, lambda _came: None)
+
+    seen_by_prefect(opened, "night", "outer", outer, lambda _came: None)
+    assert beats == [60, None]
 
 
 def test_flow_runs_are_called_and_tagged_as_people_know_them(seen: Seen) -> None:

@@ -250,6 +250,29 @@ def test_few_rows_give_deflections_and_no_phase(rows: int) -> None:
     assert picture(outcome, "electric_field_x").values.shape == (rows, 28)
 
 
+def test_one_wild_pixel_does_not_make_all_centres_surer() -> None:
+    made = deflecting(given(), height_rad=3.0)
+    frames = made.frames.astype(np.uint32)
+    frames[3, 4, 2, 29] = 2_000_000_000
+    plain, wild = (com_outcome(made.given, maps_of(one.astype(np.int64), None)) for one in (made.frames, frames))
+    assert "outshine" in wild.reason
+    assert "outshine" not in plain.reason
+    # The disk's rms radius along an axis is half its radius; the blurred edge adds a little to the plain one.
+    assert wild.figures["noise_y_mrad"] == pytest.approx(plain.figures["noise_y_mrad"], rel=0.05)
+
+
+@pytest.mark.parametrize("turn_deg", [0.0, 180.0])
+def test_deflections_that_point_away_from_atoms_are_half_a_turn_off(recorded_data: Path, turn_deg: float) -> None:
+    with np.load(recorded_data / "reference_abtem" / "d_MoS2_infocus.npz") as data:
+        frames, delta = data["counts"], float(data["mrad_per_px"])
+    known = Given(80.0, 21.4, delta, (0.04, 0.04), np.array([48.0, 48.0]), np.zeros((96, 96), bool), turn_deg)
+    outcome = run(COM, known, ComOptions(), InMemory(frames))
+    assert ("half a turn off" in outcome.reason) == (turn_deg == 180.0), outcome.reason
+    assert outcome.verdict == ("doubtful" if turn_deg else "good")
+    # What a field of induction does has no such sign.
+    assert "half a turn" not in run(COM, known, ComOptions(field="magnetic"), InMemory(frames)).reason
+
+
 def test_what_carries_nothing_is_refused_or_doubtful() -> None:
     made, maps = lying()
     with pytest.raises(NotPossible, match="no position"):

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from stem4d.analyse.known import UNCERTAIN, Known, given_of
+from stem4d.analyse.known import UNCERTAIN, Known, given_of, with_known
+from stem4d.analyse.method import Given
 from stem4d.errors import BadInput
 
 FACTS = {"beam_energy_kev": 200.0, "convergence_semi_angle_mrad": 20.0, "mrad_per_pixel": 1.0, "scan_step_nm": 0.5}
@@ -46,6 +47,22 @@ def test_the_handedness_is_unknown_where_nothing_is_said_of_how_the_detector_lie
 def test_full_scale_is_the_files_unless_the_person_says(said: int | None, file: int | None, taken: int | None) -> None:
     more = {} if said is None else {"full_scale": said}
     assert given_of(known(**more), FACTS, (8, 8), (3.5, 3.5), file).full_scale == taken
+
+
+def test_what_is_said_of_a_run_goes_over_what_it_knew_with_its_uncertainty() -> None:
+    bad = np.zeros((8, 8), bool)
+    bad[1, 1] = True
+    held = {"scan_rotation_deg": 0.3, "mrad_per_pixel": 0.01}
+    run = Given(200.0, 20.0, 1.0, (0.5, 0.6), np.array([3.0, 4.0]), bad, 10.0, True, 30.0, uncertainty=held)
+    over = with_known(run, known(scan_rotation_deg=12.0, centre_px=(2.0, 2.5), uncertainty={"defocus_nm": 2.0}))
+    assert (over.scan_rotation_deg, over.mirrored, over.defocus_nm) == (12.0, False, 30.0)
+    assert over.origin_px.tolist() == [2.0, 2.5]
+    assert over.bad_pixels is bad
+    assert over.scan_step_nm == (0.5, 0.6)
+    assert over.uncertainty == {"mrad_per_pixel": 0.01, "defocus_nm": 2.0}
+    assert with_known(run, known(mirrored=False)).scan_rotation_deg == 10.0
+    with pytest.raises(BadInput, match="centre_px"):
+        with_known(run, known(centre_px=(9.0, 1.0)))
 
 
 def test_steps_may_differ_by_axis() -> None:

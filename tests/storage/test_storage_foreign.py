@@ -77,6 +77,13 @@ def test_recorded_files_say_what_they_are(
     assert children() == []
 
 
+def test_what_else_a_file_is_read_from_is_told(recorded_data: Path) -> None:
+    with open_frames(recorded_data / MERLIN) as frames:
+        assert [one.name for one in frames.beside] == [Path(MERLIN).with_suffix(".hdr").name]
+    with open_frames(recorded_data / BLO) as frames:
+        assert frames.beside == ()
+
+
 def test_merlin_frames_are_those_in_the_file_in_every_pass(recorded_data: Path) -> None:
     raw = np.frombuffer((recorded_data / MERLIN).read_bytes(), np.uint8).reshape(8, FRAME)[:, 384:]
     with open_frames(recorded_data / MERLIN) as frames:

@@ -1,5 +1,6 @@
 """Settings: file, environment over it, secrets hidden, nothing read at import."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -189,3 +190,17 @@ def test_another_address_is_refused_and_not_repeated(home: Path, url: str) -> No
     with pytest.raises(BadInput, match="web_url") as refused:
         load_settings()
     assert "s3cret" not in str(refused.value)
+
+
+@pytest.mark.parametrize(("writable", "kept"), [((), "compiled"), (("stem4d",), None), (("numba",), None)])
+def test_kernels_are_kept_in_the_home_where_a_service_may_write_nowhere_else(
+    home: Path, monkeypatch: pytest.MonkeyPatch, writable: tuple[str, ...], kept: str | None
+) -> None:
+    monkeypatch.delenv("NUMBA_CACHE_DIR", raising=False)
+    monkeypatch.setattr("storage.compiled._writable", lambda folder: folder.name in writable)
+    load_settings()
+    assert os.environ.get("NUMBA_CACHE_DIR") == (str(home / kept) if kept else None)
+    monkeypatch.setenv("NUMBA_CACHE_DIR", "elsewhere")
+    load_settings()
+    assert os.environ["NUMBA_CACHE_DIR"] == "elsewhere"
+    monkeypatch.delenv("NUMBA_CACHE_DIR")

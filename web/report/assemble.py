@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from db.engine import reader
 from db.questions.night import night_story
 from db.questions.show import show_run
+from stem4d.catalogue import CATALOGUE
 from stem4d.detector import DetectorFacts
 from stem4d.errors import NightbeamError
 from stem4d.instrument import InstrumentFacts
@@ -33,12 +34,14 @@ MOST_SPANS = 60
 def write_run_report(engine: "Engine", run_name: str, folder: Path, instrument: InstrumentFacts | None = None) -> Path:
     """Write the page of a run as ``RUN.html`` in a folder that exists; raises `BadInput` for an unknown run.
 
-    ``instrument`` is what its file says of it: the evidence for counting rates takes its detectors.
+    ``instrument`` is what its file says of it: the evidence for counting rates takes its detectors, or
+    else what the catalogue knows of them.
     """
     with reader(engine) as session:
         facts = show_run(session, name=run_name)
     plan = plan_of(facts)
-    pictures = _pictures(facts, plan, instrument.detector(plan.detector.name) if instrument else None)
+    name = plan.detector.name
+    pictures = _pictures(facts, plan, instrument.detector(name) if instrument else CATALOGUE.get(name))
     report = run_report(
         facts, plan, (*outcome_plates(facts["analyses"]), *pictures.plates, *_dose_plate(facts)), pictures.missing
     )

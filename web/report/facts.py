@@ -158,6 +158,7 @@ def _doses(runs: Iterable[Facts]) -> tuple[DoseAccount, ...]:
 def _target(target: Facts, pages: frozenset[str], known: Mapping[str, Facts]) -> TargetLine:
     runs = target["runs"]
     files = [file for run in runs for file in known[run["name"]]["datasets"]]
+    results = [one for run in runs for one in known[run["name"]]["analyses"]]
     first = runs[0] if runs else {}
     return TargetLine(
         position=target["position"],
@@ -175,6 +176,7 @@ def _target(target: Facts, pages: frozenset[str], known: Mapping[str, Facts]) ->
         ),
         waits=bool(target.get("broken_off")),
         has_data=any(file["purpose"] == "acquisition" and file["frames"] for file in files),
+        analyses=tuple({one["method"]: _analysis(one) for one in results}.values()),
         night_predicted_s=target.get("predicted_seconds"),
         night_took_s=target.get("actual_seconds"),
     )

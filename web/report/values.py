@@ -251,6 +251,8 @@ class TargetLine:
     """Whether the night was broken off before it ended: the same night may go on with it."""
     has_data: bool = False
     """Whether frames of its specimen are there, however it ended."""
+    analyses: tuple[AnalysisOutcome, ...] = ()
+    """The last result of each method."""
     night_predicted_s: float | None = None
     """What it was to take of the night, with what it takes beside its beam."""
     night_took_s: float | None = None

@@ -125,6 +125,23 @@ def parameters(
     }
 
 
+def not_known(given: Given) -> list[str]:
+    """What stands in the parameters though nobody measured it, a sentence each."""
+    told = []
+    if given.scan_rotation_deg is None:
+        told.append("The rotation from scan to detector was not measured: 0 deg stands in the parameters.")
+    if given.mirrored is None:
+        told.append("Whether the detector is mirrored was not measured: the parameters have it not mirrored.")
+    nominal = [
+        name
+        for name in ("defocus_nm", "convergence_semi_angle_mrad", "mrad_per_pixel")
+        if name not in given.uncertainty
+    ]
+    if nominal:
+        told.append(f"Without an uncertainty, as nominal figures have none: {', '.join(nominal)}.")
+    return told
+
+
 def numbers(
     patterns: npt.NDArray[Any], usable: npt.NDArray[np.bool_], mark: float
 ) -> tuple[npt.NDArray[np.float32], int]:

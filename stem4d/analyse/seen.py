@@ -1,0 +1,128 @@
+"""What patterns say against what is known of them: the disk's size, pixels that stand out, numbers below zero."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage
+
+from stem4d import optics
+from stem4d.analyse.frame_pass import displaced, sampled_rows
+from stem4d.analyse.method import Given, Outcome, Rows
+from stem4d.calibrate.disk import SMALLEST_SIDE_PX, find_disk
+from stem4d.quality.file import RADIUS_TOLERANCE
+from stem4d.quality.pixels import hot_pixels, places
+
+Array = npt.NDArray[np.float64]
+
+SMALLEST_DISK_PX = 2.0
+"""Radius below which a disk is as sharp as a hot pixel."""
+OVER_READOUT = 8.0
+"""Of the usual differences between neighbours that a hot pixel has to exceed: none of 1e6 does by chance."""
+BLOCK_PX = 8
+SURE = 5.0
+"""Sigmas by which a block of pixels has to lie below zero."""
+MOST_BELOW = 0.01
+"""Part of all counts that may stand below zero."""
+
+
+@dataclass(frozen=True)
+class Looked:
+    """Some rows of a scan."""
+
+    aligned: Array
+    """(det_y, det_x): their sum, every frame moved by whole pixels onto the mean origin."""
+    mean: Array
+    """(det_y, det_x): their mean as they are."""
+    highest: Array
+    frames: int
+
+
+def look(given: Given, rows: Rows) -> Looked:
+    """Up to eight rows, spread over the scan; what is no number counts as 0.
+
+    Raises
+    ------
+    NotPossible
+        No frame was recorded.
+    """
+    shape = rows.detector_shape
+    aligned, summed, highest, number = np.zeros(shape), np.zeros(shape), np.full(shape, -np.inf), 0
+    origin = given.origin_at(rows.scan_shape)
+    apart = origin - np.nanmean(origin, axis=(1, 2), keepdims=True)
+    moved = np.rint(np.nan_to_num(apart)).astype(int).reshape(2, -1).T
+    for row in sampled_rows(rows):
+        for positions, frames in rows.read(int(row), int(row) + 1):
+            numbers = frames if frames.dtype.kind in "iu" else np.nan_to_num(frames, nan=0.0, posinf=0.0, neginf=0.0)
+            summed += numbers.sum(axis=0, dtype=np.float64)
+            highest = np.maximum(highest, numbers.max(axis=0))
+            number += len(numbers)
+            for shift in np.unique(moved[positions], axis=0):
+                chosen = (moved[positions] == shift).all(axis=1)
+                here = numbers[chosen].sum(axis=0, dtype=np.float64)
+                aligned += displaced(np.where(given.bad_pixels, 0.0, here), (-int(shift[0]), -int(shift[1])))
+    return Looked(aligned, summed / max(number, 1), highest, number)
+
+
+def doubts_of(given: Given, seen: Looked) -> list[str]:
+    """What is wrong with patterns, or with what is known of them, whatever is made of them."""
+    doubts = [disk_doubt(given, seen.aligned), _hot(given, seen), _below(given, seen)]
+    return [one for one in doubts if one]
+
+
+def with_doubts(outcome: Outcome, doubts: Sequence[str]) -> Outcome:
+    """An outcome that is no better than the patterns it was made from."""
+    if not doubts or outcome.verdict == "not_possible":
+        return outcome
+    return replace(outcome, verdict="doubtful", reason="; ".join([outcome.reason.rstrip("."), *doubts]))
+
+
+def disk_doubt(given: Given, pattern: npt.NDArray[np.number]) -> str:
+    """Whether the disk is another than the angles say; empty where none is seen."""
+    if min(pattern.shape) < SMALLEST_SIDE_PX:
+        return ""
+    expected = optics.disk_radius_px(given.convergence_semi_angle_mrad, given.mrad_per_pixel)
+    found = find_disk(pattern, given.bad_pixels, expected, clipped_too=True, oval_too=True)
+    if not found.ok:
+        # Beyond a third of the radius that was expected nothing is found that one expects.
+        found = find_disk(pattern, given.bad_pixels, clipped_too=True, oval_too=True)
+    if not found.ok or abs(found.radius_px / expected - 1) <= RADIUS_TOLERANCE:
+        return ""
+    return (
+        f"the disk's radius is {found.radius_px:.3g} px, where {given.convergence_semi_angle_mrad:.4g} mrad at "
+        f"{given.mrad_per_pixel:.4g} mrad/px make {expected:.3g} px: one of these angles is wrong"
+    )
+
+
+def _hot(given: Given, seen: Looked) -> str:
+    """Pixels that stand out in all frames and are not left out."""
+    radius = optics.disk_radius_px(given.convergence_semi_angle_mrad, given.mrad_per_pixel)
+    if radius < SMALLEST_DISK_PX or not seen.frames:
+        return ""
+    scale = 1 / given.counts_per_electron
+    hot = hot_pixels(np.maximum(seen.mean, 0.0) * scale, seen.frames, seen.highest * scale, given.bad_pixels)
+    # What integrates has noise where there are no electrons: hot is what stands out of that, too.
+    over = np.where(given.bad_pixels, 0.0, seen.mean - ndimage.median_filter(seen.mean, 5))
+    hot &= over > OVER_READOUT * 1.4826 * float(np.median(np.abs(over[~given.bad_pixels])))
+    if not hot.any():
+        return ""
+    return (
+        f"{int(hot.sum())} pixel(s) stand out in all frames and are not left out, at (y, x) {places(hot)}: they pull "
+        "at centres and add to sums; measure pixel_mask, or say bad_pixels"
+    )
+
+
+def _below(given: Given, seen: Looked) -> str:
+    """Whether more lies below zero than readout noise puts there."""
+    if seen.mean.min() >= 0:
+        return ""
+    good = np.where(given.bad_pixels, 0.0, seen.mean)
+    sizes = [n // BLOCK_PX * BLOCK_PX for n in good.shape]
+    blocks = good[: sizes[0], : sizes[1]].reshape(sizes[0] // BLOCK_PX, BLOCK_PX, sizes[1] // BLOCK_PX, BLOCK_PX)
+    sums, scatter = blocks.sum(axis=(1, 3)), blocks.std(axis=(1, 3)) * BLOCK_PX
+    below = -float(sums[sums < -SURE * scatter].sum())
+    part = below / max(float(good[good > 0].sum()), 1e-300)
+    if part <= MOST_BELOW:
+        return ""
+    return f"numbers below zero come to {part:.0%} of those above it: too high a dark level was taken off"
