@@ -26,7 +26,7 @@ test: $(MADE) $(BROWSER) ## lint, and every test but the slow ones
 test-slow: $(MADE) $(BROWSER) ## the slow tests; ONLY=topic for some of them
 	$(BIN)/python -m pytest -m slow --timeout 1800 $(if $(ONLY),-k '$(ONLY)')
 
-bench: $(MADE) ## the benchmarks: prints a table and writes bench.json; ONLY=topic for some of them
+bench: $(MADE) ## the benchmarks: prints a table and writes bench.json; ONLY=topic,topic for some of them
 	$(BIN)/python -m benchmarks
 
 bench-db: $(MADE) ## the databases of a million runs that ONLY=database looks into; RUNS=number for another size

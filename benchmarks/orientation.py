@@ -14,14 +14,14 @@ import numpy as np
 from benchmarks.accumulator import DETECTOR, MIDDLE, SEED, make_scan
 from benchmarks.harness import Figure
 from stem4d.accumulate import Accumulator, AccumulatorSpec, Annulus
-from stem4d.analyse.dpc import com_outcome
+from stem4d.analyse.com.outcome import com_outcome
 from stem4d.analyse.method import Given
 from stem4d.analyse.orientation.crystal import read_crystal, reflections
 from stem4d.analyse.orientation.directions import about_beam, misorientation_deg, onto_beam
 from stem4d.analyse.orientation.method import ORIENTATION, OrientationOptions
-from stem4d.analyse.virtual_masks import Ring, VirtualOptions
-from stem4d.analyse.virtual_method import VIRTUAL
-from stem4d.analyse.virtual_outcome import virtual_outcome
+from stem4d.analyse.virtual.masks import Ring, VirtualOptions
+from stem4d.analyse.virtual.method import VIRTUAL
+from stem4d.analyse.virtual.outcome import virtual_outcome
 from stem4d.maps import RunMaps
 from stem4d.optics import wavelength_a
 

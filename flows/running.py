@@ -56,6 +56,16 @@ def running(settings: Settings, instrument: str | None) -> Running:
     )
 
 
+def idle(settings: Settings, instrument: str | None) -> dict[str, Any] | None:
+    """Where no night runs and none died: what there is to say of that; None elsewhere, and of an unknown instrument."""
+    if instrument is not None and instrument not in {folder.name for folder in instrument_folders(settings)}:
+        return None
+    if any(instrument in (None, one.instrument) for one in _folders(settings)):
+        return None
+    where = f" on {instrument}" if instrument else ""
+    return {"state": "none runs", "words": f"no night runs here{where}; `nightbeam show latest` tells of the last one"}
+
+
 def _folders(settings: Settings) -> list[Running]:
     """Every instrument whose last night has not said that it ended."""
     found = []

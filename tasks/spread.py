@@ -50,7 +50,9 @@ def spread(
     with dask.config.set({"distributed.admin.large-graph-warning-threshold": LARGE_BYTES}):
         # A task, and not scattered data: what a worker takes with it when it dies is then made again.
         told = client.submit(_as_it_is, asked, pure=False, retries=RETRIES)
-        futures = [client.submit(part_there, told, first, stop, pure=False, retries=RETRIES) for first, stop in ranges]
+        # All at once: of tasks that come one by one Dask gives the first few to the worker that has what they are told.
+        begins, ends = zip(*ranges, strict=True)
+        futures = client.map(part_there, [told] * len(ranges), begins, ends, pure=False, retries=RETRIES)
     finished: SimpleQueue[Any] = SimpleQueue()
     for future in futures:
         future.add_done_callback(finished.put)

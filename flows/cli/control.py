@@ -26,15 +26,16 @@ def status(instrument: OnInstrument = None, as_json: AsJson = False) -> Code:
 
     Example: nightbeam status
     """
-    from flows.running import in_one_line, running, standing
+    from flows.running import idle, in_one_line, running, standing
     from storage.settings import load_settings
 
     settings = load_settings()
-    facts = standing(settings, running(settings, instrument))
+    nothing = idle(settings, instrument)
+    facts = nothing or standing(settings, running(settings, instrument))
     if as_json:
         print_json(facts)
     else:
-        print(in_one_line(facts))
+        print(facts["words"] if nothing else in_one_line(facts))
     return Code.DONE
 
 

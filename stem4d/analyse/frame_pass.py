@@ -9,6 +9,7 @@ import numpy.typing as npt
 from stem4d.accumulate import Accumulator, AccumulatorSpec, PixelMask
 from stem4d.accumulate_spec import PIXEL_TYPES
 from stem4d.analyse.method import Given, NotPossible, Rows
+from stem4d.analyse.usable import MOST_LOST
 
 Array = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
@@ -17,8 +18,6 @@ Masks = Callable[[tuple[float, float]], Sequence[Mask]]
 
 SAMPLED_ROWS = 8
 """Rows whose patterns are summed where a sum over all of them would take a pass of its own."""
-MOST_LOST = 0.01
-"""Part of a frame's good pixels that may hold no number (NaN, infinite); beyond it the frame is left out."""
 
 
 @dataclass(frozen=True)

@@ -90,16 +90,14 @@ def given_of(
         Something without which no analysis can be made is nowhere said, or a pixel or centre lies off the detector.
     """
     said = {name: getattr(known, name) for name in NEEDED}
-    for name in NEEDED:
-        if said[name] is None:
-            said[name] = _number(facts.get(name))
-        if said[name] is None:
-            raise BadInput(
-                field=name,
-                value="nothing",
-                limit="is neither in the file nor in what you say of it",
-                remedy="Write it into the calibration file (--calibration FILE.yaml)",
-            )
+    said |= {name: _number(facts.get(name)) for name, value in said.items() if value is None}
+    if missing := [name for name, value in said.items() if value is None]:
+        raise BadInput(
+            field=", ".join(missing),
+            value="nothing",
+            limit="is neither in the file nor in what you say of it",
+            remedy="Write it into the calibration file (--calibration FILE.yaml)",
+        )
     step = said["scan_step_nm"]
     centre = known.centre_px or centre_px
     if centre is None or not all(0 <= at < size for at, size in zip(centre, detector_shape, strict=True)):

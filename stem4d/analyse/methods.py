@@ -6,17 +6,17 @@ from typing import Any
 from pydantic import ValidationError
 
 from stem4d import optics
-from stem4d.analyse.com_method import COM
-from stem4d.analyse.dpc import com_outcome
+from stem4d.analyse.com.method import COM
+from stem4d.analyse.com.outcome import com_outcome
 from stem4d.analyse.method import Given, Method, Outcome
 from stem4d.analyse.orientation.method import ORIENTATION
 from stem4d.analyse.ptychography.method import PTYCHOGRAPHY
 from stem4d.analyse.seen import disk_doubt, with_doubts
 from stem4d.analyse.strain.method import STRAIN
 from stem4d.analyse.tcbf.method import TCBF
-from stem4d.analyse.virtual_masks import Ring
-from stem4d.analyse.virtual_method import VIRTUAL
-from stem4d.analyse.virtual_outcome import virtual_outcome
+from stem4d.analyse.virtual.masks import Ring
+from stem4d.analyse.virtual.method import VIRTUAL
+from stem4d.analyse.virtual.outcome import virtual_outcome
 from stem4d.errors import BadInput
 from stem4d.maps import RunMaps
 from stem4d.model import Strict

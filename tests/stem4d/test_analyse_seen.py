@@ -6,9 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from analyse_world import InMemory
-from quality_world import disk
+from quality_world import disk, maps_of
 
 from stem4d.analyse.method import Given, Outcome
+from stem4d.analyse.methods import FROM_MAPS
 from stem4d.analyse.seen import doubts_of, look, with_doubts
 
 SIDE, RADIUS_PX, SCAN = 48, 9.0, (6, 7)
@@ -45,6 +46,13 @@ def test_what_agrees_is_passed_over(descan_px: float) -> None:
 def test_an_angle_that_is_not_the_disks_is_told(name: str, factor: float) -> None:
     known = given()
     assert "one of these angles is wrong" in told(replace(known, **{name: factor * getattr(known, name)}), frames())
+
+
+@pytest.mark.parametrize("factor", [1.0, 2.0])
+def test_maps_of_a_pass_are_held_against_the_angles(factor: float) -> None:
+    maps = maps_of(frames().astype(np.int64), None)
+    (outcome,) = FROM_MAPS["com"](given(convergence_semi_angle_mrad=18.0 * factor), maps, None).values()
+    assert ("one of these angles is wrong" in outcome.reason) == (factor == 2.0)
 
 
 @pytest.mark.parametrize("value", [30, 3000])

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from stem4d.analyse.virtual import summarise_virtual
+from stem4d.analyse.virtual.summary import summarise_virtual
 
 
 def test_contrast_beyond_counting_noise_is_recovered() -> None:

@@ -12,9 +12,9 @@ from quality_world import maps_of
 
 from stem4d.analyse.lattice_found import lattice_of
 from stem4d.analyse.method import Given, NotPossible
-from stem4d.analyse.virtual_masks import LatticeDisks, Pixels, Ring, VirtualOptions, mask_of, usual_rings
-from stem4d.analyse.virtual_method import VIRTUAL
-from stem4d.analyse.virtual_outcome import virtual_outcome
+from stem4d.analyse.virtual.masks import LatticeDisks, Pixels, Ring, VirtualOptions, mask_of, usual_rings
+from stem4d.analyse.virtual.method import VIRTUAL
+from stem4d.analyse.virtual.outcome import virtual_outcome
 from stem4d.errors import BadInput
 
 BRIGHT = Ring(name="bf", inner_mrad=0.0, outer_mrad=8.0)

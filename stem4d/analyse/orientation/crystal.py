@@ -19,6 +19,8 @@ SAME_SITE = 0.01
 WEAKEST = 1e-4
 """Of the strongest structure factor squared: what is weaker is left out."""
 MOST_REFLECTIONS = 4000
+LONGEST_A = 300.0
+"""Edge of a cell: longer ones have more reflections than can be told apart, or are a mistake of units."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,8 @@ def read_crystal(cif: str) -> Crystal:
         raise _bad(cif, "must have atoms with fractional coordinates (_atom_site_fract_x)")
     if not (cell.is_crystal() and cell.volume > 1):
         raise _bad(cif, "must have a cell of three lengths [Å] and three angles [deg]")
+    if max(cell.a, cell.b, cell.c) > LONGEST_A:
+        raise _bad(cif, f"must have a cell of at most {LONGEST_A:g} Å")
     orthogonal = np.array(cell.orth.mat.tolist())
     operations = _operations(made)
     elements, fractions, weight, thermal = [], [], [], []

@@ -12,14 +12,12 @@ from stem4d.analyse.orientation.crystal import read_crystal
 from stem4d.analyse.orientation.library import build, disk_px, offsets_px, polar_grid
 from stem4d.analyse.orientation.pictures import outcome
 from stem4d.analyse.orientation.search import FIGURES, orient_frames
+from stem4d.analyse.usable import MOST_LOST
 from stem4d.errors import BadInput
 from stem4d.model import Positive, Strict
 from stem4d.optics import wavelength_a
 
 Array = npt.NDArray[np.float64]
-
-MOST_LOST = 0.01
-"""Part of a frame's good pixels that may hold no number; beyond it the frame is left out."""
 
 
 class OrientationOptions(Strict):

@@ -6,9 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from stem4d.analyse.method import Given, Parts, Rows
-
-MOST_LOST = 0.01
-"""Part of a frame's good pixels that may hold no number; beyond it the frame is left out."""
+from stem4d.analyse.usable import MOST_LOST
 
 
 def stored_as(dtype: np.dtype[Any], full_scale: int | None) -> np.dtype[Any]:

@@ -9,13 +9,12 @@ from numba import njit
 
 from stem4d import optics
 from stem4d.analyse.method import Array, Given, Parts, Rows
+from stem4d.analyse.usable import MOST_LOST
 from stem4d.calibrate.angles import AngleGroups, group_angles
 from stem4d.errors import BadInput
 
 MOST_SMEAR = 0.5
 """Pixels of the picture that one group of angles may be smeared over by the defocus."""
-MOST_LOST = 0.01
-"""Part of the disk's pixels that may hold no number; beyond it the frame is left out."""
 FEWEST_ACROSS = 16
 """Groups along the disk's diameter that are kept whatever the smear."""
 DARK, NEAR, NOWHERE = -2, -3, -1

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from stem4d import optics
-from stem4d.analyse.dpc import ComOptions, com_outcome
+from stem4d.analyse.com.outcome import ComOptions, com_outcome
 from stem4d.analyse.frame_pass import FollowingPass, sampled_rows
 from stem4d.analyse.geometry import require_sound
 from stem4d.analyse.method import Given, Method, Outcome, Parts, Rows
@@ -43,7 +43,7 @@ def part(given: Given, options: ComOptions, rows: Rows, prepared: Parts, first: 
 
 
 def finish(given: Given, options: ComOptions, prepared: Parts, parts: Parts) -> Outcome:
-    """As `stem4d.analyse.dpc.com_outcome` has it, every pattern moved onto the mean origin by whole pixels."""
+    """As `stem4d.analyse.com.outcome.com_outcome` has it, every pattern moved onto the mean origin by whole pixels."""
     shape = parts["total"].shape
     recorded = np.isfinite(parts["total"])
     nothing = np.zeros(shape, np.uint32)

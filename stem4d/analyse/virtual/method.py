@@ -7,7 +7,8 @@ from stem4d.analyse.frame_pass import FollowingPass, sampled_rows
 from stem4d.analyse.geometry import angles_per_px, require_sound
 from stem4d.analyse.lattice_found import lattice_of
 from stem4d.analyse.method import Given, Method, Outcome, Parts, Rows
-from stem4d.analyse.virtual_masks import (
+from stem4d.analyse.usable import MOST_SATURATED
+from stem4d.analyse.virtual.masks import (
     LatticeDisks,
     Pixels,
     Ring,
@@ -16,7 +17,7 @@ from stem4d.analyse.virtual_masks import (
     mask_of,
     usual_rings,
 )
-from stem4d.analyse.virtual_outcome import LEAST_COVERED, MOST_SATURATED, covered, images_outcome
+from stem4d.analyse.virtual.outcome import LEAST_COVERED, covered, images_outcome
 
 Mask = npt.NDArray[np.bool_]
 Detectors = tuple[Ring | LatticeDisks | Pixels, ...]

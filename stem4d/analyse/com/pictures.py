@@ -5,13 +5,13 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import numpy.typing as npt
 
-from stem4d.analyse import deflected_fields
-from stem4d.analyse.curl import CurlCheck
-from stem4d.analyse.grid import integrated
+from stem4d.analyse.com import fields as deflected
+from stem4d.analyse.com.curl import CurlCheck
+from stem4d.analyse.com.grid import integrated
 from stem4d.analyse.method import Given, Kind, Picture
 
 if TYPE_CHECKING:
-    from stem4d.analyse.dpc import Deflected
+    from stem4d.analyse.com.outcome import Deflected
 
 Array = npt.NDArray[np.float64]
 Pictures = tuple[Picture, ...]
@@ -57,11 +57,11 @@ def fields(given: Given, found: "Deflected", field: Field) -> Pictures:
     thick = given.thickness_nm
     depth = thick or 1.0
     if field == "electric":
-        scale = deflected_fields.projected_field_v_per_mrad(given.beam_energy_kev) / depth
+        scale = deflected.projected_field_v_per_mrad(given.beam_energy_kev) / depth
         parts = (("y", found.y_mrad, found.sigma_y_mrad, scale), ("x", found.x_mrad, found.sigma_x_mrad, scale))
         name, title, unit = "electric_field", "electric field", "V/nm" if thick else "V"
     else:
-        scale = deflected_fields.projected_induction_t_nm_per_mrad(given.beam_energy_kev) / depth
+        scale = deflected.projected_induction_t_nm_per_mrad(given.beam_energy_kev) / depth
         parts = (("y", found.x_mrad, found.sigma_x_mrad, scale), ("x", found.y_mrad, found.sigma_y_mrad, -scale))
         name, title, unit = "magnetic_induction", "magnetic induction", "T" if thick else "T nm"
     word = "Mean" if thick else "Projected"
@@ -75,7 +75,7 @@ def phase(
     given: Given, values: list[Array], found: "Deflected", field: Field
 ) -> tuple[Pictures, dict[str, float | int | str | bool | None]]:
     """Integrated phase, and of electric fields the projected potential; mean zero, missing positions NaN."""
-    scale = deflected_fields.phase_gradient_per_mrad(given.beam_energy_kev)
+    scale = deflected.phase_gradient_per_mrad(given.beam_energy_kev)
     noise = found.noise_mrad
     made, sigma = integrated(
         values[0] * scale, values[1] * scale, given.scan_step_nm, (noise[0] * scale, noise[1] * scale)
@@ -87,7 +87,7 @@ def phase(
     }
     pictures: Pictures = (_picture(given, "phase", "Integrated phase", made, "rad", "signed", sigma),)
     if field == "electric":
-        per_v_nm = deflected_fields.interaction_rad_per_v_nm(given.beam_energy_kev)
+        per_v_nm = deflected.interaction_rad_per_v_nm(given.beam_energy_kev)
         pictures += (
             _picture(given, "potential", "Projected potential", made / per_v_nm, "V nm", "signed", sigma / per_v_nm),
         )

@@ -8,13 +8,14 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from stem4d.analyse import dpc_pictures
-from stem4d.analyse.com_noise import Region, region_of
-from stem4d.analyse.curl import CurlCheck, check_curl
-from stem4d.analyse.deflected_fields import phase_gradient_per_mrad
+from stem4d.analyse.com import pictures as draw
+from stem4d.analyse.com.curl import CurlCheck, check_curl
+from stem4d.analyse.com.fields import phase_gradient_per_mrad
+from stem4d.analyse.com.grid import FEWEST, filled
+from stem4d.analyse.com.noise import Region, region_of
 from stem4d.analyse.geometry import angles_per_px, require_sound
-from stem4d.analyse.grid import FEWEST, filled
 from stem4d.analyse.method import Given, NotPossible, Outcome
+from stem4d.analyse.usable import MOST_SATURATED
 from stem4d.calibrate.rotation import RotationFit, fit_rotation
 from stem4d.errors import BadInput
 from stem4d.maps import RunMaps
@@ -28,8 +29,6 @@ LEAST_RESPONSE, POOR_RESPONSE = 0.3, 0.9
 """Of the centre of mass to the movement of the pattern: below the first it says nothing, below the second little."""
 MOST_MISSING = 0.2
 """Part of the positions that may be filled in before the phase is integrated."""
-MOST_SATURATED = 0.02
-"""Part of the positions whose patterns may hold pixels at full scale."""
 MOST_MISMATCH_PX = 0.05
 DARK = ("haadf", "adf")
 """Images by whose names what scatters is told, the best first."""
@@ -182,19 +181,19 @@ def com_outcome(
     }
     figures |= _systematic(given, maps)
     values = [filled(each, found.known) for each in (found.y_mrad, found.x_mrad)]
-    pictures = dpc_pictures.deflection(given, found)
+    pictures = draw.deflection(given, found)
     told = f"deflection {sqrt(power / 2):.3g} mrad rms per axis, counting noise {_rms(np.array(noise)):.3g} mrad"
     if rotation is not None:
-        pictures += dpc_pictures.fields(given, found, chosen.field)
+        pictures += draw.fields(given, found, chosen.field)
     if min(maps.scan_shape) >= FEWEST and rotation is not None:
         curl = check_curl(values[0], values[1], found.known, given.scan_step_nm, noise)
-        pictures += dpc_pictures.differentials(given, curl, found.known)
+        pictures += draw.differentials(given, curl, found.known)
         figures |= _curl_figures(curl)
         if curl.doubt:
             doubts.append(curl.doubt)
         missing = 1 - float(found.known.mean())
         if chosen.phase and missing <= MOST_MISSING:
-            phase, more = dpc_pictures.phase(given, values, found, chosen.field)
+            phase, more = draw.phase(given, values, found, chosen.field)
             # The phase is what most look for: first.
             pictures, figures = phase + pictures, figures | more
             told += f"; phase {more['phase_rms_rad']:.3g} rad rms, noise {more['phase_noise_rad']:.3g} rad"

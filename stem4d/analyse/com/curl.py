@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from stem4d.analyse.grid import Differential, Slopes, curl_of, divergence_of, slopes
+from stem4d.analyse.com.grid import Differential, Slopes, curl_of, divergence_of, slopes
 
 Array = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]

@@ -12,9 +12,9 @@ from quality_world import maps_of
 from scipy.interpolate import RectBivariateSpline
 
 from stem4d import optics
-from stem4d.analyse import deflected_fields, grid
-from stem4d.analyse.com_method import COM
-from stem4d.analyse.dpc import ComOptions, com_outcome
+from stem4d.analyse.com import fields, grid
+from stem4d.analyse.com.method import COM
+from stem4d.analyse.com.outcome import ComOptions, com_outcome
 from stem4d.analyse.method import Given, NotPossible
 from stem4d.errors import BadInput
 from stem4d.maps import RunMaps
@@ -148,8 +148,8 @@ def test_an_unknown_rotation_is_found_or_left_open() -> None:
 
 def test_fields_have_their_units_and_signs() -> None:
     # p v/e = E (E + 2mc²)/(E + mc²) = 343.7 kV at 200 kV, and h/(eλ) = 1649 T µm.
-    assert deflected_fields.projected_field_v_per_mrad(200.0) == pytest.approx(-343.7, rel=1e-3)
-    assert deflected_fields.projected_induction_t_nm_per_mrad(200.0) == pytest.approx(1649.0, rel=1e-3)
+    assert fields.projected_field_v_per_mrad(200.0) == pytest.approx(-343.7, rel=1e-3)
+    assert fields.projected_induction_t_nm_per_mrad(200.0) == pytest.approx(1649.0, rel=1e-3)
     made, maps = lying()
     electric = com_outcome(made.given, maps)
     field, bent = picture(electric, "electric_field_y"), picture(electric, "deflection_y")

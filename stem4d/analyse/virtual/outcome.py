@@ -8,8 +8,9 @@ import numpy.typing as npt
 
 from stem4d.analyse.geometry import angles_per_px, require_sound
 from stem4d.analyse.method import Given, NotPossible, Outcome, Picture
-from stem4d.analyse.virtual import summarise_virtual
-from stem4d.analyse.virtual_masks import LatticeDisks, Pixels, Ring, disk_angles, mask_of
+from stem4d.analyse.usable import MOST_SATURATED
+from stem4d.analyse.virtual.masks import LatticeDisks, Pixels, Ring, disk_angles, mask_of
+from stem4d.analyse.virtual.summary import summarise_virtual
 from stem4d.calibrate.pixels import fill_bad_pixels
 from stem4d.errors import BadInput, some_of
 from stem4d.maps import RunMaps
@@ -17,8 +18,6 @@ from stem4d.maps import RunMaps
 Array = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
 
-MOST_SATURATED = 0.02
-"""Part of the positions whose patterns may hold pixels at full scale."""
 LEAST_CONTRAST_SIGMAS = 3.0
 LEAST_COVERED = 0.5
 """Part of a detector that must lie on good pixels for its image to stand for it."""
