@@ -165,7 +165,7 @@ def test_a_driver_that_nobody_has_is_refused_before_anything_is_started(
     assert (told.exit_code, "known drivers are simulator" in told.stderr) == (2, True)
 
 
-@pytest.mark.parametrize("command", [["status"], ["pause"], ["resume"], ["skip", "t0"], ["stop", "--now"]])
+@pytest.mark.parametrize("command", [["pause"], ["resume"], ["skip", "t0"], ["stop", "--now"]])
 def test_orders_where_no_night_runs_are_refused(command: list[str], home: Path) -> None:
     told = CliRunner().invoke(app, command)
     assert (told.exit_code, "no night runs here" in told.stderr) == (2, True)
