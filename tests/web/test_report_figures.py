@@ -6,6 +6,7 @@ from io import BytesIO
 import numpy as np
 import pytest
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle
 from mpl_toolkits.axes_grid1.anchored_artists import AnchoredSizeBar
@@ -307,3 +308,15 @@ def test_a_hot_pixel_that_no_mask_knows_does_not_make_the_mean_pattern_black(cry
     shown = image_axes(patterns.mean_pattern(hot, crystal.geometry).figure).images[0]
     # One pixel of 9216 is not the brightest of a thousand.
     assert shown.norm.vmax == pytest.approx(float(np.percentile(crystal.mean, 99.9)), rel=0.01)
+
+
+@pytest.mark.parametrize("size", [1.5e-4, 1.5e-3, 0.015, 1.5, 1.5e4, 1.5e7])
+def test_no_label_of_a_map_runs_off_its_sheet(size: float):
+    values = np.random.default_rng(0).normal(0.0, size / 3, (20, 20))
+    title = "Strain along y, of the lattice as it lies"
+    figure = outcome_map(Picture("eyy", title, values, "", "signed", (0.5, 0.5), np.abs(values) / 10)).figure
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    boxes = [axes.get_tightbbox(canvas.get_renderer()) for axes in figure.axes]
+    assert max(box.x1 for box in boxes) <= figure.bbox.width
+    assert max(box.y1 for box in boxes) <= figure.bbox.height

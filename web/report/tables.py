@@ -330,7 +330,8 @@ def targets(lines: Iterable[TargetLine]) -> Table:
 
 def _outcome(line: TargetLine) -> str:
     parts = [line.reason or "", *line.mended]
-    parts += [f"{one.method} {one.verdict.replace('_', ' ')}" for one in line.analyses]
+    results = [f"{one.method} {one.verdict.replace('_', ' ')}" for one in line.analyses]
+    parts += [one for one in results if one not in (line.reason or "")]
     if line.expected and line.expected != line.state:
         parts.append(f"expected to end as {line.expected}")
     return "; ".join(part.rstrip(".") for part in parts if part) or EMPTY

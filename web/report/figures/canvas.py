@@ -14,7 +14,7 @@ from matplotlib.colors import Colormap
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FixedLocator, MaxNLocator
+from matplotlib.ticker import FixedLocator, MaxNLocator, ScalarFormatter
 from mpl_toolkits.axes_grid1.anchored_artists import AnchoredSizeBar
 from numpy.typing import NDArray
 
@@ -28,7 +28,7 @@ INK = "#1b1f24"
 NO_DATA_COLOUR = "#e8c9c9"
 MASKED_COLOUR = "#d6218f"
 """Of masked pixels, whatever their neighbours count."""
-_LEFT, _BOTTOM, _RIGHT, _LINE, _LEGEND_LINE = 0.62, 0.55, 0.88, 0.19, 0.172
+_LEFT, _BOTTOM, _RIGHT, _LINE, _LEGEND_LINE = 0.62, 0.55, 0.98, 0.19, 0.172
 _ROOM_FOR_BAR_IN = (1.0, 0.6)
 _WIDEST, _TALLEST, _LOWEST = PANEL_WIDTH_IN - _LEFT - _RIGHT, 3.4, 0.12
 
@@ -144,7 +144,10 @@ def masked_handle(pixels: int) -> Line2D:
 def colour_bar(shown: AxesImage, bar_axes: Axes, label: str, extend: str = "neither") -> Colorbar:
     """The colour bar of an image, labelled with quantity and unit."""
     bar = bar_axes.figure.colorbar(shown, cax=bar_axes, extend=extend)
-    bar.set_label(label, fontsize=TEXT_PT, color=INK)
+    if isinstance(bar.formatter, ScalarFormatter):
+        bar.formatter.set_powerlimits((-3, 5))  # longer numbers push the label off the sheet
+        bar_axes.yaxis.get_offset_text().set(size=TEXT_PT - 1, color=INK, ha="left")
+    bar.set_label(label, labelpad=1.0, fontsize=TEXT_PT, color=INK)
     bar_axes.tick_params(labelsize=TEXT_PT - 1, colors=INK, width=0.6, length=3)
     return bar
 
