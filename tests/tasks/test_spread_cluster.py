@@ -231,9 +231,15 @@ def test_a_night_whose_cluster_is_away_analyses_by_itself(tmp_path: Path, quick:
     given = GIVEN.__class__(200.0, RADIUS_PX, 1.0, (1.0, 1.0), middle, np.zeros(frames.shape[2:], np.bool_))
     warned: list[tuple[str, str]] = []
     settings = Settings(home=tmp_path, dask_address=f"tcp://127.0.0.1:{free_port()}")
-    opened: Any = SimpleNamespace(settings=settings, warn=lambda kind, words, _run: warned.append((kind, words)))
+    opened: Any = SimpleNamespace(
+        settings=settings,
+        runs={"r1": SimpleNamespace(plan=None)},
+        warn=lambda kind, words, _run: warned.append((kind, words)),
+        break_off=lambda: "",
+        show=lambda *_: None,
+    )
     wanted = Strain(kind="strain", reflection_d_a=2.0, target_strain=0.01, smallest_feature_nm=1.0)
     maps: Any = None
     made = analyse._made(opened, "r1", given, wanted, {"path": str(path), "sha256": "a" * 64}, maps)
-    assert [picture.name for picture in made["strain"].outcome.pictures][:3] == ["exx", "eyy", "exy"]
+    assert [picture.name for picture in made["strain"].outcome.pictures][:3] == ["exx", "eyy", "exy"], made["strain"].outcome.reason
     assert [(kind, "no Dask scheduler" in words) for kind, words in warned] == [("cluster failed", True)]
