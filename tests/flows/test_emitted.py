@@ -237,13 +237,15 @@ def test_a_served_deployment_runs_by_an_event(prefect_api: PrefectApi, tmp_path:
         def deployed() -> Any:
             with get_client(sync_client=True) as client:
                 try:
-                    return client.read_deployment_by_name("tiny/served").id
+                    found = client.read_deployment_by_name("tiny/served").id
                 except ObjectNotFound:
                     return None
+                # Its trigger comes a moment later.
+                return client.read_resource_related_automations(f"prefect.deployment.{found}") and found
 
         deployment = awaited(deployed, 60)
         for _ in range(2):
-            emit("sample.loaded", "demo-stem", ("sample=au",), key="holder 5")
+            emit("sample.loaded", "demo-stem", ("sample=au", NIGHT), key="holder 5")
         assert awaited(lambda: told.exists() and told.read_text(), 60), (tmp_path / "log").read_text()
         (line,) = told.read_text().splitlines()
         ran = json.loads(line)
