@@ -146,6 +146,8 @@ def with_known(given: Given, known: Known) -> Given:
         said.add("mirrored")
     held = {name: value for name, value in given.uncertainty.items() if name not in said}
     changes = {name: getattr(whole, name) for name in said}
+    if "bad_pixels" in said:
+        changes["bad_pixels"] = given.bad_pixels | whole.bad_pixels
     return replace(given, **changes | {"uncertainty": {**held, **whole.uncertainty}})
 
 

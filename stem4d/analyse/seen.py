@@ -10,7 +10,7 @@ from scipy import ndimage
 from stem4d import optics
 from stem4d.analyse.frame_pass import displaced, sampled_rows
 from stem4d.analyse.method import Given, Outcome, Rows
-from stem4d.calibrate.disk import SMALLEST_SIDE_PX, find_disk
+from stem4d.calibrate.disk import SMALLEST_SIDE_PX, DiskFit, find_disk
 from stem4d.quality.file import RADIUS_TOLERANCE
 from stem4d.quality.pixels import hot_pixels, places
 
@@ -18,6 +18,12 @@ Array = npt.NDArray[np.float64]
 
 SMALLEST_DISK_PX = 2.0
 """Radius below which a disk is as sharp as a hot pixel."""
+SURE_RADIUS = 4.0
+"""Of its standard errors by which a radius must differ: few electrons know it badly."""
+MOST_OF_IT = 0.5
+"""Part of the counts within a disk of another size than was expected, for it to be the direct beam."""
+FARTHEST_OFF, FARTHEST_OFF_PX = 0.25, 1.0
+"""Of the radius, and at least in pixels, by which the disk may lie off its centre."""
 OVER_READOUT = 8.0
 """Of the usual differences between neighbours that a hot pixel has to exceed: none of 1e6 does by chance."""
 BLOCK_PX = 8
@@ -87,11 +93,38 @@ def disk_doubt(given: Given, pattern: npt.NDArray[np.number]) -> str:
     if not found.ok:
         # Beyond a third of the radius that was expected nothing is found that one expects.
         found = find_disk(pattern, given.bad_pixels, clipped_too=True, oval_too=True)
-    if not found.ok or abs(found.radius_px / expected - 1) <= RADIUS_TOLERANCE:
+        if found.ok and _share_within(pattern, found) < MOST_OF_IT:
+            # Structure within a disk that scattering has washed out tells nothing of the angles.
+            return ""
+    if not found.ok:
+        return ""
+    if doubt := _elsewhere(given, found, expected):
+        return doubt
+    allowed = max(RADIUS_TOLERANCE * expected, SURE_RADIUS * found.radius_uncertainty_px)
+    if abs(found.radius_px - expected) <= allowed:
         return ""
     return (
         f"the disk's radius is {found.radius_px:.3g} px, where {given.convergence_semi_angle_mrad:.4g} mrad at "
         f"{given.mrad_per_pixel:.4g} mrad/px make {expected:.3g} px: one of these angles is wrong"
+    )
+
+
+def _share_within(pattern: npt.NDArray[np.number], found: DiskFit) -> float:
+    """Part of all counts that lie in a disk."""
+    y, x = np.indices(pattern.shape)
+    near = np.hypot(y - found.centre_px[0], x - found.centre_px[1]) <= found.radius_px
+    return float(pattern[near].sum()) / max(float(pattern.sum()), 1e-300)
+
+
+def _elsewhere(given: Given, found: DiskFit, expected_px: float) -> str:
+    """Whether the disk lies where it was said to; fields move it by less than that."""
+    origin = np.nanmean(given.origin_px.reshape(2, -1), axis=1)
+    off = float(np.hypot(found.centre_px[0] - origin[0], found.centre_px[1] - origin[1]))
+    if off <= max(FARTHEST_OFF * expected_px, FARTHEST_OFF_PX):
+        return ""
+    return (
+        f"the disk lies {off:.3g} px from the centre that was said, at ({found.centre_px[0]:.1f}, "
+        f"{found.centre_px[1]:.1f}) and not at ({origin[0]:.1f}, {origin[1]:.1f}): angles are from the wrong place"
     )
 
 
@@ -103,14 +136,20 @@ def _hot(given: Given, seen: Looked) -> str:
     scale = 1 / given.counts_per_electron
     hot = hot_pixels(np.maximum(seen.mean, 0.0) * scale, seen.frames, seen.highest * scale, given.bad_pixels)
     # What integrates has noise where there are no electrons: hot is what stands out of that, too.
-    over = np.where(given.bad_pixels, 0.0, seen.mean - ndimage.median_filter(seen.mean, 5))
-    hot &= over > OVER_READOUT * 1.4826 * float(np.median(np.abs(over[~given.bad_pixels])))
+    hot &= _over_neighbours(given, seen) > OVER_READOUT
     if not hot.any():
         return ""
     return (
         f"{int(hot.sum())} pixel(s) stand out in all frames and are not left out, at (y, x) {places(hot)}: they pull "
         "at centres and add to sums; measure pixel_mask, or say bad_pixels"
     )
+
+
+def _over_neighbours(given: Given, seen: Looked) -> Array:
+    """What pixels have over their neighbours, in the usual differences between neighbours; 0 where bad."""
+    over = np.where(given.bad_pixels, 0.0, seen.mean - ndimage.median_filter(seen.mean, 5))
+    usual = 1.4826 * float(np.median(np.abs(over[~given.bad_pixels])))
+    return over / max(usual, 1e-300)
 
 
 def _below(given: Given, seen: Looked) -> str:
@@ -121,7 +160,8 @@ def _below(given: Given, seen: Looked) -> str:
     sizes = [n // BLOCK_PX * BLOCK_PX for n in good.shape]
     blocks = good[: sizes[0], : sizes[1]].reshape(sizes[0] // BLOCK_PX, BLOCK_PX, sizes[1] // BLOCK_PX, BLOCK_PX)
     sums, scatter = blocks.sum(axis=(1, 3)), blocks.std(axis=(1, 3)) * BLOCK_PX
-    below = -float(sums[sums < -SURE * scatter].sum())
+    alone = (good < 0) & (_over_neighbours(given, seen) < -OVER_READOUT)
+    below = max(-float(sums[sums < -SURE * scatter].sum()), -float(good[alone].sum()))
     part = below / max(float(good[good > 0].sum()), 1e-300)
     if part <= MOST_BELOW:
         return ""

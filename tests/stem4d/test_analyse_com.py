@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from analyse_world import InMemory, picture, run
 from deflected_world import ALPHA_MRAD, MRAD_PER_PX, SIDE, STEP_NM, Deflecting, deflecting, given
-from quality_world import maps_of
+from quality_world import disk, maps_of
 from scipy.interpolate import RectBivariateSpline
 
 from stem4d import optics
@@ -261,6 +261,13 @@ def test_one_wild_pixel_does_not_make_all_centres_surer() -> None:
     assert wild.figures["noise_y_mrad"] == pytest.approx(plain.figures["noise_y_mrad"], rel=0.05)
 
 
+def test_a_disk_that_fills_the_detector_has_centres_all_the_same() -> None:
+    wide = given(convergence_semi_angle_mrad=14.0)
+    rng = np.random.default_rng(0)
+    frames = rng.poisson(6.0 * disk((SIDE, SIDE), (15.7, 15.2), 14.0), (24, 28, SIDE, SIDE)).astype(np.uint16)
+    assert run(COM, wide, ComOptions(), InMemory(frames)).figures["positions"] == 24 * 28
+
+
 @pytest.mark.parametrize("turn_deg", [0.0, 180.0])
 def test_deflections_that_point_away_from_atoms_are_half_a_turn_off(recorded_data: Path, turn_deg: float) -> None:
     with np.load(recorded_data / "reference_abtem" / "d_MoS2_infocus.npz") as data:
@@ -269,6 +276,9 @@ def test_deflections_that_point_away_from_atoms_are_half_a_turn_off(recorded_dat
     outcome = run(COM, known, ComOptions(), InMemory(frames))
     assert ("half a turn off" in outcome.reason) == (turn_deg == 180.0), outcome.reason
     assert outcome.verdict == ("doubtful" if turn_deg else "good")
+    # Measured steps always differ a little.
+    unlike = run(COM, replace(known, scan_step_nm=(0.04, 0.0404)), ComOptions(), InMemory(frames))
+    assert ("half a turn off" in unlike.reason) == (turn_deg == 180.0)
     # What a field of induction does has no such sign.
     assert "half a turn" not in run(COM, known, ComOptions(field="magnetic"), InMemory(frames)).reason
 

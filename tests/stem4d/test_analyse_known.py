@@ -60,6 +60,7 @@ def test_what_is_said_of_a_run_goes_over_what_it_knew_with_its_uncertainty() -> 
     assert over.bad_pixels is bad
     assert over.scan_step_nm == (0.5, 0.6)
     assert over.uncertainty == {"mrad_per_pixel": 0.01, "defocus_nm": 2.0}
+    assert np.argwhere(with_known(run, known(bad_pixels=((2, 3),))).bad_pixels).tolist() == [[1, 1], [2, 3]]
     assert with_known(run, known(mirrored=False)).scan_rotation_deg == 10.0
     with pytest.raises(BadInput, match="centre_px"):
         with_known(run, known(centre_px=(9.0, 1.0)))

@@ -66,6 +66,27 @@ def test_a_hot_pixel_is_told_with_its_place_until_it_is_left_out(value: int) -> 
     assert told(given(bad_pixels=bad), data) == ""
 
 
+@pytest.mark.parametrize(("off_px", "doubted"), [(1.0, False), (4.0, True), (12.0, True)])
+def test_a_disk_that_lies_elsewhere_is_told(off_px: float, doubted: bool) -> None:
+    origin = np.array([23.2 - off_px, 24.1])
+    assert ("from the centre that was said, at (23.2, 24.1)" in told(given(origin_px=origin), frames())) == doubted
+
+
+def test_a_small_disk_of_few_electrons_is_not_held_to_five_per_cent() -> None:
+    known = given(convergence_semi_angle_mrad=6.0)
+    mean = disk((SIDE, SIDE), (23.2, 24.1), 3.0) / (np.pi * 9.0) * 20 + 0.0002
+    rng = np.random.default_rng(0)
+    # 120 electrons in all: the radius is known to some 5 %.
+    alarms = [told(known, rng.poisson(mean, (2, 3, SIDE, SIDE)).astype(np.uint8)) for _ in range(20)]
+    assert sum(map(bool, alarms)) <= 1, alarms
+
+
+def test_one_pixel_far_below_zero_is_told() -> None:
+    data = frames().astype(np.float64)
+    data[:, :, 4, 7] = -150.0
+    assert "below zero come to 3%" in told(given(), data)
+
+
 def test_a_cosmic_ray_is_no_hot_pixel() -> None:
     data = frames()
     data[0, 3, 5, 40] = 60000

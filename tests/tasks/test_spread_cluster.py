@@ -241,5 +241,7 @@ def test_a_night_whose_cluster_is_away_analyses_by_itself(tmp_path: Path, quick:
     wanted = Strain(kind="strain", reflection_d_a=2.0, target_strain=0.01, smallest_feature_nm=1.0)
     maps: Any = None
     made = analyse._made(opened, "r1", given, wanted, {"path": str(path), "sha256": "a" * 64}, maps)
-    assert [picture.name for picture in made["strain"].outcome.pictures][:3] == ["exx", "eyy", "exy"], made["strain"].outcome.reason
+    assert [picture.name for picture in made["strain"].outcome.pictures][:3] == ["exx", "eyy", "exy"], made[
+        "strain"
+    ].outcome.reason
     assert [(kind, "no Dask scheduler" in words) for kind, words in warned] == [("cluster failed", True)]

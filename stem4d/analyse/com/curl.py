@@ -27,6 +27,8 @@ ROUGHEST = 8
 """Widths that a field must hold."""
 MOST_TURN_DEG = 1.5
 """Rotation that is left from which on it harms."""
+ANY_TURN_DEG = 26.0
+"""Standard deviation of an angle of which no more is known than that it lies within 45 deg."""
 SURE = 4.0
 """Of its standard errors that it must exceed."""
 
@@ -74,7 +76,7 @@ def check_curl(y: Array, x: Array, known: Mask, step_nm: tuple[float, float], no
     cc, dd, cd = one.cc, one.dd, one.cd
     share = sqrt(max(cc - one.expected, 0.0) / max(dd - one.expected_divergence, 1e-300))
     turn = degrees(0.5 * atan2(2 * cd, dd - cc))
-    uncertainty = degrees(sqrt(one.expected * dd * one.kin / one.number) / max(dd - cc, 1e-300))
+    uncertainty = min(degrees(sqrt(one.expected * dd * one.kin / one.number) / max(dd - cc, 1e-300)), ANY_TURN_DEG)
     sigmas = (cc - one.expected) / one.spread if one.spread > 0 else 0.0
     doubt = ""
     if abs(turn) > max(MOST_TURN_DEG, SURE * uncertainty) and dd - cc > SIGNIFICANT * one.spread:

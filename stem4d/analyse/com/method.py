@@ -38,7 +38,7 @@ def part(given: Given, options: ComOptions, rows: Rows, prepared: Parts, first: 
         "com_px": found.com_px,
         "moved_px": found.moved_px,
         "saturated": found.saturated,
-        "adf": found.virtual[..., 0],
+        "adf": found.virtual.sum(axis=-1),
     }
 
 
@@ -74,8 +74,13 @@ COM = Method("com", ComOptions, prepare, part, finish)
 
 
 def _pass(given: Given, options: ComOptions, rows: Rows) -> FollowingPass:
-    def beyond(origin_px: tuple[float, float]) -> tuple[Mask]:
-        return (_beyond(given, rows.detector_shape, origin_px),)
+    origin = given.origin_at(rows.scan_shape).reshape(2, -1)
+    farthest = [(y, x) for y in (origin[0].min(), origin[0].max()) for x in (origin[1].min(), origin[1].max())]
+    # Where the disk leaves no room beside it, nothing tells what scatters.
+    room = all((_beyond(given, rows.detector_shape, at) & ~given.bad_pixels).any() for at in farthest)
+
+    def beyond(origin_px: tuple[float, float]) -> tuple[Mask, ...]:
+        return (_beyond(given, rows.detector_shape, origin_px),) if room else ()
 
     if options.region_outer_mrad is None:
         return FollowingPass(given, rows, beyond)

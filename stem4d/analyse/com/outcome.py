@@ -32,6 +32,8 @@ MOST_MISSING = 0.2
 MOST_MISMATCH_PX = 0.05
 DARK = ("haadf", "adf")
 """Images by whose names what scatters is told, the best first."""
+NEARLY_EQUAL = 0.1
+"""Part by which the steps may differ for a fit with equal ones to tell the sign of all deflections."""
 LEAST_SPREAD = 0.2
 """Of the electrons of a pattern [of the variance of an evenly filled disk] below which it is that of something else."""
 STRUCTURE_SIGMAS = 5.0
@@ -225,7 +227,7 @@ def _rotation(given: Given, maps: RunMaps, field: str) -> tuple[float | None, bo
         if field != "magnetic" and _upside_down(given, maps):
             doubts.append(
                 f"the deflections point away from what scatters: the scan's rotation of {given.scan_rotation_deg:.1f} "
-                "deg looks half a turn off"
+                "deg looks half a turn off, unless charge and not mass makes the field"
             )
         return given.scan_rotation_deg, given.mirrored, doubts
     untold = "the scan's rotation is not known: directions are those of the detector, and there is no field's sign"
@@ -250,7 +252,7 @@ def _found_rotation(given: Given, maps: RunMaps) -> RotationFit:
 def _upside_down(given: Given, maps: RunMaps) -> bool:
     """Whether the dark field tells the other sign of all deflections than the rotation that was given."""
     steps, rotation = given.scan_step_nm, given.scan_rotation_deg
-    if rotation is None or min(maps.scan_shape) < FEWEST or abs(steps[0] - steps[1]) > 1e-3 * max(steps):
+    if rotation is None or min(maps.scan_shape) < FEWEST or abs(steps[0] - steps[1]) > NEARLY_EQUAL * max(steps):
         return False
     fit = _found_rotation(given, maps)
     return fit.ok and fit.half_turn_known and abs((fit.rotation_deg - rotation + 180) % 360 - 180) > 90
