@@ -46,10 +46,10 @@ def analyse_run(settings: Settings, engine: Engine, run: str, wanted: Wanted) ->
     """Analyse each pass of a run that lies on this machine, and record what came of it with the run."""
     _require_method(wanted)
     made, recorded = [], _recorded(engine, run)
-    known = load_model(wanted.calibration, Known) if wanted.calibration else None
+    known = _known(wanted)
     # The figures that a result rests on stand in its file; what somebody said of them, in the record too.
-    said = {"calibration": known.model_dump_json(exclude_unset=True)} if known else {}
-    for one in _passes(engine, run, wanted):
+    said = {"calibration": known.model_dump_json(exclude_unset=True)} if wanted.calibration else {}
+    for one in _passes(engine, run, known):
         options = options_of(wanted, one.plan)
         job, folder = Job(str(one.path), wanted.method, one.given, options), settings.results_folder / run
         everywhere = cluster_of(settings)
@@ -103,7 +103,7 @@ def hand_over_run(engine: Engine, run: str, wanted: Wanted, folder: Path) -> lis
         Where the thickness or the defocus is not known.
     """
     _require_handed_over(wanted)
-    passes = _passes(engine, run, wanted)
+    passes = _passes(engine, run, _known(wanted))
     places = [folder / f"pass-{number}" for number in range(1, len(passes) + 1)] if len(passes) > 1 else [folder]
     return [_hand_over(one, wanted, place) for one, place in zip(passes, places, strict=True)]
 
@@ -139,7 +139,12 @@ class _Input:
     """SHA-256 of other files that its data are read from."""
 
 
-def _passes(engine: Engine, run: str, wanted: Wanted) -> list[_Input]:
+def _known(wanted: Wanted) -> Known:
+    """What a person says; nothing where there is no document."""
+    return load_model(wanted.calibration, Known) if wanted.calibration else Known(format_version=1)
+
+
+def _passes(engine: Engine, run: str, known: Known) -> list[_Input]:
     """The passes of a run, if all of them lie on this machine."""
     with reader(engine) as session:
         facts = show_run(session, name=run)
@@ -149,14 +154,12 @@ def _passes(engine: Engine, run: str, wanted: Wanted) -> list[_Input]:
             limit = f"is not what the run recorded: SHA-256 {found[:12]}, recorded {one.sha256[:12]}"
             raise BadInput(field="data", value=str(path), limit=limit, remedy="Bring the file back, or name it instead")
     plan = Plan.model_validate(facts["plan"]["document"], strict=False)
-    given = given_of_run(plan, {one["kind"]: one for one in facts["calibrations"]})
-    if wanted.calibration:
-        given = with_known(given, load_model(wanted.calibration, Known))
+    given = with_known(given_of_run(plan, {one["kind"]: one for one in facts["calibrations"]}), known)
     return [_Input(path, one.sha256, given, plan) for one, path in here]
 
 
 def _file(path: Path, wanted: Wanted) -> _Input:
-    known = load_model(wanted.calibration, Known) if wanted.calibration else Known(format_version=1)
+    known = _known(wanted)
     with open_frames(path) as frames:
         facts = frames.metadata
         centre = None if known.centre_px else _centre(FrameRows(frames))

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from db.engine import Engine
 from stem4d.errors import NightbeamError
+from stem4d.instrument import InstrumentFacts
 from storage.settings import Settings
 from tasks.lab import Lab, lab
 from tasks.stage import stage
@@ -24,13 +25,10 @@ def report_run(instrument: str, run: str) -> str | None:
 
 
 def _run_page(opened: Lab, run: str) -> str | None:
-    from web.report.assemble import write_run_report
-
-    try:
-        return str(write_run_report(opened.engine, run, _folder(opened), opened.file.facts))
-    except (NightbeamError, OSError) as error:
-        opened.warn("report failed", f"the page of {run} could not be written: {error}", run)
+    if trouble := page_again(opened.settings, opened.engine, run, opened.file.facts):
+        opened.warn("report failed", trouble, run)
         return None
+    return str(_page(opened.settings, run))
 
 
 def write_night(opened: Lab, name: str) -> Path | None:
@@ -61,21 +59,25 @@ def write_calibrations(opened: Lab, run: str) -> Path | None:
         return None
 
 
-def page_again(settings: Settings, engine: Engine, run: str) -> str:
-    """Write the page of a run by the database alone, no instrument at hand; gives why it could not be."""
+def page_again(settings: Settings, engine: Engine, run: str, instrument: InstrumentFacts | None = None) -> str:
+    """Write the page of a run, with an instrument's facts where one is at hand; gives why it could not be."""
     from web.report.assemble import write_run_report
 
     try:
         settings.reports_folder.mkdir(parents=True, exist_ok=True)
-        write_run_report(engine, run, settings.reports_folder)
+        write_run_report(engine, run, settings.reports_folder, instrument)
     except (NightbeamError, OSError) as error:
         return f"the page of {run} could not be written: {error}"
     return ""
 
 
 def page_renewed(settings: Settings, engine: Engine, run: str) -> str:
-    """Write the page of a run again where it has one."""
-    return page_again(settings, engine, run) if (settings.reports_folder / f"{run}.html").is_file() else ""
+    """Write the page of a run again where it has one; gives why it could not be."""
+    return page_again(settings, engine, run) if _page(settings, run).is_file() else ""
+
+
+def _page(settings: Settings, run: str) -> Path:
+    return settings.reports_folder / f"{run}.html"
 
 
 def _folder(opened: Lab) -> Path:

@@ -248,11 +248,12 @@ def _attempt(call: Call, instrument: str, runs: list[str], wait: dict[str, float
             call(analyse, instrument, run, calibrated, exposed, quality)
         reason = f"{reason} ({remedy['words']})"
         return Attempt("marked", reason, exposed, lacking=lacking, leave=remedy["leave"], verdicts=verdicts)
-    told = call(analyse, instrument, run, calibrated, exposed, quality)
+    results = call(analyse, instrument, run, calibrated, exposed, quality)
     warned = sorted(name for name, verdict in verdicts.items() if verdict == "warn")
     reason = f"with a warning for {', '.join(warned)}; " if warned else ""
     if lacking:
         reason += f"without {', '.join(lacking)}, which its analyses need; "
-    if short := ", ".join(one for one in told if not one.endswith(" good")):
+    not_good = {method: verdict.replace("_", " ") for method, verdict in results.items() if verdict != "good"}
+    if short := ", ".join(f"{method} {words}" for method, words in not_good.items()):
         reason += f"results: {short}; "
     return Attempt("done", reason, exposed, lacking=lacking, verdicts=verdicts, short=short)

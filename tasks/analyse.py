@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 @stage("analyse")
 def analyse(
     instrument: str, run: str, calibrated_json: str, exposed: dict[str, Any], quality: dict[str, Any]
-) -> list[str]:
-    """Analyse the first pass, which the specimen saw freshest; gives one line for each result.
+) -> dict[str, str]:
+    """Analyse the first pass, which the specimen saw freshest; gives the verdict of each result.
 
     A result is good where the data carry it and all quality checks of that analysis passed, doubtful otherwise. One
     that fails says why, and neither the others nor the run fail with it.
@@ -39,7 +39,7 @@ def analyse(
     given = given_of_run(plan, calibrations)
     first = exposed["passes"][0]
     maps = recorded_passes(exposed)[0]
-    told = []
+    verdicts: dict[str, str] = {}
     for wanted in plan.analyses:
         for method, made in _made(opened, run, given, wanted, first, maps).items():
             verdict, words = _worth(made.outcome, quality["verdicts"].get(method, "not_measurable"))
@@ -50,8 +50,8 @@ def analyse(
                 )
             )
             opened.tell("analysed", f"{method}, {verdict.replace('_', ' ')}: {words}", run)
-            told.append(f"{method} {verdict.replace('_', ' ')}")
-    return told
+            verdicts[method] = verdict
+    return verdicts
 
 
 def _made(

@@ -35,6 +35,18 @@ class Sums:
     saturated: Mask
 
 
+@dataclass(frozen=True)
+class Looked:
+    """What frames of some rows add up to, each (det_y, det_x)."""
+
+    aligned: Array
+    """Their sum, every frame moved by whole pixels onto the mean origin, bad pixels left at 0."""
+    mean: Array
+    """As they are."""
+    highest: Array
+    frames: int
+
+
 @dataclass
 class FollowingPass:
     """Masks for every origin that occurs, and an accumulator for each; origins are rounded to whole pixels off the
@@ -50,8 +62,9 @@ class FollowingPass:
     def __post_init__(self) -> None:
         """The mean origin, and how far each position's is from it."""
         origin = self.given.origin_at(self.rows.scan_shape)
-        self.mean_px = (float(origin[0].mean()), float(origin[1].mean()))
-        apart = origin - np.reshape(self.mean_px, (2, 1, 1))
+        self.mean_px = (float(np.nanmean(origin[0])), float(np.nanmean(origin[1])))
+        # Where it is not known, the pattern is taken to lie where it lies on the whole.
+        apart = np.nan_to_num(origin - np.reshape(self.mean_px, (2, 1, 1)))
         self.moved_px: npt.NDArray[np.int32] = np.rint(apart).astype(np.int32).transpose(1, 2, 0)
 
     def over(self, first: int, stop: int) -> Sums:
@@ -77,19 +90,23 @@ class FollowingPass:
             saturated=saturated.reshape(grid),
         )
 
-    def aligned_sum(self, rows: Sequence[int]) -> Array:
-        """Sum of the frames of some rows, each moved by whole pixels onto the mean origin, bad pixels left at 0."""
-        summed = np.zeros(self.rows.detector_shape)
+    def look(self, rows: Sequence[int]) -> Looked:
+        """The frames of some rows, added up; what is no number counts as 0."""
+        shape = self.rows.detector_shape
+        aligned, summed, highest, number = np.zeros(shape), np.zeros(shape), np.full(shape, -np.inf), 0
         moved = self.moved_px.reshape(-1, 2)
         for row in rows:
             for positions, frames in self.rows.read(row, row + 1):
+                numbers = frames
+                if frames.dtype.kind == "f":
+                    numbers = np.nan_to_num(frames, nan=0.0, posinf=0.0, neginf=0.0)
+                highest = np.maximum(highest, numbers.max(axis=0))
+                number += len(numbers)
                 for shift, chosen in _alike(moved[positions]):
-                    numbers = frames[chosen]
-                    if numbers.dtype.kind == "f":
-                        numbers = np.nan_to_num(numbers, nan=0.0, posinf=0.0, neginf=0.0)
-                    here = np.where(self.given.bad_pixels, 0.0, numbers.sum(0, dtype=np.float64))
-                    summed += displaced(here, (-shift[0], -shift[1]))
-        return summed
+                    here = numbers[chosen].sum(axis=0, dtype=np.float64)
+                    summed += here
+                    aligned += displaced(np.where(self.given.bad_pixels, 0.0, here), (-shift[0], -shift[1]))
+        return Looked(aligned, summed / max(number, 1), highest, number)
 
     def _sums(self, frames: npt.NDArray[np.generic], shift: tuple[int, int]) -> tuple[Array, Array, Array, Array, Mask]:
         native = frames.astype(frames.dtype.newbyteorder("="), copy=False)

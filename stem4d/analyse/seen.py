@@ -1,14 +1,14 @@
 """What patterns say against what is known of them: the disk's size, pixels that stand out, numbers below zero."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
 from stem4d import optics
-from stem4d.analyse.frame_pass import displaced, sampled_rows
+from stem4d.analyse.frame_pass import FollowingPass, Looked, sampled_rows
 from stem4d.analyse.method import Given, Outcome, Rows
 from stem4d.calibrate.disk import SMALLEST_SIDE_PX, DiskFit, find_disk
 from stem4d.quality.file import RADIUS_TOLERANCE
@@ -33,42 +33,9 @@ MOST_BELOW = 0.01
 """Part of all counts that may stand below zero."""
 
 
-@dataclass(frozen=True)
-class Looked:
-    """Some rows of a scan."""
-
-    aligned: Array
-    """(det_y, det_x): their sum, every frame moved by whole pixels onto the mean origin."""
-    mean: Array
-    """(det_y, det_x): their mean as they are."""
-    highest: Array
-    frames: int
-
-
 def look(given: Given, rows: Rows) -> Looked:
-    """Up to eight rows, spread over the scan; what is no number counts as 0.
-
-    Raises
-    ------
-    NotPossible
-        No frame was recorded.
-    """
-    shape = rows.detector_shape
-    aligned, summed, highest, number = np.zeros(shape), np.zeros(shape), np.full(shape, -np.inf), 0
-    origin = given.origin_at(rows.scan_shape)
-    apart = origin - np.nanmean(origin, axis=(1, 2), keepdims=True)
-    moved = np.rint(np.nan_to_num(apart)).astype(int).reshape(2, -1).T
-    for row in sampled_rows(rows):
-        for positions, frames in rows.read(int(row), int(row) + 1):
-            numbers = frames if frames.dtype.kind in "iu" else np.nan_to_num(frames, nan=0.0, posinf=0.0, neginf=0.0)
-            summed += numbers.sum(axis=0, dtype=np.float64)
-            highest = np.maximum(highest, numbers.max(axis=0))
-            number += len(numbers)
-            for shift in np.unique(moved[positions], axis=0):
-                chosen = (moved[positions] == shift).all(axis=1)
-                here = numbers[chosen].sum(axis=0, dtype=np.float64)
-                aligned += displaced(np.where(given.bad_pixels, 0.0, here), (-int(shift[0]), -int(shift[1])))
-    return Looked(aligned, summed / max(number, 1), highest, number)
+    """Up to eight rows, spread over the scan; NotPossible where no frame was recorded."""
+    return FollowingPass(given, rows, lambda _: ()).look(sampled_rows(rows).tolist())
 
 
 def doubts_of(given: Given, seen: Looked) -> list[str]:

@@ -41,6 +41,12 @@ def test_what_agrees_is_passed_over(descan_px: float) -> None:
     assert told(given(origin_px=origin), frames(descan_px)) == ""
 
 
+def test_positions_whose_origin_is_not_known_lie_where_the_pattern_lies_on_the_whole() -> None:
+    origin = np.full((2, *SCAN), np.nan)
+    origin[:, 1:] = np.array([23.2, 24.1])[:, None, None]
+    assert told(given(origin_px=origin), frames()) == ""
+
+
 @pytest.mark.parametrize("factor", [0.5, 0.9, 1.1, 2.0])
 @pytest.mark.parametrize("name", ["convergence_semi_angle_mrad", "mrad_per_pixel"])
 def test_an_angle_that_is_not_the_disks_is_told(name: str, factor: float) -> None:

@@ -196,11 +196,12 @@ def test_another_address_is_refused_and_not_repeated(home: Path, url: str) -> No
 def test_kernels_are_kept_in_the_home_where_a_service_may_write_nowhere_else(
     home: Path, monkeypatch: pytest.MonkeyPatch, writable: tuple[str, ...], kept: str | None
 ) -> None:
-    monkeypatch.delenv("NUMBA_CACHE_DIR", raising=False)
+    # Set first, so that what is set below is taken back: every child after this test would compile all anew.
+    monkeypatch.setenv("NUMBA_CACHE_DIR", "")
+    monkeypatch.delenv("NUMBA_CACHE_DIR")
     monkeypatch.setattr("storage.compiled._writable", lambda folder: folder.name in writable)
     load_settings()
     assert os.environ.get("NUMBA_CACHE_DIR") == (str(home / kept) if kept else None)
     monkeypatch.setenv("NUMBA_CACHE_DIR", "elsewhere")
     load_settings()
     assert os.environ["NUMBA_CACHE_DIR"] == "elsewhere"
-    monkeypatch.delenv("NUMBA_CACHE_DIR")

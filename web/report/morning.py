@@ -4,9 +4,9 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from stem4d.night import BY_A_PERSON, NOT_NEEDED
-from web.report.tables import Cell, Table, targets
+from web.report.tables import Cell, Table, targets, worth
 from web.report.text import NOT_MEASURED, duration
-from web.report.values import AnalysisOutcome, NightReport, TargetLine
+from web.report.values import NightReport, TargetLine
 
 GOT = ("done", "mended", "marked")
 """Ends of a target of which there are data."""
@@ -43,11 +43,6 @@ def _needs(report: NightReport) -> Iterator[str]:
             yield f"{line.name} was {line.state}: {line.reason or 'no reason was recorded'}"
         elif line.state in GOT and not line.expected:
             yield from (f"{line.name}, {worth(one)}: {one.reason}" for one in line.analyses if one.verdict != "good")
-
-
-def worth(one: AnalysisOutcome) -> str:
-    """An analysis and its verdict in words."""
-    return f"{one.method} {one.verdict.replace('_', ' ')}"
 
 
 def _lost(line: TargetLine) -> bool:

@@ -328,10 +328,15 @@ def targets(lines: Iterable[TargetLine]) -> Table:
     return Table("Targets; predicted → actual", headers, rows)
 
 
+def worth(one: AnalysisOutcome) -> str:
+    """An analysis and its verdict in words."""
+    return f"{one.method} {one.verdict.replace('_', ' ')}"
+
+
 def _outcome(line: TargetLine) -> str:
     parts = [line.reason or "", *line.mended]
-    results = [f"{one.method} {one.verdict.replace('_', ' ')}" for one in line.analyses]
-    parts += [one for one in results if one not in (line.reason or "")]
+    # Its reason names those that are not good.
+    parts += [words for one in line.analyses if (words := worth(one)) not in (line.reason or "")]
     if line.expected and line.expected != line.state:
         parts.append(f"expected to end as {line.expected}")
     return "; ".join(part.rstrip(".") for part in parts if part) or EMPTY

@@ -26,7 +26,7 @@ def prepare(given: Given, options: ComOptions, rows: Rows) -> Parts:
         _check_region(given, options.region_outer_mrad, looking)
     chosen = sampled_rows(rows)
     region = _region(given, options, rows, looking.mean_px)
-    return {"pattern": looking.aligned_sum(chosen.tolist()), "rows": chosen, "region": region}
+    return {"pattern": looking.look(chosen.tolist()).aligned, "rows": chosen, "region": region}
 
 
 def part(given: Given, options: ComOptions, rows: Rows, prepared: Parts, first: int, stop: int) -> Parts:

@@ -26,6 +26,16 @@ class Region:
     mismatch_px: float
     """From the mean of the centres of mass to that of the mean pattern: they were taken over different regions."""
 
+    @property
+    def least_response(self) -> float:
+        """Of the pattern's movement along the direction in which the centre of mass follows worst."""
+        return float(np.linalg.svd(self.response, compute_uv=False).min())
+
+    @property
+    def least_spread_px2(self) -> float:
+        """Variance along the direction in which the electrons of a pattern spread least."""
+        return float(np.linalg.eigvalsh((self.spread_px2 + self.spread_px2.T) / 2).min())
+
 
 def region_of(sum_pattern: npt.NDArray[np.number], com_px: Array, counts: Array, bad: Mask, region: Mask) -> Region:
     """Spread, response and offset from the sum of all patterns and the map of centres.

@@ -104,11 +104,10 @@ def deflections(
     if not of.any():
         raise NotPossible("none of the frames whose patterns were summed has a centre of mass")
     region = region_of(maps.sum_pattern, com[:, of], counts[of].astype(np.float64), given.bad_pixels, weights)
-    least = float(np.linalg.svd(region.response, compute_uv=False).min())
-    if least < LEAST_RESPONSE:
+    if region.least_response < LEAST_RESPONSE:
         raise NotPossible(
-            f"the centre of mass moves by only {least:.2f} of what the pattern does: its region cuts the disk. "
-            "Take it over a larger region, with a pass over the frames"
+            f"the centre of mass moves by only {region.least_response:.2f} of what the pattern does: its region cuts "
+            "the disk. Take it over a larger region, with a pass over the frames"
         )
     back = np.linalg.inv(region.response)
     turned = angles_per_px(given, rotation_deg)
@@ -177,7 +176,7 @@ def com_outcome(
         "noise_y_mrad": noise[0],
         "noise_x_mrad": noise[1],
         "power_over_noise": excess,
-        "com_response": float(np.linalg.svd(found.region.response, compute_uv=False).min()),
+        "com_response": found.region.least_response,
         "scan_rotation_deg": rotation,
         "mirrored": mirrored,
     }
@@ -268,7 +267,7 @@ def _doubts(given: Given, found: Deflected, maps: RunMaps) -> list[str]:
     saturated = float((maps.saturated_px[found.known] > 0).mean())
     if saturated > MOST_SATURATED:
         doubts.append(f"pixels stand at full scale in {saturated:.0%} of the patterns, which holds their centre back")
-    response = float(np.linalg.svd(found.region.response, compute_uv=False).min())
+    response = found.region.least_response
     if response < POOR_RESPONSE:
         doubts.append(
             f"the centre of mass moves by {response:.2f} of what the pattern does, as its region or the detector cuts "
@@ -317,9 +316,8 @@ def _disk_px2(given: Given) -> float:
 
 def _outshone(region: Region, given: Given) -> bool:
     """Whether patterns that are not cut have less spread than a disk gives them: a few frames are most of the sum."""
-    uncut = float(np.linalg.svd(region.response, compute_uv=False).min()) >= POOR_RESPONSE
-    least = float(np.linalg.eigvalsh((region.spread_px2 + region.spread_px2.T) / 2).min())
-    return uncut and least < LEAST_SPREAD * _disk_px2(given)
+    uncut = region.least_response >= POOR_RESPONSE
+    return uncut and region.least_spread_px2 < LEAST_SPREAD * _disk_px2(given)
 
 
 def _rms(values: Array) -> float:

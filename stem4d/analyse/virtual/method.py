@@ -30,7 +30,7 @@ def prepare(given: Given, options: VirtualOptions, rows: Rows) -> Parts:
     looking = FollowingPass(given, rows, lambda _: ())
     lattice = np.zeros((0, 2))
     if any(isinstance(one, LatticeDisks) and one.g1_mrad is None for one in detectors):
-        summed = looking.aligned_sum(sampled_rows(rows).tolist())
+        summed = looking.look(sampled_rows(rows).tolist()).aligned
         radius = given.convergence_semi_angle_mrad / given.mrad_per_pixel
         lattice = lattice_of(summed, given.bad_pixels, looking.mean_px, radius) @ angles_per_px(given).T
     origin = given.origin_at(rows.scan_shape).reshape(2, -1)
